@@ -8,7 +8,7 @@
  *      MR_KEY_x, MR_MIN_x, MR_MAX_x         key and range of versions, as constants
  *
  * and for every struct, messages included, extern const struct mr_struct mr_struct_x, for
- * mr_struct_defaults(). Null is data == NULL with len -1 for strings and bytes, count -1 for arrays,
+ * mr_struct_defaults(). Null is data == NULL and len -1 for strings and bytes, count -1 for arrays,
  * spans == NULL with bytes == 0 for records, NULL for structs.
  */
 #ifndef MILLRACE_KAFKA_MESSAGES_H

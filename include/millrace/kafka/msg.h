@@ -18,6 +18,7 @@
 
 #include "millrace/base/arena.h"
 #include "millrace/base/err.h"
+#include "millrace/base/fmt.h"
 #include "millrace/base/span.h"
 #include "millrace/kafka/messages.h"
 
@@ -42,7 +43,7 @@ static inline uint32_t mr_reader_left(const struct mr_reader *reader)
     return reader->left;
 }
 
-/* Single values, for what stands around messages (frames, prefixes). MR_ERR_TRUNCATED at the end. */
+/* Single values, for what stands around messages (frames, prefixes). TRUNCATED at the end. */
 enum mr_err mr_reader_int16(struct mr_reader *reader, int16_t *value);
 enum mr_err mr_reader_int32(struct mr_reader *reader, int32_t *value);
 enum mr_err mr_reader_uvarint(struct mr_reader *reader, uint32_t *value);
@@ -95,8 +96,8 @@ uint8_t *mr_writer_reserve(struct mr_writer *writer, uint32_t len);
 enum mr_err mr_writer_int16(struct mr_writer *writer, int16_t value);
 enum mr_err mr_writer_int32(struct mr_writer *writer, int32_t value);
 enum mr_err mr_writer_uvarint(struct mr_writer *writer, uint32_t value);
-enum mr_err mr_writer_bytes(struct mr_writer *writer, const void *data, uint32_t len); /* copied */
-enum mr_err mr_writer_chain(struct mr_writer *writer, const struct mr_chain *chain);   /* as spans */
+enum mr_err mr_writer_bytes(struct mr_writer *writer, const void *data, uint32_t len); /* a copy */
+enum mr_err mr_writer_chain(struct mr_writer *writer, const struct mr_chain *chain);  /* as spans */
 
 /*
  * Write the struct mr_<message> `in` in `version`. RECORDS are not copied: their bytes must stay
@@ -109,8 +110,20 @@ enum mr_err mr_writer_chain(struct mr_writer *writer, const struct mr_chain *cha
 enum mr_err mr_msg_encode(const struct mr_msg *msg, int16_t version, const void *in,
                           struct mr_writer *writer);
 
-/* How many bytes mr_msg_encode would write, RECORDS included. Errors as there, without NO_MEMORY. */
+/* How many bytes mr_msg_encode would write, RECORDS included. Errors as there, but NO_MEMORY. */
 enum mr_err mr_msg_size(const struct mr_msg *msg, int16_t version, const void *in, uint32_t *bytes);
+
+/* ---- printing ------------------------------------------------------------------------------- */
+
+/*
+ * Append the message as one line of JSON, as Kafka's JsonConverter classes do: camelCase names, only the
+ * fields of `version`, tagged ones only when they differ from their default, ids as 22 characters,
+ * BYTES in base64, RECORDS as their size. Text that does not fit is cut (text->is_cut).
+ *
+ * Errors: UNSUPPORTED_VERSION, UNSUPPORTED_FIELD, as mr_msg_encode; the text is then unfinished.
+ */
+enum mr_err mr_msg_print(const struct mr_msg *msg, int16_t version, const void *in,
+                         struct mr_text *text);
 
 /* ---- defaults, finding ---------------------------------------------------------------------- */
 

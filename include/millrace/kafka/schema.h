@@ -25,8 +25,8 @@
  *   NEVER_COMPACT              keeps the old encoding in flexible versions
  *   MESSAGE(name, sort, KEY(n), VERSIONS(a, b), FLEXIBLE(a))  makes the struct above it a message
  *
- * Names: a nested struct is called <message>_<Kafka's name>, or by Kafka's name alone where that begins
- * with the message's.
+ * Names: a nested struct is called <message>_<Kafka's name>, or by Kafka's name alone where that
+ * begins with the message's.
  */
 #ifndef MILLRACE_KAFKA_SCHEMA_H
 #define MILLRACE_KAFKA_SCHEMA_H
