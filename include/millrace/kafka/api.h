@@ -1,8 +1,8 @@
 /*
  * api: one row per Kafka API (api.def): what ApiVersions lists, who handles it, who may call it.
  *
- * An API that is not served yet has message rows but no handler: ApiVersions does not list it, and a
- * request for it is refused as an unknown API.
+ * An API that is not served yet has message rows but no handler: ApiVersions does not list it, and
+ * a request for it is refused as an unknown API.
  */
 #ifndef MILLRACE_KAFKA_API_H
 #define MILLRACE_KAFKA_API_H

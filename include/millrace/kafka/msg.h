@@ -116,9 +116,9 @@ enum mr_err mr_msg_size(const struct mr_msg *msg, int16_t version, const void *i
 /* ---- printing ------------------------------------------------------------------------------- */
 
 /*
- * Append the message as one line of JSON, as Kafka's JsonConverter classes do: camelCase names, only the
- * fields of `version`, tagged ones only when they differ from their default, ids as 22 characters,
- * BYTES in base64, RECORDS as their size. Text that does not fit is cut (text->is_cut).
+ * Append the message as one line of JSON, as Kafka's JsonConverter classes do: camelCase names,
+ * only the fields of `version`, tagged ones only when they differ from their default, ids as 22
+ * characters, BYTES in base64, RECORDS as their size. Text that does not fit is cut (is_cut).
  *
  * Errors: UNSUPPORTED_VERSION, UNSUPPORTED_FIELD, as mr_msg_encode; the text is then unfinished.
  */

@@ -1,0 +1,68 @@
+/*
+ * control: the control thread, opaque: metadata, coordinators, administration; it decides, and owns
+ * the truth that is not bytes in a log.
+ *
+ * The life of a broker as control runs it: RECOVER to storage core 0 > OPEN __cluster_metadata-0 > read
+ * and replay it > epoch + 1, LEADER_CHANGE, activation and registration records > OPEN every
+ * partition of the image > publish the image > LISTEN > serve > (stop) DRAIN the data cores > STOP the
+ * storage cores > stopped.
+ */
+#ifndef MILLRACE_CONTROL_H
+#define MILLRACE_CONTROL_H
+
+#include "millrace/base/arena.h"
+#include "millrace/base/log.h"
+#include "millrace/base/time.h"
+#include "millrace/config.h"
+#include "millrace/disk.h"
+#include "millrace/plane.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mr_control;
+
+struct mr_control_plan {
+    uint64_t heap_bytes; /* tables of control: grows in slabs up to this, refuses beyond */
+    uint32_t timers_max;
+};
+
+struct mr_control_params {
+    const struct mr_control_plan *plan;
+    const struct mr_config       *config;
+    const struct mr_endpoints    *endpoints;
+    struct mr_port               *port;
+    struct mr_disk               *disk; /* for quorum-state and snapshots; the thread's own */
+    struct mr_log                *log;
+    struct mr_arena              *arena;
+    const char                   *log_dir;
+    struct mr_str                 cluster_id;   /* from meta.properties */
+    struct mr_uuid                directory_id; /* likewise */
+    uint64_t                      seed;
+    uint8_t                       random[32]; /* for ids; from the kernel */
+    const char                   *bug; /* test build: a mutant's name or NULL */
+};
+
+enum mr_control_state {
+    MR_CONTROL_STARTING,
+    MR_CONTROL_SERVING,
+    MR_CONTROL_STOPPING,
+    MR_CONTROL_STOPPED,
+    MR_CONTROL_FAILED, /* see mr_control_why */
+};
+
+size_t             mr_control_bytes(const struct mr_control_plan *plan);
+struct mr_control *mr_control_init(const struct mr_control_params *params);
+
+/* One turn: mail in, work in slices, timers, mail out. Returns whether there was work. */
+bool     mr_control_turn(struct mr_control *control, struct mr_now now);
+uint64_t mr_control_deadline_ns(const struct mr_control *control);
+
+/* Begin a clean stop (idempotent). The thread's runner calls it when SIGTERM came. */
+void mr_control_stop(struct mr_control *control, struct mr_now now);
+
+enum mr_control_state mr_control_state(const struct mr_control *control);
+const char           *mr_control_why(const struct mr_control *control); /* of FAILED; "" otherwise */
+
+#endif
