@@ -19,7 +19,7 @@ static void test_ring_random_operations_match_a_queue(void **state)
     for (int step = 0; step < 100000; step++) {
         if (mr_prng_below(&prng, 2) == 0) {
             uint32_t room = mr_ring_room(&ring);
-            assert_true(room >= 8 - (pushed - popped));
+            assert_int_equal(room > 0, pushed - popped < 8); /* lazily exact: never says full when it is not */
             if (room > 0) {
                 memcpy(mr_ring_in(&ring), &pushed, sizeof pushed);
                 pushed++;
