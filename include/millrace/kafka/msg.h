@@ -68,14 +68,15 @@ enum mr_err mr_msg_decode(const struct mr_msg *msg, int16_t version, struct mr_r
 
 struct mr_writer {
     struct mr_arena *scratch;
-    struct mr_span  *spans; /* result                                                    */
+    struct mr_span  *spans; /* result                                                      */
     uint32_t         span_count;
     uint32_t         span_max;
-    uint8_t         *at;    /* next free byte of the open piece; its span is the last one */
-    uint8_t         *end;
-    uint32_t         bytes; /* written so far                                            */
+    uint8_t         *at;    /* next free byte of the open piece, whose span is the last    */
+    uint8_t         *end;   /* of the open piece; at == end when none is open              */
+    uint64_t         bytes; /* written so far                                              */
     bool             is_open;
-    bool             is_counting; /* only `bytes` moves                                  */
+    bool             is_counting; /* only `bytes` moves                                    */
+    uint8_t          sink[16];    /* where values go meanwhile                             */
 };
 
 /*
@@ -86,7 +87,8 @@ struct mr_writer {
 void mr_writer_init(struct mr_writer *writer, struct mr_arena *scratch, struct mr_span *spans,
                     uint32_t span_max);
 
-/* What was written; gives the unused end of the last piece back to scratch. */
+/* What was written, less than 2^32 bytes (asserted); gives the unused end of the last piece back to
+ * scratch. The spans and pieces are as they were: the chain points to them. */
 struct mr_chain mr_writer_finish(struct mr_writer *writer);
 
 /* Room for `len` bytes in one piece, to be filled (or patched) by the caller; NULL when scratch or
