@@ -163,10 +163,11 @@ void mr_double_text(struct mr_text *text, double value)
         mr_text_fmt(text, "0.0");
         return;
     }
-    char digits[20];
-    int  power;
-    int  count = biased == 0 ? shortest_digits(fraction, -1074, digits, &power)
-                             : shortest_digits(fraction | 1ull << 52, biased - 1075, digits, &power);
+    uint64_t mantissa = biased == 0 ? fraction : fraction | 1ull << 52;
+    int      exponent = biased == 0 ? -1074 : biased - 1075;
+    char     digits[20];
+    int      power;
+    int      count = shortest_digits(mantissa, exponent, digits, &power);
     if (power < -3 || power >= 7) {
         mr_text_fmt(text, "%c.%.*sE%d", digits[0], count > 1 ? count - 1 : 1,
                     count > 1 ? digits + 1 : "0", power);

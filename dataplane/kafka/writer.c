@@ -9,7 +9,7 @@
 
 #include "millrace/base/bytes.h"
 
-/* Enough for most answers in one piece, and little to ask for; the rest is given back at the end. */
+/* Enough for most answers in one piece, and little to ask for; the rest is given back. */
 #define PIECE_BYTES 512
 
 void mr_writer_init(struct mr_writer *writer, struct mr_arena *scratch, struct mr_span *spans,
