@@ -52,6 +52,8 @@ enum mr_disk_flag {
     MR_DISK_DSYNC = 16,     /* WRITE: durable when complete (RWF_DSYNC) */
     MR_DISK_EXCLUSIVE = 32, /* OPEN with CREATE: MR_ERR_EXISTS when present */
     MR_DISK_TRUNC = 64,     /* OPEN: O_TRUNC */
+    MR_DISK_BACKGROUND = 128, /* any: not on the core's ring, where it would hold up commits: extending
+                                 writes, syncs of segments (ALLOCATE, SYNC_FS, ... never are) */
 };
 
 #define MR_DISK_ROOT (-1)
@@ -106,6 +108,10 @@ struct mr_disk_ops {
     /* Block until at least one operation can be reaped; at least one must be in flight. Only for
      * start and stop (recovery, clean shutdown, format), never inside a turn. */
     void (*wait)(struct mr_disk *disk);
+
+    /* Do one operation here and now, blocking; nothing is reaped for it. Start and stop only. NULL:
+     * mr_disk_run submits and waits. */
+    void (*run)(struct mr_disk *disk, struct mr_disk_op *op);
 };
 
 /* Embedded first in each implementation. */
@@ -129,6 +135,10 @@ static inline enum mr_err mr_disk_run(struct mr_disk *disk, struct mr_disk_op *o
 {
     struct mr_disk_op *done = NULL;
     mr_assert(disk->in_flight == 0);
+    if (disk->ops->run != NULL) {
+        disk->ops->run(disk, op);
+        return op->err;
+    }
     disk->ops->submit(disk, op);
     while (disk->ops->reap(disk, &done, 1) == 0) {
         disk->ops->wait(disk);
