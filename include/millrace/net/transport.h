@@ -34,7 +34,13 @@ struct mr_conn {
     uint32_t             listener; /* index of the listening endpoint in the configuration */
     char                 peer[48]; /* text for logs and coordinators: "127.0.0.1" */
     bool                 is_loopback;
+
+    /* How many bytes may be delivered and not yet consumed: the session sets it, larger while it
+     * collects a large frame. The transport asks for no more; it starts at MR_NET_WINDOW. */
+    uint32_t window_bytes;
 };
+
+#define MR_NET_WINDOW 16384u /* also the size of the transport's receive buffers */
 
 struct mr_net_event {
     enum mr_net_event_kind kind;
@@ -60,7 +66,9 @@ struct mr_transport_ops {
     void (*stop_listening)(struct mr_transport *transport);
 
     /* One turn of work: take completions, run what is due. Returns the number of events written, at
-     * most `events_max`; the rest stay queued. */
+     * most `events_max`; the rest stay queued. The core calls it again at the end of its turn with
+     * events_max 0: then only what was queued and consumed meanwhile is transmitted and asked for,
+     * one send per connection, whatever the number of replies. */
     uint32_t (*poll)(struct mr_transport *transport, uint64_t now_ns, struct mr_net_event *events,
                      uint32_t events_max);
 
