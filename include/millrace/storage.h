@@ -348,5 +348,7 @@ void mr_storage_core_stats(const struct mr_storage_core *core, struct mr_storage
 struct mr_wait;
 size_t          mr_disk_uring_bytes(void);
 struct mr_disk *mr_disk_uring_init(void *memory, struct mr_wait *wait);
+/* Nothing may be in flight. Ends the helper thread; the memory is the caller's again. */
+void mr_disk_uring_deinit(struct mr_disk *disk);
 
 #endif
