@@ -43,16 +43,18 @@ struct mr_request;
 typedef void mr_control_handler(struct mr_control *control, struct mr_now now, struct mr_request *request);
 
 struct mr_request_block; /* memory taken by mr_request_memory */
+struct mr_reply_box;     /* an encoded answer */
 
 struct mr_request {
     struct mr_list           link; /* whoever parks the request may use it; in no list otherwise */
     struct mr_forward       *forward; /* the data core's: api key and version, client id, host */
     void                    *message; /* struct mr_<api>_request, valid until the answer */
     void                    *user;    /* the handler's */
-    struct mr_timer          timer;   /* the handler's; not used by control */
     struct mr_arena          scratch; /* what the message was decoded into */
     size_t                   scratch_bytes;
     struct mr_request_block *blocks;
+    struct mr_reply_box     *reply; /* prepared */
+    bool                     is_broken; /* prepared, but there is no answer: close */
     uint64_t                 arrived_ns;
 };
 
@@ -65,6 +67,15 @@ void *mr_request_memory(struct mr_control *control, struct mr_request *request, 
 /* Encode `response`, a struct mr_<api>_response, in the request's version and send it. The request and its
  * memory are gone afterwards; the response is not needed any more either. */
 void mr_control_reply(struct mr_control *control, struct mr_request *request, const void *response);
+
+/* The same in two steps: the first needs `response` and what it points to, the second needs nothing. */
+void mr_control_reply_prepare(struct mr_control *control, struct mr_request *request,
+                              const void *response);
+void mr_control_reply_send(struct mr_control *control, struct mr_request *request);
+
+/* Text that lives until the request is answered; cut at 512 bytes, null when there is no memory. */
+__attribute__((format(printf, 3, 4))) struct mr_str
+mr_request_text(struct mr_control *control, struct mr_request *request, const char *format, ...);
 
 /* End a request that gets no answer, or whose connection is to be closed. */
 void mr_control_reply_silent(struct mr_control *control, struct mr_request *request);
@@ -135,6 +146,11 @@ struct mr_control_timer {
 };
 
 /* ---- What the metadata side does for others ---- */
+
+/* For control_loop.c: mail. */
+void mr_control_request_in(struct mr_control *control, struct mr_now now, struct mr_forward *forward);
+void mr_control_reply_done(struct mr_control *control, void *cookie);
+void mr_control_storage_done(struct mr_control *control, struct mr_now now, struct mr_storage_op *op);
 
 /* Create __consumer_offsets when it is absent and nobody does yet (FindCoordinator). Returns at once. */
 void mr_control_want_offsets_topic(struct mr_control *control, struct mr_now now);
