@@ -33,7 +33,11 @@
 #define MR_CONTROL_KEYS_MAX 96 /* API keys are below this */
 
 struct mr_coord;   /* control/coord/ */
-struct mr_meta;    /* control/metadata/meta.h: the replicated state */
+struct mr_meta;    /* control/metadata/ */
+struct mr_meta_log;
+struct mr_images;
+struct mr_local_logs;
+struct mr_controller;
 struct mr_request;
 
 /* ---- Requests ---- */
@@ -55,6 +59,7 @@ struct mr_request {
     struct mr_request_block *blocks;
     struct mr_reply_box     *reply; /* prepared */
     bool                     is_broken; /* prepared, but there is no answer: close */
+    uint64_t                 number;    /* the metadata queue's: what the answer waits for */
     uint64_t                 arrived_ns;
 };
 
@@ -198,8 +203,12 @@ struct mr_control {
     struct mr_now      now;      /* of this turn */
 
     /* the parts */
-    struct mr_meta     *meta;
-    struct mr_coord    *coord;
+    struct mr_meta       *meta;       /* metadata/meta.h: the replicated state */
+    struct mr_meta_log   *meta_log;   /* metadata/meta_log.h */
+    struct mr_images     *images;     /* metadata/image.h */
+    struct mr_local_logs *local_logs; /* metadata/local_logs.h */
+    struct mr_controller *controller; /* metadata/controller.h */
+    struct mr_coord      *coord;
     mr_control_handler *handlers[MR_CONTROL_KEYS_MAX];
 
     /* control_loop.c's own */

@@ -1,0 +1,14 @@
+/*
+ * admin: administrative APIs that read: one file per API. They run when the state is durable (the
+ * controller's queue) and end their request themselves. Thread: control.
+ */
+#ifndef MILLRACE_CONTROL_ADMIN_H
+#define MILLRACE_CONTROL_ADMIN_H
+
+#include "control_private.h"
+
+mr_control_handler mr_admin_describe_configs;
+mr_control_handler mr_admin_describe_log_dirs;
+mr_control_handler mr_admin_list_config_resources;
+
+#endif

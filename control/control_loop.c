@@ -1,0 +1,481 @@
+/*
+ * control_loop: the control thread's turn and the life of the broker. Each phase has one thing it waits
+ * for; what comes next is started where that is found to have happened.
+ *
+ *   RECOVER > LOAD > ELECT > OPEN > LISTEN > SERVING > DRAIN > SETTLE > STOP > STOPPED
+ *
+ *   RECOVER  storage core 0 locks the directory and replays the journals
+ *   LOAD     metadata log and quorum-state are read (meta_log.c)
+ *   ELECT    the new epoch, activation, registration are durable
+ *   OPEN     every partition of the state is open; then the fence ends and the first image goes out
+ *   LISTEN   every data core has bound its listeners
+ *   DRAIN    every data core has answered what was open
+ *   SETTLE   our own operations have come back
+ *   STOP     the storage cores close, the last one with the marker of a clean stop
+ */
+#include "control_private.h"
+
+#include "metadata/controller.h"
+#include "metadata/ctl_brokers.h"
+#include "metadata/image.h"
+#include "metadata/local_logs.h"
+#include "metadata/meta.h"
+#include "metadata/meta_file.h"
+#include "metadata/meta_log.h"
+
+#include "millrace/base/bytes.h"
+
+#include <stdarg.h>
+
+#define MAIL_PER_TURN 512
+#define REAP_PER_TURN 16
+#define DUE_PER_TURN  256
+
+size_t mr_control_bytes(const struct mr_control_plan *plan)
+{
+    return sizeof(struct mr_control) + 64 + plan->heap_bytes + 64 +
+           sizeof(struct mr_timer *) * plan->timers_max + 64;
+}
+
+struct mr_control *mr_control_init(const struct mr_control_params *params)
+{
+    struct mr_control *control = mr_arena_get(params->arena, sizeof *control, 64);
+    control->config = params->config;
+    control->endpoints = params->endpoints;
+    control->port = params->port;
+    control->disk = params->disk;
+    control->log = params->log;
+    control->log_dir = params->log_dir;
+    control->cluster_id = params->cluster_id;
+    control->directory_id = params->directory_id;
+    control->bug = params->bug;
+    control->node_id = (int32_t)params->config->node_id;
+    mr_heap_init(&control->heap, mr_arena_get_fresh(params->arena, params->plan->heap_bytes, 64),
+                 params->plan->heap_bytes);
+    mr_timers_init(&control->timers, params->arena, params->plan->timers_max);
+    uint64_t words[4];
+    memcpy(words, params->random, sizeof words);
+    control->hash_key = (struct mr_hash_key){.k0 = words[0] ^ words[3], .k1 = words[1] ^ words[2]};
+    control->uuid_keys[0] = (struct mr_hash_key){.k0 = words[0], .k1 = words[1]};
+    control->uuid_keys[1] = (struct mr_hash_key){.k0 = words[2], .k1 = words[3]};
+    control->uuid_count = params->seed;
+    control->phase = MR_PHASE_INIT;
+
+    struct mr_meta   *meta = MR_HEAP_NEW(&control->heap, struct mr_meta);
+    struct mr_images *images = MR_HEAP_NEW(&control->heap, struct mr_images);
+    bool has_memory = meta != NULL && images != NULL && mr_meta_init(meta, &control->heap, &control->hash_key);
+    control->meta = meta;
+    control->images = images;
+    has_memory = has_memory && mr_meta_log_init(control) && mr_local_logs_init(control) &&
+                 mr_controller_init(control);
+    mr_assert(has_memory); /* the plan's least heap is far above what an empty state needs */
+    mr_images_init(images, &control->heap, control->config, control->cluster_id, control->node_id,
+                   control->endpoints->data_count);
+    has_memory = mr_coord_init(control);
+    mr_assert(has_memory);
+    return control;
+}
+
+void mr_control_fail(struct mr_control *control, const char *format, ...)
+{
+    struct mr_text text;
+    va_list        args;
+    if (control->phase == MR_PHASE_FAILED) {
+        return; /* the first reason is the reason */
+    }
+    mr_text_init(&text, control->why, sizeof control->why);
+    va_start(args, format);
+    mr_text_vfmt(&text, format, args);
+    va_end(args);
+    control->phase = MR_PHASE_FAILED;
+    mr_log(control->log, MR_LOG_ERROR, "%s", control->why);
+}
+
+void mr_control_uuid(struct mr_control *control, struct mr_uuid *id)
+{
+    do {
+        uint64_t count = control->uuid_count++;
+        uint64_t high = mr_hash_bytes(&control->uuid_keys[0], &count, sizeof count);
+        uint64_t low = mr_hash_bytes(&control->uuid_keys[1], &count, sizeof count);
+        mr_store_be64(id->bytes, high);
+        mr_store_be64(id->bytes + 8, low);
+        id->bytes[6] = (uint8_t)((id->bytes[6] & 0x0f) | 0x40); /* a random UUID: version 4, variant 2 */
+        id->bytes[8] = (uint8_t)((id->bytes[8] & 0x3f) | 0x80);
+        /* 111110 in front is '-', which command lines take for an option. */
+    } while (id->bytes[0] >> 2 == 62);
+}
+
+const struct mr_image *mr_control_image(const struct mr_control *control)
+{
+    return control->images->current;
+}
+
+/* ---- the start ---- */
+
+struct recover_job {
+    struct mr_control_op callback;
+    struct mr_recover_op op;
+};
+
+static void elected(struct mr_control *control, struct mr_now now);
+static void registered(struct mr_control *control, struct mr_now now);
+static void unfenced(struct mr_control *control, struct mr_now now);
+static void begin_stop(struct mr_control *control, struct mr_now now);
+
+static void loaded(struct mr_control *control, struct mr_now now)
+{
+    int16_t version = control->meta->metadata_version;
+    if (version != 0 && (version < MR_META_VERSION_MIN || version > MR_META_VERSION_MAX)) {
+        mr_control_fail(control,
+                        "the metadata.version of this directory is not served level=%d from=%d to=%d", version,
+                        MR_META_VERSION_MIN, MR_META_VERSION_MAX);
+        return;
+    }
+    control->phase = MR_PHASE_ELECT;
+    mr_meta_log_lead(control, now, elected);
+}
+
+static void recovered(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
+{
+    struct recover_job *job = (struct recover_job *)(void *)callback;
+    if (job->op.op.err != MR_OK) {
+        mr_control_fail(control, "%s",
+                        job->op.why[0] != '\0' ? job->op.why : mr_err_text(job->op.op.err));
+    } else {
+        mr_log(control->log, MR_LOG_INFO, "directory recovered clean=%d logs=%u redone_bytes=%llu",
+               job->op.was_clean, job->op.log_count, (unsigned long long)job->op.redone_bytes);
+        control->phase = MR_PHASE_LOAD;
+        mr_meta_log_load(control, now, loaded);
+    }
+    MR_HEAP_DELETE(&control->heap, job);
+}
+
+static void begin(struct mr_control *control)
+{
+    struct recover_job *job = MR_HEAP_NEW(&control->heap, struct recover_job);
+    mr_assert(job != NULL);
+    control->phase = MR_PHASE_RECOVER;
+    job->callback.done = recovered;
+    job->op.op.kind = MR_STORAGE_RECOVER;
+    mr_control_submit(control, 0, &job->op.op, &job->callback);
+}
+
+/* Records of the broker's own life, one batch. */
+static void commit_own(struct mr_control *control, struct mr_now now, bool is_register,
+                       mr_meta_log_done *done)
+{
+    struct mr_meta_records records;
+    struct mr_ctl          ctl = mr_controller_ctl(control);
+    mr_meta_records_init(&records, &control->heap);
+    if (is_register) {
+        mr_ctl_brokers_register(&ctl, control->meta_log->next_offset, &records);
+    } else {
+        mr_ctl_brokers_unfence(&ctl, &records);
+    }
+    if (records.is_failed) {
+        mr_control_fail(control, "this broker cannot be registered: no memory, or a listener or rack that no "
+                                 "record can carry");
+    } else if (mr_meta_log_replay(control, &records, (struct mr_meta_mark){0})) {
+        mr_meta_log_commit(control, now, &records, done);
+    }
+    mr_meta_records_deinit(&records);
+}
+
+static void elected(struct mr_control *control, struct mr_now now)
+{
+    commit_own(control, now, true, registered);
+}
+
+static void registered(struct mr_control *control, struct mr_now now)
+{
+    (void)mr_local_logs_follow(control, now);
+    control->phase = MR_PHASE_OPEN;
+}
+
+static void send_to_data_cores(struct mr_control *control, enum mr_plane_kind kind)
+{
+    for (uint32_t core = 0; core < control->endpoints->data_count; core++) {
+        mr_port_send(control->port, mr_endpoint_data(control->endpoints, core),
+                     &(struct mr_plane_msg){.kind = (uint16_t)kind});
+    }
+    control->waiting = control->endpoints->data_count;
+}
+
+static void publish(struct mr_control *control, struct mr_now now)
+{
+    struct mr_images      *images = control->images;
+    const struct mr_image *image = mr_images_publish(images, control->meta);
+    if (image == NULL) {
+        return;
+    }
+    for (uint32_t core = 0; core < control->endpoints->data_count; core++) {
+        struct mr_plane_msg msg = {.kind = MR_PLANE_IMAGE};
+        msg.u.image.image = image;
+        msg.u.image.version = image->version;
+        mr_port_send(control->port, mr_endpoint_data(control->endpoints, core), &msg);
+    }
+    if (image->version > 1) {
+        mr_coord_image_changed(control, now, images->deleted, images->deleted_count);
+    }
+    images->deleted_count = 0;
+}
+
+static void unfenced(struct mr_control *control, struct mr_now now)
+{
+    (void)mr_local_logs_follow(control, now);
+    publish(control, now);
+    if (control->images->current == NULL) {
+        mr_control_fail(control, "no memory for the first image of the cluster (millrace.control.bytes)");
+        return;
+    }
+    mr_coord_start(control, now);
+    control->phase = MR_PHASE_LISTEN;
+    send_to_data_cores(control, MR_PLANE_LISTEN);
+}
+
+/* ---- the stop ---- */
+
+void mr_control_stop(struct mr_control *control, struct mr_now now)
+{
+    (void)now;
+    control->is_stop_wanted = true;
+}
+
+/* Whether nothing of a start is half done. */
+static bool may_stop(const struct mr_control *control)
+{
+    return control->phase == MR_PHASE_SERVING ||
+           (control->phase == MR_PHASE_OPEN && !mr_meta_log_is_busy(control->meta_log));
+}
+
+static void begin_stop(struct mr_control *control, struct mr_now now)
+{
+    bool was_serving = control->phase == MR_PHASE_SERVING;
+    mr_log(control->log, MR_LOG_INFO, "stopping requests_open=%u", control->requests_open);
+    if (was_serving) {
+        control->phase = MR_PHASE_DRAIN;
+        mr_coord_stop(control, now);
+        send_to_data_cores(control, MR_PLANE_DRAIN);
+    } else {
+        control->phase = MR_PHASE_SETTLE;
+    }
+}
+
+struct stop_job {
+    struct mr_control_op callback;
+    struct mr_stop_op    op;
+};
+
+static void stop_send(struct mr_control *control, uint32_t core, bool is_last);
+
+static void stop_done(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
+{
+    struct stop_job *job = (struct stop_job *)(void *)callback;
+    bool             is_last = job->op.is_last;
+    (void)now;
+    if (job->op.op.err != MR_OK) {
+        mr_control_fail(control, "a storage core did not stop cleanly why=%s", mr_err_text(job->op.op.err));
+    }
+    MR_HEAP_DELETE(&control->heap, job);
+    if (control->phase != MR_PHASE_STOP) {
+        return;
+    }
+    if (is_last) {
+        control->phase = MR_PHASE_STOPPED;
+        mr_log(control->log, MR_LOG_INFO, "stopped");
+    } else if (--control->waiting == 0) {
+        stop_send(control, control->endpoints->storage_count - 1, true);
+    }
+}
+
+static void stop_send(struct mr_control *control, uint32_t core, bool is_last)
+{
+    struct stop_job *job = MR_HEAP_NEW(&control->heap, struct stop_job);
+    mr_assert(job != NULL);
+    job->callback.done = stop_done;
+    job->op.op.kind = MR_STORAGE_STOP;
+    job->op.is_last = is_last;
+    mr_control_submit(control, core, &job->op.op, &job->callback);
+}
+
+/* All cores but the last at once; the last one, which leaves the marker, when they have answered. */
+static void stop_storage(struct mr_control *control)
+{
+    uint32_t count = control->endpoints->storage_count;
+    control->phase = MR_PHASE_STOP;
+    control->waiting = count - 1;
+    for (uint32_t core = 0; core + 1 < count; core++) {
+        stop_send(control, core, false);
+    }
+    if (count == 1) {
+        stop_send(control, 0, true);
+    }
+}
+
+/* ---- phases ---- */
+
+static bool phase_turn(struct mr_control *control, struct mr_now now)
+{
+    enum mr_control_phase before = control->phase;
+    if (control->is_stop_wanted && may_stop(control)) {
+        begin_stop(control, now);
+    }
+    switch (control->phase) {
+    case MR_PHASE_INIT:
+        begin(control);
+        break;
+    case MR_PHASE_OPEN:
+        if (!mr_meta_log_is_busy(control->meta_log) &&
+            mr_local_logs_done_to(control->local_logs, control->local_logs->number)) {
+            commit_own(control, now, false, unfenced);
+        }
+        break;
+    case MR_PHASE_SETTLE:
+        mr_local_logs_stop(control);
+        if (control->ops_open == 0) {
+            stop_storage(control);
+        }
+        break;
+    case MR_PHASE_RECOVER:
+    case MR_PHASE_LOAD:
+    case MR_PHASE_ELECT:
+    case MR_PHASE_LISTEN:
+    case MR_PHASE_SERVING:
+    case MR_PHASE_DRAIN:
+    case MR_PHASE_STOP:
+    case MR_PHASE_STOPPED:
+    case MR_PHASE_FAILED:
+        break;
+    }
+    return control->phase != before;
+}
+
+/* ---- mail ---- */
+
+static void mail(struct mr_control *control, struct mr_now now, const struct mr_plane_msg *msg)
+{
+    switch ((enum mr_plane_kind)msg->kind) {
+    case MR_PLANE_STORAGE_DONE:
+        mr_control_storage_done(control, now, msg->u.op);
+        return;
+    case MR_PLANE_REQUEST:
+        mr_control_request_in(control, now, msg->u.forward);
+        return;
+    case MR_PLANE_REPLY_DONE:
+        mr_control_reply_done(control, msg->u.cookie);
+        return;
+    case MR_PLANE_CONN_CLOSED:
+        return; /* nothing here belongs to a connection: members live by their sessions */
+    case MR_PLANE_IMAGE_DONE:
+        mr_images_used(control->images, msg->from, msg->u.image.version);
+        return;
+    case MR_PLANE_LISTENING:
+        if (msg->u.err != MR_OK) {
+            mr_control_fail(control, "a listener cannot be opened core=%u why=%s", msg->from,
+                            mr_err_text((enum mr_err)msg->u.err));
+        } else if (control->phase == MR_PHASE_LISTEN && --control->waiting == 0) {
+            control->phase = MR_PHASE_SERVING;
+            mr_log(control->log, MR_LOG_INFO, "serving node=%d topics=%u partitions=%llu epoch=%d offset=%lld",
+                   control->node_id, control->images->topic_count,
+                   (unsigned long long)control->meta->partition_count, control->meta_log->epoch,
+                   (long long)control->meta->offset);
+        }
+        return;
+    case MR_PLANE_DRAINED:
+        if (control->phase == MR_PHASE_DRAIN && --control->waiting == 0) {
+            control->phase = MR_PHASE_SETTLE;
+        }
+        return;
+    case MR_PLANE_STORAGE_OP:
+    case MR_PLANE_RELEASE:
+    case MR_PLANE_WATCH:
+    case MR_PLANE_UNWATCH:
+    case MR_PLANE_MOVED:
+    case MR_PLANE_REPLY:
+    case MR_PLANE_IMAGE:
+    case MR_PLANE_LISTEN:
+    case MR_PLANE_DRAIN:
+        break;
+    }
+    mr_unreachable("a message that is not for control");
+}
+
+/* ---- the turn ---- */
+
+bool mr_control_turn(struct mr_control *control, struct mr_now now)
+{
+    struct mr_plane_msg msg;
+    struct mr_disk_op  *done[REAP_PER_TURN];
+    bool                is_any = false;
+    control->now = now;
+    for (uint32_t count = 0; count < MAIL_PER_TURN && mr_port_receive(control->port, &msg); count++) {
+        mail(control, now, &msg);
+        is_any = true;
+    }
+    uint32_t reaped = mr_disk_reap(control->disk, done, REAP_PER_TURN);
+    for (uint32_t index = 0; index < reaped; index++) {
+        mr_meta_file_reaped(control, now, done[index]);
+        is_any = true;
+    }
+    struct mr_timer *timer = NULL;
+    for (uint32_t count = 0;
+         count < DUE_PER_TURN && (timer = mr_timers_due(&control->timers, now.mono_ns)) != NULL; count++) {
+        struct mr_control_timer *due = MR_TIMER_ENTRY(timer, struct mr_control_timer, timer);
+        due->fire(control, now, due);
+        is_any = true;
+    }
+    if (control->phase == MR_PHASE_FAILED || control->phase == MR_PHASE_STOPPED) {
+        return is_any;
+    }
+    is_any |= phase_turn(control, now);
+    is_any |= mr_controller_turn(control, now);
+    is_any |= mr_local_logs_turn(control, now);
+    if (control->phase >= MR_PHASE_LISTEN && control->phase <= MR_PHASE_DRAIN) {
+        if (!mr_meta_log_is_busy(control->meta_log)) {
+            publish(control, now);
+            is_any |= mr_controller_settle(control);
+        }
+        is_any |= mr_coord_turn(control, now);
+    }
+    return is_any;
+}
+
+uint64_t mr_control_deadline_ns(const struct mr_control *control)
+{
+    if (control->phase == MR_PHASE_FAILED || control->phase == MR_PHASE_STOPPED) {
+        return MR_NEVER;
+    }
+    if (control->phase == MR_PHASE_INIT || (control->is_stop_wanted && may_stop(control))) {
+        return 0;
+    }
+    return mr_earlier(mr_timers_next_ns(&control->timers), mr_coord_deadline_ns(control));
+}
+
+enum mr_control_state mr_control_state(const struct mr_control *control)
+{
+    switch (control->phase) {
+    case MR_PHASE_INIT:
+    case MR_PHASE_RECOVER:
+    case MR_PHASE_LOAD:
+    case MR_PHASE_ELECT:
+    case MR_PHASE_OPEN:
+    case MR_PHASE_LISTEN:
+        return MR_CONTROL_STARTING;
+    case MR_PHASE_SERVING:
+        return MR_CONTROL_SERVING;
+    case MR_PHASE_DRAIN:
+    case MR_PHASE_SETTLE:
+    case MR_PHASE_STOP:
+        return MR_CONTROL_STOPPING;
+    case MR_PHASE_STOPPED:
+        return MR_CONTROL_STOPPED;
+    case MR_PHASE_FAILED:
+        return MR_CONTROL_FAILED;
+    }
+    mr_unreachable("phase");
+}
+
+const char *mr_control_why(const struct mr_control *control)
+{
+    return control->why;
+}

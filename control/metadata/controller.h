@@ -1,0 +1,84 @@
+/*
+ * controller: decides about the cluster's metadata: the thin switch between requests and decisions.
+ *
+ *   request > queue > decide (reads state, writes records) > replay > batch > durable
+ *                        |                                              > local logs > image > answer
+ *                        +--> nothing to write: the answer at once
+ *
+ * Decisions of several requests share a batch while it is small; each request's records are in
+ * one batch, so they are atomic. While a batch is in flight the queue waits, so what a decision reads
+ * is durable or in its own batch.
+ *
+ * Thread: control.
+ */
+#ifndef MILLRACE_CONTROL_CONTROLLER_H
+#define MILLRACE_CONTROL_CONTROLLER_H
+
+#include "control_private.h"
+#include "metadata/meta.h"
+
+/* What a decision may look at; it changes nothing but `records`, the request's memory and the ids drawn. */
+struct mr_ctl {
+    const struct mr_meta   *meta;
+    const struct mr_config *config;
+    int32_t                 node_id;
+    struct mr_uuid          directory_id;
+    struct mr_control      *control; /* memory of requests, random ids; nothing else */
+};
+
+/* Decide one request: add records, return the response (a struct in the request's memory); NULL: no
+ * memory. Response strings may point into the state: they are encoded before it changes. */
+typedef const void *mr_ctl_decide(const struct mr_ctl *ctl, struct mr_request *request,
+                                  struct mr_meta_records *records);
+
+mr_ctl_decide mr_ctl_topics_create;
+mr_ctl_decide mr_ctl_topics_delete;
+mr_ctl_decide mr_ctl_partitions_create;
+mr_ctl_decide mr_ctl_configs_alter;
+mr_ctl_decide mr_ctl_configs_alter_incremental;
+
+/* __consumer_offsets with the broker's settings for it. */
+void mr_ctl_topics_create_offsets(const struct mr_ctl *ctl, struct mr_meta_records *records);
+
+/* A refusal: Kafka's code and our words; code 0 is success. */
+struct mr_ctl_error {
+    int16_t       code;
+    struct mr_str message; /* null with code 0 */
+};
+
+/* The name of a new topic, by Kafka's rules. */
+struct mr_ctl_error mr_ctl_topics_check_name(struct mr_str name);
+
+/* One setting of a topic. */
+struct mr_ctl_error mr_ctl_configs_check_topic(const struct mr_ctl *ctl, struct mr_request *request,
+                                               struct mr_str name, struct mr_str value);
+
+struct mr_controller {
+    struct mr_list         queue;    /* requests to be decided */
+    struct mr_list         decided;  /* their batch is in flight */
+    struct mr_list         settling; /* durable: local logs and the image follow */
+    struct mr_meta_records records;
+    int64_t                producer_id_next; /* of the block we hold */
+    int64_t                producer_id_end;
+    bool                   is_offsets_wanted;
+};
+
+bool mr_controller_init(struct mr_control *control);
+
+/* Decide what is queued. Whether there was work. */
+bool mr_controller_turn(struct mr_control *control, struct mr_now now);
+
+/* After local logs and publication: answer what has settled. */
+bool mr_controller_settle(struct mr_control *control);
+
+/* Nothing is queued, in flight or unanswered. */
+bool mr_controller_is_idle(const struct mr_control *control);
+
+/* Queue a request that reads the state (admin/): its function runs when the state is durable and ends
+ * the request. */
+void mr_controller_queue(struct mr_control *control, struct mr_now now, struct mr_request *request);
+
+/* What decisions look at. */
+struct mr_ctl mr_controller_ctl(struct mr_control *control);
+
+#endif

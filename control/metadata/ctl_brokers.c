@@ -1,0 +1,173 @@
+#include "metadata/ctl_brokers.h"
+
+#include "config_table.h"
+
+#include "millrace/kafka/messages.h"
+
+#define ENDPOINTS_MAX 16
+
+/*
+ * What a 4.4 broker reads and writes. It must name every feature that is finalized, so it names all that
+ * Kafka 4.4 has, also where this broker does not serve the feature yet: the records are understood.
+ */
+static const struct {
+    const char *name;
+    int16_t     min;
+    int16_t     max;
+} features[] = {
+    {"eligible.leader.replicas.version", 0, 1}, {"group.version", 0, 1},
+    {"kraft.version", 0, 1},                    {"metadata.version", MR_META_VERSION_MIN, MR_META_VERSION_MAX},
+    {"share.version", 0, 2},                    {"streams.version", 0, 1},
+    {"transaction.version", 0, 2},
+};
+#define FEATURES ((int32_t)(sizeof features / sizeof features[0]))
+
+bool mr_ctl_brokers_listener(struct mr_str item, struct mr_str *name, struct mr_str *host, uint16_t *port)
+{
+    int32_t at = 0;
+    while (at + 2 < item.len && memcmp(item.data + at, "://", 3) != 0) {
+        at++;
+    }
+    if (at + 2 >= item.len) {
+        return false;
+    }
+    *name = (struct mr_str){.data = item.data, .len = at};
+    int32_t colon = item.len - 1;
+    while (colon > at + 2 && item.data[colon] != ':') {
+        colon--;
+    }
+    if (colon <= at + 2 || colon + 1 == item.len || item.len - colon > 6) {
+        return false;
+    }
+    uint32_t number = 0;
+    for (int32_t digit = colon + 1; digit < item.len; digit++) {
+        if (item.data[digit] < '0' || item.data[digit] > '9') {
+            return false;
+        }
+        number = number * 10 + (uint32_t)(item.data[digit] - '0');
+    }
+    *host = (struct mr_str){.data = item.data + at + 3, .len = colon - at - 3};
+    if (host->len >= 2 && host->data[0] == '[' && host->data[host->len - 1] == ']') {
+        host->data++;
+        host->len -= 2;
+    }
+    *port = (uint16_t)number;
+    return number <= UINT16_MAX;
+}
+
+static bool list_has(struct mr_str list, struct mr_str word)
+{
+    struct mr_str item;
+    int32_t       at = 0;
+    while (mr_config_list_next(list, &at, &item)) {
+        if (mr_str_equal(item, word)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct listener {
+    struct mr_str name;
+    struct mr_str host;
+    uint16_t      port;
+};
+
+/* The advertised listeners that are (or are not) the controller's. */
+static int32_t listeners(const struct mr_config *config, bool is_controller, struct listener *out)
+{
+    struct mr_str list = is_controller ? config->listeners : config->advertised_listeners;
+    struct mr_str item;
+    int32_t       at = 0;
+    int32_t       count = 0;
+    while (count < ENDPOINTS_MAX && mr_config_list_next(list, &at, &item)) {
+        struct listener one;
+        if (!mr_ctl_brokers_listener(item, &one.name, &one.host, &one.port) ||
+            list_has(config->controller_listener_names, one.name) != is_controller) {
+            continue;
+        }
+        if (one.host.len == 0 || mr_str_equal(one.host, MR_STR("0.0.0.0"))) {
+            one.host = MR_STR("localhost"); /* an address to listen on, none to connect to */
+        }
+        out[count++] = one;
+    }
+    return count;
+}
+
+void mr_ctl_brokers_register(const struct mr_ctl *ctl, int64_t offset, struct mr_meta_records *records)
+{
+    struct listener ends[ENDPOINTS_MAX];
+    struct mr_uuid  incarnation;
+    struct mr_uuid  directory = ctl->directory_id;
+    int16_t         version = mr_meta_register_broker_version(ctl->meta->metadata_version);
+    mr_control_uuid(ctl->control, &incarnation);
+
+    if (ctl->meta->metadata_version >= MR_META_VERSION_CONTROLLERS) {
+        struct mr_register_controller_record_controller_endpoint endpoints[ENDPOINTS_MAX];
+        struct mr_register_controller_record_controller_feature  ranges[FEATURES];
+        struct mr_register_controller_record                     record = {
+                                .controller_id = ctl->node_id,
+                                .incarnation_id = incarnation,
+                                .end_points = endpoints,
+                                .end_points_count = listeners(ctl->config, true, ends),
+                                .features = ranges,
+                                .features_count = FEATURES,
+        };
+        for (int32_t index = 0; index < record.end_points_count; index++) {
+            endpoints[index] = (struct mr_register_controller_record_controller_endpoint){
+                .name = ends[index].name, .host = ends[index].host, .port = ends[index].port};
+        }
+        for (int32_t index = 0; index < FEATURES; index++) {
+            ranges[index] = (struct mr_register_controller_record_controller_feature){
+                .name = mr_str(features[index].name),
+                .min_supported_version = features[index].min,
+                .max_supported_version = features[index].max,
+            };
+        }
+        mr_meta_records_add(records, &mr_msg_register_controller_record, 0, &record);
+        offset++;
+    }
+
+    struct mr_register_broker_record_broker_endpoint endpoints[ENDPOINTS_MAX];
+    struct mr_register_broker_record_broker_feature  ranges[FEATURES];
+    struct mr_register_broker_record                 record;
+    mr_msg_defaults(&mr_msg_register_broker_record, &record);
+    record.broker_id = ctl->node_id;
+    record.incarnation_id = incarnation;
+    record.broker_epoch = offset;
+    record.end_points = endpoints;
+    record.end_points_count = listeners(ctl->config, false, ends);
+    record.features = ranges;
+    record.features_count = FEATURES;
+    record.rack = ctl->config->broker_rack;
+    record.fenced = true;
+    if (version >= 3) {
+        record.log_dirs = &directory;
+        record.log_dirs_count = 1;
+    }
+    for (int32_t index = 0; index < record.end_points_count; index++) {
+        endpoints[index] = (struct mr_register_broker_record_broker_endpoint){
+            .name = ends[index].name, .host = ends[index].host, .port = ends[index].port};
+    }
+    for (int32_t index = 0; index < FEATURES; index++) {
+        ranges[index] = (struct mr_register_broker_record_broker_feature){
+            .name = mr_str(features[index].name),
+            .min_supported_version = features[index].min,
+            .max_supported_version = features[index].max,
+        };
+    }
+    mr_meta_records_add(records, &mr_msg_register_broker_record, version, &record);
+}
+
+void mr_ctl_brokers_unfence(const struct mr_ctl *ctl, struct mr_meta_records *records)
+{
+    const struct mr_meta_broker *self = mr_meta_broker(ctl->meta, ctl->node_id);
+    mr_assert(self != NULL);
+    struct mr_broker_registration_change_record record;
+    mr_msg_defaults(&mr_msg_broker_registration_change_record, &record);
+    record.broker_id = ctl->node_id;
+    record.broker_epoch = self->epoch;
+    record.fenced = -1;
+    mr_meta_records_add(records, &mr_msg_broker_registration_change_record,
+                        mr_meta_registration_change_version(ctl->meta->metadata_version), &record);
+}

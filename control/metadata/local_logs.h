@@ -1,0 +1,48 @@
+/*
+ * local_logs: the logs of this broker follow the state: partitions that got a replica here are opened,
+ * changed configs reach storage, logs of removed topics are dropped.
+ *
+ *   state durable > mr_local_logs_follow > work list (topics in order) > OPEN, CONFIGURE per partition
+ *                                        > drop list                  > DROP per partition
+ *
+ * Work is pipelined: at most LOCAL_OPS operations are with storage. Each piece of work has a number that
+ * rises; mr_local_logs_done_to says which numbers are done, so that an answer can wait for the work that
+ * its request caused. A topic waits for the drops of an older topic of its name: both have the same
+ * directory names.
+ *
+ * Thread: control.
+ */
+#ifndef MILLRACE_CONTROL_LOCAL_LOGS_H
+#define MILLRACE_CONTROL_LOCAL_LOGS_H
+
+#include "control_private.h"
+#include "metadata/meta.h"
+
+struct mr_local_logs {
+    struct mr_list          work;  /* struct local_work, in order of number */
+    struct mr_list          drops; /* struct local_drop, likewise */
+    uint64_t                number;
+    uint32_t                in_flight;
+    uint32_t                loads[MR_CORES_MAX]; /* partitions of each storage core */
+    uint32_t                next_core;
+    uint64_t                failed; /* opens that failed and are tried again */
+    struct mr_control_timer retry;
+    bool                    is_stopped; /* nothing new is sent */
+};
+
+bool mr_local_logs_init(struct mr_control *control);
+
+/* Look at what changed in the state (which must be durable) and queue the work. Returns the number of the
+ * last work queued. */
+uint64_t mr_local_logs_follow(struct mr_control *control, struct mr_now now);
+
+/* Send what may be sent. Whether anything was. */
+bool mr_local_logs_turn(struct mr_control *control, struct mr_now now);
+
+/* Every work with this number or a lower one is done. */
+bool mr_local_logs_done_to(const struct mr_local_logs *logs, uint64_t number);
+
+/* Send nothing new. */
+void mr_local_logs_stop(struct mr_control *control);
+
+#endif

@@ -1,0 +1,237 @@
+#include "metadata/meta_file.h"
+
+#define READ_PIECE (1u << 20)
+#define LIST_BYTES (1u << 18) /* a metadata directory has tens of entries, not thousands */
+
+static void submit(struct mr_control *control, struct mr_meta_file *file, enum mr_meta_file_step step,
+                   struct mr_disk_op op)
+{
+    file->step = step;
+    file->op = op;
+    file->op.user = file;
+    mr_disk_submit(control->disk, &file->op);
+}
+
+static void begin(struct mr_meta_file *file, int32_t dir, const char *name, mr_meta_file_done *done)
+{
+    mr_assert(file->step == MR_META_FILE_IDLE && strlen(name) < MR_META_FILE_NAME);
+    memset(file, 0, sizeof *file);
+    memcpy(file->name, name, strlen(name) + 1);
+    file->dir = dir;
+    file->file = MR_DISK_NONE;
+    file->done = done;
+}
+
+static void finish(struct mr_control *control, struct mr_now now, struct mr_meta_file *file)
+{
+    uint8_t *bytes = file->bytes;
+    size_t   size = file->size;
+    file->step = MR_META_FILE_IDLE;
+    file->bytes = NULL;
+    /* The function may begin the next file with this struct; what it wants to read is in a copy. */
+    struct mr_meta_file view = *file;
+    view.bytes = bytes;
+    file->done(control, now, &view, view.err);
+    mr_heap_free(&control->heap, bytes, size);
+}
+
+static void fail(struct mr_meta_file *file, enum mr_err err)
+{
+    if (file->err == MR_OK) {
+        file->err = err;
+        file->os_errno = file->op.os_errno;
+    }
+}
+
+void mr_meta_file_load(struct mr_control *control, struct mr_meta_file *file, int32_t dir,
+                       const char *name, mr_meta_file_done *done)
+{
+    begin(file, dir, name, done);
+    submit(control, file, MR_META_FILE_LOAD_OPEN,
+           (struct mr_disk_op){
+               .kind = MR_DISK_OPEN, .flags = MR_DISK_READ_ONLY, .dir = dir, .name = file->name});
+}
+
+void mr_meta_file_store(struct mr_control *control, struct mr_meta_file *file, int32_t dir,
+                        const char *name, const void *bytes, size_t len, mr_meta_file_done *done)
+{
+    begin(file, dir, name, done);
+    mr_assert(len > 0 && len <= READ_PIECE);
+    file->bytes = mr_heap_try(&control->heap, len);
+    mr_assert(file->bytes != NULL); /* a few hundred bytes, at start */
+    memcpy(file->bytes, bytes, len);
+    file->size = len;
+    file->len = len;
+    mr_fmt(file->temporary, sizeof file->temporary, "%s.tmp", name);
+    submit(control, file, MR_META_FILE_STORE_OPEN,
+           (struct mr_disk_op){.kind = MR_DISK_OPEN,
+                               .flags = MR_DISK_CREATE | MR_DISK_TRUNC,
+                               .dir = dir,
+                               .name = file->temporary});
+}
+
+void mr_meta_file_list(struct mr_control *control, struct mr_meta_file *file, int32_t dir,
+                       mr_meta_file_done *done)
+{
+    begin(file, dir, "", done);
+    file->size = LIST_BYTES;
+    file->bytes = mr_heap_try(&control->heap, file->size);
+    mr_assert(file->bytes != NULL);
+    submit(control, file, MR_META_FILE_LIST,
+           (struct mr_disk_op){
+               .kind = MR_DISK_LIST, .file = dir, .buffer = file->bytes, .len = LIST_BYTES});
+}
+
+void mr_meta_file_open_dir(struct mr_control *control, struct mr_meta_file *file, const char *path,
+                           mr_meta_file_done *done)
+{
+    begin(file, MR_DISK_ROOT, "", done);
+    submit(control, file, MR_META_FILE_OPEN_DIR,
+           (struct mr_disk_op){.kind = MR_DISK_OPEN,
+                               .flags = MR_DISK_READ_ONLY | MR_DISK_DIRECTORY,
+                               .dir = MR_DISK_ROOT,
+                               .name = path});
+}
+
+static void load_close(struct mr_control *control, struct mr_meta_file *file)
+{
+    submit(control, file, MR_META_FILE_LOAD_CLOSE,
+           (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file->file});
+}
+
+static void load_read(struct mr_control *control, struct mr_meta_file *file)
+{
+    size_t left = file->size - file->len;
+    submit(control, file, MR_META_FILE_LOAD_READ,
+           (struct mr_disk_op){.kind = MR_DISK_READ,
+                               .file = file->file,
+                               .buffer = file->bytes + file->len,
+                               .len = left < READ_PIECE ? (uint32_t)left : READ_PIECE,
+                               .pos = file->len});
+}
+
+/* The size of what LIST wrote: entries up to the first with length 0 or the end of the buffer. */
+static size_t list_bytes(const struct mr_meta_file *file)
+{
+    size_t at = 0;
+    while (file->size - at >= sizeof(struct mr_disk_list_entry)) {
+        struct mr_disk_list_entry entry;
+        memcpy(&entry, file->bytes + at, sizeof entry);
+        if (entry.entry_bytes < sizeof entry || entry.entry_bytes > file->size - at) {
+            break;
+        }
+        at += entry.entry_bytes;
+    }
+    return at;
+}
+
+void mr_meta_file_reaped(struct mr_control *control, struct mr_now now, struct mr_disk_op *op)
+{
+    struct mr_meta_file *file = op->user;
+    enum mr_err          err = op->err;
+    mr_assert(op == &file->op);
+    switch (file->step) {
+    case MR_META_FILE_LOAD_OPEN:
+        if (err != MR_OK) {
+            fail(file, err);
+            finish(control, now, file);
+            return;
+        }
+        file->file = op->file;
+        submit(control, file, MR_META_FILE_LOAD_STAT,
+               (struct mr_disk_op){.kind = MR_DISK_STAT, .file = file->file});
+        return;
+    case MR_META_FILE_LOAD_STAT:
+        if (err == MR_OK && op->size > 0) {
+            file->size = op->size;
+            file->bytes = mr_heap_try(&control->heap, file->size);
+            err = file->bytes == NULL ? MR_ERR_NO_MEMORY : MR_OK;
+        }
+        if (err != MR_OK || file->size == 0) {
+            fail(file, err);
+            file->size = file->bytes == NULL ? 0 : file->size;
+            load_close(control, file);
+            return;
+        }
+        load_read(control, file);
+        return;
+    case MR_META_FILE_LOAD_READ:
+        if (err != MR_OK) {
+            fail(file, err);
+        }
+        file->len += op->done_bytes;
+        if (err != MR_OK || op->done_bytes == 0 || file->len == file->size) {
+            load_close(control, file);
+            return;
+        }
+        load_read(control, file);
+        return;
+    case MR_META_FILE_LOAD_CLOSE:
+        finish(control, now, file);
+        return;
+    case MR_META_FILE_STORE_OPEN:
+        if (err != MR_OK) {
+            fail(file, err);
+            finish(control, now, file);
+            return;
+        }
+        file->file = op->file;
+        submit(control, file, MR_META_FILE_STORE_WRITE,
+               (struct mr_disk_op){.kind = MR_DISK_WRITE,
+                                   .file = file->file,
+                                   .buffer = file->bytes,
+                                   .len = (uint32_t)file->len});
+        return;
+    case MR_META_FILE_STORE_WRITE:
+        fail(file, err);
+        if (err == MR_OK && op->done_bytes != file->len) {
+            fail(file, MR_ERR_IO);
+        }
+        submit(control, file, MR_META_FILE_STORE_SYNC,
+               (struct mr_disk_op){.kind = MR_DISK_SYNC, .file = file->file});
+        return;
+    case MR_META_FILE_STORE_SYNC:
+        fail(file, err);
+        submit(control, file, MR_META_FILE_STORE_CLOSE,
+               (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file->file});
+        return;
+    case MR_META_FILE_STORE_CLOSE:
+        fail(file, err);
+        if (file->err != MR_OK) {
+            finish(control, now, file);
+            return;
+        }
+        submit(control, file, MR_META_FILE_STORE_RENAME,
+               (struct mr_disk_op){.kind = MR_DISK_RENAME,
+                                   .dir = file->dir,
+                                   .name = file->temporary,
+                                   .new_name = file->name});
+        return;
+    case MR_META_FILE_STORE_RENAME:
+        if (err != MR_OK) {
+            fail(file, err);
+            finish(control, now, file);
+            return;
+        }
+        submit(control, file, MR_META_FILE_STORE_SYNC_DIR,
+               (struct mr_disk_op){.kind = MR_DISK_SYNC_DIR, .file = file->dir});
+        return;
+    case MR_META_FILE_LIST:
+        fail(file, err);
+        file->len = err == MR_OK ? list_bytes(file) : 0;
+        finish(control, now, file);
+        return;
+    case MR_META_FILE_OPEN_DIR:
+        fail(file, err);
+        file->file = err == MR_OK ? op->file : MR_DISK_NONE;
+        finish(control, now, file);
+        return;
+    case MR_META_FILE_STORE_SYNC_DIR:
+        fail(file, err);
+        finish(control, now, file);
+        return;
+    case MR_META_FILE_IDLE:
+        break;
+    }
+    mr_unreachable("file step");
+}
