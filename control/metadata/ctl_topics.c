@@ -167,6 +167,19 @@ static void add_config(struct mr_meta_records *records, struct mr_str topic, str
     mr_meta_records_add(records, &mr_msg_config_record, 0, &record);
 }
 
+/* What Kafka sets on the topic of groups when a broker creates it by itself. */
+static void add_offsets_configs(const struct mr_ctl *ctl, struct mr_meta_records *records)
+{
+    struct mr_str name = MR_STR("__consumer_offsets");
+    char          segment_bytes[24];
+    size_t        len = mr_fmt(segment_bytes, sizeof segment_bytes, "%lld",
+                               (long long)ctl->config->offsets_topic_segment_bytes);
+    add_config(records, name, MR_STR("cleanup.policy"), MR_STR("compact"));
+    add_config(records, name, MR_STR("compression.type"), MR_STR("producer"));
+    add_config(records, name, MR_STR("segment.bytes"),
+               (struct mr_str){.data = segment_bytes, .len = (int32_t)len});
+}
+
 static bool has_partition_room(const struct mr_ctl *ctl, uint64_t more)
 {
     return ctl->meta->partition_count + more <= (uint64_t)ctl->config->millrace_partitions_max;
@@ -366,6 +379,12 @@ static struct mr_ctl_error create_one(const struct mr_ctl *ctl, struct mr_reques
     int32_t partitions = in->num_partitions == -1 ? (int32_t)ctl->config->num_partitions : in->num_partitions;
     int32_t replicas = in->replication_factor == -1 ? (int32_t)ctl->config->default_replication_factor
                                                     : in->replication_factor;
+    if (mr_str_equal(in->name, MR_STR("__consumer_offsets")) && in->num_partitions == -1 &&
+        in->replication_factor == -1 && in->assignments_count <= 0 && in->configs_count <= 0) {
+        add_offsets_configs(ctl, records);
+        partitions = (int32_t)ctl->config->offsets_topic_num_partitions;
+        replicas = (int32_t)ctl->config->offsets_topic_replication_factor;
+    }
     if (in->assignments_count > 0) {
         partitions = in->assignments_count;
         replicas = in->assignments[0].broker_ids_count;
@@ -477,21 +496,15 @@ const void *mr_ctl_topics_create(const struct mr_ctl *ctl, struct mr_request *re
 
 void mr_ctl_topics_create_offsets(const struct mr_ctl *ctl, struct mr_meta_records *records)
 {
-    static const struct mr_str name = {.data = "__consumer_offsets", .len = 18};
-    struct mr_meta_mark        mark = mr_meta_records_mark(records);
-    struct mr_uuid             id;
-    char                       segment_bytes[24];
+    struct mr_str       name = MR_STR("__consumer_offsets");
+    struct mr_meta_mark mark = mr_meta_records_mark(records);
+    struct mr_uuid      id;
     if (mr_meta_topic_by_name(ctl->meta, name) != NULL) {
         return;
     }
-    size_t len = mr_fmt(segment_bytes, sizeof segment_bytes, "%lld",
-                        (long long)ctl->config->offsets_topic_segment_bytes);
     mr_control_uuid(ctl->control, &id);
     add_topic(records, name, &id);
-    add_config(records, name, MR_STR("cleanup.policy"), MR_STR("compact"));
-    add_config(records, name, MR_STR("compression.type"), MR_STR("producer"));
-    add_config(records, name, MR_STR("segment.bytes"),
-               (struct mr_str){.data = segment_bytes, .len = (int32_t)len});
+    add_offsets_configs(ctl, records);
     struct mr_ctl_error error =
         create_placed(ctl, NULL, 0, (int32_t)ctl->config->offsets_topic_num_partitions,
                       (int32_t)ctl->config->offsets_topic_replication_factor, &id, records);

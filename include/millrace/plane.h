@@ -65,6 +65,10 @@ struct mr_image;
 /*
  * A request that the control thread answers. The frame's bytes stay with the data core and are
  * readable by control until it replies. `reply` is a chain of spans in control's memory.
+ *
+ * A data core may make one of its own, without a client: for automatic topic creation a CreateTopics
+ * with -1 partitions, replication factor -1 and no configs, which means the broker's defaults (for
+ * __consumer_offsets those of the internal topic). It is answered like any other.
  */
 struct mr_forward {
     uint64_t        conn_id; /* unique per data core for ever; never reused */
