@@ -289,6 +289,7 @@ struct mr_log_stat_op {
 struct mr_stop_op {
     struct mr_storage_op op;
     bool                 is_last;
+    int64_t              broker_epoch; /* for the marker: {"version":0,"brokerEpoch":...}; -1: none */
 };
 
 /* ---- The core ---- */
