@@ -6,8 +6,8 @@
  *
  *   RECOVER  storage core 0 locks the directory and replays the journals
  *   LOAD     metadata log and quorum-state are read (meta_log.c)
- *   ELECT    the new epoch, activation, registration are durable
- *   OPEN     every partition of the state is open; then the fence ends and the first image goes out
+ *   ELECT    the new epoch, activation, registration, the end of the fence are durable
+ *   OPEN     every partition of the state is open; then the first image goes out
  *   LISTEN   every data core has bound its listeners
  *   DRAIN    every data core has answered what was open
  *   SETTLE   our own operations have come back
@@ -188,6 +188,12 @@ static void elected(struct mr_control *control, struct mr_now now)
 
 static void registered(struct mr_control *control, struct mr_now now)
 {
+    commit_own(control, now, false, unfenced);
+}
+
+/* The state is complete: leaders and their epochs are known, logs can be opened. */
+static void unfenced(struct mr_control *control, struct mr_now now)
+{
     (void)mr_local_logs_follow(control, now);
     control->phase = MR_PHASE_OPEN;
 }
@@ -220,9 +226,9 @@ static void publish(struct mr_control *control, struct mr_now now)
     images->deleted_count = 0;
 }
 
-static void unfenced(struct mr_control *control, struct mr_now now)
+/* Every log is open: the cluster can be seen and served. */
+static void opened(struct mr_control *control, struct mr_now now)
 {
-    (void)mr_local_logs_follow(control, now);
     publish(control, now);
     if (control->images->current == NULL) {
         mr_control_fail(control, "no memory for the first image of the cluster (millrace.control.bytes)");
@@ -295,6 +301,8 @@ static void stop_send(struct mr_control *control, uint32_t core, bool is_last)
     job->callback.done = stop_done;
     job->op.op.kind = MR_STORAGE_STOP;
     job->op.is_last = is_last;
+    const struct mr_meta_broker *self = mr_meta_broker(control->meta, control->node_id);
+    job->op.broker_epoch = self == NULL ? -1 : self->epoch;
     mr_control_submit(control, core, &job->op.op, &job->callback);
 }
 
@@ -327,7 +335,7 @@ static bool phase_turn(struct mr_control *control, struct mr_now now)
     case MR_PHASE_OPEN:
         if (!mr_meta_log_is_busy(control->meta_log) &&
             mr_local_logs_done_to(control->local_logs, control->local_logs->number)) {
-            commit_own(control, now, false, unfenced);
+            opened(control, now);
         }
         break;
     case MR_PHASE_SETTLE:

@@ -159,6 +159,53 @@ void mr_ctl_brokers_register(const struct mr_ctl *ctl, int64_t offset, struct mr
     mr_meta_records_add(records, &mr_msg_register_broker_record, version, &record);
 }
 
+static bool ids_have(const struct mr_meta_ids *ids, int32_t id)
+{
+    for (int32_t index = 0; index < ids->count; index++) {
+        if (ids->ids[index] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Who leads a partition without a leader, as Kafka's controller elects:
+ *
+ *   in the ISR                                   we lead
+ *   ISR empty, eligible                          we lead, ISR = us
+ *   ISR empty, nobody eligible, the last known   we lead, ISR = us, recovering (unclean)
+ *   else                                         nobody
+ */
+static void elect(const struct mr_ctl *ctl, const struct mr_meta_topic *topic, uint32_t index,
+                  struct mr_meta_records *records)
+{
+    const struct mr_meta_partition *partition = &topic->partitions[index];
+    int32_t                         self = ctl->node_id;
+    if (!partition->is_present || partition->leader != -1 || !ids_have(&partition->replicas, self)) {
+        return;
+    }
+    struct mr_partition_change_record record;
+    mr_msg_defaults(&mr_msg_partition_change_record, &record);
+    record.topic_id = topic->id;
+    record.partition_id = (int32_t)index;
+    record.leader = self;
+    if (!ids_have(&partition->isr, self)) {
+        bool is_last_known = partition->eligible.count == 0 && partition->last_known.count == 1 &&
+                             partition->last_known.ids[0] == self;
+        if (partition->isr.count > 0 || (!ids_have(&partition->eligible, self) && !is_last_known)) {
+            return;
+        }
+        record.isr = &self;
+        record.isr_count = 1;
+        record.eligible_leader_replicas_count = 0;
+        record.last_known_elr_count = 0;
+        record.leader_recovery_state = is_last_known ? 1 : -1;
+    }
+    mr_meta_records_add(records, &mr_msg_partition_change_record,
+                        mr_meta_partition_record_version(ctl->meta->metadata_version), &record);
+}
+
 void mr_ctl_brokers_unfence(const struct mr_ctl *ctl, struct mr_meta_records *records)
 {
     const struct mr_meta_broker *self = mr_meta_broker(ctl->meta, ctl->node_id);
@@ -170,4 +217,10 @@ void mr_ctl_brokers_unfence(const struct mr_ctl *ctl, struct mr_meta_records *re
     record.fenced = -1;
     mr_meta_records_add(records, &mr_msg_broker_registration_change_record,
                         mr_meta_registration_change_version(ctl->meta->metadata_version), &record);
+    for (struct mr_meta_topic *topic = mr_meta_topic_walk(ctl->meta, NULL); topic != NULL;
+         topic = mr_meta_topic_walk(ctl->meta, topic)) {
+        for (uint32_t index = 0; index < topic->partition_count && !records->is_failed; index++) {
+            elect(ctl, topic, index, records);
+        }
+    }
 }

@@ -12,6 +12,8 @@
 /* `offset`: of the first record that will be added; the broker's epoch is the offset of its own. */
 void mr_ctl_brokers_register(const struct mr_ctl *ctl, int64_t offset, struct mr_meta_records *records);
 
+/* The end of the fence, and leadership of every partition that has no leader and may be led by us: a
+ * Kafka broker that was stopped on this directory has given all of them up. */
 void mr_ctl_brokers_unfence(const struct mr_ctl *ctl, struct mr_meta_records *records);
 
 /* One item of listeners or advertised.listeners, "NAME://host:port", IPv6 hosts in brackets. */

@@ -167,6 +167,8 @@ static void partition_free(struct mr_meta *meta, struct mr_meta_partition *parti
     (void)mr_meta_ids_set(meta, &partition->isr, NULL, 0);
     (void)mr_meta_ids_set(meta, &partition->removing, NULL, 0);
     (void)mr_meta_ids_set(meta, &partition->adding, NULL, 0);
+    (void)mr_meta_ids_set(meta, &partition->eligible, NULL, 0);
+    (void)mr_meta_ids_set(meta, &partition->last_known, NULL, 0);
     MR_HEAP_ARRAY_FREE(meta->heap, partition->directories, partition->directory_count);
 }
 

@@ -64,6 +64,8 @@ struct mr_meta_partition {
     struct mr_meta_ids isr;
     struct mr_meta_ids removing;
     struct mr_meta_ids adding;
+    struct mr_meta_ids eligible; /* replicas that may lead though not in the ISR (KIP-966) */
+    struct mr_meta_ids last_known;
     struct mr_uuid    *directories;
     int32_t            directory_count;
 

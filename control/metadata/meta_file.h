@@ -10,7 +10,7 @@
 
 #include "control_private.h"
 
-#define MR_META_FILE_NAME 64
+#define MR_META_FILE_NAME 560 /* a path of its own, or a name in a directory */
 
 struct mr_meta_file;
 

@@ -236,6 +236,43 @@ static void load_quorum(struct mr_control *control)
     mr_meta_file_load(control, &log->file, log->dir, "quorum-state", load_quorum_done);
 }
 
+/* ---- bootstrap.checkpoint: where format of Kafka before 4.4 leaves the first records ---- */
+
+static void load_bootstrap_done(struct mr_control *control, struct mr_now now, struct mr_meta_file *file,
+                                enum mr_err err)
+{
+    struct mr_meta_kraft kraft = {0}; /* what it says of voters does not count */
+    int64_t              next = 0;
+    int32_t              epoch = 0;
+    (void)now;
+    if (err == MR_OK) {
+        err = mr_meta_snapshot_walk(&control->heap, file->bytes, file->len, 0, &kraft, &epoch, &next,
+                                    keep_bootstrap, control);
+        if (err == MR_OK && !kraft.has_footer) {
+            err = MR_ERR_TRUNCATED;
+        }
+        mr_heap_free(&control->heap, kraft.voters, (size_t)kraft.voters_len);
+    }
+    if (err != MR_OK && err != MR_ERR_NOT_FOUND) {
+        mr_control_fail(control, "the bootstrap records cannot be read file=%s why=%s", file->name,
+                        mr_err_text(err));
+        return;
+    }
+    load_quorum(control);
+}
+
+static void load_bootstrap(struct mr_control *control)
+{
+    struct mr_meta_log *log = control->meta_log;
+    char                path[MR_META_FILE_NAME];
+    if (log->load_end > 0 || log->bootstrap.count > 0) {
+        load_quorum(control);
+        return;
+    }
+    mr_fmt(path, sizeof path, "%s/bootstrap.checkpoint", control->log_dir);
+    mr_meta_file_load(control, &log->file, MR_DISK_ROOT, path, load_bootstrap_done);
+}
+
 /* ---- checkpoints ---- */
 
 static void load_snapshot_done(struct mr_control *control, struct mr_now now, struct mr_meta_file *file,
@@ -264,7 +301,7 @@ static void load_snapshot_done(struct mr_control *control, struct mr_now now, st
         log->last_epoch = log->snapshot_epoch;
         log->kraft.is_in_log = true;
     }
-    load_quorum(control);
+    load_bootstrap(control);
 }
 
 /* Choose the newest checkpoint; a log that was just formatted has the one at offset 0. */
@@ -272,7 +309,7 @@ static void load_list_done(struct mr_control *control, struct mr_now now, struct
                            enum mr_err err)
 {
     struct mr_meta_log *log = control->meta_log;
-    char                newest[MR_META_FILE_NAME] = "";
+    char                newest[64] = "";
     int64_t             newest_offset = -1;
     (void)now;
     if (err != MR_OK) {
@@ -297,7 +334,7 @@ static void load_list_done(struct mr_control *control, struct mr_now now, struct
         at += entry.entry_bytes;
     }
     if (newest_offset < 0) {
-        load_quorum(control);
+        load_bootstrap(control);
         return;
     }
     log->snapshot_offset = newest_offset;

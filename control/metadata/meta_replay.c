@@ -131,6 +131,12 @@ static enum mr_err directories_set(struct mr_meta *meta, struct mr_meta_partitio
     return MR_OK;
 }
 
+struct id_list {
+    struct mr_meta_ids *to;
+    const int32_t      *from;
+    int32_t             count; /* below 0: null, as it was */
+};
+
 /* More partitions than any topic has: a number above it is a lie that must not size an array. */
 #define PARTITION_MAX 1000000
 
@@ -141,13 +147,22 @@ static enum mr_err replay_partition(struct mr_meta *meta, const struct mr_partit
         return MR_ERR_CORRUPT;
     }
     struct mr_meta_partition *partition = mr_meta_partition_make(meta, topic, record->partition_id);
-    if (partition == NULL || !mr_meta_ids_set(meta, &partition->replicas, record->replicas, record->replicas_count) ||
-        !mr_meta_ids_set(meta, &partition->isr, record->isr, record->isr_count) ||
-        !mr_meta_ids_set(meta, &partition->removing, record->removing_replicas,
-                         record->removing_replicas_count) ||
-        !mr_meta_ids_set(meta, &partition->adding, record->adding_replicas,
-                         record->adding_replicas_count)) {
+    if (partition == NULL) {
         return MR_ERR_NO_MEMORY;
+    }
+    const struct id_list lists[] = {
+        {&partition->replicas, record->replicas, record->replicas_count},
+        {&partition->isr, record->isr, record->isr_count},
+        {&partition->removing, record->removing_replicas, record->removing_replicas_count},
+        {&partition->adding, record->adding_replicas, record->adding_replicas_count},
+        {&partition->eligible, record->eligible_leader_replicas, record->eligible_leader_replicas_count},
+        {&partition->last_known, record->last_known_elr, record->last_known_elr_count},
+    };
+    for (size_t index = 0; index < sizeof lists / sizeof lists[0]; index++) {
+        int32_t count = lists[index].count > 0 ? lists[index].count : 0;
+        if (!mr_meta_ids_set(meta, lists[index].to, lists[index].from, count)) {
+            return MR_ERR_NO_MEMORY;
+        }
     }
     if (!partition->is_present) {
         meta->partition_count++;
@@ -171,15 +186,13 @@ static enum mr_err replay_partition_change(struct mr_meta                       
         return MR_ERR_CORRUPT;
     }
     struct mr_meta_partition *partition = &topic->partitions[record->partition_id];
-    struct {
-        struct mr_meta_ids *to;
-        const int32_t      *from;
-        int32_t             count;
-    } lists[] = {
+    const struct id_list lists[] = {
         {&partition->isr, record->isr, record->isr_count},
         {&partition->replicas, record->replicas, record->replicas_count},
         {&partition->removing, record->removing_replicas, record->removing_replicas_count},
         {&partition->adding, record->adding_replicas, record->adding_replicas_count},
+        {&partition->eligible, record->eligible_leader_replicas, record->eligible_leader_replicas_count},
+        {&partition->last_known, record->last_known_elr, record->last_known_elr_count},
     };
     for (size_t index = 0; index < sizeof lists / sizeof lists[0]; index++) {
         if (lists[index].count >= 0 &&
@@ -200,6 +213,37 @@ static enum mr_err replay_partition_change(struct mr_meta                       
     return record->directories_count >= 0 ? directories_set(meta, partition, record->directories,
                                                             record->directories_count)
                                           : MR_OK;
+}
+
+/* ClearElr: of one topic, or of all; a partition that has any gets a new partition epoch. */
+static void clear_eligible(struct mr_meta *meta, struct mr_meta_topic *topic)
+{
+    for (uint32_t index = 0; index < topic->partition_count; index++) {
+        struct mr_meta_partition *partition = &topic->partitions[index];
+        if (partition->eligible.count > 0 || partition->last_known.count > 0) {
+            (void)mr_meta_ids_set(meta, &partition->eligible, NULL, 0);
+            (void)mr_meta_ids_set(meta, &partition->last_known, NULL, 0);
+            partition->partition_epoch++;
+            mr_meta_topic_changed(meta, topic);
+        }
+    }
+}
+
+static enum mr_err replay_clear_elr(struct mr_meta *meta, const struct mr_clear_elr_record *record)
+{
+    if (record->topic_name.len > 0) {
+        struct mr_meta_topic *topic = mr_meta_topic_by_name(meta, record->topic_name);
+        if (topic == NULL) {
+            return MR_ERR_CORRUPT;
+        }
+        clear_eligible(meta, topic);
+        return MR_OK;
+    }
+    for (struct mr_meta_topic *topic = mr_meta_topic_walk(meta, NULL); topic != NULL;
+         topic = mr_meta_topic_walk(meta, topic)) {
+        clear_eligible(meta, topic);
+    }
+    return MR_OK;
 }
 
 static enum mr_err replay_config(struct mr_meta *meta, const struct mr_config_record *record)
@@ -241,6 +285,7 @@ union any_record {
     struct mr_feature_level_record              feature;
     struct mr_producer_ids_record               producer_ids;
     struct mr_broker_registration_change_record registration_change;
+    struct mr_clear_elr_record                  clear_elr;
 };
 
 static enum mr_err value_head(struct mr_blob value, struct mr_reader *reader, int16_t *id, int16_t *version)
@@ -313,6 +358,8 @@ static enum mr_err replay_now(struct mr_meta *meta, int16_t id, int16_t version,
         return MR_OK;
     case MR_KEY_broker_registration_change_record:
         return replay_registration_change(meta, &record.registration_change);
+    case MR_KEY_clear_elr_record:
+        return replay_clear_elr(meta, &record.clear_elr);
     case MR_KEY_no_op_record:
     case MR_KEY_register_controller_record:
         return MR_OK;
