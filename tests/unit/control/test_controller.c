@@ -11,6 +11,7 @@
 #include "metadata/local_logs.h"
 #include "metadata/meta_log.h"
 
+#include "millrace/base/prng.h"
 #include "millrace/batch.h"
 
 struct fixture {
@@ -668,6 +669,80 @@ static void test_many_topics_restart_and_heap_returns(void **state)
     assert_int_equal(f->rig->control->heap.used_bytes, first);
 }
 
+/* ---- replay is the state ---- */
+
+/* The parts of two images that the log decides are equal. */
+static void assert_same_cluster(const struct mr_image *a, const struct mr_image *b)
+{
+    assert_int_equal(a->topic_count, b->topic_count);
+    for (uint32_t index = 0; index < a->topic_count; index++) {
+        const struct mr_image_topic *left = a->topics[index];
+        const struct mr_image_topic *right = b->topics[index];
+        assert_true(mr_str_equal(left->name, right->name));
+        assert_true(mr_uuid_equal(&left->id, &right->id));
+        assert_int_equal(left->partition_count, right->partition_count);
+        assert_memory_equal(&left->config, &right->config, sizeof left->config);
+        for (uint32_t at = 0; at < left->partition_count; at++) {
+            assert_int_equal(left->partitions[at].leader, right->partitions[at].leader);
+            assert_int_equal(left->partitions[at].leader_epoch, right->partitions[at].leader_epoch);
+            assert_int_equal(left->partitions[at].log_id, right->partitions[at].log_id);
+            assert_int_equal(left->partitions[at].isr[0], right->partitions[at].isr[0]);
+        }
+    }
+    assert_int_equal(a->feature_count, b->feature_count);
+}
+
+static void random_decision(struct fixture *f, struct mr_prng *prng)
+{
+    char name[16];
+    char value[16];
+    snprintf(name, sizeof name, "t%d", (int)mr_prng_below(prng, 12));
+    snprintf(value, sizeof value, "%d", (int)mr_prng_below(prng, 1000) + 1);
+    static const char *const keys[] = {"retention.ms", "segment.ms", "flush.ms", "millrace.ack"};
+    switch (mr_prng_below(prng, 5)) {
+    case 0:
+        create(f, name, (int32_t)mr_prng_below(prng, 4) + 1, -1);
+        return;
+    case 1:
+        delete_by_name(f, name);
+        return;
+    case 2: {
+        struct mr_create_partitions_request_create_partitions_topic topic = {
+            .name = mr_str(name), .count = (int32_t)mr_prng_below(prng, 8), .assignments_count = -1};
+        struct mr_create_partitions_request  request = {.topics = &topic, .topics_count = 1};
+        struct mr_create_partitions_response response;
+        mr_rig_call(f->rig, MR_API_CREATE_PARTITIONS, 3, &request, &f->arena, &response);
+        return;
+    }
+    case 3:
+        alter(f, MR_META_TOPIC, name, keys[mr_prng_below(prng, 4)], (int8_t)mr_prng_below(prng, 2), value);
+        return;
+    default:
+        alter(f, MR_META_BROKER, mr_prng_below(prng, 2) == 0 ? "" : "1", "log.retention.ms",
+              (int8_t)mr_prng_below(prng, 2), value);
+        return;
+    }
+}
+
+static void test_random_decisions_restart_equals_running(void **state)
+{
+    struct fixture *f = *state;
+    struct mr_prng  prng = {.state = 42};
+    for (int round = 0; round < 12; round++) {
+        for (int step = 0; step < 25; step++) {
+            random_decision(f, &prng);
+            f->arena.used = 0;
+            mr_rig_forget(f->rig);
+        }
+        struct mr_rig         *before = f->rig;
+        const struct mr_image *image = before->image;
+        f->rig = mr_rig_create(f->store);
+        mr_rig_run(f->rig);
+        assert_same_cluster(image, f->rig->image);
+        mr_rig_destroy(before);
+    }
+}
+
 int main(void)
 {
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
@@ -700,6 +775,7 @@ int main(void)
         TEST(test_malformed_request_closes_the_connection),
         TEST(test_images_are_kept_until_the_data_core_is_done),
         TEST(test_many_topics_restart_and_heap_returns),
+        TEST(test_random_decisions_restart_equals_running),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
