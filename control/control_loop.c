@@ -432,7 +432,11 @@ bool mr_control_turn(struct mr_control *control, struct mr_now now)
         due->fire(control, now, due);
         is_any = true;
     }
-    if (control->phase == MR_PHASE_FAILED || control->phase == MR_PHASE_STOPPED) {
+    if (control->phase == MR_PHASE_FAILED) {
+        mr_controller_abandon(control);
+        return is_any;
+    }
+    if (control->phase == MR_PHASE_STOPPED) {
         return is_any;
     }
     is_any |= phase_turn(control, now);

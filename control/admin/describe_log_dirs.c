@@ -7,6 +7,7 @@
  * here is left out.
  */
 #include "admin/admin.h"
+#include "metadata/ctl_seen.h"
 #include "metadata/meta.h"
 
 #include "millrace/kafka/messages.h"
@@ -34,19 +35,30 @@ struct stat_state {
     struct stat_call   *calls;  /* one per storage core */
 };
 
-static bool is_wanted(const struct mr_describe_log_dirs_request *in, struct mr_str name, int32_t partition)
+/* The partitions that the request names; all when it names no list. */
+static bool wanted_init(struct mr_control *control, struct mr_request *request, struct mr_ctl_seen *wanted)
 {
+    const struct mr_describe_log_dirs_request *in = request->message;
+    uint64_t                                   room = 0;
     for (int32_t index = 0; index < in->topics_count; index++) {
-        if (!mr_str_equal(in->topics[index].topic, name)) {
-            continue;
-        }
+        room += (uint64_t)(in->topics[index].partitions_count > 0 ? in->topics[index].partitions_count : 0);
+    }
+    if (!mr_ctl_seen_init(wanted, control, request, room)) {
+        return false;
+    }
+    for (int32_t index = 0; index < in->topics_count; index++) {
+        struct mr_str name = in->topics[index].topic;
         for (int32_t at = 0; at < in->topics[index].partitions_count; at++) {
-            if (in->topics[index].partitions[at] == partition) {
-                return true;
-            }
+            (void)mr_ctl_seen_add(wanted, in->topics[index].partitions[at], name.data, name.len, 0);
         }
     }
-    return in->topics_count < 0;
+    return true;
+}
+
+static bool is_wanted(const struct mr_describe_log_dirs_request *in, const struct mr_ctl_seen *wanted,
+                      struct mr_str name, int32_t partition)
+{
+    return in->topics_count < 0 || mr_ctl_seen_find(wanted, partition, name.data, name.len) != NULL;
 }
 
 static void answer(struct mr_control *control, struct stat_state *state)
@@ -104,12 +116,16 @@ static bool collect(struct mr_control *control, struct stat_state *state)
     uint32_t counts[MR_CORES_MAX] = {0};
     size_t   partitions = 0;
     size_t   topics = 0;
+    struct mr_ctl_seen wanted;
+    if (!wanted_init(control, state->request, &wanted)) {
+        return false;
+    }
     for (struct mr_meta_topic *topic = mr_meta_topic_walk(meta, NULL); topic != NULL;
          topic = mr_meta_topic_walk(meta, topic)) {
         size_t before = partitions;
         for (uint32_t index = 0; index < topic->partition_count; index++) {
             const struct mr_meta_partition *partition = &topic->partitions[index];
-            if (partition->log_state == MR_META_LOG_OPEN && is_wanted(in, topic->name, (int32_t)index)) {
+            if (partition->log_state == MR_META_LOG_OPEN && is_wanted(in, &wanted, topic->name, (int32_t)index)) {
                 counts[partition->storage_core]++;
                 partitions++;
             }
@@ -136,7 +152,7 @@ static bool collect(struct mr_control *control, struct stat_state *state)
         to->partitions = outs;
         for (uint32_t index = 0; index < topic->partition_count; index++) {
             const struct mr_meta_partition *partition = &topic->partitions[index];
-            if (partition->log_state != MR_META_LOG_OPEN || !is_wanted(in, topic->name, (int32_t)index)) {
+            if (partition->log_state != MR_META_LOG_OPEN || !is_wanted(in, &wanted, topic->name, (int32_t)index)) {
                 continue;
             }
             struct mr_log_stat_op *op = &state->calls[partition->storage_core].op;

@@ -10,8 +10,7 @@
 #define BATCH_BYTES         (512u * 1024) /* more requests join a batch below this */
 #define PRODUCER_ID_BLOCK   1000
 
-static const void *decide_producer_id(const struct mr_ctl *ctl, struct mr_request *request,
-                                      struct mr_meta_records *records);
+static mr_ctl_decide decide_producer_id;
 
 /* Who decides about a key; reads are answered from the durable state and write nothing. */
 static const struct {
@@ -226,9 +225,14 @@ bool mr_controller_settle(struct mr_control *control)
     return is_any;
 }
 
-bool mr_controller_is_idle(const struct mr_control *control)
+void mr_controller_abandon(struct mr_control *control)
 {
-    const struct mr_controller *controller = control->controller;
-    return mr_list_is_empty(&controller->queue) && mr_list_is_empty(&controller->decided) &&
-           mr_list_is_empty(&controller->settling) && !mr_meta_log_is_busy(control->meta_log);
+    struct mr_controller *controller = control->controller;
+    struct mr_list       *lists[] = {&controller->queue, &controller->decided, &controller->settling};
+    for (size_t index = 0; index < sizeof lists / sizeof lists[0]; index++) {
+        struct mr_list *link;
+        while ((link = mr_list_pop(lists[index])) != NULL) {
+            mr_control_reply_close(control, MR_LIST_ENTRY(link, struct mr_request, link));
+        }
+    }
 }

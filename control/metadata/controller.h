@@ -71,8 +71,8 @@ bool mr_controller_turn(struct mr_control *control, struct mr_now now);
 /* After local logs and publication: answer what has settled. */
 bool mr_controller_settle(struct mr_control *control);
 
-/* Nothing is queued, in flight or unanswered. */
-bool mr_controller_is_idle(const struct mr_control *control);
+/* The broker has failed: close the connections of everything that waits. */
+void mr_controller_abandon(struct mr_control *control);
 
 /* Queue a request that reads the state (admin/): its function runs when the state is durable and ends
  * the request. */

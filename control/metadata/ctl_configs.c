@@ -8,6 +8,7 @@
  * (KAFKA-13609 says that the second is not right, but clients know it so).
  */
 #include "metadata/controller.h"
+#include "metadata/ctl_seen.h"
 #include "metadata/log_config.h"
 
 #include "millrace/kafka/messages.h"
@@ -27,6 +28,14 @@ static struct mr_ctl_error refuse(int16_t code, struct mr_str message)
 static const struct mr_ctl_error success = {.code = 0, .message = {.data = NULL, .len = -1}};
 
 /* ---- one value ---- */
+
+/* Records carry strings of at most so many bytes. */
+#define STRING_MAX 32767
+
+static struct mr_ctl_error too_long(int16_t code)
+{
+    return refuse(code, MR_STR("A configuration value is longer than 32767 bytes."));
+}
 
 static struct mr_ctl_error bad_value(const struct mr_ctl *ctl, struct mr_request *request, int16_t code,
                                      const struct mr_config_key *key, struct mr_str value)
@@ -51,6 +60,9 @@ struct mr_ctl_error mr_ctl_configs_check_topic(const struct mr_ctl *ctl, struct 
                                       name.data));
     }
     const struct mr_config_key *key = &mr_topic_config_rows[id].key;
+    if (value.len > STRING_MAX) {
+        return too_long(MR_KAFKA_INVALID_CONFIG);
+    }
     if (mr_config_parse(key, value, &parsed) != MR_OK) {
         return bad_value(ctl, request, MR_KAFKA_INVALID_CONFIG, key, value);
     }
@@ -71,6 +83,9 @@ static struct mr_ctl_error check_broker_key(const struct mr_ctl *ctl, struct mr_
 {
     enum mr_config_id      id = mr_config_find(name);
     struct mr_config_value parsed;
+    if (name.len > STRING_MAX || value.len > STRING_MAX) {
+        return too_long(MR_KAFKA_INVALID_REQUEST);
+    }
     if (id == MR_CONFIG_none) {
         return success; /* Kafka keeps keys that it does not know: they may be a plugin's */
     }
@@ -149,39 +164,48 @@ static struct mr_ctl_error check_resource(const struct mr_ctl *ctl, struct mr_re
                                   type));
 }
 
-static bool list_has(struct mr_str list, struct mr_str word)
+static uint64_t list_items(struct mr_str list)
 {
     struct mr_str item;
     int32_t       at = 0;
+    uint64_t      count = 0;
     while (mr_config_list_next(list, &at, &item)) {
-        if (mr_str_equal(item, word)) {
-            return true;
-        }
+        count++;
     }
-    return false;
+    return count;
 }
 
-/* The list with the items of `change` added (once each) or taken away, in the request's memory. */
+/* The list with the items of `change` added (once each) or taken away, in the request's memory; null: no
+ * memory. */
 static struct mr_str list_change(const struct mr_ctl *ctl, struct mr_request *request, struct mr_str list,
                                  struct mr_str change, enum config_op op)
 {
     size_t size = (size_t)(list.len > 0 ? list.len : 0) + (size_t)(change.len > 0 ? change.len : 0) + 2;
     char  *buffer = mr_request_memory(ctl->control, request, size);
-    struct mr_text text;
-    struct mr_str  item;
-    int32_t        at = 0;
-    if (buffer == NULL) {
+    struct mr_ctl_seen seen;
+    struct mr_text     text;
+    struct mr_str      item;
+    int32_t            at = 0;
+    if (buffer == NULL ||
+        !mr_ctl_seen_init(&seen, ctl->control, request, list_items(list) + list_items(change))) {
         return MR_STR_NULL;
     }
     mr_text_init(&text, buffer, size);
+    while (op == CONFIG_SUBTRACT && mr_config_list_next(change, &at, &item)) {
+        (void)mr_ctl_seen_add(&seen, 0, item.data, item.len, 0);
+    }
+    at = 0;
     while (mr_config_list_next(list, &at, &item)) {
-        if (op == CONFIG_APPEND || !list_has(change, item)) {
-            mr_text_fmt(&text, "%s%.*s", text.len == 0 ? "" : ",", item.len, item.data);
+        if (op == CONFIG_APPEND) {
+            (void)mr_ctl_seen_add(&seen, 0, item.data, item.len, 0);
+        } else if (mr_ctl_seen_find(&seen, 0, item.data, item.len) != NULL) {
+            continue;
         }
+        mr_text_fmt(&text, "%s%.*s", text.len == 0 ? "" : ",", item.len, item.data);
     }
     at = 0;
     while (op == CONFIG_APPEND && mr_config_list_next(change, &at, &item)) {
-        if (!list_has((struct mr_str){.data = buffer, .len = (int32_t)text.len}, item)) {
+        if (mr_ctl_seen_add(&seen, 0, item.data, item.len, 0)->times == 1) {
             mr_text_fmt(&text, "%s%.*s", text.len == 0 ? "" : ",", item.len, item.data);
         }
     }
@@ -272,11 +296,15 @@ static struct mr_ctl_error incremental_one(const struct mr_ctl *ctl, struct mr_r
                                            const incremental_in *in, struct mr_meta_records *records)
 {
     struct mr_ctl_error error = check_resource(ctl, request, in->resource_type, in->resource_name);
+    struct mr_ctl_seen  seen;
+    if (!mr_ctl_seen_init(&seen, ctl->control, request, (uint64_t)in->configs_count)) {
+        records->is_failed = true;
+        return success;
+    }
     for (int32_t index = 0; index < in->configs_count && error.code == 0; index++) {
-        for (int32_t other = index + 1; other < in->configs_count; other++) {
-            if (mr_str_equal(in->configs[index].name, in->configs[other].name)) {
-                return refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Error due to duplicate config keys"));
-            }
+        struct mr_str name = in->configs[index].name;
+        if (mr_ctl_seen_add(&seen, 0, name.data, name.len, index)->times > 1) {
+            return refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Error due to duplicate config keys"));
         }
         if (in->configs[index].config_operation != CONFIG_DELETE &&
             mr_str_is_null(in->configs[index].value)) {
@@ -339,28 +367,29 @@ const void *mr_ctl_configs_alter_incremental(const struct mr_ctl *ctl, struct mr
     struct mr_incremental_alter_configs_response      *out =
         MR_REQUEST_NEW(ctl->control, request, struct mr_incremental_alter_configs_response, 1);
     result_type *results = MR_REQUEST_NEW(ctl->control, request, result_type, in->resources_count);
-    if (out == NULL || results == NULL) {
+    struct mr_ctl_seen seen;
+    if (out == NULL || results == NULL ||
+        !mr_ctl_seen_init(&seen, ctl->control, request, (uint64_t)in->resources_count)) {
         return NULL;
+    }
+    for (int32_t index = in->resources_count - 1; index >= 0; index--) {
+        (void)mr_ctl_seen_add(&seen, in->resources[index].resource_type, in->resources[index].resource_name.data,
+                              in->resources[index].resource_name.len, index);
     }
     struct mr_meta_mark start = mr_meta_records_mark(records);
     out->responses = results;
     for (int32_t index = 0; index < in->resources_count; index++) {
         const incremental_in *resource = &in->resources[index];
         struct mr_meta_mark   mark = mr_meta_records_mark(records);
-        struct mr_ctl_error   error = success;
-        bool                  is_told = false;
-        for (int32_t other = 0; other < in->resources_count; other++) {
-            if (other != index && in->resources[other].resource_type == resource->resource_type &&
-                mr_str_equal(in->resources[other].resource_name, resource->resource_name)) {
-                error = refuse(MR_KAFKA_INVALID_REQUEST,
-                               MR_STR("Each resource must appear at most once."));
-                is_told = is_told || other < index;
+        struct mr_ctl_error error = success;
+        const struct mr_ctl_seen_key *key = mr_ctl_seen_find(
+            &seen, resource->resource_type, resource->resource_name.data, resource->resource_name.len);
+        if (key->times > 1) {
+            if (key->last != index) {
+                continue; /* one answer for all of them */
             }
-        }
-        if (is_told) {
-            continue;
-        }
-        if (error.code == 0) {
+            error = refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Each resource must appear at most once."));
+        } else {
             error = incremental_one(ctl, request, resource, records);
         }
         if (error.code != 0) {
@@ -383,25 +412,19 @@ const void *mr_ctl_configs_alter_incremental(const struct mr_ctl *ctl, struct mr
 
 typedef struct mr_alter_configs_request_alter_configs_resource alter_in;
 
-static bool alter_has(const alter_in *in, struct mr_str name)
-{
-    for (int32_t index = 0; index < in->configs_count; index++) {
-        if (mr_str_equal(in->configs[index].name, name)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static struct mr_ctl_error alter_one(const struct mr_ctl *ctl, struct mr_request *request, const alter_in *in,
                                      struct mr_meta_records *records)
 {
     struct mr_ctl_error error = check_resource(ctl, request, in->resource_type, in->resource_name);
+    struct mr_ctl_seen  seen;
+    if (!mr_ctl_seen_init(&seen, ctl->control, request, (uint64_t)in->configs_count)) {
+        records->is_failed = true;
+        return success;
+    }
     for (int32_t index = 0; index < in->configs_count && error.code == 0; index++) {
-        for (int32_t other = index + 1; other < in->configs_count; other++) {
-            if (mr_str_equal(in->configs[index].name, in->configs[other].name)) {
-                return refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Error due to duplicate config keys"));
-            }
+        struct mr_str name = in->configs[index].name;
+        if (mr_ctl_seen_add(&seen, 0, name.data, name.len, index)->times > 1) {
+            return refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Error due to duplicate config keys"));
         }
         if (mr_str_is_null(in->configs[index].value)) {
             return refuse(MR_KAFKA_INVALID_REQUEST,
@@ -418,9 +441,9 @@ static struct mr_ctl_error alter_one(const struct mr_ctl *ctl, struct mr_request
     const struct mr_meta_resource *resource =
         mr_meta_resource(ctl->meta, in->resource_type, in->resource_name);
     for (uint32_t index = 0; resource != NULL && index < resource->count && error.code == 0; index++) {
-        if (!alter_has(in, resource->entries[index].name)) {
-            add_record(records, in->resource_type, in->resource_name, resource->entries[index].name,
-                       MR_STR_NULL);
+        struct mr_str name = resource->entries[index].name;
+        if (mr_ctl_seen_find(&seen, 0, name.data, name.len) == NULL) {
+            add_record(records, in->resource_type, in->resource_name, name, MR_STR_NULL);
         }
     }
     if (error.code == 0 && in->resource_type == MR_META_TOPIC) {
@@ -437,8 +460,14 @@ const void *mr_ctl_configs_alter(const struct mr_ctl *ctl, struct mr_request *re
     struct mr_alter_configs_response      *out =
         MR_REQUEST_NEW(ctl->control, request, struct mr_alter_configs_response, 1);
     result_type *results = MR_REQUEST_NEW(ctl->control, request, result_type, in->resources_count);
-    if (out == NULL || results == NULL) {
+    struct mr_ctl_seen seen;
+    if (out == NULL || results == NULL ||
+        !mr_ctl_seen_init(&seen, ctl->control, request, (uint64_t)in->resources_count)) {
         return NULL;
+    }
+    for (int32_t index = in->resources_count - 1; index >= 0; index--) {
+        (void)mr_ctl_seen_add(&seen, in->resources[index].resource_type, in->resources[index].resource_name.data,
+                              in->resources[index].resource_name.len, index);
     }
     struct mr_meta_mark start = mr_meta_records_mark(records);
     out->responses = results;
@@ -446,19 +475,14 @@ const void *mr_ctl_configs_alter(const struct mr_ctl *ctl, struct mr_request *re
         const alter_in     *resource = &in->resources[index];
         struct mr_meta_mark mark = mr_meta_records_mark(records);
         struct mr_ctl_error error = success;
-        bool                is_told = false;
-        for (int32_t other = 0; other < in->resources_count; other++) {
-            if (other != index && in->resources[other].resource_type == resource->resource_type &&
-                mr_str_equal(in->resources[other].resource_name, resource->resource_name)) {
-                error = refuse(MR_KAFKA_INVALID_REQUEST,
-                               MR_STR("Each resource must appear at most once."));
-                is_told = is_told || other < index;
+        const struct mr_ctl_seen_key *key = mr_ctl_seen_find(
+            &seen, resource->resource_type, resource->resource_name.data, resource->resource_name.len);
+        if (key->times > 1) {
+            if (key->last != index) {
+                continue; /* one answer for all of them */
             }
-        }
-        if (is_told) {
-            continue;
-        }
-        if (error.code == 0) {
+            error = refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Each resource must appear at most once."));
+        } else {
             error = alter_one(ctl, request, resource, records);
         }
         if (error.code != 0) {

@@ -6,6 +6,7 @@
  * the words are ours.
  */
 #include "metadata/controller.h"
+#include "metadata/ctl_seen.h"
 #include "metadata/log_config.h"
 
 #include "millrace/kafka/messages.h"
@@ -295,20 +296,25 @@ static struct mr_ctl_error create_configs(const struct mr_ctl *ctl, struct mr_re
                                           in->configs[index].name.len, in->configs[index].name.data));
         }
     }
+    struct mr_ctl_seen seen;
+    if (!mr_ctl_seen_init(&seen, ctl->control, request, (uint64_t)in->configs_count)) {
+        records->is_failed = true;
+        return success;
+    }
     for (int32_t index = 0; index < in->configs_count; index++) {
         struct mr_str       name = in->configs[index].name;
-        struct mr_str       value = in->configs[index].value;
-        bool                is_last = true;
-        struct mr_ctl_error error = mr_ctl_configs_check_topic(ctl, request, name, value);
+        struct mr_ctl_error error =
+            mr_ctl_configs_check_topic(ctl, request, name, in->configs[index].value);
         if (error.code != 0) {
             return error;
         }
-        for (int32_t later = index + 1; later < in->configs_count; later++) {
-            is_last = is_last && !mr_str_equal(in->configs[later].name, name);
-        }
-        if (is_last) { /* of a name given twice the last one counts */
-            add_config(records, in->name, name, value);
-        }
+        (void)mr_ctl_seen_add(&seen, 0, name.data, name.len, index);
+    }
+    for (uint32_t index = 0; index < seen.count; index++) {
+        /* Of a name given twice the last one counts. */
+        const struct mr_create_topics_request_creatable_topic_config *config =
+            &in->configs[seen.keys[index].last];
+        add_config(records, in->name, config->name, config->value);
     }
     return success;
 }
@@ -418,40 +424,35 @@ static struct mr_ctl_error create_one(const struct mr_ctl *ctl, struct mr_reques
     return success;
 }
 
-static bool is_duplicate_name(const struct mr_create_topics_request *in, int32_t of, int32_t *first)
-{
-    bool is_any = false;
-    for (int32_t index = in->topics_count - 1; index >= 0; index--) {
-        if (index != of && mr_str_equal(in->topics[index].name, in->topics[of].name)) {
-            is_any = true;
-            *first = index < of ? index : of;
-        }
-    }
-    return is_any;
-}
-
 const void *mr_ctl_topics_create(const struct mr_ctl *ctl, struct mr_request *request,
                                  struct mr_meta_records *records)
 {
     const struct mr_create_topics_request *in = request->message;
     struct mr_create_topics_response      *out =
         MR_REQUEST_NEW(ctl->control, request, struct mr_create_topics_response, 1);
-    create_out *results = MR_REQUEST_NEW(ctl->control, request, create_out, in->topics_count);
-    if (out == NULL || results == NULL) {
+    create_out        *results = MR_REQUEST_NEW(ctl->control, request, create_out, in->topics_count);
+    struct mr_ctl_seen seen;
+    if (out == NULL || results == NULL ||
+        !mr_ctl_seen_init(&seen, ctl->control, request, (uint64_t)in->topics_count)) {
         return NULL;
+    }
+    for (int32_t index = in->topics_count - 1; index >= 0; index--) {
+        struct mr_str name = in->topics[index].name;
+        (void)mr_ctl_seen_add(&seen, 0, name.data, name.len, index); /* last tag: the first place */
     }
     struct mr_meta_mark start = mr_meta_records_mark(records);
     uint64_t            partitions = 0;
     out->topics = results;
     for (int32_t index = 0; index < in->topics_count; index++) {
-        create_out         *result = &results[out->topics_count];
-        struct mr_meta_mark mark = mr_meta_records_mark(records);
-        struct mr_ctl_error error = success;
-        int32_t             first = index;
+        create_out                   *result = &results[out->topics_count];
+        struct mr_meta_mark           mark = mr_meta_records_mark(records);
+        struct mr_ctl_error           error = success;
+        struct mr_str                 name = in->topics[index].name;
+        const struct mr_ctl_seen_key *key = mr_ctl_seen_find(&seen, 0, name.data, name.len);
         MR_DEFAULTS(create_topics_response_creatable_topic_result, result);
-        result->name = in->topics[index].name;
-        if (is_duplicate_name(in, index, &first)) {
-            if (first != index) {
+        result->name = name;
+        if (key->times > 1) {
+            if (key->last != index) {
                 continue; /* one answer for all of them */
             }
             error = refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Duplicate topic name."));
@@ -481,9 +482,9 @@ const void *mr_ctl_topics_create(const struct mr_ctl *ctl, struct mr_request *re
     if (records->count - start.count > MR_META_RECORDS_MAX) {
         mr_meta_records_rewind(records, start);
         for (int32_t index = 0; index < out->topics_count; index++) {
-            struct mr_str name = results[index].name;
+            struct mr_str topic = results[index].name;
             MR_DEFAULTS(create_topics_response_creatable_topic_result, &results[index]);
-            results[index].name = name;
+            results[index].name = topic;
             results[index].error_code = MR_KAFKA_POLICY_VIOLATION;
             results[index].error_message = MR_STR("Unable to perform excessively large batch operation.");
         }
@@ -585,27 +586,27 @@ const void *mr_ctl_partitions_create(const struct mr_ctl *ctl, struct mr_request
     struct mr_create_partitions_response      *out =
         MR_REQUEST_NEW(ctl->control, request, struct mr_create_partitions_response, 1);
     result_type *results = MR_REQUEST_NEW(ctl->control, request, result_type, in->topics_count);
-    if (out == NULL || results == NULL) {
+    struct mr_ctl_seen seen;
+    if (out == NULL || results == NULL ||
+        !mr_ctl_seen_init(&seen, ctl->control, request, (uint64_t)in->topics_count)) {
         return NULL;
+    }
+    for (int32_t index = in->topics_count - 1; index >= 0; index--) {
+        struct mr_str name = in->topics[index].name;
+        (void)mr_ctl_seen_add(&seen, 0, name.data, name.len, index);
     }
     struct mr_meta_mark start = mr_meta_records_mark(records);
     out->results = results;
     for (int32_t index = 0; index < in->topics_count; index++) {
-        result_type        *result = &results[out->results_count];
-        struct mr_meta_mark mark = mr_meta_records_mark(records);
-        struct mr_ctl_error error = success;
-        bool                is_first = true;
-        bool                is_duplicate = false;
-        for (int32_t other = 0; other < in->topics_count; other++) {
-            if (other != index && mr_str_equal(in->topics[other].name, in->topics[index].name)) {
-                is_duplicate = true;
-                is_first = is_first && index < other;
-            }
-        }
-        if (is_duplicate && !is_first) {
+        result_type                  *result = &results[out->results_count];
+        struct mr_meta_mark           mark = mr_meta_records_mark(records);
+        struct mr_ctl_error           error = success;
+        struct mr_str                 name = in->topics[index].name;
+        const struct mr_ctl_seen_key *key = mr_ctl_seen_find(&seen, 0, name.data, name.len);
+        if (key->times > 1 && key->last != index) {
             continue;
         }
-        if (is_duplicate) {
+        if (key->times > 1) {
             error = refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Duplicate topic name."));
         } else {
             error = extend_one(ctl, request, &in->topics[index], records);
@@ -613,9 +614,15 @@ const void *mr_ctl_partitions_create(const struct mr_ctl *ctl, struct mr_request
         if (error.code != 0) {
             mr_meta_records_rewind(records, mark);
         }
-        *result = (result_type){
-            .name = in->topics[index].name, .error_code = error.code, .error_message = error.message};
+        *result = (result_type){.name = name, .error_code = error.code, .error_message = error.message};
         out->results_count++;
+    }
+    if (records->count - start.count > MR_META_RECORDS_MAX) {
+        mr_meta_records_rewind(records, start);
+        for (int32_t index = 0; index < out->results_count; index++) {
+            results[index].error_code = MR_KAFKA_POLICY_VIOLATION;
+            results[index].error_message = MR_STR("Unable to perform excessively large batch operation.");
+        }
     }
     if (in->validate_only) {
         mr_meta_records_rewind(records, start);
@@ -632,47 +639,43 @@ struct delete_item {
     struct mr_uuid id;
 };
 
-static bool is_same_item(const struct delete_item *a, const struct delete_item *b)
-{
-    return mr_str_is_null(a->name) ? mr_str_is_null(b->name) && mr_uuid_equal(&a->id, &b->id)
-                                   : mr_str_equal(a->name, b->name);
-}
-
 static const struct mr_meta_topic *item_topic(const struct mr_meta *meta, const struct delete_item *item)
 {
     return mr_str_is_null(item->name) ? mr_meta_topic_by_id(meta, &item->id)
                                       : mr_meta_topic_by_name(meta, item->name);
 }
 
-/* The refusals that come from the list itself: duplicates, and one topic named in two ways. */
-static struct mr_ctl_error check_item(const struct mr_ctl *ctl, const struct delete_item *items, int32_t count,
-                                      int32_t at, bool *is_told)
+/* By name (number 0) or by id (number 1). */
+static struct mr_ctl_seen_key *item_key(const struct mr_ctl_seen *seen, const struct delete_item *item)
 {
-    const struct delete_item   *item = &items[at];
-    const struct mr_meta_topic *topic = item_topic(ctl->meta, item);
-    for (int32_t other = 0; other < count; other++) {
-        if (other != at && is_same_item(item, &items[other])) {
-            *is_told = other < at;
-            return refuse(MR_KAFKA_INVALID_REQUEST, mr_str_is_null(item->name)
-                                                        ? MR_STR("Duplicate topic id.")
-                                                        : MR_STR("Duplicate topic name."));
-        }
-        if (other != at && topic != NULL && !mr_str_is_null(item->name) &&
-            mr_str_is_null(items[other].name) && mr_uuid_equal(&items[other].id, &topic->id)) {
-            return refuse(MR_KAFKA_INVALID_REQUEST,
-                          MR_STR("The provided topic name maps to an ID that was already supplied."));
-        }
-        if (other != at && topic != NULL && mr_str_is_null(item->name) &&
-            mr_str_equal(items[other].name, topic->name)) {
-            *is_told = true; /* the answer stands at the name */
-            return refuse(MR_KAFKA_INVALID_REQUEST, MR_STR(""));
-        }
+    return mr_str_is_null(item->name)
+               ? mr_ctl_seen_find(seen, 1, item->id.bytes, (int32_t)sizeof item->id.bytes)
+               : mr_ctl_seen_find(seen, 0, item->name.data, item->name.len);
+}
+
+/* The refusals that come from the list itself: duplicates, and one topic named in two ways. */
+static struct mr_ctl_error check_item(const struct mr_ctl *ctl, const struct mr_ctl_seen *seen,
+                                      const struct delete_item *item, int32_t at, bool *is_told)
+{
+    const struct mr_meta_topic   *topic = item_topic(ctl->meta, item);
+    const struct mr_ctl_seen_key *key = item_key(seen, item);
+    if (key->times > 1) {
+        *is_told = key->last != at;
+        return refuse(MR_KAFKA_INVALID_REQUEST, mr_str_is_null(item->name)
+                                                    ? MR_STR("Duplicate topic id.")
+                                                    : MR_STR("Duplicate topic name."));
     }
     if (topic == NULL) {
         return mr_str_is_null(item->name)
                    ? refuse(MR_KAFKA_UNKNOWN_TOPIC_ID, MR_STR("This server does not host this topic ID."))
                    : refuse(MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION,
                             MR_STR("This server does not host this topic-partition."));
+    }
+    struct delete_item other = {.name = mr_str_is_null(item->name) ? topic->name : MR_STR_NULL, .id = topic->id};
+    if (item_key(seen, &other) != NULL) {
+        *is_told = mr_str_is_null(item->name); /* the answer stands at the name */
+        return refuse(MR_KAFKA_INVALID_REQUEST,
+                      MR_STR("The provided topic name maps to an ID that was already supplied."));
     }
     return success;
 }
@@ -688,7 +691,9 @@ const void *mr_ctl_topics_delete(const struct mr_ctl *ctl, struct mr_request *re
     struct delete_item *items = MR_REQUEST_NEW(ctl->control, request, struct delete_item, given);
     delete_out         *results = MR_REQUEST_NEW(ctl->control, request, delete_out, given);
     int32_t             count = 0;
-    if (out == NULL || items == NULL || results == NULL) {
+    struct mr_ctl_seen  seen;
+    if (out == NULL || items == NULL || results == NULL ||
+        !mr_ctl_seen_init(&seen, ctl->control, request, (uint64_t)given)) {
         return NULL;
     }
     out->responses = results;
@@ -713,9 +718,14 @@ const void *mr_ctl_topics_delete(const struct mr_ctl *ctl, struct mr_request *re
             items[count++] = item;
         }
     }
+    for (int32_t index = count - 1; index >= 0; index--) {
+        bool is_id = mr_str_is_null(items[index].name);
+        (void)mr_ctl_seen_add(&seen, is_id, is_id ? (const void *)items[index].id.bytes : items[index].name.data,
+                              is_id ? (int32_t)sizeof items[index].id.bytes : items[index].name.len, index);
+    }
     for (int32_t index = 0; index < count; index++) {
         bool                        is_told = false;
-        struct mr_ctl_error         error = check_item(ctl, items, count, index, &is_told);
+        struct mr_ctl_error         error = check_item(ctl, &seen, &items[index], index, &is_told);
         const struct mr_meta_topic *topic = item_topic(ctl->meta, &items[index]);
         if (is_told) {
             continue;

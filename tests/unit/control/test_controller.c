@@ -170,7 +170,7 @@ static void test_metadata_write_failure_ends_the_broker(void **state)
     struct mr_create_topics_request request = {.topics = &topic, .topics_count = 1};
     int32_t                         number = mr_rig_send(f->rig, MR_API_CREATE_TOPICS, 7, &request);
     mr_rig_run(f->rig);
-    assert_null(mr_rig_reply(f->rig, number));
+    assert_true(mr_rig_reply(f->rig, number)->is_close);
     assert_int_equal(mr_control_state(f->rig->control), MR_CONTROL_FAILED);
     assert_true(strlen(mr_control_why(f->rig->control)) > 0);
     assert_null(find(f, "x"));
@@ -312,6 +312,25 @@ static void test_create_topics_duplicates_and_validate_only(void **state)
     mr_rig_call(f->rig, MR_API_CREATE_TOPICS, 7, &request, &f->arena, &response);
     assert_int_equal(f->rig->image->topic_count, 1);
     assert_non_null(find(f, "one"));
+}
+
+/* Compared each with each this would be 10^10 comparisons. */
+static void test_create_topics_with_very_many_names(void **state)
+{
+    struct fixture                                  *f = *state;
+    int32_t                                          count = 100000;
+    struct mr_create_topics_request_creatable_topic *topics = calloc((size_t)count, sizeof *topics);
+    for (int32_t index = 0; index < count; index++) {
+        topics[index] = (struct mr_create_topics_request_creatable_topic){
+            .name = index % 2 == 0 ? MR_STR("same") : MR_STR("a b"), .num_partitions = 1, .replication_factor = 1};
+    }
+    struct mr_create_topics_request  request = {.topics = topics, .topics_count = count};
+    struct mr_create_topics_response response;
+    mr_rig_call(f->rig, MR_API_CREATE_TOPICS, 7, &request, &f->arena, &response);
+    assert_int_equal(response.topics_count, 2);
+    assert_int_equal(response.topics[0].error_code, MR_KAFKA_INVALID_REQUEST);
+    assert_int_equal(response.topics[1].error_code, MR_KAFKA_INVALID_REQUEST);
+    free(topics);
 }
 
 static void test_create_topics_oldest_version(void **state)
@@ -758,6 +777,7 @@ int main(void)
         TEST(test_create_topic_refusals),
         TEST(test_create_topic_with_manual_assignment),
         TEST(test_create_topics_duplicates_and_validate_only),
+        TEST(test_create_topics_with_very_many_names),
         TEST(test_create_topics_oldest_version),
         TEST(test_open_failure_is_answered_without_leader_log_and_tried_again),
         TEST(test_create_partitions),
