@@ -1,6 +1,6 @@
 /*
- * control_loop: the control thread's turn and the life of the broker. Each phase has one thing it waits
- * for; what comes next is started where that is found to have happened.
+ * control_loop: the control thread's turn and the life of the broker. Each phase has one thing it
+ * waits for; what comes next is started where that is found to have happened.
  *
  *   RECOVER > LOAD > ELECT > OPEN > LISTEN > SERVING > DRAIN > SETTLE > STOP > STOPPED
  *
@@ -14,7 +14,6 @@
  *   STOP     the storage cores close, the last one with the marker of a clean stop
  */
 #include "control_private.h"
-
 #include "metadata/controller.h"
 #include "metadata/ctl_brokers.h"
 #include "metadata/image.h"
@@ -22,7 +21,6 @@
 #include "metadata/meta.h"
 #include "metadata/meta_file.h"
 #include "metadata/meta_log.h"
-
 #include "millrace/base/bytes.h"
 
 #include <stdarg.h>
@@ -63,7 +61,8 @@ struct mr_control *mr_control_init(const struct mr_control_params *params)
 
     struct mr_meta   *meta = MR_HEAP_NEW(&control->heap, struct mr_meta);
     struct mr_images *images = MR_HEAP_NEW(&control->heap, struct mr_images);
-    bool has_memory = meta != NULL && images != NULL && mr_meta_init(meta, &control->heap, &control->hash_key);
+    bool              has_memory =
+        meta != NULL && images != NULL && mr_meta_init(meta, &control->heap, &control->hash_key);
     control->meta = meta;
     control->images = images;
     has_memory = has_memory && mr_meta_log_init(control) && mr_local_logs_init(control) &&
@@ -99,7 +98,8 @@ void mr_control_uuid(struct mr_control *control, struct mr_uuid *id)
         uint64_t low = mr_hash_bytes(&control->uuid_keys[1], &count, sizeof count);
         mr_store_be64(id->bytes, high);
         mr_store_be64(id->bytes + 8, low);
-        id->bytes[6] = (uint8_t)((id->bytes[6] & 0x0f) | 0x40); /* a random UUID: version 4, variant 2 */
+        id->bytes[6] =
+            (uint8_t)((id->bytes[6] & 0x0f) | 0x40); /* a random UUID: version 4, variant 2 */
         id->bytes[8] = (uint8_t)((id->bytes[8] & 0x3f) | 0x80);
         /* 111110 in front is '-', which command lines take for an option. */
     } while (id->bytes[0] >> 2 == 62);
@@ -126,9 +126,9 @@ static void loaded(struct mr_control *control, struct mr_now now)
 {
     int16_t version = control->meta->metadata_version;
     if (version != 0 && (version < MR_META_VERSION_MIN || version > MR_META_VERSION_MAX)) {
-        mr_control_fail(control,
-                        "the metadata.version of this directory is not served level=%d from=%d to=%d", version,
-                        MR_META_VERSION_MIN, MR_META_VERSION_MAX);
+        mr_control_fail(
+            control, "the metadata.version of this directory is not served level=%d from=%d to=%d",
+            version, MR_META_VERSION_MIN, MR_META_VERSION_MAX);
         return;
     }
     control->phase = MR_PHASE_ELECT;
@@ -173,8 +173,9 @@ static void commit_own(struct mr_control *control, struct mr_now now, bool is_re
         mr_ctl_brokers_unfence(&ctl, &records);
     }
     if (records.is_failed) {
-        mr_control_fail(control, "this broker cannot be registered: no memory, or a listener or rack that no "
-                                 "record can carry");
+        mr_control_fail(
+            control, "this broker cannot be registered: no memory, or a listener or rack that no "
+                     "record can carry");
     } else if (mr_meta_log_replay(control, &records, (struct mr_meta_mark){0})) {
         mr_meta_log_commit(control, now, &records, done);
     }
@@ -231,7 +232,8 @@ static void opened(struct mr_control *control, struct mr_now now)
 {
     publish(control, now);
     if (control->images->current == NULL) {
-        mr_control_fail(control, "no memory for the first image of the cluster (millrace.control.bytes)");
+        mr_control_fail(control,
+                        "no memory for the first image of the cluster (millrace.control.bytes)");
         return;
     }
     mr_coord_start(control, now);
@@ -280,7 +282,8 @@ static void stop_done(struct mr_control *control, struct mr_now now, struct mr_c
     bool             is_last = job->op.is_last;
     (void)now;
     if (job->op.op.err != MR_OK) {
-        mr_control_fail(control, "a storage core did not stop cleanly why=%s", mr_err_text(job->op.op.err));
+        mr_control_fail(control, "a storage core did not stop cleanly why=%s",
+                        mr_err_text(job->op.op.err));
     }
     MR_HEAP_DELETE(&control->heap, job);
     if (control->phase != MR_PHASE_STOP) {
@@ -306,7 +309,8 @@ static void stop_send(struct mr_control *control, uint32_t core, bool is_last)
     mr_control_submit(control, core, &job->op.op, &job->callback);
 }
 
-/* All cores but the last at once; the last one, which leaves the marker, when they have answered. */
+/* All cores but the last at once; the last one, which leaves the marker, when they have
+ * answered. */
 static void stop_storage(struct mr_control *control)
 {
     uint32_t count = control->endpoints->storage_count;
@@ -383,7 +387,8 @@ static void mail(struct mr_control *control, struct mr_now now, const struct mr_
                             mr_err_text((enum mr_err)msg->u.err));
         } else if (control->phase == MR_PHASE_LISTEN && --control->waiting == 0) {
             control->phase = MR_PHASE_SERVING;
-            mr_log(control->log, MR_LOG_INFO, "serving node=%d topics=%u partitions=%llu epoch=%d offset=%lld",
+            mr_log(control->log, MR_LOG_INFO,
+                   "serving node=%d topics=%u partitions=%llu epoch=%d offset=%lld",
                    control->node_id, control->images->topic_count,
                    (unsigned long long)control->meta->partition_count, control->meta_log->epoch,
                    (long long)control->meta->offset);
@@ -416,7 +421,8 @@ bool mr_control_turn(struct mr_control *control, struct mr_now now)
     struct mr_disk_op  *done[REAP_PER_TURN];
     bool                is_any = false;
     control->now = now;
-    for (uint32_t count = 0; count < MAIL_PER_TURN && mr_port_receive(control->port, &msg); count++) {
+    for (uint32_t count = 0; count < MAIL_PER_TURN && mr_port_receive(control->port, &msg);
+         count++) {
         mail(control, now, &msg);
         is_any = true;
     }
@@ -427,7 +433,8 @@ bool mr_control_turn(struct mr_control *control, struct mr_now now)
     }
     struct mr_timer *timer = NULL;
     for (uint32_t count = 0;
-         count < DUE_PER_TURN && (timer = mr_timers_due(&control->timers, now.mono_ns)) != NULL; count++) {
+         count < DUE_PER_TURN && (timer = mr_timers_due(&control->timers, now.mono_ns)) != NULL;
+         count++) {
         struct mr_control_timer *due = MR_TIMER_ENTRY(timer, struct mr_control_timer, timer);
         due->fire(control, now, due);
         is_any = true;

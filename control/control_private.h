@@ -1,6 +1,6 @@
 /*
- * control_private: the inside of the control thread, shared by control/metadata/, control/admin/ and
- * control/coord/; nobody else includes it.
+ * control_private: the inside of the control thread, shared by control/metadata/, control/admin/
+ * and control/coord/; nobody else includes it.
  *
  * control_loop.c owns the struct, the mail and the life of the broker. A request from a data core
  * becomes a struct mr_request (its message decoded into memory of its own) and goes to the handler
@@ -32,8 +32,8 @@
 
 #define MR_CONTROL_KEYS_MAX 96 /* API keys are below this */
 
-struct mr_coord;   /* control/coord/ */
-struct mr_meta;    /* control/metadata/ */
+struct mr_coord; /* control/coord/ */
+struct mr_meta;  /* control/metadata/ */
 struct mr_meta_log;
 struct mr_images;
 struct mr_local_logs;
@@ -42,9 +42,10 @@ struct mr_request;
 
 /* ---- Requests ---- */
 
-/* Begins the work of one request. The message is request->message; ends in mr_control_reply, _silent or
- * _close, exactly one of them, now or later. */
-typedef void mr_control_handler(struct mr_control *control, struct mr_now now, struct mr_request *request);
+/* Begins the work of one request. The message is request->message; ends in mr_control_reply,
+ * _silent or _close, exactly one of them, now or later. */
+typedef void mr_control_handler(struct mr_control *control, struct mr_now now,
+                                struct mr_request *request);
 
 struct mr_request_block; /* memory taken by mr_request_memory */
 struct mr_reply_box;     /* an encoded answer */
@@ -57,7 +58,7 @@ struct mr_request {
     struct mr_arena          scratch; /* what the message was decoded into */
     size_t                   scratch_bytes;
     struct mr_request_block *blocks;
-    struct mr_reply_box     *reply; /* prepared */
+    struct mr_reply_box     *reply;     /* prepared */
     bool                     is_broken; /* prepared, but there is no answer: close */
     uint64_t                 number;    /* the metadata queue's: what the answer waits for */
     uint64_t                 arrived_ns;
@@ -66,21 +67,23 @@ struct mr_request {
 /* Cleared memory that lives until the request is answered; NULL when the heap is exhausted. */
 void *mr_request_memory(struct mr_control *control, struct mr_request *request, size_t bytes);
 
-#define MR_REQUEST_NEW(control_, request_, type_, count_)                                          \
+#define MR_REQUEST_NEW(control_, request_, type_, count_) \
     ((type_ *)mr_request_memory((control_), (request_), sizeof(type_) * (size_t)(count_)))
 
-/* Encode `response`, a struct mr_<api>_response, in the request's version and send it. The request and its
- * memory are gone afterwards; the response is not needed any more either. */
+/* Encode `response`, a struct mr_<api>_response, in the request's version and send it. The
+ * request and its memory are gone afterwards; the response is not needed any more either. */
 void mr_control_reply(struct mr_control *control, struct mr_request *request, const void *response);
 
-/* The same in two steps: the first needs `response` and what it points to, the second needs nothing. */
+/* The same in two steps: the first needs `response` and what it points to, the second needs
+ * nothing. */
 void mr_control_reply_prepare(struct mr_control *control, struct mr_request *request,
                               const void *response);
 void mr_control_reply_send(struct mr_control *control, struct mr_request *request);
 
 /* Text that lives until the request is answered; cut at 512 bytes, null when there is no memory. */
-__attribute__((format(printf, 3, 4))) struct mr_str
-mr_request_text(struct mr_control *control, struct mr_request *request, const char *format, ...);
+__attribute__((format(printf, 3, 4))) struct mr_str mr_request_text(struct mr_control *control,
+                                                                    struct mr_request *request,
+                                                                    const char        *format, ...);
 
 /* End a request that gets no answer, or whose connection is to be closed. */
 void mr_control_reply_silent(struct mr_control *control, struct mr_request *request);
@@ -102,16 +105,16 @@ typedef void mr_control_append_done(struct mr_control *control, struct mr_now no
                                     enum mr_err err, int64_t base_offset);
 
 /*
- * Append one batch (made by mr_batch_end), with acks -1. The bytes are copied. Appends to one log are
- * assigned offsets and answered in the order of the calls.
+ * Append one batch (made by mr_batch_end), with acks -1. The bytes are copied. Appends to one log
+ * are assigned offsets and answered in the order of the calls.
  *
  *   leader_epoch   of the partition as the image says it; -1: not checked
  *
  * False: no memory, nothing was sent and `done` will not run.
  */
-bool mr_control_append(struct mr_control *control, struct mr_log_ref log, const void *batch, uint32_t bytes,
-                       int32_t leader_epoch, enum mr_append_origin origin, mr_control_append_done *done,
-                       void *user);
+bool mr_control_append(struct mr_control *control, struct mr_log_ref log, const void *batch,
+                       uint32_t bytes, int32_t leader_epoch, enum mr_append_origin origin,
+                       mr_control_append_done *done, void *user);
 
 /* What was read: whole batches, in one piece, valid until the function returns. */
 struct mr_control_read_result {
@@ -126,12 +129,12 @@ typedef void mr_control_read_done(struct mr_control *control, struct mr_now now,
                                   const struct mr_control_read_result *result);
 
 /* Read from `offset` on, at most about bytes_max, at least one batch. False: no memory. */
-bool mr_control_read(struct mr_control *control, struct mr_log_ref log, int64_t offset, uint32_t bytes_max,
-                     mr_control_read_done *done, void *user);
+bool mr_control_read(struct mr_control *control, struct mr_log_ref log, int64_t offset,
+                     uint32_t bytes_max, mr_control_read_done *done, void *user);
 
 /*
- * Any other operation: `op` is in the caller's heap memory, embedded first in something of his, with kind
- * filled in; it comes back to `done`, which frees it.
+ * Any other operation: `op` is in the caller's heap memory, embedded first in something of his,
+ * with kind filled in; it comes back to `done`, which frees it.
  */
 struct mr_control_op {
     void (*done)(struct mr_control *control, struct mr_now now, struct mr_control_op *op);
@@ -142,8 +145,9 @@ void mr_control_submit(struct mr_control *control, uint32_t storage_core, struct
 
 /* ---- Timers ---- */
 
-/* A deadline with a function; set with mr_timer_set(&control->timers, &t->timer, deadline_ns), cancelled
- * with mr_timer_cancel. The plan's timers_max bounds how many can be set (mr_control_has_timer_room). */
+/* A deadline with a function; set with mr_timer_set(&control->timers, &t->timer, deadline_ns),
+ * cancelled with mr_timer_cancel. The plan's timers_max bounds how many can be set
+ * (mr_control_has_timer_room). */
 struct mr_control_timer {
     struct mr_timer timer;
     void (*fire)(struct mr_control *control, struct mr_now now, struct mr_control_timer *timer);
@@ -153,11 +157,14 @@ struct mr_control_timer {
 /* ---- What the metadata side does for others ---- */
 
 /* For control_loop.c: mail. */
-void mr_control_request_in(struct mr_control *control, struct mr_now now, struct mr_forward *forward);
+void mr_control_request_in(struct mr_control *control, struct mr_now now,
+                           struct mr_forward *forward);
 void mr_control_reply_done(struct mr_control *control, void *cookie);
-void mr_control_storage_done(struct mr_control *control, struct mr_now now, struct mr_storage_op *op);
+void mr_control_storage_done(struct mr_control *control, struct mr_now now,
+                             struct mr_storage_op *op);
 
-/* Create __consumer_offsets when it is absent and nobody does yet (FindCoordinator). Returns at once. */
+/* Create __consumer_offsets when it is absent and nobody does yet (FindCoordinator). Returns at
+ * once. */
 void mr_control_want_offsets_topic(struct mr_control *control, struct mr_now now);
 
 /* The newest published image; NULL before the first. Valid until the end of the turn. */
@@ -170,15 +177,15 @@ void mr_control_uuid(struct mr_control *control, struct mr_uuid *id);
 
 enum mr_control_phase {
     MR_PHASE_INIT,
-    MR_PHASE_RECOVER,  /* storage core 0 recovers the directory */
-    MR_PHASE_LOAD,     /* quorum-state, bootstrap snapshot, __cluster_metadata-0 */
-    MR_PHASE_ELECT,    /* the new epoch: quorum-state, LEADER_CHANGE, registration */
-    MR_PHASE_OPEN,     /* every partition of the image */
-    MR_PHASE_LISTEN,   /* data cores bind their listeners */
+    MR_PHASE_RECOVER, /* storage core 0 recovers the directory */
+    MR_PHASE_LOAD,    /* quorum-state, bootstrap snapshot, __cluster_metadata-0 */
+    MR_PHASE_ELECT,   /* the new epoch: quorum-state, LEADER_CHANGE, registration */
+    MR_PHASE_OPEN,    /* every partition of the image */
+    MR_PHASE_LISTEN,  /* data cores bind their listeners */
     MR_PHASE_SERVING,
-    MR_PHASE_DRAIN,    /* data cores answer what is open */
-    MR_PHASE_SETTLE,   /* our own appends come back */
-    MR_PHASE_STOP,     /* storage cores close */
+    MR_PHASE_DRAIN,  /* data cores answer what is open */
+    MR_PHASE_SETTLE, /* our own appends come back */
+    MR_PHASE_STOP,   /* storage cores close */
     MR_PHASE_STOPPED,
     MR_PHASE_FAILED,
 };
@@ -198,7 +205,7 @@ struct mr_control {
 
     /* for everybody */
     struct mr_heap     heap;
-    struct mr_timers   timers; /* of struct mr_control_timer only */
+    struct mr_timers   timers;   /* of struct mr_control_timer only */
     struct mr_hash_key hash_key; /* for tables whose keys strangers choose */
     struct mr_now      now;      /* of this turn */
 
@@ -209,7 +216,7 @@ struct mr_control {
     struct mr_local_logs *local_logs; /* metadata/local_logs.h */
     struct mr_controller *controller; /* metadata/controller.h */
     struct mr_coord      *coord;
-    mr_control_handler *handlers[MR_CONTROL_KEYS_MAX];
+    mr_control_handler   *handlers[MR_CONTROL_KEYS_MAX];
 
     /* control_loop.c's own */
     enum mr_control_phase phase;
@@ -217,15 +224,15 @@ struct mr_control {
     char                  why[256];
     struct mr_hash_key    uuid_keys[2];
     uint64_t              uuid_count;
-    uint32_t              waiting; /* data or storage cores whose answer the phase waits for */
+    uint32_t              waiting;  /* data or storage cores whose answer the phase waits for */
     uint32_t              ops_open; /* storage operations not answered */
     uint32_t              requests_open;
     struct mr_arena      *arena;
 };
 
 /* Stop everything with a reason (constant text plus key=value); the broker exits 1. */
-__attribute__((format(printf, 2, 3))) void mr_control_fail(struct mr_control *control, const char *format,
-                                                           ...);
+__attribute__((format(printf, 2, 3))) void mr_control_fail(struct mr_control *control,
+                                                           const char        *format, ...);
 
 static inline bool mr_control_has_timer_room(const struct mr_control *control)
 {
@@ -234,24 +241,27 @@ static inline bool mr_control_has_timer_room(const struct mr_control *control)
 
 /* ---- The coordinators (control/coord/): what control_loop.c calls ---- */
 
-/* Makes control->coord and says with mr_control_serve what it handles; nothing is sent. False: no memory. */
+/* Makes control->coord and says with mr_control_serve what it handles; nothing is sent. False:
+ * no memory. */
 bool mr_coord_init(struct mr_control *control);
 
 /* The first image is published: begin to load the partitions of __consumer_offsets that we lead. */
 void mr_coord_start(struct mr_control *control, struct mr_now now);
 
-/* After each publication. `deleted` are ids of topics that are not in the image any more. Loads the partitions
- * of __consumer_offsets when they have just been opened. */
-void mr_coord_image_changed(struct mr_control *control, struct mr_now now, const struct mr_uuid *deleted,
-                            uint32_t deleted_count);
+/* After each publication. `deleted` are ids of topics that are not in the image any more. Loads
+ * the partitions of __consumer_offsets when they have just been opened. */
+void mr_coord_image_changed(struct mr_control *control, struct mr_now now,
+                            const struct mr_uuid *deleted, uint32_t deleted_count);
 
-/* A slice of work at the end of each turn (batches of this turn's appends). Whether there was work. */
+/* A slice of work at the end of each turn (batches of this turn's appends). Whether there was
+ * work. */
 bool mr_coord_turn(struct mr_control *control, struct mr_now now);
 
 /* When the coordinators want a turn besides timers and mail; MR_NEVER: never. */
 uint64_t mr_coord_deadline_ns(const struct mr_control *control);
 
-/* The broker stops: answer everything that is parked (COORDINATOR_NOT_AVAILABLE), and refuse from now on. */
+/* The broker stops: answer everything that is parked (COORDINATOR_NOT_AVAILABLE), and refuse
+ * from now on. */
 void mr_coord_stop(struct mr_control *control, struct mr_now now);
 
 #endif

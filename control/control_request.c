@@ -2,8 +2,8 @@
  * control_request: a forwarded request from its arrival to its answer: decode, memory, encode.
  *
  * The message is decoded into one piece of the heap whose size follows the bytes that came, never a
- * length that they declare: a try with a small piece, and again with twice as much while the codec says
- * that it was too small. Answers are measured first, so each is one piece too.
+ * length that they declare: a try with a small piece, and again with twice as much while the codec
+ * says that it was too small. Answers are measured first, so each is one piece too.
  */
 #include "control_private.h"
 
@@ -96,7 +96,8 @@ static enum mr_err request_decode(struct mr_control *control, struct mr_request 
     }
 }
 
-void mr_control_request_in(struct mr_control *control, struct mr_now now, struct mr_forward *forward)
+void mr_control_request_in(struct mr_control *control, struct mr_now now,
+                           struct mr_forward *forward)
 {
     struct mr_request   *request = MR_HEAP_NEW(&control->heap, struct mr_request);
     const struct mr_msg *msg = mr_api_request_desc(forward->api_key);
@@ -153,7 +154,8 @@ void mr_control_reply_prepare(struct mr_control *control, struct mr_request *req
     mr_assert(request->reply == NULL && !request->is_broken);
     enum mr_err err = mr_msg_size(msg, forward->api_version, response, &bytes);
     if (err != MR_OK) {
-        mr_log(control->log, MR_LOG_ERROR, "an answer cannot be encoded, closing api_key=%d version=%d why=%s",
+        mr_log(control->log, MR_LOG_ERROR,
+               "an answer cannot be encoded, closing api_key=%d version=%d why=%s",
                forward->api_key, forward->api_version, mr_err_text(err));
         request->is_broken = true;
         return;
@@ -187,7 +189,8 @@ void mr_control_reply_send(struct mr_control *control, struct mr_request *reques
         mr_control_reply_close(control, request);
         return;
     }
-    forward->reply = (struct mr_chain){.spans = &box->span, .span_count = 1, .bytes = box->span.len};
+    forward->reply =
+        (struct mr_chain){.spans = &box->span, .span_count = 1, .bytes = box->span.len};
     forward->is_silent = false;
     forward->is_close_wanted = false;
     forward->reply_cookie = box;
@@ -200,7 +203,8 @@ void mr_control_reply(struct mr_control *control, struct mr_request *request, co
     mr_control_reply_send(control, request);
 }
 
-static void reply_without_bytes(struct mr_control *control, struct mr_request *request, bool is_close)
+static void reply_without_bytes(struct mr_control *control, struct mr_request *request,
+                                bool is_close)
 {
     struct mr_forward *forward = request->forward;
     if (request->reply != NULL) {

@@ -1,6 +1,6 @@
 /*
- * control_storage: storage operations of the control thread: one append, one read, or any operation of
- * a caller, each with the function that runs when it comes back.
+ * control_storage: storage operations of the control thread: one append, one read, or any operation
+ * of a caller, each with the function that runs when it comes back.
  *
  * The operation lives in heap memory from the call to its answer; so do an append's bytes and a
  * read's room. Pages lent by a read are released as soon as its function has returned.
@@ -19,7 +19,8 @@ void mr_control_submit(struct mr_control *control, uint32_t storage_core, struct
                  &(struct mr_plane_msg){.kind = MR_PLANE_STORAGE_OP, .u.op = op});
 }
 
-void mr_control_storage_done(struct mr_control *control, struct mr_now now, struct mr_storage_op *op)
+void mr_control_storage_done(struct mr_control *control, struct mr_now now,
+                             struct mr_storage_op *op)
 {
     struct mr_control_op *callback = op->user;
     mr_assert(control->ops_open > 0);
@@ -39,7 +40,8 @@ struct append_job {
     uint8_t                 bytes[];
 };
 
-static void append_finish(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
+static void append_finish(struct mr_control *control, struct mr_now now,
+                          struct mr_control_op *callback)
 {
     struct append_job      *job = (struct append_job *)(void *)callback;
     enum mr_err             err = job->op.op.err != MR_OK ? job->op.op.err : job->entry.err;
@@ -50,9 +52,9 @@ static void append_finish(struct mr_control *control, struct mr_now now, struct 
     done(control, now, user, err, base_offset);
 }
 
-bool mr_control_append(struct mr_control *control, struct mr_log_ref log, const void *batch, uint32_t bytes,
-                       int32_t leader_epoch, enum mr_append_origin origin, mr_control_append_done *done,
-                       void *user)
+bool mr_control_append(struct mr_control *control, struct mr_log_ref log, const void *batch,
+                       uint32_t bytes, int32_t leader_epoch, enum mr_append_origin origin,
+                       mr_control_append_done *done, void *user)
 {
     size_t             whole = sizeof(struct append_job) + bytes;
     struct append_job *job = mr_heap_try(&control->heap, whole);
@@ -109,7 +111,8 @@ static void read_release(struct mr_control *control, struct read_job *job)
     }
 }
 
-static void read_finish(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
+static void read_finish(struct mr_control *control, struct mr_now now,
+                        struct mr_control_op *callback)
 {
     struct read_job              *job = (struct read_job *)(void *)callback;
     struct mr_control_read_result result = {
@@ -149,14 +152,15 @@ static void read_finish(struct mr_control *control, struct mr_now now, struct mr
     MR_HEAP_DELETE(&control->heap, job);
 }
 
-bool mr_control_read(struct mr_control *control, struct mr_log_ref log, int64_t offset, uint32_t bytes_max,
-                     mr_control_read_done *done, void *user)
+bool mr_control_read(struct mr_control *control, struct mr_log_ref log, int64_t offset,
+                     uint32_t bytes_max, mr_control_read_done *done, void *user)
 {
     struct read_job *job = MR_HEAP_NEW(&control->heap, struct read_job);
     if (job == NULL) {
         return false;
     }
-    /* Small spans are copied here by storage, so that they pin no page; without it they are lent. */
+    /* Small spans are copied here by storage, so that they pin no page; without it they are
+     * lent. */
     job->copy_bytes = 64 * 1024;
     job->op.copy_buffer = mr_heap_try(&control->heap, job->copy_bytes);
     if (job->op.copy_buffer == NULL) {

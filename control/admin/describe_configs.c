@@ -1,13 +1,12 @@
 /*
- * describe_configs: DescribeConfigs of topics and brokers: every key with its value, where it comes from,
- * its synonyms, type and documentation.
+ * describe_configs: DescribeConfigs of topics and brokers: every key with its value, where it comes
+ * from, its synonyms, type and documentation.
  *
  * Source: Apache Kafka 4.4, ConfigHelper: order of sources, which keys are synonyms of which.
  */
 #include "admin/admin.h"
 #include "metadata/controller.h"
 #include "metadata/log_config.h"
-
 #include "millrace/kafka/messages.h"
 
 typedef struct mr_describe_configs_response_describe_configs_resource_result entry_type;
@@ -76,8 +75,8 @@ static struct mr_str value_text(struct describe *d, const struct mr_config_key *
 
 /* ---- synonyms ---- */
 
-static void synonym_add(synonym_type *synonyms, int32_t *count, const char *name, struct mr_str value,
-                        enum mr_config_source source)
+static void synonym_add(synonym_type *synonyms, int32_t *count, const char *name,
+                        struct mr_str value, enum mr_config_source source)
 {
     if (!mr_str_is_null(value)) {
         synonyms[(*count)++] =
@@ -85,14 +84,14 @@ static void synonym_add(synonym_type *synonyms, int32_t *count, const char *name
     }
 }
 
-/* Where a broker key and its relatives are set, the strongest first. is_default_only: only the dynamic
- * defaults of all brokers. */
+/* Where a broker key and its relatives are set, the strongest first. is_default_only: only the
+ * dynamic defaults of all brokers. */
 static void broker_synonyms(struct describe *d, enum mr_config_id id, bool is_default_only,
                             synonym_type *synonyms, int32_t *count)
 {
     struct mr_log_config_node      node;
-    const struct mr_meta_resource *own = mr_meta_resource(d->ctl.meta, MR_META_BROKER,
-                                                          mr_log_config_node_name(d->ctl.node_id, &node));
+    const struct mr_meta_resource *own = mr_meta_resource(
+        d->ctl.meta, MR_META_BROKER, mr_log_config_node_name(d->ctl.node_id, &node));
     const struct mr_meta_resource *all = mr_meta_resource(d->ctl.meta, MR_META_BROKER, MR_STR(""));
     enum mr_config_id              ids[UNITS] = {id, MR_CONFIG_none, MR_CONFIG_none};
     for (size_t row = 0; row < sizeof units / sizeof units[0]; row++) {
@@ -108,7 +107,8 @@ static void broker_synonyms(struct describe *d, enum mr_config_id id, bool is_de
         if (!is_default_only) {
             synonym_add(synonyms, count, key->name, mr_meta_config(own, name), MR_SOURCE_BROKER);
         }
-        synonym_add(synonyms, count, key->name, mr_meta_config(all, name), MR_SOURCE_BROKER_DEFAULT);
+        synonym_add(synonyms, count, key->name, mr_meta_config(all, name),
+                    MR_SOURCE_BROKER_DEFAULT);
         if (is_default_only) {
             continue;
         }
@@ -123,7 +123,8 @@ static void broker_synonyms(struct describe *d, enum mr_config_id id, bool is_de
 }
 
 /* Source and synonyms of an entry. */
-static void entry_synonyms(struct describe *d, entry_type *entry, const synonym_type *synonyms, int32_t count)
+static void entry_synonyms(struct describe *d, entry_type *entry, const synonym_type *synonyms,
+                           int32_t count)
 {
     entry->config_source = count == 0 ? (int8_t)MR_SOURCE_DEFAULT : synonyms[0].source;
     if (!d->has_synonyms || count == 0) {
@@ -172,8 +173,9 @@ static void describe_topic(struct describe *d, const resource_type *resource, re
     }
     if (mr_meta_topic_by_name(d->ctl.meta, resource->resource_name) == NULL) {
         result->error_code = MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
-        result->error_message = mr_request_text(d->ctl.control, d->request, "The topic '%.*s' does not exist.",
-                                                resource->resource_name.len, resource->resource_name.data);
+        result->error_message =
+            mr_request_text(d->ctl.control, d->request, "The topic '%.*s' does not exist.",
+                            resource->resource_name.len, resource->resource_name.data);
         return;
     }
     const struct mr_meta_resource *own =
@@ -232,7 +234,8 @@ static void describe_broker(struct describe *d, const resource_type *resource, r
 }
 
 /* What is set for all brokers at run time, and nothing else. */
-static void describe_broker_defaults(struct describe *d, const resource_type *resource, result_type *result)
+static void describe_broker_defaults(struct describe *d, const resource_type *resource,
+                                     result_type *result)
 {
     const struct mr_meta_resource *all = mr_meta_resource(d->ctl.meta, MR_META_BROKER, MR_STR(""));
     if (all == NULL) {
@@ -277,21 +280,24 @@ static void describe_one(struct describe *d, const resource_type *resource, resu
     } else if (resource->resource_type == MR_META_BROKER && resource->resource_name.len == 0) {
         describe_broker_defaults(d, resource, result);
     } else if (resource->resource_type == MR_META_BROKER &&
-               mr_str_equal(resource->resource_name, mr_log_config_node_name(d->ctl.node_id, &node))) {
+               mr_str_equal(resource->resource_name,
+                            mr_log_config_node_name(d->ctl.node_id, &node))) {
         describe_broker(d, resource, result);
     } else if (resource->resource_type == MR_META_BROKER) {
         result->error_code = MR_KAFKA_INVALID_REQUEST;
         result->error_message = mr_request_text(
-            d->ctl.control, d->request, "Unexpected broker id, expected %d or empty string, but received %.*s",
-            d->ctl.node_id, resource->resource_name.len, resource->resource_name.data);
+            d->ctl.control, d->request,
+            "Unexpected broker id, expected %d or empty string, but received %.*s", d->ctl.node_id,
+            resource->resource_name.len, resource->resource_name.data);
     } else {
         result->error_code = MR_KAFKA_INVALID_REQUEST;
-        result->error_message = mr_request_text(d->ctl.control, d->request,
-                                                "Unsupported resource type: %d", resource->resource_type);
+        result->error_message = mr_request_text(
+            d->ctl.control, d->request, "Unsupported resource type: %d", resource->resource_type);
     }
 }
 
-void mr_admin_describe_configs(struct mr_control *control, struct mr_now now, struct mr_request *request)
+void mr_admin_describe_configs(struct mr_control *control, struct mr_now now,
+                               struct mr_request *request)
 {
     const struct mr_describe_configs_request *in = request->message;
     struct mr_describe_configs_response      *out =

@@ -1,15 +1,14 @@
 /*
- * describe_log_dirs: DescribeLogDirs: the log directory, its space, and the size of each log in it, as the
- * storage cores count it. One LOG_STAT goes to each core that has logs in question (to the first one
- * in any case, for the space); the last answer ends the request.
+ * describe_log_dirs: DescribeLogDirs: the log directory, its space, and the size of each log in it,
+ * as the storage cores count it. One LOG_STAT goes to each core that has logs in question (to the
+ * first one in any case, for the space); the last answer ends the request.
  *
- * Source: Apache Kafka 4.4: offset lag of a current log is max(high watermark - log end, 0); what is not
- * here is left out.
+ * Source: Apache Kafka 4.4: offset lag of a current log is max(high watermark - log end, 0); what
+ * is not here is left out.
  */
 #include "admin/admin.h"
 #include "metadata/ctl_seen.h"
 #include "metadata/meta.h"
-
 #include "millrace/kafka/messages.h"
 
 typedef struct mr_describe_log_dirs_response_describe_log_dirs_partition partition_out;
@@ -27,21 +26,24 @@ struct stat_place {
 };
 
 struct stat_state {
-    struct mr_request  *request;
-    uint32_t            waiting;
-    uint32_t            topic_count;
-    topic_out          *topics;
-    struct stat_place  *places; /* of each partition, in the order of topics */
-    struct stat_call   *calls;  /* one per storage core */
+    struct mr_request *request;
+    uint32_t           waiting;
+    uint32_t           topic_count;
+    topic_out         *topics;
+    struct stat_place *places; /* of each partition, in the order of topics */
+    struct stat_call  *calls;  /* one per storage core */
 };
 
 /* The partitions that the request names; all when it names no list. */
-static bool wanted_init(struct mr_control *control, struct mr_request *request, struct mr_ctl_seen *wanted)
+static bool wanted_init(struct mr_control *control, struct mr_request *request,
+                        struct mr_ctl_seen *wanted)
 {
     const struct mr_describe_log_dirs_request *in = request->message;
     uint64_t                                   room = 0;
     for (int32_t index = 0; index < in->topics_count; index++) {
-        room += (uint64_t)(in->topics[index].partitions_count > 0 ? in->topics[index].partitions_count : 0);
+        room +=
+            (uint64_t)(in->topics[index].partitions_count > 0 ? in->topics[index].partitions_count
+                                                              : 0);
     }
     if (!mr_ctl_seen_init(wanted, control, request, room)) {
         return false;
@@ -55,18 +57,18 @@ static bool wanted_init(struct mr_control *control, struct mr_request *request, 
     return true;
 }
 
-static bool is_wanted(const struct mr_describe_log_dirs_request *in, const struct mr_ctl_seen *wanted,
-                      struct mr_str name, int32_t partition)
+static bool is_wanted(const struct mr_describe_log_dirs_request *in,
+                      const struct mr_ctl_seen *wanted, struct mr_str name, int32_t partition)
 {
     return in->topics_count < 0 || mr_ctl_seen_find(wanted, partition, name.data, name.len) != NULL;
 }
 
 static void answer(struct mr_control *control, struct stat_state *state)
 {
-    const struct mr_log_stat_op *first = &state->calls[0].op;
-    result_out                   result;
+    const struct mr_log_stat_op         *first = &state->calls[0].op;
+    result_out                           result;
     struct mr_describe_log_dirs_response out = {0};
-    struct stat_place           *place = state->places;
+    struct stat_place                   *place = state->places;
     MR_DEFAULTS(describe_log_dirs_response_describe_log_dirs_result, &result);
     result.log_dir = mr_str(control->log_dir);
     result.error_code = mr_err_kafka(first->op.err);
@@ -78,8 +80,9 @@ static void answer(struct mr_control *control, struct stat_state *state)
         topic_out *topic = &state->topics[index];
         int32_t    kept = 0;
         for (int32_t at = 0; at < topic->partitions_count; at++, place++) {
-            const struct mr_log_stat_entry *entry = &state->calls[place->core].op.entries[place->entry];
-            int64_t                         lag = entry->high_watermark - entry->log_end_offset;
+            const struct mr_log_stat_entry *entry =
+                &state->calls[place->core].op.entries[place->entry];
+            int64_t lag = entry->high_watermark - entry->log_end_offset;
             if (entry->err != MR_OK || state->calls[place->core].op.op.err != MR_OK) {
                 continue; /* dropped meanwhile */
             }
@@ -113,10 +116,10 @@ static bool collect(struct mr_control *control, struct stat_state *state)
 {
     const struct mr_describe_log_dirs_request *in = state->request->message;
     struct mr_meta                            *meta = control->meta;
-    uint32_t counts[MR_CORES_MAX] = {0};
-    size_t   partitions = 0;
-    size_t   topics = 0;
-    struct mr_ctl_seen wanted;
+    uint32_t                                   counts[MR_CORES_MAX] = {0};
+    size_t                                     partitions = 0;
+    size_t                                     topics = 0;
+    struct mr_ctl_seen                         wanted;
     if (!wanted_init(control, state->request, &wanted)) {
         return false;
     }
@@ -125,14 +128,16 @@ static bool collect(struct mr_control *control, struct stat_state *state)
         size_t before = partitions;
         for (uint32_t index = 0; index < topic->partition_count; index++) {
             const struct mr_meta_partition *partition = &topic->partitions[index];
-            if (partition->log_state == MR_META_LOG_OPEN && is_wanted(in, &wanted, topic->name, (int32_t)index)) {
+            if (partition->log_state == MR_META_LOG_OPEN &&
+                is_wanted(in, &wanted, topic->name, (int32_t)index)) {
                 counts[partition->storage_core]++;
                 partitions++;
             }
         }
         topics += partitions > before;
     }
-    state->topics = MR_REQUEST_NEW(control, state->request, topic_out, topics + 1); /* one to look at */
+    state->topics =
+        MR_REQUEST_NEW(control, state->request, topic_out, topics + 1); /* one to look at */
     state->places = MR_REQUEST_NEW(control, state->request, struct stat_place, partitions);
     partition_out *outs = MR_REQUEST_NEW(control, state->request, partition_out, partitions);
     if (state->topics == NULL || state->places == NULL || outs == NULL) {
@@ -152,18 +157,21 @@ static bool collect(struct mr_control *control, struct stat_state *state)
         to->partitions = outs;
         for (uint32_t index = 0; index < topic->partition_count; index++) {
             const struct mr_meta_partition *partition = &topic->partitions[index];
-            if (partition->log_state != MR_META_LOG_OPEN || !is_wanted(in, &wanted, topic->name, (int32_t)index)) {
+            if (partition->log_state != MR_META_LOG_OPEN ||
+                !is_wanted(in, &wanted, topic->name, (int32_t)index)) {
                 continue;
             }
             struct mr_log_stat_op *op = &state->calls[partition->storage_core].op;
-            *place++ = (struct stat_place){.core = partition->storage_core, .entry = op->entry_count};
+            *place++ =
+                (struct stat_place){.core = partition->storage_core, .entry = op->entry_count};
             op->entries[op->entry_count++].log_id = partition->log_id;
             outs->partition_index = (int32_t)index;
             outs++;
             to->partitions_count++;
         }
         if (to->partitions_count > 0) {
-            to->name = mr_request_text(control, state->request, "%.*s", topic->name.len, topic->name.data);
+            to->name =
+                mr_request_text(control, state->request, "%.*s", topic->name.len, topic->name.data);
             if (mr_str_is_null(to->name)) {
                 return false;
             }
@@ -173,7 +181,8 @@ static bool collect(struct mr_control *control, struct stat_state *state)
     return true;
 }
 
-void mr_admin_describe_log_dirs(struct mr_control *control, struct mr_now now, struct mr_request *request)
+void mr_admin_describe_log_dirs(struct mr_control *control, struct mr_now now,
+                                struct mr_request *request)
 {
     struct stat_state *state = MR_REQUEST_NEW(control, request, struct stat_state, 1);
     uint32_t           cores = control->endpoints->storage_count;

@@ -1,11 +1,10 @@
 /*
- * list_config_resources: ListConfigResources: what can have configs. Version 0 asks for client metrics
- * subscriptions only; there are none. Source: Apache Kafka 4.4, KIP-1142.
+ * list_config_resources: ListConfigResources: what can have configs. Version 0 asks for client
+ * metrics subscriptions only; there are none. Source: Apache Kafka 4.4, KIP-1142.
  */
 #include "admin/admin.h"
 #include "metadata/controller.h"
 #include "metadata/log_config.h"
-
 #include "millrace/kafka/messages.h"
 
 typedef struct mr_list_config_resources_response_config_resource item_type;
@@ -26,12 +25,13 @@ static bool is_supported(int8_t type)
            type == MR_META_CLIENT_METRICS || type == MR_META_GROUP;
 }
 
-void mr_admin_list_config_resources(struct mr_control *control, struct mr_now now, struct mr_request *request)
+void mr_admin_list_config_resources(struct mr_control *control, struct mr_now now,
+                                    struct mr_request *request)
 {
     const struct mr_list_config_resources_request *in = request->message;
     struct mr_list_config_resources_response       out = {0};
     const struct mr_meta                          *meta = control->meta;
-    size_t     room = meta->topics_by_name.used + (size_t)meta->broker_count * 2 + meta->resources.used;
+    size_t room = meta->topics_by_name.used + (size_t)meta->broker_count * 2 + meta->resources.used;
     item_type *items = MR_REQUEST_NEW(control, request, item_type, room);
     (void)now;
     if (items == NULL) {
@@ -48,7 +48,8 @@ void mr_admin_list_config_resources(struct mr_control *control, struct mr_now no
     }
     if (request->forward->api_version > 0) {
         for (struct mr_meta_topic *topic = mr_meta_topic_walk(meta, NULL);
-             topic != NULL && is_wanted(in, MR_META_TOPIC); topic = mr_meta_topic_walk(meta, topic)) {
+             topic != NULL && is_wanted(in, MR_META_TOPIC);
+             topic = mr_meta_topic_walk(meta, topic)) {
             items[out.config_resources_count++] =
                 (item_type){.resource_name = topic->name, .resource_type = MR_META_TOPIC};
         }
@@ -64,8 +65,8 @@ void mr_admin_list_config_resources(struct mr_control *control, struct mr_now no
             }
         }
     }
-    for (const struct mr_meta_resource *resource = mr_meta_resource_walk(meta, NULL); resource != NULL;
-         resource = mr_meta_resource_walk(meta, resource)) {
+    for (const struct mr_meta_resource *resource = mr_meta_resource_walk(meta, NULL);
+         resource != NULL; resource = mr_meta_resource_walk(meta, resource)) {
         bool is_listed = resource->type == MR_META_CLIENT_METRICS ||
                          (resource->type == MR_META_GROUP && request->forward->api_version > 0);
         if (is_listed && (request->forward->api_version == 0 || is_wanted(in, resource->type))) {

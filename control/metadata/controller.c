@@ -3,12 +3,11 @@
 #include "admin/admin.h"
 #include "metadata/local_logs.h"
 #include "metadata/meta_log.h"
-
 #include "millrace/kafka/messages.h"
 
-#define DECISIONS_PER_TURN  64
-#define BATCH_BYTES         (512u * 1024) /* more requests join a batch below this */
-#define PRODUCER_ID_BLOCK   1000
+#define DECISIONS_PER_TURN 64
+#define BATCH_BYTES        (512u * 1024) /* more requests join a batch below this */
+#define PRODUCER_ID_BLOCK  1000
 
 static mr_ctl_decide decide_producer_id;
 
@@ -72,14 +71,14 @@ void mr_control_want_offsets_topic(struct mr_control *control, struct mr_now now
 /* ---- producer ids ---- */
 
 /*
- * Ids come in blocks of 1,000: the record says where the next block begins, so a crash skips at most
- * the rest of one block, and no id is given twice. A transactional id is refused until transactions
- * are served; the response has no room for words, the code says it.
+ * Ids come in blocks of 1,000: the record says where the next block begins, so a crash skips at
+ * most the rest of one block, and no id is given twice. A transactional id is refused until
+ * transactions are served; the response has no room for words, the code says it.
  */
 static const void *decide_producer_id(const struct mr_ctl *ctl, struct mr_request *request,
                                       struct mr_meta_records *records)
 {
-    struct mr_controller                  *controller = ctl->control->controller;
+    struct mr_controller                     *controller = ctl->control->controller;
     const struct mr_init_producer_id_request *in = request->message;
     struct mr_init_producer_id_response      *out =
         MR_REQUEST_NEW(ctl->control, request, struct mr_init_producer_id_response, 1);
@@ -197,8 +196,9 @@ bool mr_controller_turn(struct mr_control *control, struct mr_now now)
         decide_offsets_topic(control);
         is_any = true;
     }
-    while (!mr_list_is_empty(&controller->queue) && budget > 0 && controller->records.used < BATCH_BYTES &&
-           control->phase != MR_PHASE_FAILED && decide_one(control, now)) {
+    while (!mr_list_is_empty(&controller->queue) && budget > 0 &&
+           controller->records.used < BATCH_BYTES && control->phase != MR_PHASE_FAILED &&
+           decide_one(control, now)) {
         budget--;
         is_any = true;
     }
@@ -214,7 +214,8 @@ bool mr_controller_settle(struct mr_control *control)
     struct mr_controller *controller = control->controller;
     bool                  is_any = false;
     while (!mr_list_is_empty(&controller->settling)) {
-        struct mr_request *request = MR_LIST_ENTRY(controller->settling.next, struct mr_request, link);
+        struct mr_request *request =
+            MR_LIST_ENTRY(controller->settling.next, struct mr_request, link);
         if (!mr_local_logs_done_to(control->local_logs, request->number)) {
             break;
         }
@@ -228,7 +229,7 @@ bool mr_controller_settle(struct mr_control *control)
 void mr_controller_abandon(struct mr_control *control)
 {
     struct mr_controller *controller = control->controller;
-    struct mr_list       *lists[] = {&controller->queue, &controller->decided, &controller->settling};
+    struct mr_list *lists[] = {&controller->queue, &controller->decided, &controller->settling};
     for (size_t index = 0; index < sizeof lists / sizeof lists[0]; index++) {
         struct mr_list *link;
         while ((link = mr_list_pop(lists[index])) != NULL) {

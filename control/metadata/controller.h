@@ -2,11 +2,11 @@
  * controller: decides about the cluster's metadata: the thin switch between requests and decisions.
  *
  *   request > queue > decide (reads state, writes records) > replay > batch > durable
- *                        |                                              > local logs > image > answer
+ *                        |                                 > local logs > image > answer
  *                        +--> nothing to write: the answer at once
  *
- * Decisions of several requests share a batch while it is small; each request's records are in
- * one batch, so they are atomic. While a batch is in flight the queue waits, so what a decision reads
+ * Decisions of several requests share a batch while it is small; each request's records are in one
+ * batch, so they are atomic. While a batch is in flight the queue waits, so what a decision reads
  * is durable or in its own batch.
  *
  * Thread: control.
@@ -17,7 +17,8 @@
 #include "control_private.h"
 #include "metadata/meta.h"
 
-/* What a decision may look at; it changes nothing but `records`, the request's memory and the ids drawn. */
+/* What a decision may look at; it changes nothing but `records`, the request's memory and the
+ * ids drawn. */
 struct mr_ctl {
     const struct mr_meta   *meta;
     const struct mr_config *config;
@@ -74,8 +75,8 @@ bool mr_controller_settle(struct mr_control *control);
 /* The broker has failed: close the connections of everything that waits. */
 void mr_controller_abandon(struct mr_control *control);
 
-/* Queue a request that reads the state (admin/): its function runs when the state is durable and ends
- * the request. */
+/* Queue a request that reads the state (admin/): its function runs when the state is durable and
+ * ends the request. */
 void mr_controller_queue(struct mr_control *control, struct mr_now now, struct mr_request *request);
 
 /* What decisions look at. */

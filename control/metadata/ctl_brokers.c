@@ -1,28 +1,32 @@
 #include "metadata/ctl_brokers.h"
 
 #include "config_table.h"
-
 #include "millrace/kafka/messages.h"
 
 #define ENDPOINTS_MAX 16
 
 /*
- * What a 4.4 broker reads and writes. It must name every feature that is finalized, so it names all that
- * Kafka 4.4 has, also where this broker does not serve the feature yet: the records are understood.
+ * What a 4.4 broker reads and writes. It must name every feature that is finalized, so it names all
+ * that Kafka 4.4 has, also where this broker does not serve the feature yet: the records are
+ * understood.
  */
 static const struct {
     const char *name;
     int16_t     min;
     int16_t     max;
 } features[] = {
-    {"eligible.leader.replicas.version", 0, 1}, {"group.version", 0, 1},
-    {"kraft.version", 0, 1},                    {"metadata.version", MR_META_VERSION_MIN, MR_META_VERSION_MAX},
-    {"share.version", 0, 2},                    {"streams.version", 0, 1},
+    {"eligible.leader.replicas.version", 0, 1},
+    {"group.version", 0, 1},
+    {"kraft.version", 0, 1},
+    {"metadata.version", MR_META_VERSION_MIN, MR_META_VERSION_MAX},
+    {"share.version", 0, 2},
+    {"streams.version", 0, 1},
     {"transaction.version", 0, 2},
 };
 #define FEATURES ((int32_t)(sizeof features / sizeof features[0]))
 
-bool mr_ctl_brokers_listener(struct mr_str item, struct mr_str *name, struct mr_str *host, uint16_t *port)
+bool mr_ctl_brokers_listener(struct mr_str item, struct mr_str *name, struct mr_str *host,
+                             uint16_t *port)
 {
     int32_t at = 0;
     while (at + 2 < item.len && memcmp(item.data + at, "://", 3) != 0) {
@@ -94,7 +98,8 @@ static int32_t listeners(const struct mr_config *config, bool is_controller, str
     return count;
 }
 
-void mr_ctl_brokers_register(const struct mr_ctl *ctl, int64_t offset, struct mr_meta_records *records)
+void mr_ctl_brokers_register(const struct mr_ctl *ctl, int64_t offset,
+                             struct mr_meta_records *records)
 {
     struct listener ends[ENDPOINTS_MAX];
     struct mr_uuid  incarnation;
@@ -182,7 +187,8 @@ static void elect(const struct mr_ctl *ctl, const struct mr_meta_topic *topic, u
 {
     const struct mr_meta_partition *partition = &topic->partitions[index];
     int32_t                         self = ctl->node_id;
-    if (!partition->is_present || partition->leader != -1 || !ids_have(&partition->replicas, self)) {
+    if (!partition->is_present || partition->leader != -1 ||
+        !ids_have(&partition->replicas, self)) {
         return;
     }
     struct mr_partition_change_record record;

@@ -10,13 +10,15 @@
 #include "metadata/controller.h"
 
 /* `offset`: of the first record that will be added; the broker's epoch is the offset of its own. */
-void mr_ctl_brokers_register(const struct mr_ctl *ctl, int64_t offset, struct mr_meta_records *records);
+void mr_ctl_brokers_register(const struct mr_ctl *ctl, int64_t offset,
+                             struct mr_meta_records *records);
 
-/* The end of the fence, and leadership of every partition that has no leader and may be led by us: a
- * Kafka broker that was stopped on this directory has given all of them up. */
+/* The end of the fence, and leadership of every partition that has no leader and may be led by
+ * us: a Kafka broker that was stopped on this directory has given all of them up. */
 void mr_ctl_brokers_unfence(const struct mr_ctl *ctl, struct mr_meta_records *records);
 
 /* One item of listeners or advertised.listeners, "NAME://host:port", IPv6 hosts in brackets. */
-bool mr_ctl_brokers_listener(struct mr_str item, struct mr_str *name, struct mr_str *host, uint16_t *port);
+bool mr_ctl_brokers_listener(struct mr_str item, struct mr_str *name, struct mr_str *host,
+                             uint16_t *port);
 
 #endif

@@ -1,16 +1,15 @@
 /*
- * ctl_configs: IncrementalAlterConfigs and AlterConfigs on topics and brokers: decisions over a const
- * state.
+ * ctl_configs: IncrementalAlterConfigs and AlterConfigs on topics and brokers: decisions over a
+ * const state.
  *
- * A resource changes whole or not at all; one that fails does not stop the others. A topic's key must
- * be known and its value accepted; a broker's key must be one that Kafka changes at run time. Topic
- * keys are refused with INVALID_CONFIG, broker keys with INVALID_REQUEST, as in Apache Kafka 4.4
- * (KAFKA-13609 says that the second is not right, but clients know it so).
+ * A resource changes whole or not at all; one that fails does not stop the others. A topic's key
+ * must be known and its value accepted; a broker's key must be one that Kafka changes at run time.
+ * Topic keys are refused with INVALID_CONFIG, broker keys with INVALID_REQUEST, as in Apache Kafka
+ * 4.4 (KAFKA-13609 says that the second is not right, but clients know it so).
  */
 #include "metadata/controller.h"
 #include "metadata/ctl_seen.h"
 #include "metadata/log_config.h"
-
 #include "millrace/kafka/messages.h"
 
 enum config_op {
@@ -37,16 +36,17 @@ static struct mr_ctl_error too_long(int16_t code)
     return refuse(code, MR_STR("A configuration value is longer than 32767 bytes."));
 }
 
-static struct mr_ctl_error bad_value(const struct mr_ctl *ctl, struct mr_request *request, int16_t code,
-                                     const struct mr_config_key *key, struct mr_str value)
+static struct mr_ctl_error bad_value(const struct mr_ctl *ctl, struct mr_request *request,
+                                     int16_t code, const struct mr_config_key *key,
+                                     struct mr_str value)
 {
     char           buffer[256];
     struct mr_text accepts;
     mr_text_init(&accepts, buffer, sizeof buffer);
     mr_config_accepts(key, &accepts);
     return refuse(code, mr_request_text(ctl->control, request,
-                                        "Invalid value %.*s for configuration %s: accepted is %s.", value.len,
-                                        value.data, key->name, buffer));
+                                        "Invalid value %.*s for configuration %s: accepted is %s.",
+                                        value.len, value.data, key->name, buffer));
 }
 
 struct mr_ctl_error mr_ctl_configs_check_topic(const struct mr_ctl *ctl, struct mr_request *request,
@@ -56,8 +56,8 @@ struct mr_ctl_error mr_ctl_configs_check_topic(const struct mr_ctl *ctl, struct 
     struct mr_config_value  parsed;
     if (id == MR_TOPIC_CONFIG_none) {
         return refuse(MR_KAFKA_INVALID_CONFIG,
-                      mr_request_text(ctl->control, request, "Unknown topic config name: %.*s", name.len,
-                                      name.data));
+                      mr_request_text(ctl->control, request, "Unknown topic config name: %.*s",
+                                      name.len, name.data));
     }
     const struct mr_config_key *key = &mr_topic_config_rows[id].key;
     if (value.len > STRING_MAX) {
@@ -67,19 +67,23 @@ struct mr_ctl_error mr_ctl_configs_check_topic(const struct mr_ctl *ctl, struct 
         return bad_value(ctl, request, MR_KAFKA_INVALID_CONFIG, key, value);
     }
     if (id == MR_TOPIC_CONFIG_compression_type && !mr_str_equal(parsed.text, MR_STR("producer"))) {
-        return refuse(MR_KAFKA_INVALID_CONFIG,
-                      MR_STR("compression.type: batches are stored as they were sent; only 'producer' is "
-                             "accepted so far."));
+        return refuse(
+            MR_KAFKA_INVALID_CONFIG,
+            MR_STR("compression.type: batches are stored as they were sent; only 'producer' is "
+                   "accepted so far."));
     }
     if (id == MR_TOPIC_CONFIG_remote_storage_enable && parsed.boolean) {
-        return refuse(MR_KAFKA_INVALID_CONFIG,
-                      MR_STR("remote.storage.enable: tiered storage is not there; only 'false' is accepted."));
+        return refuse(
+            MR_KAFKA_INVALID_CONFIG,
+            MR_STR(
+                "remote.storage.enable: tiered storage is not there; only 'false' is accepted."));
     }
     return success;
 }
 
 static struct mr_ctl_error check_broker_key(const struct mr_ctl *ctl, struct mr_request *request,
-                                            struct mr_str resource, struct mr_str name, struct mr_str value)
+                                            struct mr_str resource, struct mr_str name,
+                                            struct mr_str value)
 {
     enum mr_config_id      id = mr_config_find(name);
     struct mr_config_value parsed;
@@ -93,7 +97,8 @@ static struct mr_ctl_error check_broker_key(const struct mr_ctl *ctl, struct mr_
     if (row->dynamic == MR_CONFIG_READ_ONLY) {
         return refuse(MR_KAFKA_INVALID_REQUEST,
                       mr_request_text(ctl->control, request,
-                                      "Cannot update these configs dynamically: %s", row->key.name));
+                                      "Cannot update these configs dynamically: %s",
+                                      row->key.name));
     }
     if (row->dynamic == MR_CONFIG_PER_BROKER && resource.len == 0) {
         return refuse(MR_KAFKA_INVALID_REQUEST,
@@ -106,9 +111,10 @@ static struct mr_ctl_error check_broker_key(const struct mr_ctl *ctl, struct mr_
     }
     if (id == MR_CONFIG_compression_type && !mr_str_is_null(value) &&
         !mr_str_equal(parsed.text, MR_STR("producer"))) {
-        return refuse(MR_KAFKA_INVALID_REQUEST,
-                      MR_STR("compression.type: batches are stored as they were sent; only 'producer' is "
-                             "accepted so far."));
+        return refuse(
+            MR_KAFKA_INVALID_REQUEST,
+            MR_STR("compression.type: batches are stored as they were sent; only 'producer' is "
+                   "accepted so far."));
     }
     return success;
 }
@@ -120,24 +126,26 @@ static struct mr_ctl_error check_together(const struct mr_ctl *ctl, struct mr_re
     int64_t least = values->of[MR_TOPIC_CONFIG_min_compaction_lag_ms].value.number;
     int64_t most = values->of[MR_TOPIC_CONFIG_max_compaction_lag_ms].value.number;
     if (least > most) {
-        return refuse(MR_KAFKA_INVALID_CONFIG,
-                      mr_request_text(ctl->control, request,
-                                      "conflict topic config setting min.compaction.lag.ms (%lld) > "
-                                      "max.compaction.lag.ms (%lld)",
-                                      (long long)least, (long long)most));
+        return refuse(
+            MR_KAFKA_INVALID_CONFIG,
+            mr_request_text(ctl->control, request,
+                            "conflict topic config setting min.compaction.lag.ms (%lld) > "
+                            "max.compaction.lag.ms (%lld)",
+                            (long long)least, (long long)most));
     }
     return success;
 }
 
 /* ---- one resource ---- */
 
-static struct mr_ctl_error check_resource(const struct mr_ctl *ctl, struct mr_request *request, int8_t type,
-                                          struct mr_str name)
+static struct mr_ctl_error check_resource(const struct mr_ctl *ctl, struct mr_request *request,
+                                          int8_t type, struct mr_str name)
 {
     struct mr_log_config_node node;
     if (type == MR_META_TOPIC) {
         if (name.len == 0) {
-            return refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Default topic resources are not allowed."));
+            return refuse(MR_KAFKA_INVALID_REQUEST,
+                          MR_STR("Default topic resources are not allowed."));
         }
         struct mr_ctl_error error = mr_ctl_topics_check_name(name);
         if (error.code != 0) {
@@ -145,8 +153,8 @@ static struct mr_ctl_error check_resource(const struct mr_ctl *ctl, struct mr_re
         }
         if (mr_meta_topic_by_name(ctl->meta, name) == NULL) {
             return refuse(MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION,
-                          mr_request_text(ctl->control, request, "The topic '%.*s' does not exist.", name.len,
-                                          name.data));
+                          mr_request_text(ctl->control, request, "The topic '%.*s' does not exist.",
+                                          name.len, name.data));
         }
         return success;
     }
@@ -154,14 +162,14 @@ static struct mr_ctl_error check_resource(const struct mr_ctl *ctl, struct mr_re
         if (name.len > 0 && !mr_str_equal(name, mr_log_config_node_name(ctl->node_id, &node))) {
             return refuse(MR_KAFKA_INVALID_REQUEST,
                           mr_request_text(ctl->control, request,
-                                          "Unexpected broker id, expected %d, but received %.*s", ctl->node_id,
-                                          name.len, name.data));
+                                          "Unexpected broker id, expected %d, but received %.*s",
+                                          ctl->node_id, name.len, name.data));
         }
         return success;
     }
     return refuse(MR_KAFKA_INVALID_REQUEST,
-                  mr_request_text(ctl->control, request, "Configs of resource type %d cannot be changed here.",
-                                  type));
+                  mr_request_text(ctl->control, request,
+                                  "Configs of resource type %d cannot be changed here.", type));
 }
 
 static uint64_t list_items(struct mr_str list)
@@ -175,13 +183,14 @@ static uint64_t list_items(struct mr_str list)
     return count;
 }
 
-/* The list with the items of `change` added (once each) or taken away, in the request's memory; null: no
- * memory. */
-static struct mr_str list_change(const struct mr_ctl *ctl, struct mr_request *request, struct mr_str list,
-                                 struct mr_str change, enum config_op op)
+/* The list with the items of `change` added (once each) or taken away, in the request's memory;
+ * null: no memory. */
+static struct mr_str list_change(const struct mr_ctl *ctl, struct mr_request *request,
+                                 struct mr_str list, struct mr_str change, enum config_op op)
 {
-    size_t size = (size_t)(list.len > 0 ? list.len : 0) + (size_t)(change.len > 0 ? change.len : 0) + 2;
-    char  *buffer = mr_request_memory(ctl->control, request, size);
+    size_t size =
+        (size_t)(list.len > 0 ? list.len : 0) + (size_t)(change.len > 0 ? change.len : 0) + 2;
+    char              *buffer = mr_request_memory(ctl->control, request, size);
     struct mr_ctl_seen seen;
     struct mr_text     text;
     struct mr_str      item;
@@ -219,7 +228,8 @@ static bool list_now(const struct mr_ctl *ctl, int8_t type, const struct mr_meta
     *list = mr_meta_config(resource, name);
     if (type == MR_META_TOPIC) {
         enum mr_topic_config_id id = mr_topic_config_find(name);
-        if (id == MR_TOPIC_CONFIG_none || mr_topic_config_rows[id].key.type != MR_CONFIG_TYPE_LIST) {
+        if (id == MR_TOPIC_CONFIG_none ||
+            mr_topic_config_rows[id].key.type != MR_CONFIG_TYPE_LIST) {
             return false;
         }
         if (mr_str_is_null(*list)) {
@@ -239,8 +249,8 @@ static bool list_now(const struct mr_ctl *ctl, int8_t type, const struct mr_meta
     return true;
 }
 
-static void add_record(struct mr_meta_records *records, int8_t type, struct mr_str resource, struct mr_str name,
-                       struct mr_str value)
+static void add_record(struct mr_meta_records *records, int8_t type, struct mr_str resource,
+                       struct mr_str name, struct mr_str value)
 {
     struct mr_config_record record = {
         .resource_type = type, .resource_name = resource, .name = name, .value = value};
@@ -248,9 +258,10 @@ static void add_record(struct mr_meta_records *records, int8_t type, struct mr_s
 }
 
 /* One key of a resource gets a value, or loses it (null). */
-static struct mr_ctl_error change_one(const struct mr_ctl *ctl, struct mr_request *request, int8_t type,
-                                      struct mr_str resource_name, struct mr_str name, struct mr_str value,
-                                      struct mr_log_config_values *after, struct mr_meta_records *records)
+static struct mr_ctl_error change_one(const struct mr_ctl *ctl, struct mr_request *request,
+                                      int8_t type, struct mr_str resource_name, struct mr_str name,
+                                      struct mr_str value, struct mr_log_config_values *after,
+                                      struct mr_meta_records *records)
 {
     const struct mr_meta_resource *resource = mr_meta_resource(ctl->meta, type, resource_name);
     struct mr_str                  before = mr_meta_config(resource, name);
@@ -278,7 +289,8 @@ static void values_before(const struct mr_ctl *ctl, int8_t type, struct mr_str n
 }
 
 /* Back to what the topic has when it does not set the key. */
-static void values_reset(const struct mr_ctl *ctl, struct mr_log_config_values *values, struct mr_str name)
+static void values_reset(const struct mr_ctl *ctl, struct mr_log_config_values *values,
+                         struct mr_str name)
 {
     enum mr_topic_config_id     id = mr_topic_config_find(name);
     struct mr_log_config_values defaults;
@@ -293,7 +305,8 @@ static void values_reset(const struct mr_ctl *ctl, struct mr_log_config_values *
 typedef struct mr_incremental_alter_configs_request_alter_configs_resource incremental_in;
 
 static struct mr_ctl_error incremental_one(const struct mr_ctl *ctl, struct mr_request *request,
-                                           const incremental_in *in, struct mr_meta_records *records)
+                                           const incremental_in   *in,
+                                           struct mr_meta_records *records)
 {
     struct mr_ctl_error error = check_resource(ctl, request, in->resource_type, in->resource_name);
     struct mr_ctl_seen  seen;
@@ -308,9 +321,10 @@ static struct mr_ctl_error incremental_one(const struct mr_ctl *ctl, struct mr_r
         }
         if (in->configs[index].config_operation != CONFIG_DELETE &&
             mr_str_is_null(in->configs[index].value)) {
-            return refuse(MR_KAFKA_INVALID_REQUEST,
-                          mr_request_text(ctl->control, request, "Null value not supported for : %.*s",
-                                          in->configs[index].name.len, in->configs[index].name.data));
+            return refuse(
+                MR_KAFKA_INVALID_REQUEST,
+                mr_request_text(ctl->control, request, "Null value not supported for : %.*s",
+                                in->configs[index].name.len, in->configs[index].name.data));
         }
     }
     struct mr_log_config_values after;
@@ -351,7 +365,8 @@ static struct mr_ctl_error incremental_one(const struct mr_ctl *ctl, struct mr_r
                           mr_request_text(ctl->control, request, "Unknown config operation %d",
                                           in->configs[index].config_operation));
         }
-        error = change_one(ctl, request, in->resource_type, in->resource_name, name, value, &after, records);
+        error = change_one(ctl, request, in->resource_type, in->resource_name, name, value, &after,
+                           records);
     }
     if (error.code == 0 && in->resource_type == MR_META_TOPIC) {
         error = check_together(ctl, request, &after);
@@ -362,7 +377,8 @@ static struct mr_ctl_error incremental_one(const struct mr_ctl *ctl, struct mr_r
 const void *mr_ctl_configs_alter_incremental(const struct mr_ctl *ctl, struct mr_request *request,
                                              struct mr_meta_records *records)
 {
-    typedef struct mr_incremental_alter_configs_response_alter_configs_resource_response result_type;
+    typedef struct mr_incremental_alter_configs_response_alter_configs_resource_response
+                                                       result_type;
     const struct mr_incremental_alter_configs_request *in = request->message;
     struct mr_incremental_alter_configs_response      *out =
         MR_REQUEST_NEW(ctl->control, request, struct mr_incremental_alter_configs_response, 1);
@@ -373,22 +389,25 @@ const void *mr_ctl_configs_alter_incremental(const struct mr_ctl *ctl, struct mr
         return NULL;
     }
     for (int32_t index = in->resources_count - 1; index >= 0; index--) {
-        (void)mr_ctl_seen_add(&seen, in->resources[index].resource_type, in->resources[index].resource_name.data,
+        (void)mr_ctl_seen_add(&seen, in->resources[index].resource_type,
+                              in->resources[index].resource_name.data,
                               in->resources[index].resource_name.len, index);
     }
     struct mr_meta_mark start = mr_meta_records_mark(records);
     out->responses = results;
     for (int32_t index = 0; index < in->resources_count; index++) {
-        const incremental_in *resource = &in->resources[index];
-        struct mr_meta_mark   mark = mr_meta_records_mark(records);
-        struct mr_ctl_error error = success;
-        const struct mr_ctl_seen_key *key = mr_ctl_seen_find(
-            &seen, resource->resource_type, resource->resource_name.data, resource->resource_name.len);
+        const incremental_in         *resource = &in->resources[index];
+        struct mr_meta_mark           mark = mr_meta_records_mark(records);
+        struct mr_ctl_error           error = success;
+        const struct mr_ctl_seen_key *key =
+            mr_ctl_seen_find(&seen, resource->resource_type, resource->resource_name.data,
+                             resource->resource_name.len);
         if (key->times > 1) {
             if (key->last != index) {
                 continue; /* one answer for all of them */
             }
-            error = refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Each resource must appear at most once."));
+            error =
+                refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Each resource must appear at most once."));
         } else {
             error = incremental_one(ctl, request, resource, records);
         }
@@ -412,8 +431,8 @@ const void *mr_ctl_configs_alter_incremental(const struct mr_ctl *ctl, struct mr
 
 typedef struct mr_alter_configs_request_alter_configs_resource alter_in;
 
-static struct mr_ctl_error alter_one(const struct mr_ctl *ctl, struct mr_request *request, const alter_in *in,
-                                     struct mr_meta_records *records)
+static struct mr_ctl_error alter_one(const struct mr_ctl *ctl, struct mr_request *request,
+                                     const alter_in *in, struct mr_meta_records *records)
 {
     struct mr_ctl_error error = check_resource(ctl, request, in->resource_type, in->resource_name);
     struct mr_ctl_seen  seen;
@@ -427,20 +446,22 @@ static struct mr_ctl_error alter_one(const struct mr_ctl *ctl, struct mr_request
             return refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Error due to duplicate config keys"));
         }
         if (mr_str_is_null(in->configs[index].value)) {
-            return refuse(MR_KAFKA_INVALID_REQUEST,
-                          mr_request_text(ctl->control, request, "Null value not supported for : %.*s",
-                                          in->configs[index].name.len, in->configs[index].name.data));
+            return refuse(
+                MR_KAFKA_INVALID_REQUEST,
+                mr_request_text(ctl->control, request, "Null value not supported for : %.*s",
+                                in->configs[index].name.len, in->configs[index].name.data));
         }
     }
     struct mr_log_config_values after;
     mr_log_config_defaults(ctl->meta, ctl->config, ctl->node_id, &after);
     for (int32_t index = 0; index < in->configs_count && error.code == 0; index++) {
-        error = change_one(ctl, request, in->resource_type, in->resource_name, in->configs[index].name,
-                           in->configs[index].value, &after, records);
+        error = change_one(ctl, request, in->resource_type, in->resource_name,
+                           in->configs[index].name, in->configs[index].value, &after, records);
     }
     const struct mr_meta_resource *resource =
         mr_meta_resource(ctl->meta, in->resource_type, in->resource_name);
-    for (uint32_t index = 0; resource != NULL && index < resource->count && error.code == 0; index++) {
+    for (uint32_t index = 0; resource != NULL && index < resource->count && error.code == 0;
+         index++) {
         struct mr_str name = resource->entries[index].name;
         if (mr_ctl_seen_find(&seen, 0, name.data, name.len) == NULL) {
             add_record(records, in->resource_type, in->resource_name, name, MR_STR_NULL);
@@ -456,8 +477,8 @@ const void *mr_ctl_configs_alter(const struct mr_ctl *ctl, struct mr_request *re
                                  struct mr_meta_records *records)
 {
     typedef struct mr_alter_configs_response_alter_configs_resource_response result_type;
-    const struct mr_alter_configs_request *in = request->message;
-    struct mr_alter_configs_response      *out =
+    const struct mr_alter_configs_request                                   *in = request->message;
+    struct mr_alter_configs_response                                        *out =
         MR_REQUEST_NEW(ctl->control, request, struct mr_alter_configs_response, 1);
     result_type *results = MR_REQUEST_NEW(ctl->control, request, result_type, in->resources_count);
     struct mr_ctl_seen seen;
@@ -466,22 +487,25 @@ const void *mr_ctl_configs_alter(const struct mr_ctl *ctl, struct mr_request *re
         return NULL;
     }
     for (int32_t index = in->resources_count - 1; index >= 0; index--) {
-        (void)mr_ctl_seen_add(&seen, in->resources[index].resource_type, in->resources[index].resource_name.data,
+        (void)mr_ctl_seen_add(&seen, in->resources[index].resource_type,
+                              in->resources[index].resource_name.data,
                               in->resources[index].resource_name.len, index);
     }
     struct mr_meta_mark start = mr_meta_records_mark(records);
     out->responses = results;
     for (int32_t index = 0; index < in->resources_count; index++) {
-        const alter_in     *resource = &in->resources[index];
-        struct mr_meta_mark mark = mr_meta_records_mark(records);
-        struct mr_ctl_error error = success;
-        const struct mr_ctl_seen_key *key = mr_ctl_seen_find(
-            &seen, resource->resource_type, resource->resource_name.data, resource->resource_name.len);
+        const alter_in               *resource = &in->resources[index];
+        struct mr_meta_mark           mark = mr_meta_records_mark(records);
+        struct mr_ctl_error           error = success;
+        const struct mr_ctl_seen_key *key =
+            mr_ctl_seen_find(&seen, resource->resource_type, resource->resource_name.data,
+                             resource->resource_name.len);
         if (key->times > 1) {
             if (key->last != index) {
                 continue; /* one answer for all of them */
             }
-            error = refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Each resource must appear at most once."));
+            error =
+                refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Each resource must appear at most once."));
         } else {
             error = alter_one(ctl, request, resource, records);
         }

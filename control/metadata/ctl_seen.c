@@ -1,7 +1,7 @@
 #include "metadata/ctl_seen.h"
 
-bool mr_ctl_seen_init(struct mr_ctl_seen *seen, struct mr_control *control, struct mr_request *request,
-                      uint64_t room)
+bool mr_ctl_seen_init(struct mr_ctl_seen *seen, struct mr_control *control,
+                      struct mr_request *request, uint64_t room)
 {
     uint32_t slots = 8;
     if (room > UINT32_MAX / 4) {
@@ -10,15 +10,16 @@ bool mr_ctl_seen_init(struct mr_ctl_seen *seen, struct mr_control *control, stru
     while (slots < room * 2) {
         slots *= 2;
     }
-    *seen = (struct mr_ctl_seen){.hash_key = &control->hash_key, .room = (uint32_t)room, .mask = slots - 1};
+    *seen = (struct mr_ctl_seen){
+        .hash_key = &control->hash_key, .room = (uint32_t)room, .mask = slots - 1};
     seen->keys = MR_REQUEST_NEW(control, request, struct mr_ctl_seen_key, room);
     seen->slots = MR_REQUEST_NEW(control, request, uint32_t, slots);
     return seen->keys != NULL && seen->slots != NULL;
 }
 
 /* The slot of the key, or the free one where it belongs. */
-static uint32_t *slot_of(const struct mr_ctl_seen *seen, uint64_t hash, int32_t number, const void *data,
-                         int32_t len)
+static uint32_t *slot_of(const struct mr_ctl_seen *seen, uint64_t hash, int32_t number,
+                         const void *data, int32_t len)
 {
     for (uint32_t at = (uint32_t)hash & seen->mask;; at = (at + 1) & seen->mask) {
         if (seen->slots[at] == 0) {
@@ -32,7 +33,8 @@ static uint32_t *slot_of(const struct mr_ctl_seen *seen, uint64_t hash, int32_t 
     }
 }
 
-static uint64_t hash_of(const struct mr_ctl_seen *seen, int32_t number, const void *data, int32_t len)
+static uint64_t hash_of(const struct mr_ctl_seen *seen, int32_t number, const void *data,
+                        int32_t len)
 {
     uint64_t hash = mr_hash_bytes(seen->hash_key, data, len > 0 ? (size_t)len : 0);
     return mr_hash_u64(hash + (uint64_t)(uint32_t)number * 0x9e3779b97f4a7c15ull + (len < 0));
@@ -55,8 +57,8 @@ struct mr_ctl_seen_key *mr_ctl_seen_add(struct mr_ctl_seen *seen, int32_t number
     return key;
 }
 
-struct mr_ctl_seen_key *mr_ctl_seen_find(const struct mr_ctl_seen *seen, int32_t number, const void *data,
-                                         int32_t len)
+struct mr_ctl_seen_key *mr_ctl_seen_find(const struct mr_ctl_seen *seen, int32_t number,
+                                         const void *data, int32_t len)
 {
     uint32_t *slot = slot_of(seen, hash_of(seen, number, data, len), number, data, len);
     return *slot == 0 ? NULL : &seen->keys[*slot - 1];

@@ -1,9 +1,10 @@
 /*
- * ctl_seen: a set of (number, bytes) keys in a request's memory, for telling what a request names twice.
+ * ctl_seen: a set of (number, bytes) keys in a request's memory, for telling what a request names
+ * twice.
  *
- * Requests name as many things as their bytes hold, and comparing each with each would let one client
- * stop the control thread for minutes. The hash is keyed, so names cannot be chosen to collide.
- * Capacity is given at the start. Thread: control.
+ * Requests name as many things as their bytes hold, and comparing each with each would let one
+ * client stop the control thread for minutes. The hash is keyed, so names cannot be chosen to
+ * collide. Capacity is given at the start. Thread: control.
  */
 #ifndef MILLRACE_CONTROL_CTL_SEEN_H
 #define MILLRACE_CONTROL_CTL_SEEN_H
@@ -29,15 +30,15 @@ struct mr_ctl_seen {
 };
 
 /* False: no memory. */
-bool mr_ctl_seen_init(struct mr_ctl_seen *seen, struct mr_control *control, struct mr_request *request,
-                      uint64_t room);
+bool mr_ctl_seen_init(struct mr_ctl_seen *seen, struct mr_control *control,
+                      struct mr_request *request, uint64_t room);
 
 /* Add a key; its bytes must stay. Returns its entry, in which `times` counts this time too. */
 struct mr_ctl_seen_key *mr_ctl_seen_add(struct mr_ctl_seen *seen, int32_t number, const void *data,
                                         int32_t len, int32_t tag);
 
 /* NULL: never added. */
-struct mr_ctl_seen_key *mr_ctl_seen_find(const struct mr_ctl_seen *seen, int32_t number, const void *data,
-                                         int32_t len);
+struct mr_ctl_seen_key *mr_ctl_seen_find(const struct mr_ctl_seen *seen, int32_t number,
+                                         const void *data, int32_t len);
 
 #endif

@@ -1,14 +1,13 @@
 /*
- * ctl_topics: CreateTopics, CreatePartitions, DeleteTopics, and the internal topic of groups: decisions
- * over a const state.
+ * ctl_topics: CreateTopics, CreatePartitions, DeleteTopics, and the internal topic of groups:
+ * decisions over a const state.
  *
- * Source: Apache Kafka 4.4: ReplicationControlManager and ControllerApis say which refusal comes first;
- * the words are ours.
+ * Source: Apache Kafka 4.4: ReplicationControlManager and ControllerApis say which refusal comes
+ * first; the words are ours.
  */
 #include "metadata/controller.h"
 #include "metadata/ctl_seen.h"
 #include "metadata/log_config.h"
-
 #include "millrace/kafka/messages.h"
 
 static struct mr_ctl_error refuse(int16_t code, struct mr_str message)
@@ -24,7 +23,8 @@ struct mr_ctl_error mr_ctl_topics_check_name(struct mr_str name)
         return refuse(MR_KAFKA_INVALID_TOPIC_EXCEPTION, MR_STR("The topic name is empty."));
     }
     if (mr_str_equal(name, MR_STR(".")) || mr_str_equal(name, MR_STR(".."))) {
-        return refuse(MR_KAFKA_INVALID_TOPIC_EXCEPTION, MR_STR("A topic cannot be named '.' or '..'."));
+        return refuse(MR_KAFKA_INVALID_TOPIC_EXCEPTION,
+                      MR_STR("A topic cannot be named '.' or '..'."));
     }
     if (name.len > MR_TOPIC_NAME_MAX) {
         return refuse(MR_KAFKA_INVALID_TOPIC_EXCEPTION,
@@ -35,9 +35,10 @@ struct mr_ctl_error mr_ctl_topics_check_name(struct mr_str name)
         bool is_good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                        c == '.' || c == '_' || c == '-';
         if (!is_good) {
-            return refuse(MR_KAFKA_INVALID_TOPIC_EXCEPTION,
-                          MR_STR("The topic name has a character other than ASCII letters, digits, '.', "
-                                 "'_' and '-'."));
+            return refuse(
+                MR_KAFKA_INVALID_TOPIC_EXCEPTION,
+                MR_STR("The topic name has a character other than ASCII letters, digits, '.', "
+                       "'_' and '-'."));
         }
     }
     return success;
@@ -90,29 +91,32 @@ static struct mr_ctl_error check_assignment(const struct mr_ctl *ctl, struct mr_
     }
     for (int32_t index = 0; index < count; index++) {
         if (mr_meta_broker(ctl->meta, ids[index]) == NULL) {
-            return refuse(MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
-                          mr_request_text(ctl->control, request,
-                                          "The manual partition assignment includes broker %d, but no such "
-                                          "broker is registered.",
-                                          ids[index]));
+            return refuse(
+                MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
+                mr_request_text(ctl->control, request,
+                                "The manual partition assignment includes broker %d, but no such "
+                                "broker is registered.",
+                                ids[index]));
         }
         for (int32_t before = 0; before < index; before++) {
             if (ids[before] == ids[index]) {
-                return refuse(MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
-                              mr_request_text(ctl->control, request,
-                                              "The manual partition assignment includes the broker %d "
-                                              "more than once.",
-                                              ids[index]));
+                return refuse(
+                    MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
+                    mr_request_text(ctl->control, request,
+                                    "The manual partition assignment includes the broker %d "
+                                    "more than once.",
+                                    ids[index]));
             }
         }
     }
     if (expected >= 0 && count != expected) {
-        return refuse(MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
-                      mr_request_text(ctl->control, request,
-                                      "The manual partition assignment includes a partition with %d "
-                                      "replica(s), but this is not consistent with previous partitions, "
-                                      "which have %d replica(s).",
-                                      count, expected));
+        return refuse(
+            MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
+            mr_request_text(ctl->control, request,
+                            "The manual partition assignment includes a partition with %d "
+                            "replica(s), but this is not consistent with previous partitions, "
+                            "which have %d replica(s).",
+                            count, expected));
     }
     return success;
 }
@@ -122,7 +126,8 @@ static struct mr_ctl_error check_assignment(const struct mr_ctl *ctl, struct mr_
 #define REPLICAS_MAX 64 /* of one partition: as many brokers as one ever names here */
 
 static void add_partition(const struct mr_ctl *ctl, struct mr_meta_records *records,
-                          const struct mr_uuid *topic_id, int32_t partition, int32_t *replicas, int32_t count)
+                          const struct mr_uuid *topic_id, int32_t partition, int32_t *replicas,
+                          int32_t count)
 {
     int32_t        isr[REPLICAS_MAX];
     struct mr_uuid directories[REPLICAS_MAX];
@@ -135,7 +140,7 @@ static void add_partition(const struct mr_ctl *ctl, struct mr_meta_records *reco
         }
     }
     mr_assert(isr_count > 0);
-    int16_t                    version = mr_meta_partition_record_version(ctl->meta->metadata_version);
+    int16_t version = mr_meta_partition_record_version(ctl->meta->metadata_version);
     struct mr_partition_record record;
     mr_msg_defaults(&mr_msg_partition_record, &record);
     record.partition_id = partition;
@@ -188,15 +193,16 @@ static bool has_partition_room(const struct mr_ctl *ctl, uint64_t more)
 
 static struct mr_ctl_error no_partition_room(const struct mr_ctl *ctl, struct mr_request *request)
 {
-    return refuse(MR_KAFKA_POLICY_VIOLATION,
-                  mr_request_text(ctl->control, request,
-                                  "This broker has room for %lld partitions (millrace.partitions.max).",
-                                  (long long)ctl->config->millrace_partitions_max));
+    return refuse(
+        MR_KAFKA_POLICY_VIOLATION,
+        mr_request_text(ctl->control, request,
+                        "This broker has room for %lld partitions (millrace.partitions.max).",
+                        (long long)ctl->config->millrace_partitions_max));
 }
 
 /* ---- CreateTopics ---- */
 
-typedef struct mr_create_topics_request_creatable_topic create_in;
+typedef struct mr_create_topics_request_creatable_topic         create_in;
 typedef struct mr_create_topics_response_creatable_topic_result create_out;
 
 static struct mr_ctl_error create_manual(const struct mr_ctl *ctl, struct mr_request *request,
@@ -205,14 +211,16 @@ static struct mr_ctl_error create_manual(const struct mr_ctl *ctl, struct mr_req
 {
     int32_t replica_count = -1;
     if (in->replication_factor != -1) {
-        return refuse(MR_KAFKA_INVALID_REQUEST,
-                      MR_STR("A manual partition assignment was specified, but replication factor was "
-                             "not set to -1."));
+        return refuse(
+            MR_KAFKA_INVALID_REQUEST,
+            MR_STR("A manual partition assignment was specified, but replication factor was "
+                   "not set to -1."));
     }
     if (in->num_partitions != -1) {
-        return refuse(MR_KAFKA_INVALID_REQUEST,
-                      MR_STR("A manual partition assignment was specified, but numPartitions was not set "
-                             "to -1."));
+        return refuse(
+            MR_KAFKA_INVALID_REQUEST,
+            MR_STR("A manual partition assignment was specified, but numPartitions was not set "
+                   "to -1."));
     }
     /* Which assignment is whose: partitions in any order, each once, without a hole. */
     int32_t *of = MR_REQUEST_NEW(ctl->control, request, int32_t, in->assignments_count);
@@ -223,14 +231,16 @@ static struct mr_ctl_error create_manual(const struct mr_ctl *ctl, struct mr_req
     for (int32_t index = 0; index < in->assignments_count; index++) {
         int32_t partition = in->assignments[index].partition_index;
         if (partition < 0 || partition >= in->assignments_count) {
-            return refuse(MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
-                          MR_STR("Partitions should be a consecutive sequence of integers from 0 on."));
+            return refuse(
+                MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
+                MR_STR("Partitions should be a consecutive sequence of integers from 0 on."));
         }
         if (of[partition] != 0) {
-            return refuse(MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
-                          mr_request_text(ctl->control, request,
-                                          "Found multiple manual partition assignments for partition %d",
-                                          partition));
+            return refuse(
+                MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
+                mr_request_text(ctl->control, request,
+                                "Found multiple manual partition assignments for partition %d",
+                                partition));
         }
         of[partition] = index + 1;
         struct mr_ctl_error error =
@@ -245,17 +255,19 @@ static struct mr_ctl_error create_manual(const struct mr_ctl *ctl, struct mr_req
             is_any = is_any || is_active(ctl->meta, in->assignments[index].broker_ids[at]);
         }
         if (!is_any || replica_count > REPLICAS_MAX) {
-            return refuse(MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
-                          mr_request_text(ctl->control, request,
-                                          "All brokers specified in the manual partition assignment for "
-                                          "partition %d are fenced or in controlled shutdown.",
-                                          partition));
+            return refuse(
+                MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
+                mr_request_text(ctl->control, request,
+                                "All brokers specified in the manual partition assignment for "
+                                "partition %d are fenced or in controlled shutdown.",
+                                partition));
         }
     }
     for (int32_t partition = 0; partition < in->assignments_count; partition++) {
         const struct mr_create_topics_request_creatable_replica_assignment *assignment =
             &in->assignments[of[partition] - 1];
-        add_partition(ctl, records, id, partition, assignment->broker_ids, assignment->broker_ids_count);
+        add_partition(ctl, records, id, partition, assignment->broker_ids,
+                      assignment->broker_ids_count);
     }
     return success;
 }
@@ -268,14 +280,15 @@ static struct mr_ctl_error create_placed(const struct mr_ctl *ctl, struct mr_req
     int32_t  replicas[REPLICAS_MAX];
     uint32_t active = active_count(ctl->meta);
     if (active < (uint32_t)replica_count || replica_count > REPLICAS_MAX) {
-        return refuse(MR_KAFKA_INVALID_REPLICATION_FACTOR,
-                      request == NULL
-                          ? MR_STR("too few brokers")
-                          : mr_request_text(ctl->control, request,
-                                            "Unable to replicate the partition %d time(s): The target "
-                                            "replication factor of %d cannot be reached because only %u "
-                                            "broker(s) are registered.",
-                                            replica_count, replica_count, active));
+        return refuse(
+            MR_KAFKA_INVALID_REPLICATION_FACTOR,
+            request == NULL
+                ? MR_STR("too few brokers")
+                : mr_request_text(ctl->control, request,
+                                  "Unable to replicate the partition %d time(s): The target "
+                                  "replication factor of %d cannot be reached because only %u "
+                                  "broker(s) are registered.",
+                                  replica_count, replica_count, active));
     }
     for (int32_t partition = first; partition < first + count && !records->is_failed; partition++) {
         place(ctl->meta, (uint32_t)partition, replicas, replica_count);
@@ -293,7 +306,8 @@ static struct mr_ctl_error create_configs(const struct mr_ctl *ctl, struct mr_re
             return refuse(MR_KAFKA_INVALID_CONFIG,
                           mr_request_text(ctl->control, request,
                                           "Null value not supported for topic configs: %.*s",
-                                          in->configs[index].name.len, in->configs[index].name.data));
+                                          in->configs[index].name.len,
+                                          in->configs[index].name.data));
         }
     }
     struct mr_ctl_seen seen;
@@ -320,8 +334,8 @@ static struct mr_ctl_error create_configs(const struct mr_ctl *ctl, struct mr_re
 }
 
 /* What the new topic's configs will be, for versions that tell it. */
-static void describe_created(const struct mr_ctl *ctl, struct mr_request *request, const create_in *in,
-                             create_out *out)
+static void describe_created(const struct mr_ctl *ctl, struct mr_request *request,
+                             const create_in *in, create_out *out)
 {
     struct mr_log_config_values values;
     out->configs = MR_REQUEST_NEW(ctl->control, request,
@@ -357,7 +371,8 @@ static void describe_created(const struct mr_ctl *ctl, struct mr_request *reques
 }
 
 static struct mr_ctl_error create_one(const struct mr_ctl *ctl, struct mr_request *request,
-                                      const create_in *in, struct mr_meta_records *records, create_out *out)
+                                      const create_in *in, struct mr_meta_records *records,
+                                      create_out *out)
 {
     struct mr_ctl_error error = mr_ctl_topics_check_name(in->name);
     if (error.code != 0) {
@@ -365,15 +380,15 @@ static struct mr_ctl_error create_one(const struct mr_ctl *ctl, struct mr_reques
     }
     if (mr_meta_topic_by_name(ctl->meta, in->name) != NULL) {
         return refuse(MR_KAFKA_TOPIC_ALREADY_EXISTS,
-                      mr_request_text(ctl->control, request, "Topic '%.*s' already exists.", in->name.len,
-                                      in->name.data));
+                      mr_request_text(ctl->control, request, "Topic '%.*s' already exists.",
+                                      in->name.len, in->name.data));
     }
     const struct mr_meta_topic *collision = mr_meta_topic_collision(ctl->meta, in->name);
     if (collision != NULL) {
         return refuse(MR_KAFKA_INVALID_TOPIC_EXCEPTION,
-                      mr_request_text(ctl->control, request,
-                                      "Topic '%.*s' collides with existing topic: %.*s", in->name.len,
-                                      in->name.data, collision->name.len, collision->name.data));
+                      mr_request_text(
+                          ctl->control, request, "Topic '%.*s' collides with existing topic: %.*s",
+                          in->name.len, in->name.data, collision->name.len, collision->name.data));
     }
     struct mr_uuid id;
     mr_control_uuid(ctl->control, &id);
@@ -382,9 +397,11 @@ static struct mr_ctl_error create_one(const struct mr_ctl *ctl, struct mr_reques
     if (error.code != 0) {
         return error;
     }
-    int32_t partitions = in->num_partitions == -1 ? (int32_t)ctl->config->num_partitions : in->num_partitions;
-    int32_t replicas = in->replication_factor == -1 ? (int32_t)ctl->config->default_replication_factor
-                                                    : in->replication_factor;
+    int32_t partitions =
+        in->num_partitions == -1 ? (int32_t)ctl->config->num_partitions : in->num_partitions;
+    int32_t replicas = in->replication_factor == -1
+                           ? (int32_t)ctl->config->default_replication_factor
+                           : in->replication_factor;
     if (mr_str_equal(in->name, MR_STR("__consumer_offsets")) && in->num_partitions == -1 &&
         in->replication_factor == -1 && in->assignments_count <= 0 && in->configs_count <= 0) {
         add_offsets_configs(ctl, records);
@@ -399,8 +416,9 @@ static struct mr_ctl_error create_one(const struct mr_ctl *ctl, struct mr_reques
         }
         error = create_manual(ctl, request, in, &id, records);
     } else if (in->replication_factor < -1 || in->replication_factor == 0) {
-        error = refuse(MR_KAFKA_INVALID_REPLICATION_FACTOR,
-                       MR_STR("Replication factor must be larger than 0, or -1 to use the default value."));
+        error = refuse(
+            MR_KAFKA_INVALID_REPLICATION_FACTOR,
+            MR_STR("Replication factor must be larger than 0, or -1 to use the default value."));
     } else if (in->num_partitions < -1 || in->num_partitions == 0) {
         error = refuse(MR_KAFKA_INVALID_PARTITIONS,
                        MR_STR("Number of partitions was set to an invalid non-positive value."));
@@ -430,7 +448,7 @@ const void *mr_ctl_topics_create(const struct mr_ctl *ctl, struct mr_request *re
     const struct mr_create_topics_request *in = request->message;
     struct mr_create_topics_response      *out =
         MR_REQUEST_NEW(ctl->control, request, struct mr_create_topics_response, 1);
-    create_out        *results = MR_REQUEST_NEW(ctl->control, request, create_out, in->topics_count);
+    create_out *results = MR_REQUEST_NEW(ctl->control, request, create_out, in->topics_count);
     struct mr_ctl_seen seen;
     if (out == NULL || results == NULL ||
         !mr_ctl_seen_init(&seen, ctl->control, request, (uint64_t)in->topics_count)) {
@@ -461,7 +479,8 @@ const void *mr_ctl_topics_create(const struct mr_ctl *ctl, struct mr_request *re
                            MR_STR("Creation of internal topic __cluster_metadata is prohibited."));
         } else {
             error = create_one(ctl, request, &in->topics[index], records, result);
-            if (error.code == 0 && !has_partition_room(ctl, partitions + (uint64_t)result->num_partitions)) {
+            if (error.code == 0 &&
+                !has_partition_room(ctl, partitions + (uint64_t)result->num_partitions)) {
                 error = no_partition_room(ctl, request);
             }
         }
@@ -486,7 +505,8 @@ const void *mr_ctl_topics_create(const struct mr_ctl *ctl, struct mr_request *re
             MR_DEFAULTS(create_topics_response_creatable_topic_result, &results[index]);
             results[index].name = topic;
             results[index].error_code = MR_KAFKA_POLICY_VIOLATION;
-            results[index].error_message = MR_STR("Unable to perform excessively large batch operation.");
+            results[index].error_message =
+                MR_STR("Unable to perform excessively large batch operation.");
         }
     }
     if (in->validate_only) {
@@ -516,25 +536,29 @@ void mr_ctl_topics_create_offsets(const struct mr_ctl *ctl, struct mr_meta_recor
 
 /* ---- CreatePartitions ---- */
 
-static struct mr_ctl_error extend_one(const struct mr_ctl *ctl, struct mr_request *request,
-                                      const struct mr_create_partitions_request_create_partitions_topic *in,
-                                      struct mr_meta_records *records)
+static struct mr_ctl_error extend_one(
+    const struct mr_ctl *ctl, struct mr_request *request,
+    const struct mr_create_partitions_request_create_partitions_topic *in,
+    struct mr_meta_records                                            *records)
 {
     const struct mr_meta_topic *topic = mr_meta_topic_by_name(ctl->meta, in->name);
     if (topic == NULL) {
-        return refuse(MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION, MR_STR("This server does not host this topic-partition."));
+        return refuse(MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION,
+                      MR_STR("This server does not host this topic-partition."));
     }
     int32_t count = (int32_t)topic->partition_count;
     if (in->count == count) {
-        return refuse(MR_KAFKA_INVALID_PARTITIONS,
-                      mr_request_text(ctl->control, request, "Topic already has %d partition(s).", count));
+        return refuse(
+            MR_KAFKA_INVALID_PARTITIONS,
+            mr_request_text(ctl->control, request, "Topic already has %d partition(s).", count));
     }
     if (in->count < count) {
-        return refuse(MR_KAFKA_INVALID_PARTITIONS,
-                      mr_request_text(ctl->control, request,
-                                      "The topic %.*s currently has %d partition(s); %d would not be an "
-                                      "increase.",
-                                      in->name.len, in->name.data, count, in->count));
+        return refuse(
+            MR_KAFKA_INVALID_PARTITIONS,
+            mr_request_text(ctl->control, request,
+                            "The topic %.*s currently has %d partition(s); %d would not be an "
+                            "increase.",
+                            in->name.len, in->name.data, count, in->count));
     }
     int32_t additional = in->count - count;
     int32_t replica_count = count > 0 ? topic->partitions[0].replicas.count : 1;
@@ -567,11 +591,12 @@ static struct mr_ctl_error extend_one(const struct mr_ctl *ctl, struct mr_reques
             is_any = is_any || is_active(ctl->meta, ids[at]);
         }
         if (!is_any || ids_count > REPLICAS_MAX) {
-            return refuse(MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
-                          mr_request_text(ctl->control, request,
-                                          "All brokers specified in the manual partition assignment for "
-                                          "partition %d are fenced or in controlled shutdown.",
-                                          count + index));
+            return refuse(
+                MR_KAFKA_INVALID_REPLICA_ASSIGNMENT,
+                mr_request_text(ctl->control, request,
+                                "All brokers specified in the manual partition assignment for "
+                                "partition %d are fenced or in controlled shutdown.",
+                                count + index));
         }
         add_partition(ctl, records, &topic->id, count + index, ids, ids_count);
     }
@@ -614,14 +639,16 @@ const void *mr_ctl_partitions_create(const struct mr_ctl *ctl, struct mr_request
         if (error.code != 0) {
             mr_meta_records_rewind(records, mark);
         }
-        *result = (result_type){.name = name, .error_code = error.code, .error_message = error.message};
+        *result =
+            (result_type){.name = name, .error_code = error.code, .error_message = error.message};
         out->results_count++;
     }
     if (records->count - start.count > MR_META_RECORDS_MAX) {
         mr_meta_records_rewind(records, start);
         for (int32_t index = 0; index < out->results_count; index++) {
             results[index].error_code = MR_KAFKA_POLICY_VIOLATION;
-            results[index].error_message = MR_STR("Unable to perform excessively large batch operation.");
+            results[index].error_message =
+                MR_STR("Unable to perform excessively large batch operation.");
         }
     }
     if (in->validate_only) {
@@ -639,14 +666,16 @@ struct delete_item {
     struct mr_uuid id;
 };
 
-static const struct mr_meta_topic *item_topic(const struct mr_meta *meta, const struct delete_item *item)
+static const struct mr_meta_topic *item_topic(const struct mr_meta     *meta,
+                                              const struct delete_item *item)
 {
     return mr_str_is_null(item->name) ? mr_meta_topic_by_id(meta, &item->id)
                                       : mr_meta_topic_by_name(meta, item->name);
 }
 
 /* By name (number 0) or by id (number 1). */
-static struct mr_ctl_seen_key *item_key(const struct mr_ctl_seen *seen, const struct delete_item *item)
+static struct mr_ctl_seen_key *item_key(const struct mr_ctl_seen *seen,
+                                        const struct delete_item *item)
 {
     return mr_str_is_null(item->name)
                ? mr_ctl_seen_find(seen, 1, item->id.bytes, (int32_t)sizeof item->id.bytes)
@@ -667,11 +696,13 @@ static struct mr_ctl_error check_item(const struct mr_ctl *ctl, const struct mr_
     }
     if (topic == NULL) {
         return mr_str_is_null(item->name)
-                   ? refuse(MR_KAFKA_UNKNOWN_TOPIC_ID, MR_STR("This server does not host this topic ID."))
+                   ? refuse(MR_KAFKA_UNKNOWN_TOPIC_ID,
+                            MR_STR("This server does not host this topic ID."))
                    : refuse(MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION,
                             MR_STR("This server does not host this topic-partition."));
     }
-    struct delete_item other = {.name = mr_str_is_null(item->name) ? topic->name : MR_STR_NULL, .id = topic->id};
+    struct delete_item other = {.name = mr_str_is_null(item->name) ? topic->name : MR_STR_NULL,
+                                .id = topic->id};
     if (item_key(seen, &other) != NULL) {
         *is_told = mr_str_is_null(item->name); /* the answer stands at the name */
         return refuse(MR_KAFKA_INVALID_REQUEST,
@@ -684,7 +715,7 @@ const void *mr_ctl_topics_delete(const struct mr_ctl *ctl, struct mr_request *re
                                  struct mr_meta_records *records)
 {
     const struct mr_delete_topics_request *in = request->message;
-    int16_t version = request->forward->api_version;
+    int16_t                                version = request->forward->api_version;
     int32_t given = version >= 6 ? in->topics_count : in->topic_names_count;
     struct mr_delete_topics_response *out =
         MR_REQUEST_NEW(ctl->control, request, struct mr_delete_topics_response, 1);
@@ -698,30 +729,34 @@ const void *mr_ctl_topics_delete(const struct mr_ctl *ctl, struct mr_request *re
     }
     out->responses = results;
     for (int32_t index = 0; index < given; index++) {
-        struct delete_item item = {.name = version >= 6 ? in->topics[index].name : in->topic_names[index]};
+        struct delete_item item = {.name = version >= 6 ? in->topics[index].name
+                                                        : in->topic_names[index]};
         item.id = version >= 6 ? in->topics[index].topic_id : (struct mr_uuid){0};
         bool has_id = !mr_uuid_is_zero(&item.id);
         if (!ctl->config->delete_topic_enable) {
-            results[out->responses_count++] = (delete_out){
-                .name = item.name,
-                .topic_id = item.id,
-                .error_code = version < 3 ? MR_KAFKA_INVALID_REQUEST : MR_KAFKA_TOPIC_DELETION_DISABLED,
-                .error_message = MR_STR("Topic deletion is disabled.")};
+            results[out->responses_count++] =
+                (delete_out){.name = item.name,
+                             .topic_id = item.id,
+                             .error_code = version < 3 ? MR_KAFKA_INVALID_REQUEST
+                                                       : MR_KAFKA_TOPIC_DELETION_DISABLED,
+                             .error_message = MR_STR("Topic deletion is disabled.")};
         } else if (mr_str_is_null(item.name) != has_id) {
             results[out->responses_count++] = (delete_out){
                 .name = item.name,
                 .topic_id = item.id,
                 .error_code = MR_KAFKA_INVALID_REQUEST,
-                .error_message = has_id ? MR_STR("You may not specify both topic name and topic id.")
-                                        : MR_STR("Neither topic name nor id were specified.")};
+                .error_message = has_id
+                                     ? MR_STR("You may not specify both topic name and topic id.")
+                                     : MR_STR("Neither topic name nor id were specified.")};
         } else {
             items[count++] = item;
         }
     }
     for (int32_t index = count - 1; index >= 0; index--) {
         bool is_id = mr_str_is_null(items[index].name);
-        (void)mr_ctl_seen_add(&seen, is_id, is_id ? (const void *)items[index].id.bytes : items[index].name.data,
-                              is_id ? (int32_t)sizeof items[index].id.bytes : items[index].name.len, index);
+        (void)mr_ctl_seen_add(
+            &seen, is_id, is_id ? (const void *)items[index].id.bytes : items[index].name.data,
+            is_id ? (int32_t)sizeof items[index].id.bytes : items[index].name.len, index);
     }
     for (int32_t index = 0; index < count; index++) {
         bool                        is_told = false;

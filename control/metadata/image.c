@@ -75,7 +75,8 @@ static struct mr_image_topic *topic_make(struct mr_images *images, const struct 
 {
     size_t id_count = 0;
     for (uint32_t index = 0; index < topic->partition_count; index++) {
-        id_count += (size_t)(topic->partitions[index].replicas.count + topic->partitions[index].isr.count);
+        id_count +=
+            (size_t)(topic->partitions[index].replicas.count + topic->partitions[index].isr.count);
     }
     size_t bytes = sizeof(struct mr_image_topic) +
                    sizeof(struct mr_image_partition) * topic->partition_count +
@@ -195,7 +196,8 @@ static bool arrays_room(struct mr_images *images, uint32_t more)
     return true;
 }
 
-static void heap_sift(const struct mr_image_topic **topics, uint32_t at, uint32_t count, image_order *order)
+static void heap_sift(const struct mr_image_topic **topics, uint32_t at, uint32_t count,
+                      image_order *order)
 {
     for (;;) {
         uint32_t child = at * 2 + 1;
@@ -233,8 +235,9 @@ void mr_images_remove(struct mr_images *images, struct mr_image_topic *topic)
 {
     if (images->deleted_count == images->deleted_room) {
         uint32_t        room = images->deleted_room * 2 + 8;
-        struct mr_uuid *more = mr_heap_resize(images->heap, images->deleted,
-                                              sizeof *more * images->deleted_room, sizeof *more * room);
+        struct mr_uuid *more =
+            mr_heap_resize(images->heap, images->deleted, sizeof *more * images->deleted_room,
+                           sizeof *more * room);
         if (more != NULL) {
             images->deleted = more;
             images->deleted_room = room;
@@ -259,7 +262,8 @@ void mr_images_remove(struct mr_images *images, struct mr_image_topic *topic)
 #define INSERTS_MAX 64
 
 /* A published topic is replaced in place: its keys do not change. */
-static bool topic_replace(struct mr_images *images, const struct mr_meta *meta, struct mr_meta_topic *topic)
+static bool topic_replace(struct mr_images *images, const struct mr_meta *meta,
+                          struct mr_meta_topic *topic)
 {
     struct mr_image_topic *made = topic_make(images, meta, topic);
     if (made == NULL) {
@@ -274,8 +278,8 @@ static bool topic_replace(struct mr_images *images, const struct mr_meta *meta, 
     return true;
 }
 
-static bool topic_insert(struct mr_images *images, const struct mr_meta *meta, struct mr_meta_topic *topic,
-                         bool is_sorted_later)
+static bool topic_insert(struct mr_images *images, const struct mr_meta *meta,
+                         struct mr_meta_topic *topic, bool is_sorted_later)
 {
     struct mr_image_topic *made = topic_make(images, meta, topic);
     if (made == NULL) {
@@ -370,9 +374,11 @@ static struct mr_image *image_make(struct mr_images *images, const struct mr_met
     }
     const struct mr_image_topic **topics = (const struct mr_image_topic **)(void *)(image + 1);
     const struct mr_image_topic **topics_by_id = topics + images->topic_count;
-    struct mr_image_broker  *brokers = (struct mr_image_broker *)(void *)(topics_by_id + images->topic_count);
-    struct mr_image_feature *features = (struct mr_image_feature *)(void *)(brokers + meta->broker_count);
-    char                    *text = (char *)(features + meta->feature_count);
+    struct mr_image_broker       *brokers =
+        (struct mr_image_broker *)(void *)(topics_by_id + images->topic_count);
+    struct mr_image_feature *features =
+        (struct mr_image_feature *)(void *)(brokers + meta->broker_count);
+    char *text = (char *)(features + meta->feature_count);
     if (images->topic_count > 0) {
         memcpy(topics, images->by_name, topics_bytes);
         memcpy(topics_by_id, images->by_id, topics_bytes);

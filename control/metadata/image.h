@@ -1,10 +1,10 @@
 /*
- * image: makes the immutable cluster image of metadata.h out of the state, gives it to the data cores,
- * and frees what no core uses any more.
+ * image: makes the immutable cluster image of metadata.h out of the state, gives it to the data
+ * cores, and frees what no core uses any more.
  *
  *   version   1         2              3
- *   topics    a b       a b' c         a c          b is retired at 2, b' at 3: free them when every
- *                                                   data core has said that it uses 2, 3 or later
+ *   topics    a b       a b' c         a c     b is retired at 2, b' at 3: free them
+ *                                              when every data core uses 2, 3 or later
  *
  * Topics are made one by one when they change and shared by all images that contain them. Thread:
  * control; what is published is read by every data core.
@@ -51,9 +51,10 @@ void mr_images_log_config(struct mr_images *images, const struct mr_meta *meta,
 void mr_images_defaults_changed(struct mr_images *images);
 
 /*
- * Take over what changed in the state and make the next image. Topics with partitions that are still
- * being opened stay out (or as they were) and stay in meta->changed. Topics in `gone` leave it.
- * Returns the new image, or NULL when nothing changed or there is no memory (then it is tried again).
+ * Take over what changed in the state and make the next image. Topics with partitions that are
+ * still being opened stay out (or as they were) and stay in meta->changed. Topics in `gone` leave
+ * it. Returns the new image, or NULL when nothing changed or there is no memory (then it is tried
+ * again).
  */
 const struct mr_image *mr_images_publish(struct mr_images *images, struct mr_meta *meta);
 

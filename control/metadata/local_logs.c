@@ -2,9 +2,9 @@
 
 #include "metadata/image.h"
 
-#define LOCAL_OPS  512
-#define RETRY_MS   1000
-#define SLICE_OPS  256 /* sent per turn at most */
+#define LOCAL_OPS 512
+#define RETRY_MS  1000
+#define SLICE_OPS 256 /* sent per turn at most */
 
 /* Partitions of one topic that are to be opened or configured. */
 struct local_work {
@@ -44,7 +44,8 @@ struct local_drop_op {
     struct mr_drop_op    op;
 };
 
-static void retry_fire(struct mr_control *control, struct mr_now now, struct mr_control_timer *timer);
+static void retry_fire(struct mr_control *control, struct mr_now now,
+                       struct mr_control_timer *timer);
 
 bool mr_local_logs_init(struct mr_control *control)
 {
@@ -61,7 +62,8 @@ bool mr_local_logs_init(struct mr_control *control)
 
 /* ---- queueing ---- */
 
-static bool has_replica_here(const struct mr_control *control, const struct mr_meta_partition *partition)
+static bool has_replica_here(const struct mr_control        *control,
+                             const struct mr_meta_partition *partition)
 {
     for (int32_t index = 0; index < partition->replicas.count; index++) {
         if (partition->replicas.ids[index] == control->node_id) {
@@ -71,7 +73,8 @@ static bool has_replica_here(const struct mr_control *control, const struct mr_m
     return false;
 }
 
-static bool work_add(struct mr_control *control, const struct mr_meta_topic *topic, bool is_configure)
+static bool work_add(struct mr_control *control, const struct mr_meta_topic *topic,
+                     bool is_configure)
 {
     struct mr_local_logs *logs = control->local_logs;
     struct local_work    *work = MR_HEAP_NEW(&control->heap, struct local_work);
@@ -91,7 +94,8 @@ static void follow_topic(struct mr_control *control, struct mr_meta_topic *topic
     uint32_t queued = 0;
     for (uint32_t index = 0; index < topic->partition_count; index++) {
         struct mr_meta_partition *partition = &topic->partitions[index];
-        if ((partition->log_state == MR_META_LOG_CLOSED || partition->log_state == MR_META_LOG_FAILED) &&
+        if ((partition->log_state == MR_META_LOG_CLOSED ||
+             partition->log_state == MR_META_LOG_FAILED) &&
             has_replica_here(control, partition)) {
             partition->log_state = MR_META_LOG_QUEUED;
             queued++;
@@ -208,17 +212,21 @@ static void open_done(struct mr_control *control, struct mr_now now, struct mr_c
             partition->log_state = MR_META_LOG_FAILED;
             logs->loads[open->storage_core]--;
             logs->failed++;
-            mr_log(control->log, MR_LOG_ERROR, "a log cannot be opened, it is tried again topic=%.*s partition=%u why=%s",
+            mr_log(control->log, MR_LOG_ERROR,
+                   "a log cannot be opened, it is tried again topic=%.*s partition=%u why=%s",
                    (int)topic->name.len, topic->name.data, index, mr_err_text(err));
-            if (logs->retry.timer.place == 0 && mr_control_has_timer_room(control) && !logs->is_stopped) {
-                mr_timer_set(&control->timers, &logs->retry.timer, mr_deadline_ms(now.mono_ns, RETRY_MS));
+            if (logs->retry.timer.place == 0 && mr_control_has_timer_room(control) &&
+                !logs->is_stopped) {
+                mr_timer_set(&control->timers, &logs->retry.timer,
+                             mr_deadline_ms(now.mono_ns, RETRY_MS));
             }
         }
     }
     MR_HEAP_DELETE(&control->heap, open);
 }
 
-static void retry_fire(struct mr_control *control, struct mr_now now, struct mr_control_timer *timer)
+static void retry_fire(struct mr_control *control, struct mr_now now,
+                       struct mr_control_timer *timer)
 {
     struct mr_meta *meta = control->meta;
     (void)now;
@@ -236,7 +244,8 @@ static void retry_fire(struct mr_control *control, struct mr_now now, struct mr_
     }
 }
 
-static void configure_done(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
+static void configure_done(struct mr_control *control, struct mr_now now,
+                           struct mr_control_op *callback)
 {
     struct local_configure *configure = (struct local_configure *)(void *)callback;
     (void)now;
@@ -282,8 +291,8 @@ static uint32_t core_choose(struct mr_control *control)
     return best;
 }
 
-static bool open_send(struct mr_control *control, struct local_work *work, struct mr_meta_topic *topic,
-                      uint32_t index)
+static bool open_send(struct mr_control *control, struct local_work *work,
+                      struct mr_meta_topic *topic, uint32_t index)
 {
     struct mr_local_logs     *logs = control->local_logs;
     struct mr_meta_partition *partition = &topic->partitions[index];
@@ -315,8 +324,8 @@ static bool open_send(struct mr_control *control, struct local_work *work, struc
     return true;
 }
 
-static bool configure_send(struct mr_control *control, struct local_work *work, struct mr_meta_topic *topic,
-                           const struct mr_meta_partition *partition)
+static bool configure_send(struct mr_control *control, struct local_work *work,
+                           struct mr_meta_topic *topic, const struct mr_meta_partition *partition)
 {
     struct local_configure *configure = MR_HEAP_NEW(&control->heap, struct local_configure);
     if (configure == NULL) {
@@ -379,8 +388,8 @@ static bool work_send(struct mr_control *control, struct local_work *work, uint3
     }
     for (; work->cursor < topic->partition_count; work->cursor++) {
         struct mr_meta_partition *partition = &topic->partitions[work->cursor];
-        bool                      is_open = !work->is_configure && partition->log_state == MR_META_LOG_QUEUED;
-        bool                      is_configure = work->is_configure && partition->log_state == MR_META_LOG_OPEN;
+        bool is_open = !work->is_configure && partition->log_state == MR_META_LOG_QUEUED;
+        bool is_configure = work->is_configure && partition->log_state == MR_META_LOG_OPEN;
         if (!is_open && !is_configure) {
             continue;
         }

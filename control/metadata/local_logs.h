@@ -1,14 +1,14 @@
 /*
- * local_logs: the logs of this broker follow the state: partitions that got a replica here are opened,
- * changed configs reach storage, logs of removed topics are dropped.
+ * local_logs: the logs of this broker follow the state: partitions that got a replica here are
+ * opened, changed configs reach storage, logs of removed topics are dropped.
  *
- *   state durable > mr_local_logs_follow > work list (topics in order) > OPEN, CONFIGURE per partition
- *                                        > drop list                  > DROP per partition
+ *   state durable > mr_local_logs_follow > work list > OPEN, CONFIGURE per partition
+ *                                        > drop list > DROP per partition
  *
- * Work is pipelined: at most LOCAL_OPS operations are with storage. Each piece of work has a number that
- * rises; mr_local_logs_done_to says which numbers are done, so that an answer can wait for the work that
- * its request caused. A topic waits for the drops of an older topic of its name: both have the same
- * directory names.
+ * Work is pipelined: at most LOCAL_OPS operations are with storage. Each piece of work has a number
+ * that rises; mr_local_logs_done_to says which numbers are done, so that an answer can wait for the
+ * work that its request caused. A topic waits for the drops of an older topic of its name: both
+ * have the same directory names.
  *
  * Thread: control.
  */
@@ -32,8 +32,8 @@ struct mr_local_logs {
 
 bool mr_local_logs_init(struct mr_control *control);
 
-/* Look at what changed in the state (which must be durable) and queue the work. Returns the number of the
- * last work queued. */
+/* Look at what changed in the state (which must be durable) and queue the work. Returns the
+ * number of the last work queued. */
 uint64_t mr_local_logs_follow(struct mr_control *control, struct mr_now now);
 
 /* Send what may be sent. Whether anything was. */

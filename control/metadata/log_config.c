@@ -23,19 +23,22 @@ static bool dynamic_value(const struct mr_meta_resource *resource, const struct 
     return !mr_str_is_null(text) && mr_config_parse(key, text, value) == MR_OK;
 }
 
-struct mr_log_config_value mr_log_config_broker(const struct mr_meta *meta, const struct mr_config *config,
-                                                int32_t node_id, enum mr_config_id id)
+struct mr_log_config_value mr_log_config_broker(const struct mr_meta   *meta,
+                                                const struct mr_config *config, int32_t node_id,
+                                                enum mr_config_id id)
 {
     struct mr_log_config_node   node;
     const struct mr_config_row *row = &mr_config_rows[id];
     struct mr_log_config_value  found = {.source = MR_SOURCE_DEFAULT};
     if (row->dynamic != MR_CONFIG_READ_ONLY) {
-        if (dynamic_value(mr_meta_resource(meta, MR_META_BROKER, mr_log_config_node_name(node_id, &node)),
-                          &row->key, &found.value)) {
+        if (dynamic_value(
+                mr_meta_resource(meta, MR_META_BROKER, mr_log_config_node_name(node_id, &node)),
+                &row->key, &found.value)) {
             found.source = MR_SOURCE_BROKER;
             return found;
         }
-        if (dynamic_value(mr_meta_resource(meta, MR_META_BROKER, MR_STR("")), &row->key, &found.value)) {
+        if (dynamic_value(mr_meta_resource(meta, MR_META_BROKER, MR_STR("")), &row->key,
+                          &found.value)) {
             found.source = MR_SOURCE_BROKER_DEFAULT;
             return found;
         }
@@ -45,8 +48,8 @@ struct mr_log_config_value mr_log_config_broker(const struct mr_meta *meta, cons
     return found;
 }
 
-void mr_log_config_defaults(const struct mr_meta *meta, const struct mr_config *config, int32_t node_id,
-                            struct mr_log_config_values *values)
+void mr_log_config_defaults(const struct mr_meta *meta, const struct mr_config *config,
+                            int32_t node_id, struct mr_log_config_values *values)
 {
     for (int id = 0; id < MR_TOPIC_CONFIG_COUNT; id++) {
         enum mr_config_id broker = mr_topic_config_rows[id].broker;
@@ -59,7 +62,8 @@ void mr_log_config_defaults(const struct mr_meta *meta, const struct mr_config *
     }
 }
 
-void mr_log_config_override(struct mr_log_config_values *values, struct mr_str name, struct mr_str text)
+void mr_log_config_override(struct mr_log_config_values *values, struct mr_str name,
+                            struct mr_str text)
 {
     enum mr_topic_config_id id = mr_topic_config_find(name);
     struct mr_config_value  value;
@@ -70,11 +74,13 @@ void mr_log_config_override(struct mr_log_config_values *values, struct mr_str n
     values->of[id] = (struct mr_log_config_value){.value = value, .source = MR_SOURCE_TOPIC};
 }
 
-void mr_log_config_topic(const struct mr_meta *meta, struct mr_str topic, struct mr_log_config_values *values)
+void mr_log_config_topic(const struct mr_meta *meta, struct mr_str topic,
+                         struct mr_log_config_values *values)
 {
     const struct mr_meta_resource *resource = mr_meta_resource(meta, MR_META_TOPIC, topic);
     for (uint32_t index = 0; resource != NULL && index < resource->count; index++) {
-        mr_log_config_override(values, resource->entries[index].name, resource->entries[index].value);
+        mr_log_config_override(values, resource->entries[index].name,
+                               resource->entries[index].value);
     }
 }
 
@@ -121,15 +127,17 @@ void mr_log_config_make(const struct mr_log_config_values *values, bool is_inter
     out->delete_retention_ms = NUMBER(delete_retention_ms);
     out->min_compaction_lag_ms = NUMBER(min_compaction_lag_ms);
     out->max_compaction_lag_ms = NUMBER(max_compaction_lag_ms);
-    out->min_cleanable_dirty_ratio = values->of[MR_TOPIC_CONFIG_min_cleanable_dirty_ratio].value.real;
+    out->min_cleanable_dirty_ratio =
+        values->of[MR_TOPIC_CONFIG_min_cleanable_dirty_ratio].value.real;
     out->min_insync_replicas = (int32_t)NUMBER(min_insync_replicas);
     out->compression_type = compression_number(TEXT(compression_type));
     out->timestamp_type = mr_str_equal(TEXT(message_timestamp_type), MR_STR("LogAppendTime"))
                               ? MR_TIMESTAMP_LOG_APPEND_TIME
                               : MR_TIMESTAMP_CREATE_TIME;
-    out->validate = mr_str_equal(TEXT(millrace_validate_records), MR_STR("full"))     ? MR_VALIDATE_FULL
-                    : mr_str_equal(TEXT(millrace_validate_records), MR_STR("header")) ? MR_VALIDATE_HEADER
-                                                                                       : MR_VALIDATE_FRAMING;
+    out->validate = mr_str_equal(TEXT(millrace_validate_records), MR_STR("full")) ? MR_VALIDATE_FULL
+                    : mr_str_equal(TEXT(millrace_validate_records), MR_STR("header"))
+                        ? MR_VALIDATE_HEADER
+                        : MR_VALIDATE_FRAMING;
     out->is_cleanup_delete = list_has(TEXT(cleanup_policy), "delete");
     out->is_cleanup_compact = list_has(TEXT(cleanup_policy), "compact");
     bool is_ack_own = values->of[MR_TOPIC_CONFIG_millrace_ack].source == MR_SOURCE_TOPIC;

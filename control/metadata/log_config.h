@@ -1,6 +1,6 @@
 /*
- * log_config: which value of each topic config holds for a topic, where it comes from, and the struct
- * that storage works by.
+ * log_config: which value of each topic config holds for a topic, where it comes from, and the
+ * struct that storage works by.
  *
  *   the topic's own > this broker's dynamic > every broker's dynamic > the file's > built in
  *
@@ -39,21 +39,26 @@ struct mr_log_config_node {
 struct mr_str mr_log_config_node_name(int32_t node_id, struct mr_log_config_node *name);
 
 /* The value of a broker key now: dynamic ones included. */
-struct mr_log_config_value mr_log_config_broker(const struct mr_meta *meta, const struct mr_config *config,
-                                                int32_t node_id, enum mr_config_id id);
+struct mr_log_config_value mr_log_config_broker(const struct mr_meta   *meta,
+                                                const struct mr_config *config, int32_t node_id,
+                                                enum mr_config_id id);
 
 /* What a topic has that sets nothing. */
-void mr_log_config_defaults(const struct mr_meta *meta, const struct mr_config *config, int32_t node_id,
-                            struct mr_log_config_values *values);
+void mr_log_config_defaults(const struct mr_meta *meta, const struct mr_config *config,
+                            int32_t node_id, struct mr_log_config_values *values);
 
-/* Put one setting of a topic over it; unknown names and bad values (from another version) are left out. */
-void mr_log_config_override(struct mr_log_config_values *values, struct mr_str name, struct mr_str text);
+/* Put one setting of a topic over it; unknown names and bad values (from another version) are
+ * left out. */
+void mr_log_config_override(struct mr_log_config_values *values, struct mr_str name,
+                            struct mr_str text);
 
 /* All settings of a topic. */
-void mr_log_config_topic(const struct mr_meta *meta, struct mr_str topic, struct mr_log_config_values *values);
+void mr_log_config_topic(const struct mr_meta *meta, struct mr_str topic,
+                         struct mr_log_config_values *values);
 
-/* The struct that storage works by. Internal topics are answered after the flush unless the topic itself
- * says otherwise (ruling 15). Every byte of `out` is set, so two results can be compared as memory. */
+/* The struct that storage works by. Internal topics are answered after the flush unless the
+ * topic itself says otherwise (ruling 15). Every byte of `out` is set, so two results can be
+ * compared as memory. */
 void mr_log_config_make(const struct mr_log_config_values *values, bool is_internal,
                         struct mr_log_config *out);
 

@@ -1,11 +1,13 @@
-/* meta: tables and lists of the replicated state; what meta_replay.c changes and everybody reads. */
+/* meta: tables and lists of the replicated state; what meta_replay.c changes and everybody
+ * reads. */
 #include "metadata/meta.h"
 
 #include "millrace/base/assert.h"
 
 #define SCRATCH_BYTES (1u << 20) /* the largest record we decode: lists of replicas, endpoints */
 
-/* Names that are equal when '.' is '_': Kafka refuses two such topics, their metrics would collide. */
+/* Names that are equal when '.' is '_': Kafka refuses two such topics, their metrics would
+ * collide. */
 struct meta_collision {
     struct mr_table_node  node;
     struct mr_meta_topic *topic;
@@ -133,7 +135,8 @@ void mr_meta_topic_changed(struct mr_meta *meta, struct mr_meta_topic *topic)
     }
 }
 
-struct mr_meta_topic *mr_meta_topic_add(struct mr_meta *meta, struct mr_str name, const struct mr_uuid *id)
+struct mr_meta_topic *mr_meta_topic_add(struct mr_meta *meta, struct mr_str name,
+                                        const struct mr_uuid *id)
 {
     struct mr_meta_topic *topic = MR_HEAP_NEW(meta->heap, struct mr_meta_topic);
     if (topic == NULL) {
@@ -225,9 +228,9 @@ struct mr_meta_partition *mr_meta_partition_make(struct mr_meta *meta, struct mr
         if (room <= index) {
             room = index + 1;
         }
-        struct mr_meta_partition *partitions = mr_heap_resize(
-            meta->heap, topic->partitions, sizeof *partitions * topic->partition_room,
-            sizeof *partitions * room);
+        struct mr_meta_partition *partitions =
+            mr_heap_resize(meta->heap, topic->partitions,
+                           sizeof *partitions * topic->partition_room, sizeof *partitions * room);
         if (partitions == NULL) {
             return NULL;
         }
@@ -242,7 +245,8 @@ struct mr_meta_partition *mr_meta_partition_make(struct mr_meta *meta, struct mr
     return &topic->partitions[index];
 }
 
-bool mr_meta_ids_set(struct mr_meta *meta, struct mr_meta_ids *ids, const int32_t *from, int32_t count)
+bool mr_meta_ids_set(struct mr_meta *meta, struct mr_meta_ids *ids, const int32_t *from,
+                     int32_t count)
 {
     int32_t *copy = NULL;
     if (count > 0) {
@@ -262,7 +266,8 @@ bool mr_meta_ids_set(struct mr_meta *meta, struct mr_meta_ids *ids, const int32_
 
 /* ---- configs ---- */
 
-static struct mr_meta_resource *resource_find(const struct mr_meta *meta, int8_t type, struct mr_str name)
+static struct mr_meta_resource *resource_find(const struct mr_meta *meta, int8_t type,
+                                              struct mr_str name)
 {
     for (struct mr_table_node *node = mr_table_first(&meta->resources, name_hash(meta, name));
          node != NULL; node = mr_table_next(node)) {
@@ -289,7 +294,7 @@ static struct mr_table_node *resource_node(const struct mr_meta_resource *resour
     return pun.out;
 }
 
-const struct mr_meta_resource *mr_meta_resource_walk(const struct mr_meta *meta,
+const struct mr_meta_resource *mr_meta_resource_walk(const struct mr_meta          *meta,
                                                      const struct mr_meta_resource *resource)
 {
     struct mr_table_node *node =
@@ -374,8 +379,8 @@ static bool config_add(struct mr_meta *meta, struct mr_meta_resource *resource, 
     return true;
 }
 
-bool mr_meta_config_set(struct mr_meta *meta, int8_t type, struct mr_str resource_name, struct mr_str name,
-                        struct mr_str value)
+bool mr_meta_config_set(struct mr_meta *meta, int8_t type, struct mr_str resource_name,
+                        struct mr_str name, struct mr_str value)
 {
     struct mr_meta_resource *resource = resource_find(meta, type, resource_name);
     if (resource == NULL) {
@@ -391,8 +396,7 @@ bool mr_meta_config_set(struct mr_meta *meta, int8_t type, struct mr_str resourc
         mr_table_add(&meta->resources, &resource->node, name_hash(meta, resource_name));
     }
     uint32_t place = config_place(resource, name);
-    bool     is_there =
-        place < resource->count && mr_str_equal(resource->entries[place].name, name);
+    bool is_there = place < resource->count && mr_str_equal(resource->entries[place].name, name);
     if (mr_str_is_null(value)) {
         if (is_there) {
             mr_heap_str_free(meta->heap, &resource->entries[place].name);
@@ -440,8 +444,7 @@ int16_t mr_meta_feature(const struct mr_meta *meta, struct mr_str name)
 bool mr_meta_feature_set(struct mr_meta *meta, struct mr_str name, int16_t level)
 {
     uint32_t place = feature_place(meta, name);
-    bool     is_there =
-        place < meta->feature_count && mr_str_equal(meta->features[place].name, name);
+    bool is_there = place < meta->feature_count && mr_str_equal(meta->features[place].name, name);
     meta->is_brokers_changed = true;
     if (mr_str_equal(name, MR_STR("metadata.version"))) {
         meta->metadata_version = level;
@@ -464,7 +467,8 @@ bool mr_meta_feature_set(struct mr_meta *meta, struct mr_str name, int16_t level
     struct mr_meta_feature *more = meta->features;
     if (meta->feature_count == meta->feature_room) {
         uint32_t room = meta->feature_room * 2 + 4;
-        more = mr_heap_resize(meta->heap, more, sizeof *more * meta->feature_room, sizeof *more * room);
+        more = mr_heap_resize(meta->heap, more, sizeof *more * meta->feature_room,
+                              sizeof *more * room);
         if (more == NULL) {
             return false;
         }

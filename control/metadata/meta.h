@@ -1,15 +1,16 @@
 /*
  * meta: the replicated state of the cluster: what the records of __cluster_metadata add up to.
  *
- * Only mr_meta_replay (meta_replay.c) changes it; the ctl_*.c files read it through a const pointer and
- * write records. What belongs to this process and not to the log -- which logs are open, what is
- * published -- stands apart in each partition and topic, under "here".
+ * Only mr_meta_replay (meta_replay.c) changes it; the ctl_*.c files read it through a const pointer
+ * and write records. What belongs to this process and not to the log -- which logs are open, what
+ * is published -- stands apart in each partition and topic, under "here".
  *
  *   mr_meta --> topics (by name, by id) --> partitions
  *           --> resources: configs of (type, name), each a sorted list
  *           --> brokers, features, next producer id
  *
- * Memory: a heap. Thread: control. Source: kraft-broker facts about KRaft records, Apache Kafka 4.4.
+ * Memory: a heap. Thread: control. Source: kraft-broker facts about KRaft records, Apache Kafka
+ * 4.4.
  */
 #ifndef MILLRACE_CONTROL_META_H
 #define MILLRACE_CONTROL_META_H
@@ -164,10 +165,10 @@ struct mr_meta {
     struct mr_list held; /* struct mr_meta_held, in order */
 
     /* here: what changed since it was last looked at */
-    struct mr_list changed; /* topics, by mr_meta_topic.changed */
-    struct mr_list gone;    /* struct mr_meta_gone: topics that were removed */
-    bool           is_brokers_changed;  /* brokers or features */
-    bool           is_defaults_changed; /* a broker-level config: every topic may resolve differently */
+    struct mr_list changed;            /* topics, by mr_meta_topic.changed */
+    struct mr_list gone;               /* struct mr_meta_gone: topics that were removed */
+    bool           is_brokers_changed; /* brokers or features */
+    bool is_defaults_changed; /* a broker-level config: every topic may resolve differently */
 
     struct mr_arena scratch; /* one record is decoded at a time */
     void           *scratch_memory;
@@ -203,7 +204,7 @@ struct mr_meta_topic *mr_meta_topic_walk(const struct mr_meta *meta, struct mr_m
 
 const struct mr_meta_resource *mr_meta_resource(const struct mr_meta *meta, int8_t type,
                                                 struct mr_str name);
-const struct mr_meta_resource *mr_meta_resource_walk(const struct mr_meta *meta,
+const struct mr_meta_resource *mr_meta_resource_walk(const struct mr_meta          *meta,
                                                      const struct mr_meta_resource *resource);
 
 /* A null string when it is not set there. */
@@ -216,25 +217,27 @@ int16_t mr_meta_feature(const struct mr_meta *meta, struct mr_str name); /* 0: n
 void mr_meta_topic_changed(struct mr_meta *meta, struct mr_meta_topic *topic);
 
 /* For meta_replay.c: the changes of one record. They return false when the heap is exhausted. */
-struct mr_meta_topic *mr_meta_topic_add(struct mr_meta *meta, struct mr_str name, const struct mr_uuid *id);
-bool mr_meta_topic_remove(struct mr_meta *meta, struct mr_meta_topic *topic);
+struct mr_meta_topic     *mr_meta_topic_add(struct mr_meta *meta, struct mr_str name,
+                                            const struct mr_uuid *id);
+bool                      mr_meta_topic_remove(struct mr_meta *meta, struct mr_meta_topic *topic);
 struct mr_meta_partition *mr_meta_partition_make(struct mr_meta *meta, struct mr_meta_topic *topic,
                                                  int32_t partition);
-bool mr_meta_ids_set(struct mr_meta *meta, struct mr_meta_ids *ids, const int32_t *from, int32_t count);
-bool mr_meta_config_set(struct mr_meta *meta, int8_t type, struct mr_str resource, struct mr_str name,
-                        struct mr_str value);
+bool mr_meta_ids_set(struct mr_meta *meta, struct mr_meta_ids *ids, const int32_t *from,
+                     int32_t count);
+bool mr_meta_config_set(struct mr_meta *meta, int8_t type, struct mr_str resource,
+                        struct mr_str name, struct mr_str value);
 void mr_meta_resource_remove(struct mr_meta *meta, int8_t type, struct mr_str name);
 bool mr_meta_feature_set(struct mr_meta *meta, struct mr_str name, int16_t level);
 struct mr_meta_broker *mr_meta_broker_make(struct mr_meta *meta, int32_t id);
-void mr_meta_broker_remove(struct mr_meta *meta, int32_t id);
+void                   mr_meta_broker_remove(struct mr_meta *meta, int32_t id);
 
 /* ---- Replay (meta_replay.c) ---- */
 
 /*
  * Apply the value of one data record. Inside a metadata transaction records are held until its end.
  *
- * Errors: MALFORMED, TRUNCATED (not a record), UNSUPPORTED_VERSION (an id or a version we do not know), CORRUPT
- * (it contradicts the state), NO_MEMORY. The state is then not to be used any more.
+ * Errors: MALFORMED, TRUNCATED (not a record), UNSUPPORTED_VERSION (an id or a version we do not
+ * know), CORRUPT (it contradicts the state), NO_MEMORY. The state is then not to be used any more.
  */
 enum mr_err mr_meta_replay(struct mr_meta *meta, int64_t offset, struct mr_blob value);
 
@@ -262,7 +265,8 @@ void mr_meta_records_add(struct mr_meta_records *records, const struct mr_msg *m
 /* A record whose value is already encoded (from a bootstrap snapshot). */
 void mr_meta_records_add_value(struct mr_meta_records *records, struct mr_blob value);
 
-/* Back to a place remembered before (count and used): an operation that was refused leaves nothing. */
+/* Back to a place remembered before (count and used): an operation that was refused leaves
+ * nothing. */
 struct mr_meta_mark {
     size_t   used;
     uint32_t count;

@@ -3,8 +3,8 @@
 #define READ_PIECE (1u << 20)
 #define LIST_BYTES (1u << 18) /* a metadata directory has tens of entries, not thousands */
 
-static void submit(struct mr_control *control, struct mr_meta_file *file, enum mr_meta_file_step step,
-                   struct mr_disk_op op)
+static void submit(struct mr_control *control, struct mr_meta_file *file,
+                   enum mr_meta_file_step step, struct mr_disk_op op)
 {
     file->step = step;
     file->op = op;

@@ -15,8 +15,8 @@
 struct mr_meta_file;
 
 /* The file's memory may be used until the function returns; then it is freed. */
-typedef void mr_meta_file_done(struct mr_control *control, struct mr_now now, struct mr_meta_file *file,
-                               enum mr_err err);
+typedef void mr_meta_file_done(struct mr_control *control, struct mr_now now,
+                               struct mr_meta_file *file, enum mr_err err);
 
 enum mr_meta_file_step {
     MR_META_FILE_IDLE,

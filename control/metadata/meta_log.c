@@ -1,13 +1,12 @@
 #include "metadata/meta_log.h"
 
 #include "metadata/meta.h"
-
 #include "millrace/base/bytes.h"
 #include "millrace/batch.h"
 #include "millrace/kafka/messages.h"
 
-#define READ_BYTES         (1u << 20)
-#define TOPIC              "__cluster_metadata"
+#define READ_BYTES (1u << 20)
+#define TOPIC      "__cluster_metadata"
 
 /* Kafka's fixed id of the metadata topic: 1 in the least significant bits. */
 static const struct mr_uuid topic_id = {.bytes = {[15] = 1}};
@@ -58,7 +57,8 @@ struct configure_job {
     struct mr_configure_op op;
 };
 
-static void load_opened(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
+static void load_opened(struct mr_control *control, struct mr_now now,
+                        struct mr_control_op *callback)
 {
     struct mr_meta_log *log = control->meta_log;
     struct open_job    *job = (struct open_job *)(void *)callback;
@@ -68,7 +68,8 @@ static void load_opened(struct mr_control *control, struct mr_now now, struct mr
     log->load_end = job->op.log_end_offset;
     MR_HEAP_DELETE(&control->heap, job);
     if (err != MR_OK) {
-        mr_control_fail(control, "cannot open the metadata log dir=%s why=%s", log->path, mr_err_text(err));
+        mr_control_fail(control, "cannot open the metadata log dir=%s why=%s", log->path,
+                        mr_err_text(err));
         return;
     }
     load_list(control, now);
@@ -133,17 +134,19 @@ static void load_read_done(struct mr_control *control, struct mr_now now, void *
         err = MR_ERR_TRUNCATED; /* the log said that it goes on */
     }
     if (err == MR_OK) {
-        int64_t voters_before = log->kraft.voters_len;
+        int64_t  voters_before = log->kraft.voters_len;
         uint8_t *voters = log->kraft.voters;
-        err = mr_meta_snapshot_walk(&control->heap, result->bytes, result->len, log->load_offset, &log->kraft,
-                                    &log->last_epoch, &next, replay_record, control);
+        err = mr_meta_snapshot_walk(&control->heap, result->bytes, result->len, log->load_offset,
+                                    &log->kraft, &log->last_epoch, &next, replay_record, control);
         if (log->kraft.voters != voters || log->kraft.voters_len != voters_before) {
             log->kraft.is_in_log = true;
         }
     }
     if (err != MR_OK || next <= log->load_offset) {
-        mr_control_fail(control, "the metadata log cannot be read dir=%s offset=%lld after=%lld why=%s", log->path,
-                        (long long)log->load_offset, (long long)control->meta->offset, mr_err_text(err));
+        mr_control_fail(control,
+                        "the metadata log cannot be read dir=%s offset=%lld after=%lld why=%s",
+                        log->path, (long long)log->load_offset, (long long)control->meta->offset,
+                        mr_err_text(err));
         return;
     }
     log->load_offset = next;
@@ -165,10 +168,13 @@ static void load_read(struct mr_control *control)
 static void load_log(struct mr_control *control, struct mr_now now)
 {
     struct mr_meta_log *log = control->meta_log;
-    log->load_offset = log->snapshot_offset > log->log_start ? log->snapshot_offset : log->log_start;
+    log->load_offset =
+        log->snapshot_offset > log->log_start ? log->snapshot_offset : log->log_start;
     if (log->log_start > log->snapshot_offset) {
-        mr_control_fail(control, "the metadata log begins after its newest checkpoint dir=%s start=%lld checkpoint=%lld",
-                        log->path, (long long)log->log_start, (long long)log->snapshot_offset);
+        mr_control_fail(
+            control,
+            "the metadata log begins after its newest checkpoint dir=%s start=%lld checkpoint=%lld",
+            log->path, (long long)log->log_start, (long long)log->snapshot_offset);
         return;
     }
     if (log->load_offset < log->load_end) {
@@ -185,7 +191,8 @@ static bool json_number(const uint8_t *bytes, size_t len, const char *key, int64
 {
     size_t key_len = strlen(key);
     for (size_t at = 0; at + key_len + 3 <= len; at++) {
-        if (bytes[at] != '"' || memcmp(bytes + at + 1, key, key_len) != 0 || bytes[at + 1 + key_len] != '"') {
+        if (bytes[at] != '"' || memcmp(bytes + at + 1, key, key_len) != 0 ||
+            bytes[at + 1 + key_len] != '"') {
             continue;
         }
         size_t  next = at + key_len + 2;
@@ -212,19 +219,21 @@ static bool json_number(const uint8_t *bytes, size_t len, const char *key, int64
     return false;
 }
 
-static void load_quorum_done(struct mr_control *control, struct mr_now now, struct mr_meta_file *file,
-                             enum mr_err err)
+static void load_quorum_done(struct mr_control *control, struct mr_now now,
+                             struct mr_meta_file *file, enum mr_err err)
 {
     struct mr_meta_log *log = control->meta_log;
     int64_t             epoch = 0;
     if (err == MR_OK) {
-        if (!json_number(file->bytes, file->len, "leaderEpoch", &epoch) || epoch < 0 || epoch >= INT32_MAX) {
+        if (!json_number(file->bytes, file->len, "leaderEpoch", &epoch) || epoch < 0 ||
+            epoch >= INT32_MAX) {
             mr_control_fail(control, "quorum-state is not readable dir=%s", log->path);
             return;
         }
         log->saved_epoch = (int32_t)epoch;
     } else if (err != MR_ERR_NOT_FOUND) {
-        mr_control_fail(control, "cannot read quorum-state dir=%s why=%s", log->path, mr_err_text(err));
+        mr_control_fail(control, "cannot read quorum-state dir=%s why=%s", log->path,
+                        mr_err_text(err));
         return;
     }
     load_log(control, now);
@@ -238,16 +247,16 @@ static void load_quorum(struct mr_control *control)
 
 /* ---- bootstrap.checkpoint: where format of Kafka before 4.4 leaves the first records ---- */
 
-static void load_bootstrap_done(struct mr_control *control, struct mr_now now, struct mr_meta_file *file,
-                                enum mr_err err)
+static void load_bootstrap_done(struct mr_control *control, struct mr_now now,
+                                struct mr_meta_file *file, enum mr_err err)
 {
     struct mr_meta_kraft kraft = {0}; /* what it says of voters does not count */
     int64_t              next = 0;
     int32_t              epoch = 0;
     (void)now;
     if (err == MR_OK) {
-        err = mr_meta_snapshot_walk(&control->heap, file->bytes, file->len, 0, &kraft, &epoch, &next,
-                                    keep_bootstrap, control);
+        err = mr_meta_snapshot_walk(&control->heap, file->bytes, file->len, 0, &kraft, &epoch,
+                                    &next, keep_bootstrap, control);
         if (err == MR_OK && !kraft.has_footer) {
             err = MR_ERR_TRUNCATED;
         }
@@ -275,8 +284,8 @@ static void load_bootstrap(struct mr_control *control)
 
 /* ---- checkpoints ---- */
 
-static void load_snapshot_done(struct mr_control *control, struct mr_now now, struct mr_meta_file *file,
-                               enum mr_err err)
+static void load_snapshot_done(struct mr_control *control, struct mr_now now,
+                               struct mr_meta_file *file, enum mr_err err)
 {
     struct mr_meta_log *log = control->meta_log;
     int64_t             next = 0;
@@ -284,15 +293,16 @@ static void load_snapshot_done(struct mr_control *control, struct mr_now now, st
     (void)now;
     if (err == MR_OK) {
         log->kraft.has_footer = false;
-        err = mr_meta_snapshot_walk(&control->heap, file->bytes, file->len, 0, &log->kraft, &epoch, &next,
-                                    log->snapshot_offset == 0 ? keep_bootstrap : replay_record, control);
+        err = mr_meta_snapshot_walk(
+            &control->heap, file->bytes, file->len, 0, &log->kraft, &epoch, &next,
+            log->snapshot_offset == 0 ? keep_bootstrap : replay_record, control);
         if (err == MR_OK && !log->kraft.has_footer) {
             err = MR_ERR_TRUNCATED;
         }
     }
     if (err != MR_OK) {
-        mr_control_fail(control, "a metadata checkpoint cannot be read file=%s/%s why=%s", log->path, file->name,
-                        mr_err_text(err));
+        mr_control_fail(control, "a metadata checkpoint cannot be read file=%s/%s why=%s",
+                        log->path, file->name, mr_err_text(err));
         return;
     }
     if (log->snapshot_offset > 0) {
@@ -313,8 +323,8 @@ static void load_list_done(struct mr_control *control, struct mr_now now, struct
     int64_t             newest_offset = -1;
     (void)now;
     if (err != MR_OK) {
-        mr_control_fail(control, "cannot list the metadata log's directory dir=%s why=%s", log->path,
-                        mr_err_text(err));
+        mr_control_fail(control, "cannot list the metadata log's directory dir=%s why=%s",
+                        log->path, mr_err_text(err));
         return;
     }
     for (size_t at = 0; at < file->len;) {
@@ -324,7 +334,8 @@ static void load_list_done(struct mr_control *control, struct mr_now now, struct
         const void   *end = memchr(name, '\0', entry.entry_bytes - sizeof entry);
         int64_t       offset = 0;
         int32_t       epoch = 0;
-        struct mr_str text = {.data = name, .len = end == NULL ? 0 : (int32_t)((const char *)end - name)};
+        struct mr_str text = {.data = name,
+                              .len = end == NULL ? 0 : (int32_t)((const char *)end - name)};
         if (entry.is_directory == 0 && mr_meta_snapshot_name_parse(text, &offset, &epoch) &&
             (offset > newest_offset || (offset == newest_offset && epoch > log->snapshot_epoch))) {
             newest_offset = offset;
@@ -347,8 +358,8 @@ static void load_dir_done(struct mr_control *control, struct mr_now now, struct 
     struct mr_meta_log *log = control->meta_log;
     (void)now;
     if (err != MR_OK) {
-        mr_control_fail(control, "cannot open the metadata log's directory dir=%s why=%s", log->path,
-                        mr_err_text(err));
+        mr_control_fail(control, "cannot open the metadata log's directory dir=%s why=%s",
+                        log->path, mr_err_text(err));
         return;
     }
     log->dir = file->file;
@@ -372,15 +383,15 @@ static void append_done(struct mr_control *control, struct mr_now now, void *use
     log->is_appending = false;
     if (err != MR_OK || base_offset != expected) {
         /* The state has replayed what the log does not have: there is no way back. */
-        mr_control_fail(control, "the metadata log cannot be written dir=%s offset=%lld why=%s", log->path,
-                        (long long)expected, mr_err_text(err));
+        mr_control_fail(control, "the metadata log cannot be written dir=%s offset=%lld why=%s",
+                        log->path, (long long)expected, mr_err_text(err));
         return;
     }
     log->done(control, now);
 }
 
-static void append(struct mr_control *control, const uint8_t *batch, uint32_t len, uint32_t record_count,
-                   mr_meta_log_done *done)
+static void append(struct mr_control *control, const uint8_t *batch, uint32_t len,
+                   uint32_t record_count, mr_meta_log_done *done)
 {
     struct mr_meta_log *log = control->meta_log;
     int64_t             base_offset = log->next_offset;
@@ -388,8 +399,8 @@ static void append(struct mr_control *control, const uint8_t *batch, uint32_t le
     log->done = done;
     log->is_appending = true;
     log->next_offset += record_count;
-    if (!mr_control_append(control, log->log, batch, len, log->epoch, MR_APPEND_CONTROLLER, append_done,
-                           (void *)(uintptr_t)base_offset)) {
+    if (!mr_control_append(control, log->log, batch, len, log->epoch, MR_APPEND_CONTROLLER,
+                           append_done, (void *)(uintptr_t)base_offset)) {
         mr_control_fail(control, "no memory to write the metadata log");
     }
 }
@@ -404,7 +415,8 @@ bool mr_meta_log_replay(struct mr_control *control, const struct mr_meta_records
     while (mr_meta_records_next(records, &at, &value)) {
         enum mr_err err = mr_meta_replay(control->meta, offset++, value);
         if (err != MR_OK) {
-            mr_control_fail(control, "a metadata record of our own cannot be replayed offset=%lld why=%s",
+            mr_control_fail(control,
+                            "a metadata record of our own cannot be replayed offset=%lld why=%s",
                             (long long)offset - 1, mr_err_text(err));
             return false;
         }
@@ -412,13 +424,14 @@ bool mr_meta_log_replay(struct mr_control *control, const struct mr_meta_records
     return true;
 }
 
-void mr_meta_log_commit(struct mr_control *control, struct mr_now now, struct mr_meta_records *records,
-                        mr_meta_log_done *done)
+void mr_meta_log_commit(struct mr_control *control, struct mr_now now,
+                        struct mr_meta_records *records, mr_meta_log_done *done)
 {
     struct mr_meta_log *log = control->meta_log;
     size_t              size = 0;
     uint32_t            len = 0;
-    uint8_t *batch = mr_meta_records_batch(records, log->next_offset, now.unix_ms, log->epoch, &size, &len);
+    uint8_t            *batch =
+        mr_meta_records_batch(records, log->next_offset, now.unix_ms, log->epoch, &size, &len);
     if (batch == NULL) {
         mr_control_fail(control, "no memory for a batch of metadata records=%u", records->count);
         return;
@@ -478,16 +491,18 @@ static void lead_first_batch(struct mr_control *control, struct mr_now now, mr_m
     mr_arena_init(&arena, scratch, sizeof scratch);
     mr_batch_begin(&builder, bytes, (uint32_t)size, log->next_offset, MR_BATCH_CONTROL);
     builder.batch.leader_epoch = log->epoch;
-    bool is_added = mr_batch_add(&builder, now.unix_ms, control_key(key, MR_META_CONTROL_LEADER_CHANGE),
-                                 control_value(&mr_msg_leader_change_message, 0, &change, &arena));
+    bool is_added =
+        mr_batch_add(&builder, now.unix_ms, control_key(key, MR_META_CONTROL_LEADER_CHANGE),
+                     control_value(&mr_msg_leader_change_message, 0, &change, &arena));
     uint32_t record_count = 1;
     if (log->kraft.version > 0 && log->kraft.voters != NULL && !log->kraft.is_in_log) {
         struct mr_kraft_version_record version = {.k_raft_version = log->kraft.version};
-        is_added = is_added &&
-                   mr_batch_add(&builder, now.unix_ms, control_key(key, MR_META_CONTROL_KRAFT_VERSION),
-                                control_value(&mr_msg_kraft_version_record, 0, &version, &arena)) &&
-                   mr_batch_add(&builder, now.unix_ms, control_key(key, MR_META_CONTROL_VOTERS),
-                                (struct mr_blob){.data = log->kraft.voters, .len = log->kraft.voters_len});
+        is_added =
+            is_added &&
+            mr_batch_add(&builder, now.unix_ms, control_key(key, MR_META_CONTROL_KRAFT_VERSION),
+                         control_value(&mr_msg_kraft_version_record, 0, &version, &arena)) &&
+            mr_batch_add(&builder, now.unix_ms, control_key(key, MR_META_CONTROL_VOTERS),
+                         (struct mr_blob){.data = log->kraft.voters, .len = log->kraft.voters_len});
         log->kraft.is_in_log = true;
         record_count = 3;
     }
@@ -528,9 +543,9 @@ static void activate_empty(struct mr_control *control, struct mr_meta_records *r
                                                 .feature_level = MR_META_VERSION_MAX};
     struct mr_begin_transaction_record begin = {.name = MR_STR("Bootstrap records")};
     struct mr_end_transaction_record   end = {0};
-    bool           is_bracketed = bootstrap_version(log) >= MR_META_VERSION_TXN;
-    struct mr_blob value;
-    size_t         at = 0;
+    bool                               is_bracketed = bootstrap_version(log) >= MR_META_VERSION_TXN;
+    struct mr_blob                     value;
+    size_t                             at = 0;
     if (is_bracketed) {
         mr_meta_records_add(records, &mr_msg_begin_transaction_record, 0, &begin);
     }
@@ -571,7 +586,8 @@ static void lead_activate(struct mr_control *control, struct mr_now now)
     mr_meta_records_deinit(&records);
 }
 
-static void lead_configured(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
+static void lead_configured(struct mr_control *control, struct mr_now now,
+                            struct mr_control_op *callback)
 {
     struct configure_job *job = (struct configure_job *)(void *)callback;
     enum mr_err           err = job->op.op.err;
@@ -591,8 +607,8 @@ static void lead_stored(struct mr_control *control, struct mr_now now, struct mr
     struct configure_job *job = MR_HEAP_NEW(&control->heap, struct configure_job);
     (void)now;
     if (err != MR_OK || job == NULL) {
-        mr_control_fail(control, "cannot write quorum-state dir=%s errno=%d why=%s", log->path, file->os_errno,
-                        mr_err_text(err));
+        mr_control_fail(control, "cannot write quorum-state dir=%s errno=%d why=%s", log->path,
+                        file->os_errno, mr_err_text(err));
         return;
     }
     job->callback.done = lead_configured;
@@ -606,8 +622,8 @@ static void lead_stored(struct mr_control *control, struct mr_now now, struct mr
 }
 
 /*
- * Our epoch is above every epoch that was saved or written, so that no batch of an older one can pose as
- * ours. quorum-state says so before the first batch is written.
+ * Our epoch is above every epoch that was saved or written, so that no batch of an older one can
+ * pose as ours. quorum-state says so before the first batch is written.
  */
 void mr_meta_log_lead(struct mr_control *control, struct mr_now now, mr_meta_log_done *done)
 {

@@ -5,11 +5,12 @@
  *   lead    epoch + 1 into quorum-state (durable) > LEADER_CHANGE > activation records
  *   commit  the records of decisions as one batch: replayed at once, done when durable
  *
- * One batch is in flight at a time, and nothing is decided meanwhile: so whenever a decision is made
- * or an image is published, the state is the durable state. Batches are acknowledged by the
+ * One batch is in flight at a time, and nothing is decided meanwhile: so whenever a decision is
+ * made or an image is published, the state is the durable state. Batches are acknowledged by the
  * journal's flush, so the single voter's high watermark is its log end.
  *
- * Thread: control. Source: Apache Kafka 4.4, KRaft (KIP-595, 630, 853); kraft-broker facts 1, 4, 16.
+ * Thread: control. Source: Apache Kafka 4.4, KRaft (KIP-595, 630, 853); kraft-broker facts 1, 4,
+ * 16.
  */
 #ifndef MILLRACE_CONTROL_META_LOG_H
 #define MILLRACE_CONTROL_META_LOG_H
@@ -59,8 +60,8 @@ bool mr_meta_log_replay(struct mr_control *control, const struct mr_meta_records
                         struct mr_meta_mark from);
 
 /* Write at least one record, all replayed; `done` runs when they are durable. */
-void mr_meta_log_commit(struct mr_control *control, struct mr_now now, struct mr_meta_records *records,
-                        mr_meta_log_done *done);
+void mr_meta_log_commit(struct mr_control *control, struct mr_now now,
+                        struct mr_meta_records *records, mr_meta_log_done *done);
 
 static inline bool mr_meta_log_is_busy(const struct mr_meta_log *log)
 {

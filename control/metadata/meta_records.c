@@ -1,6 +1,6 @@
-/* meta_records: the records that one decision writes, and the batch that makes them one atomic change. */
+/* meta_records: the records that one decision writes, and the batch that makes them one atomic
+ * change. */
 #include "metadata/meta.h"
-
 #include "millrace/base/bytes.h"
 #include "millrace/batch.h"
 
@@ -137,7 +137,9 @@ uint8_t *mr_meta_records_batch(const struct mr_meta_records *records, int64_t ba
 
 int16_t mr_meta_partition_record_version(int16_t metadata_version)
 {
-    return metadata_version >= MR_META_VERSION_ELR ? 2 : metadata_version >= MR_META_VERSION_DIRECTORIES ? 1 : 0;
+    return metadata_version >= MR_META_VERSION_ELR           ? 2
+           : metadata_version >= MR_META_VERSION_DIRECTORIES ? 1
+                                                             : 0;
 }
 
 int16_t mr_meta_register_broker_version(int16_t metadata_version)

@@ -1,23 +1,24 @@
 /*
- * meta_replay: one record of __cluster_metadata becomes a change of the state. This is the only way the
- * state changes, while the broker runs and when it recovers.
+ * meta_replay: one record of __cluster_metadata becomes a change of the state. This is the only way
+ * the state changes, while the broker runs and when it recovers.
  *
  *   value = uvarint frame version (1) | uvarint record id | uvarint version | fields
  *
  * Records between BeginTransaction and EndTransaction take effect at the end or, after
- * AbortTransaction, not at all (KIP-868). Records of kinds that this broker does not serve yet (quotas,
- * access rules, credentials, tokens) are counted and left in the log, where a later version finds them.
+ * AbortTransaction, not at all (KIP-868). Records of kinds that this broker does not serve yet
+ * (quotas, access rules, credentials, tokens) are counted and left in the log, where a later
+ * version finds them.
  *
  * Source: Apache Kafka 4.4, the record types of the metadata log; kraft-broker facts, section 5.
  */
 #include "metadata/meta.h"
-
 #include "millrace/base/assert.h"
 #include "millrace/kafka/messages.h"
 
 #define FRAME_VERSION 1
 
-static enum mr_err replay_register_broker(struct mr_meta *meta, const struct mr_register_broker_record *record)
+static enum mr_err replay_register_broker(struct mr_meta                         *meta,
+                                          const struct mr_register_broker_record *record)
 {
     struct mr_meta_broker *broker = mr_meta_broker_make(meta, record->broker_id);
     if (broker == NULL) {
@@ -31,7 +32,8 @@ static enum mr_err replay_register_broker(struct mr_meta *meta, const struct mr_
         return MR_ERR_NO_MEMORY;
     }
     if (record->end_points_count > 0) {
-        broker->endpoints = MR_HEAP_ARRAY(meta->heap, struct mr_meta_endpoint, record->end_points_count);
+        broker->endpoints =
+            MR_HEAP_ARRAY(meta->heap, struct mr_meta_endpoint, record->end_points_count);
         if (broker->endpoints == NULL) {
             return MR_ERR_NO_MEMORY;
         }
@@ -78,8 +80,8 @@ static enum mr_err replay_fence(struct mr_meta *meta, int32_t id, int64_t epoch,
     return MR_OK;
 }
 
-static enum mr_err replay_registration_change(struct mr_meta                                   *meta,
-                                              const struct mr_broker_registration_change_record *record)
+static enum mr_err replay_registration_change(
+    struct mr_meta *meta, const struct mr_broker_registration_change_record *record)
 {
     struct mr_meta_broker *broker = broker_of(meta, record->broker_id, record->broker_epoch);
     if (broker == NULL) {
@@ -111,7 +113,8 @@ static enum mr_err replay_topic(struct mr_meta *meta, const struct mr_topic_reco
         mr_meta_topic_by_id(meta, &record->topic_id) != NULL) {
         return MR_ERR_CORRUPT;
     }
-    return mr_meta_topic_add(meta, record->name, &record->topic_id) == NULL ? MR_ERR_NO_MEMORY : MR_OK;
+    return mr_meta_topic_add(meta, record->name, &record->topic_id) == NULL ? MR_ERR_NO_MEMORY
+                                                                            : MR_OK;
 }
 
 static enum mr_err directories_set(struct mr_meta *meta, struct mr_meta_partition *partition,
@@ -155,7 +158,8 @@ static enum mr_err replay_partition(struct mr_meta *meta, const struct mr_partit
         {&partition->isr, record->isr, record->isr_count},
         {&partition->removing, record->removing_replicas, record->removing_replicas_count},
         {&partition->adding, record->adding_replicas, record->adding_replicas_count},
-        {&partition->eligible, record->eligible_leader_replicas, record->eligible_leader_replicas_count},
+        {&partition->eligible, record->eligible_leader_replicas,
+         record->eligible_leader_replicas_count},
         {&partition->last_known, record->last_known_elr, record->last_known_elr_count},
     };
     for (size_t index = 0; index < sizeof lists / sizeof lists[0]; index++) {
@@ -176,7 +180,7 @@ static enum mr_err replay_partition(struct mr_meta *meta, const struct mr_partit
     return directories_set(meta, partition, record->directories, record->directories_count);
 }
 
-static enum mr_err replay_partition_change(struct mr_meta                         *meta,
+static enum mr_err replay_partition_change(struct mr_meta                          *meta,
                                            const struct mr_partition_change_record *record)
 {
     struct mr_meta_topic *topic = mr_meta_topic_by_id(meta, &record->topic_id);
@@ -186,13 +190,14 @@ static enum mr_err replay_partition_change(struct mr_meta                       
         return MR_ERR_CORRUPT;
     }
     struct mr_meta_partition *partition = &topic->partitions[record->partition_id];
-    const struct id_list lists[] = {
-        {&partition->isr, record->isr, record->isr_count},
-        {&partition->replicas, record->replicas, record->replicas_count},
-        {&partition->removing, record->removing_replicas, record->removing_replicas_count},
-        {&partition->adding, record->adding_replicas, record->adding_replicas_count},
-        {&partition->eligible, record->eligible_leader_replicas, record->eligible_leader_replicas_count},
-        {&partition->last_known, record->last_known_elr, record->last_known_elr_count},
+    const struct id_list      lists[] = {
+             {&partition->isr, record->isr, record->isr_count},
+             {&partition->replicas, record->replicas, record->replicas_count},
+             {&partition->removing, record->removing_replicas, record->removing_replicas_count},
+             {&partition->adding, record->adding_replicas, record->adding_replicas_count},
+             {&partition->eligible, record->eligible_leader_replicas,
+              record->eligible_leader_replicas_count},
+             {&partition->last_known, record->last_known_elr, record->last_known_elr_count},
     };
     for (size_t index = 0; index < sizeof lists / sizeof lists[0]; index++) {
         if (lists[index].count >= 0 &&
@@ -210,9 +215,9 @@ static enum mr_err replay_partition_change(struct mr_meta                       
     }
     partition->partition_epoch++;
     mr_meta_topic_changed(meta, topic);
-    return record->directories_count >= 0 ? directories_set(meta, partition, record->directories,
-                                                            record->directories_count)
-                                          : MR_OK;
+    return record->directories_count >= 0
+               ? directories_set(meta, partition, record->directories, record->directories_count)
+               : MR_OK;
 }
 
 /* ClearElr: of one topic, or of all; a partition that has any gets a new partition epoch. */
@@ -256,12 +261,14 @@ static enum mr_err replay_config(struct mr_meta *meta, const struct mr_config_re
     } else if (record->resource_type == MR_META_BROKER) {
         meta->is_defaults_changed = true;
     }
-    return mr_meta_config_set(meta, record->resource_type, record->resource_name, record->name, record->value)
+    return mr_meta_config_set(meta, record->resource_type, record->resource_name, record->name,
+                              record->value)
                ? MR_OK
                : MR_ERR_NO_MEMORY;
 }
 
-static enum mr_err replay_remove_topic(struct mr_meta *meta, const struct mr_remove_topic_record *record)
+static enum mr_err replay_remove_topic(struct mr_meta                      *meta,
+                                       const struct mr_remove_topic_record *record)
 {
     struct mr_meta_topic *topic = mr_meta_topic_by_id(meta, &record->topic_id);
     if (topic == NULL) {
@@ -288,7 +295,8 @@ union any_record {
     struct mr_clear_elr_record                  clear_elr;
 };
 
-static enum mr_err value_head(struct mr_blob value, struct mr_reader *reader, int16_t *id, int16_t *version)
+static enum mr_err value_head(struct mr_blob value, struct mr_reader *reader, int16_t *id,
+                              int16_t *version)
 {
     uint32_t    numbers[3] = {0};
     enum mr_err err = MR_OK;
@@ -310,7 +318,8 @@ static enum mr_err value_head(struct mr_blob value, struct mr_reader *reader, in
     return MR_OK;
 }
 
-static enum mr_err replay_now(struct mr_meta *meta, int16_t id, int16_t version, struct mr_reader *reader)
+static enum mr_err replay_now(struct mr_meta *meta, int16_t id, int16_t version,
+                              struct mr_reader *reader)
 {
     const struct mr_msg *msg = mr_msg_find(MR_MSG_METADATA_RECORD, id);
     union any_record     record;

@@ -23,9 +23,8 @@ static bool digits(struct mr_str text, int32_t at, int32_t len, int64_t *number)
 bool mr_meta_snapshot_name_parse(struct mr_str name, int64_t *end_offset, int32_t *epoch)
 {
     int64_t number = 0;
-    if (name.len != 42 || name.data[20] != '-' ||
-        memcmp(name.data + 31, ".checkpoint", 11) != 0 || !digits(name, 0, 20, end_offset) ||
-        !digits(name, 21, 10, &number) || number > INT32_MAX) {
+    if (name.len != 42 || name.data[20] != '-' || memcmp(name.data + 31, ".checkpoint", 11) != 0 ||
+        !digits(name, 0, 20, end_offset) || !digits(name, 21, 10, &number) || number > INT32_MAX) {
         return false;
     }
     *epoch = (int32_t)number;
@@ -99,8 +98,9 @@ static enum mr_err walk_batch(struct mr_heap *heap, const uint8_t *bytes, uint32
 }
 
 enum mr_err mr_meta_snapshot_walk(struct mr_heap *heap, const uint8_t *bytes, size_t len,
-                                  int64_t offset_min, struct mr_meta_kraft *kraft, int32_t *last_epoch,
-                                  int64_t *next_offset, mr_meta_record_fn *fn, void *user)
+                                  int64_t offset_min, struct mr_meta_kraft *kraft,
+                                  int32_t *last_epoch, int64_t *next_offset, mr_meta_record_fn *fn,
+                                  void *user)
 {
     size_t at = 0;
     while (at < len) {
@@ -125,7 +125,8 @@ enum mr_err mr_meta_snapshot_walk(struct mr_heap *heap, const uint8_t *bytes, si
             *last_epoch = batch.leader_epoch;
         }
         if (mr_batch_last_offset(&batch) >= offset_min) {
-            enum mr_err err = walk_batch(heap, bytes + at, (uint32_t)whole, &batch, offset_min, kraft, fn, user);
+            enum mr_err err =
+                walk_batch(heap, bytes + at, (uint32_t)whole, &batch, offset_min, kraft, fn, user);
             if (err != MR_OK) {
                 return err;
             }

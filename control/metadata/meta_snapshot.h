@@ -1,6 +1,6 @@
 /*
- * meta_snapshot: reads a checkpoint of the metadata log: `millrace format` and Kafka's format leave one
- * at offset 0, Kafka's broker leaves later ones.
+ * meta_snapshot: reads a checkpoint of the metadata log: `millrace format` and Kafka's format leave
+ * one at offset 0, Kafka's broker leaves later ones.
  *
  *   [control: header, kraft version, voters] [data] ... [data] [control: footer]
  *
@@ -23,19 +23,19 @@ enum mr_meta_control_type {
 
 /* What control records say, here or in the log. */
 struct mr_meta_kraft {
-    int16_t        version;
-    uint8_t       *voters; /* the value of the last VOTERS record, heap; NULL: none */
-    int32_t        voters_len;
-    bool           is_in_log; /* seen in the log, not only in the checkpoint at 0 */
-    bool           has_footer;
+    int16_t  version;
+    uint8_t *voters; /* the value of the last VOTERS record, heap; NULL: none */
+    int32_t  voters_len;
+    bool     is_in_log; /* seen in the log, not only in the checkpoint at 0 */
+    bool     has_footer;
 };
 
 /* Called for each data record. */
 typedef enum mr_err mr_meta_record_fn(void *user, int64_t offset, struct mr_blob value);
 
 /*
- * Walk the batches of a piece of log or checkpoint: CRC, then each data record to `fn`, each control
- * record into `kraft`.
+ * Walk the batches of a piece of log or checkpoint: CRC, then each data record to `fn`, each
+ * control record into `kraft`.
  *
  *   offset_min    records below it are skipped (a batch may begin before the place asked for)
  *   last_epoch    [in out] raised to the leader epoch of the batches
@@ -44,10 +44,12 @@ typedef enum mr_err mr_meta_record_fn(void *user, int64_t offset, struct mr_blob
  * Errors: those of `fn`; CORRUPT, TRUNCATED, INVALID_RECORD when the bytes are not whole batches.
  */
 enum mr_err mr_meta_snapshot_walk(struct mr_heap *heap, const uint8_t *bytes, size_t len,
-                                  int64_t offset_min, struct mr_meta_kraft *kraft, int32_t *last_epoch,
-                                  int64_t *next_offset, mr_meta_record_fn *fn, void *user);
+                                  int64_t offset_min, struct mr_meta_kraft *kraft,
+                                  int32_t *last_epoch, int64_t *next_offset, mr_meta_record_fn *fn,
+                                  void *user);
 
-/* The (end offset, epoch) in the name of a checkpoint, "00000000000000000000-0000000000.checkpoint". */
+/* The (end offset, epoch) in the name of a checkpoint,
+ * "00000000000000000000-0000000000.checkpoint". */
 bool mr_meta_snapshot_name_parse(struct mr_str name, int64_t *end_offset, int32_t *epoch);
 
 #endif

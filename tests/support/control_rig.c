@@ -1,11 +1,9 @@
 #include "control_rig.h"
 
-#include "test.h"
-
 #include "config_table.h"
 #include "control_private.h"
-
 #include "millrace/batch.h"
+#include "test.h"
 
 #include <sys/mman.h>
 
@@ -26,7 +24,8 @@ __attribute__((weak)) void mr_coord_start(struct mr_control *control, struct mr_
 }
 
 __attribute__((weak)) void mr_coord_image_changed(struct mr_control *control, struct mr_now now,
-                                                  const struct mr_uuid *deleted, uint32_t deleted_count)
+                                                  const struct mr_uuid *deleted,
+                                                  uint32_t              deleted_count)
 {
     (void)control;
     (void)now;
@@ -77,14 +76,16 @@ void mr_rig_store_destroy(struct mr_rig_store *store)
 static struct mr_rig_log *log_by_id(struct mr_rig_store *store, uint64_t id)
 {
     for (uint32_t index = 0; index < MR_RIG_LOGS; index++) {
-        if (store->logs[index].is_used && store->logs[index].log_id == id && store->logs[index].is_open) {
+        if (store->logs[index].is_used && store->logs[index].log_id == id &&
+            store->logs[index].is_open) {
             return &store->logs[index];
         }
     }
     return NULL;
 }
 
-const struct mr_rig_log *mr_rig_log(const struct mr_rig_store *store, const char *topic, int32_t partition)
+const struct mr_rig_log *mr_rig_log(const struct mr_rig_store *store, const char *topic,
+                                    int32_t partition)
 {
     for (uint32_t index = 0; index < MR_RIG_LOGS; index++) {
         const struct mr_rig_log *log = &store->logs[index];
@@ -311,8 +312,9 @@ static void data_reply(struct mr_rig *rig, struct mr_forward *forward)
         assert_non_null(reply->bytes);
         mr_chain_copy(&forward->reply, 0, reply->bytes, reply->len);
     }
-    mr_port_send(&rig->data_port, mr_endpoint_control(&rig->endpoints),
-                 &(struct mr_plane_msg){.kind = MR_PLANE_REPLY_DONE, .u.cookie = forward->reply_cookie});
+    mr_port_send(
+        &rig->data_port, mr_endpoint_control(&rig->endpoints),
+        &(struct mr_plane_msg){.kind = MR_PLANE_REPLY_DONE, .u.cookie = forward->reply_cookie});
     for (uint32_t index = 0; index < MR_RIG_REPLIES; index++) {
         if (rig->forwards[index] == forward) {
             rig->forwards[index] = NULL;
@@ -344,7 +346,8 @@ static bool data_turn(struct mr_rig *rig)
                          &(struct mr_plane_msg){.kind = MR_PLANE_LISTENING, .u.err = MR_OK});
         } else if (msg.kind == MR_PLANE_DRAIN) {
             rig->drains++;
-            mr_port_send(&rig->data_port, control, &(struct mr_plane_msg){.kind = MR_PLANE_DRAINED});
+            mr_port_send(&rig->data_port, control,
+                         &(struct mr_plane_msg){.kind = MR_PLANE_DRAINED});
         } else {
             assert_int_equal(msg.kind, MR_PLANE_REPLY);
             data_reply(rig, msg.u.forward);
@@ -399,7 +402,8 @@ struct mr_rig *mr_rig_create(struct mr_rig_store *store)
         mr_port_connect(&rig->control_port, &rig->storage_ports[core], &rig->arena, 64, 16384);
         mr_port_connect(&rig->storage_ports[core], &rig->control_port, &rig->arena, 64, 16384);
     }
-    static const struct mr_control_plan plan = {.heap_bytes = (size_t)192 << 20, .timers_max = 1024};
+    static const struct mr_control_plan plan = {.heap_bytes = (size_t)192 << 20,
+                                                .timers_max = 1024};
     struct mr_control_params            params = {
                    .plan = &plan,
                    .config = &rig->config,
@@ -441,7 +445,8 @@ void mr_rig_destroy(struct mr_rig *rig)
     free(rig);
 }
 
-void mr_rig_send_bytes(struct mr_rig *rig, int16_t api_key, int16_t version, const void *bytes, uint32_t len)
+void mr_rig_send_bytes(struct mr_rig *rig, int16_t api_key, int16_t version, const void *bytes,
+                       uint32_t len)
 {
     static int32_t     next = 1;
     struct mr_forward *forward = calloc(1, sizeof *forward);
@@ -512,6 +517,7 @@ void mr_rig_call(struct mr_rig *rig, int16_t api_key, int16_t version, const voi
     assert_false(reply->is_close);
     struct mr_reader reader;
     mr_reader_init_bytes(&reader, reply->bytes, reply->len);
-    assert_int_equal(mr_msg_decode(mr_api_response_desc(api_key), version, &reader, arena, response), MR_OK);
+    assert_int_equal(
+        mr_msg_decode(mr_api_response_desc(api_key), version, &reader, arena, response), MR_OK);
     assert_int_equal(mr_reader_left(&reader), 0);
 }

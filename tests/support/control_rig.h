@@ -1,21 +1,21 @@
 /*
- * control_rig: the control thread between a scripted data core and scripted storage cores, in one thread:
- * for tests of control/metadata and control/admin.
+ * control_rig: the control thread between a scripted data core and scripted storage cores, in one
+ * thread: for tests of control/metadata and control/admin.
  *
- * The store keeps batches as they were appended and survives a restart of the control side; it answers
- * every operation at once, unless it is told to fail or to hold answers back. The data core keeps the
- * newest image and the answers. Coordinators are not there (weak stand-ins that do nothing).
+ * The store keeps batches as they were appended and survives a restart of the control side; it
+ * answers every operation at once, unless it is told to fail or to hold answers back. The data core
+ * keeps the newest image and the answers. Coordinators are not there (weak stand-ins that do
+ * nothing).
  */
 #ifndef MILLRACE_TESTS_CONTROL_RIG_H
 #define MILLRACE_TESTS_CONTROL_RIG_H
-
-#include "sim_disk.h"
 
 #include "millrace/control.h"
 #include "millrace/kafka/messages.h"
 #include "millrace/kafka/msg.h"
 #include "millrace/metadata.h"
 #include "millrace/storage.h"
+#include "sim_disk.h"
 
 #define MR_RIG_LOGS    4096
 #define MR_RIG_CORES   2
@@ -106,7 +106,8 @@ void    mr_rig_send_bytes(struct mr_rig *rig, int16_t api_key, int16_t version, 
 /* The answer to request `number`, NULL while there is none. */
 const struct mr_rig_reply *mr_rig_reply(const struct mr_rig *rig, int32_t number);
 
-/* Send, run, decode the answer into `response` with memory of `arena`; asserts that there is one. */
+/* Send, run, decode the answer into `response` with memory of `arena`; asserts that there is
+ * one. */
 void mr_rig_call(struct mr_rig *rig, int16_t api_key, int16_t version, const void *message,
                  struct mr_arena *arena, void *response);
 
@@ -116,6 +117,7 @@ void mr_rig_forget(struct mr_rig *rig);
 /* Let the held answers go. */
 void mr_rig_release(struct mr_rig *rig);
 
-const struct mr_rig_log *mr_rig_log(const struct mr_rig_store *store, const char *topic, int32_t partition);
+const struct mr_rig_log *mr_rig_log(const struct mr_rig_store *store, const char *topic,
+                                    int32_t partition);
 
 #endif

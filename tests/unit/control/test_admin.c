@@ -1,10 +1,10 @@
-/* admin: what is described: configs with their sources and synonyms, log directories, config resources. */
-#include "control_rig.h"
-#include "test.h"
-
+/* admin: what is described: configs with their sources and synonyms, log directories, config
+ * resources. */
 #include "config_table.h"
 #include "control_private.h"
+#include "control_rig.h"
 #include "metadata/meta.h"
+#include "test.h"
 
 struct fixture {
     struct mr_rig_store *store;
@@ -47,32 +47,37 @@ static void create(struct fixture *f, const char *name, int32_t partitions)
     assert_int_equal(response.topics[0].error_code, 0);
 }
 
-static void set(struct fixture *f, int8_t type, const char *resource, const char *name, const char *value)
+static void set(struct fixture *f, int8_t type, const char *resource, const char *name,
+                const char *value)
 {
-    struct mr_incremental_alter_configs_request_alterable_config       config = {.name = mr_str(name),
-                                                                                 .value = mr_str(value)};
+    struct mr_incremental_alter_configs_request_alterable_config config = {.name = mr_str(name),
+                                                                           .value = mr_str(value)};
     struct mr_incremental_alter_configs_request_alter_configs_resource target = {
-        .resource_type = type, .resource_name = mr_str(resource), .configs = &config, .configs_count = 1};
-    struct mr_incremental_alter_configs_request  request = {.resources = &target, .resources_count = 1};
+        .resource_type = type,
+        .resource_name = mr_str(resource),
+        .configs = &config,
+        .configs_count = 1};
+    struct mr_incremental_alter_configs_request  request = {.resources = &target,
+                                                            .resources_count = 1};
     struct mr_incremental_alter_configs_response response;
     mr_rig_call(f->rig, MR_API_INCREMENTAL_ALTER_CONFIGS, 1, &request, &f->arena, &response);
     assert_int_equal(response.responses[0].error_code, 0);
 }
 
-static struct mr_describe_configs_response_describe_configs_result
-describe(struct fixture *f, int16_t version, int8_t type, const char *name, const char *key)
+static struct mr_describe_configs_response_describe_configs_result describe(
+    struct fixture *f, int16_t version, int8_t type, const char *name, const char *key)
 {
-    struct mr_str                                            keys[1] = {key == NULL ? MR_STR("") : mr_str(key)};
+    struct mr_str keys[1] = {key == NULL ? MR_STR("") : mr_str(key)};
     struct mr_describe_configs_request_describe_configs_resource resource = {
         .resource_type = type,
         .resource_name = mr_str(name),
         .configuration_keys = keys,
         .configuration_keys_count = key == NULL ? -1 : 1,
     };
-    struct mr_describe_configs_request request = {.resources = &resource,
-                                                  .resources_count = 1,
-                                                  .include_synonyms = true,
-                                                  .include_documentation = version >= 3};
+    struct mr_describe_configs_request  request = {.resources = &resource,
+                                                   .resources_count = 1,
+                                                   .include_synonyms = true,
+                                                   .include_documentation = version >= 3};
     struct mr_describe_configs_response response;
     mr_rig_call(f->rig, MR_API_DESCRIBE_CONFIGS, version, &request, &f->arena, &response);
     assert_int_equal(response.results_count, 1);
@@ -103,7 +108,8 @@ static void test_describe_topic_says_where_a_value_comes_from(void **state)
     struct mr_describe_configs_response_describe_configs_result result =
         describe(f, 4, MR_META_TOPIC, "t", "retention.ms");
     assert_int_equal(result.configs_count, 1);
-    struct mr_describe_configs_response_describe_configs_resource_result *entry = &result.configs[0];
+    struct mr_describe_configs_response_describe_configs_resource_result *entry =
+        &result.configs[0];
     assert_true(mr_str_equal(entry->value, MR_STR("420000")));
     assert_int_equal(entry->config_source, 4);
     assert_int_equal(entry->synonyms_count, 2); /* minutes from the file, hours built in */
@@ -130,7 +136,7 @@ static void test_describe_topic_says_where_a_value_comes_from(void **state)
 
 static void test_describe_broker(void **state)
 {
-    struct fixture *f = *state;
+    struct fixture                                             *f = *state;
     struct mr_describe_configs_response_describe_configs_result result =
         describe(f, 4, MR_META_BROKER, "1", NULL);
     assert_int_equal(result.configs_count, MR_CONFIG_COUNT);
@@ -155,9 +161,12 @@ static void test_describe_broker(void **state)
 static void test_describe_refusals(void **state)
 {
     struct fixture *f = *state;
-    assert_int_equal(describe(f, 4, MR_META_TOPIC, "nobody", NULL).error_code, MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
-    assert_int_equal(describe(f, 4, MR_META_TOPIC, "a b", NULL).error_code, MR_KAFKA_INVALID_TOPIC_EXCEPTION);
-    assert_int_equal(describe(f, 4, MR_META_BROKER, "7", NULL).error_code, MR_KAFKA_INVALID_REQUEST);
+    assert_int_equal(describe(f, 4, MR_META_TOPIC, "nobody", NULL).error_code,
+                     MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
+    assert_int_equal(describe(f, 4, MR_META_TOPIC, "a b", NULL).error_code,
+                     MR_KAFKA_INVALID_TOPIC_EXCEPTION);
+    assert_int_equal(describe(f, 4, MR_META_BROKER, "7", NULL).error_code,
+                     MR_KAFKA_INVALID_REQUEST);
     assert_int_equal(describe(f, 4, 99, "7", NULL).error_code, MR_KAFKA_INVALID_REQUEST);
 }
 
@@ -179,7 +188,7 @@ static void test_describe_log_dirs_has_every_log_of_every_core(void **state)
         assert_int_equal(response.results[0].total_bytes, version >= 4 ? 1000000 : -1);
         assert_int_equal(response.results[0].usable_bytes, version >= 4 ? 400000 : -1);
     }
-    int32_t                                              partitions[2] = {1, 77};
+    int32_t                                                       partitions[2] = {1, 77};
     struct mr_describe_log_dirs_request_describable_log_dir_topic topic = {
         .topic = MR_STR("a"), .partitions = partitions, .partitions_count = 2};
     struct mr_describe_log_dirs_request  request = {.topics = &topic, .topics_count = 1};
@@ -205,7 +214,8 @@ static void test_list_config_resources(void **state)
     mr_rig_call(f->rig, MR_API_LIST_CONFIG_RESOURCES, 1, &request, &f->arena, &response);
     assert_int_equal(response.config_resources_count, 3);
     int8_t type = MR_META_TOPIC;
-    request = (struct mr_list_config_resources_request){.resource_types = &type, .resource_types_count = 1};
+    request = (struct mr_list_config_resources_request){.resource_types = &type,
+                                                        .resource_types_count = 1};
     mr_rig_call(f->rig, MR_API_LIST_CONFIG_RESOURCES, 1, &request, &f->arena, &response);
     assert_int_equal(response.config_resources_count, 1);
     assert_true(mr_str_equal(response.config_resources[0].resource_name, MR_STR("a")));

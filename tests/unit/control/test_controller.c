@@ -1,18 +1,17 @@
 /*
- * controller: a broker's life and its decisions against a scripted data core and store: start, topics,
- * partitions, configs, producer ids, deletion, restart, stop. What a restart shows is what replay makes.
+ * controller: a broker's life and its decisions against a scripted data core and store: start,
+ * topics, partitions, configs, producer ids, deletion, restart, stop. What a restart shows is what
+ * replay makes.
  */
-#include "control_rig.h"
-#include "test.h"
-
 #include "control_private.h"
+#include "control_rig.h"
 #include "metadata/controller.h"
 #include "metadata/image.h"
 #include "metadata/local_logs.h"
 #include "metadata/meta_log.h"
-
 #include "millrace/base/prng.h"
 #include "millrace/batch.h"
+#include "test.h"
 
 struct fixture {
     struct mr_rig_store *store;
@@ -48,12 +47,15 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct mr_create_topics_response_creatable_topic_result
-create(struct fixture *f, const char *name, int32_t partitions, int16_t replicas)
+static struct mr_create_topics_response_creatable_topic_result create(struct fixture *f,
+                                                                      const char     *name,
+                                                                      int32_t         partitions,
+                                                                      int16_t         replicas)
 {
     struct mr_create_topics_request_creatable_topic topic = {
         .name = mr_str(name), .num_partitions = partitions, .replication_factor = replicas};
-    struct mr_create_topics_request  request = {.topics = &topic, .topics_count = 1, .timeout_ms = 1000};
+    struct mr_create_topics_request request = {
+        .topics = &topic, .topics_count = 1, .timeout_ms = 1000};
     struct mr_create_topics_response response;
     mr_rig_call(f->rig, MR_API_CREATE_TOPICS, 7, &request, &f->arena, &response);
     assert_int_equal(response.topics_count, 1);
@@ -81,10 +83,12 @@ static void test_start_empty_directory_serves_as_its_own_controller(void **state
     assert_int_equal(image->feature_count, 1);
     assert_int_equal(image->features[0].level, 33);
     char    line[512] = "";
-    int64_t len = mr_sim_fs_get(f->store->fs, "/data/__cluster_metadata-0/quorum-state", line, sizeof line - 1);
+    int64_t len = mr_sim_fs_get(f->store->fs, "/data/__cluster_metadata-0/quorum-state", line,
+                                sizeof line - 1);
     assert_true(len > 0);
-    assert_string_equal(line, "{\"clusterId\":\"\",\"leaderId\":1,\"leaderEpoch\":1,\"votedId\":-1,"
-                              "\"appliedOffset\":0,\"currentVoters\":[{\"voterId\":1}],\"data_version\":0}");
+    assert_string_equal(
+        line, "{\"clusterId\":\"\",\"leaderId\":1,\"leaderEpoch\":1,\"votedId\":-1,"
+              "\"appliedOffset\":0,\"currentVoters\":[{\"voterId\":1}],\"data_version\":0}");
 }
 
 /* LEADER_CHANGE; Begin, FeatureLevel, End; RegisterController, RegisterBroker; unfence. */
@@ -92,18 +96,22 @@ static void test_start_empty_directory_writes_the_records_of_a_controller(void *
 {
     struct fixture          *f = *state;
     const struct mr_rig_log *log = mr_rig_log(f->store, "__cluster_metadata", 0);
-    static const int16_t     expected[] = {-2, MR_KEY_begin_transaction_record, MR_KEY_feature_level_record,
-                                           MR_KEY_end_transaction_record, MR_KEY_register_controller_record,
+    static const int16_t     expected[] = {-2,
+                                           MR_KEY_begin_transaction_record,
+                                           MR_KEY_feature_level_record,
+                                           MR_KEY_end_transaction_record,
+                                           MR_KEY_register_controller_record,
                                            MR_KEY_register_broker_record,
                                            MR_KEY_broker_registration_change_record};
-    size_t index = 0;
+    size_t                   index = 0;
     for (size_t at = 0; at < log->len;) {
         struct mr_batch       batch;
         struct mr_record_iter iter;
         struct mr_record      record;
         mr_batch_header_load(log->bytes + at, &batch);
         assert_int_equal(batch.leader_epoch, 1);
-        assert_int_equal(mr_record_iter_init(&iter, log->bytes + at, mr_batch_bytes(&batch), &f->arena), MR_OK);
+        assert_int_equal(
+            mr_record_iter_init(&iter, log->bytes + at, mr_batch_bytes(&batch), &f->arena), MR_OK);
         while (mr_record_iter_next(&iter, &record) == MR_OK) {
             int16_t id = record.value.data[1];
             if ((batch.attributes & MR_BATCH_CONTROL) != 0) {
@@ -180,7 +188,7 @@ static void test_metadata_write_failure_ends_the_broker(void **state)
 
 static void test_create_topic_is_published_open_before_it_is_answered(void **state)
 {
-    struct fixture *f = *state;
+    struct fixture                                         *f = *state;
     struct mr_create_topics_response_creatable_topic_result result = create(f, "orders", 4, 1);
     assert_int_equal(result.error_code, 0);
     assert_int_equal(result.num_partitions, 4);
@@ -259,9 +267,9 @@ static void test_create_topic_refusals(void **state)
 
 static void test_create_topic_with_manual_assignment(void **state)
 {
-    struct fixture                                         *f = *state;
-    int32_t                                                 here = 1;
-    int32_t                                                 elsewhere = 9;
+    struct fixture                                              *f = *state;
+    int32_t                                                      here = 1;
+    int32_t                                                      elsewhere = 9;
     struct mr_create_topics_request_creatable_replica_assignment assignments[2] = {
         {.partition_index = 1, .broker_ids = &here, .broker_ids_count = 1},
         {.partition_index = 0, .broker_ids = &here, .broker_ids_count = 1},
@@ -271,8 +279,8 @@ static void test_create_topic_with_manual_assignment(void **state)
                                                              .replication_factor = -1,
                                                              .assignments = assignments,
                                                              .assignments_count = 2};
-    struct mr_create_topics_request  request = {.topics = &topic, .topics_count = 1};
-    struct mr_create_topics_response response;
+    struct mr_create_topics_request                 request = {.topics = &topic, .topics_count = 1};
+    struct mr_create_topics_response                response;
     assignments[0].partition_index = 2; /* a hole */
     mr_rig_call(f->rig, MR_API_CREATE_TOPICS, 7, &request, &f->arena, &response);
     assert_int_equal(response.topics[0].error_code, MR_KAFKA_INVALID_REPLICA_ASSIGNMENT);
@@ -301,7 +309,8 @@ static void test_create_topics_duplicates_and_validate_only(void **state)
         {.name = MR_STR("one"), .num_partitions = 1, .replication_factor = 1},
         {.name = MR_STR("two"), .num_partitions = 1, .replication_factor = 1},
     };
-    struct mr_create_topics_request request = {.topics = topics, .topics_count = 3, .validate_only = true};
+    struct mr_create_topics_request request = {
+        .topics = topics, .topics_count = 3, .validate_only = true};
     struct mr_create_topics_response response;
     mr_rig_call(f->rig, MR_API_CREATE_TOPICS, 7, &request, &f->arena, &response);
     assert_int_equal(response.topics_count, 2);
@@ -322,7 +331,9 @@ static void test_create_topics_with_very_many_names(void **state)
     struct mr_create_topics_request_creatable_topic *topics = calloc((size_t)count, sizeof *topics);
     for (int32_t index = 0; index < count; index++) {
         topics[index] = (struct mr_create_topics_request_creatable_topic){
-            .name = index % 2 == 0 ? MR_STR("same") : MR_STR("a b"), .num_partitions = 1, .replication_factor = 1};
+            .name = index % 2 == 0 ? MR_STR("same") : MR_STR("a b"),
+            .num_partitions = 1,
+            .replication_factor = 1};
     }
     struct mr_create_topics_request  request = {.topics = topics, .topics_count = count};
     struct mr_create_topics_response response;
@@ -412,9 +423,9 @@ static void test_delete_and_create_in_one_turn_keeps_the_order(void **state)
     struct fixture *f = *state;
     create(f, "flip", 2, 1);
     struct mr_delete_topics_request_delete_topic_state gone = {.name = MR_STR("flip")};
-    struct mr_delete_topics_request                    request = {.topics = &gone, .topics_count = 1};
-    struct mr_create_topics_request_creatable_topic    topic = {
-           .name = MR_STR("flip"), .num_partitions = 1, .replication_factor = 1};
+    struct mr_delete_topics_request                 request = {.topics = &gone, .topics_count = 1};
+    struct mr_create_topics_request_creatable_topic topic = {
+        .name = MR_STR("flip"), .num_partitions = 1, .replication_factor = 1};
     struct mr_create_topics_request make = {.topics = &topic, .topics_count = 1};
     int32_t                         first = mr_rig_send(f->rig, MR_API_DELETE_TOPICS, 6, &request);
     int32_t                         second = mr_rig_send(f->rig, MR_API_CREATE_TOPICS, 7, &make);
@@ -430,7 +441,7 @@ static void test_delete_topics_by_id_and_mistakes(void **state)
 {
     struct fixture *f = *state;
     create(f, "byid", 1, 1);
-    struct mr_uuid id = find(f, "byid")->id;
+    struct mr_uuid                                     id = find(f, "byid")->id;
     struct mr_delete_topics_request_delete_topic_state topics[5] = {
         {.name = MR_STR_NULL, .topic_id = {.bytes = {9}}},
         {.name = MR_STR_NULL},
@@ -442,12 +453,13 @@ static void test_delete_topics_by_id_and_mistakes(void **state)
     struct mr_delete_topics_response response;
     mr_rig_call(f->rig, MR_API_DELETE_TOPICS, 6, &request, &f->arena, &response);
     assert_int_equal(response.responses_count, 4);
-    int16_t codes[] = {MR_KAFKA_INVALID_REQUEST, MR_KAFKA_INVALID_REQUEST, MR_KAFKA_UNKNOWN_TOPIC_ID,
-                       MR_KAFKA_INVALID_REQUEST};
+    int16_t codes[] = {MR_KAFKA_INVALID_REQUEST, MR_KAFKA_INVALID_REQUEST,
+                       MR_KAFKA_UNKNOWN_TOPIC_ID, MR_KAFKA_INVALID_REQUEST};
     for (int index = 0; index < 4; index++) {
         assert_int_equal(response.responses[index].error_code, codes[index]);
     }
-    topics[0] = (struct mr_delete_topics_request_delete_topic_state){.name = MR_STR_NULL, .topic_id = id};
+    topics[0] =
+        (struct mr_delete_topics_request_delete_topic_state){.name = MR_STR_NULL, .topic_id = id};
     request.topics_count = 1;
     mr_rig_call(f->rig, MR_API_DELETE_TOPICS, 6, &request, &f->arena, &response);
     assert_int_equal(response.responses[0].error_code, 0);
@@ -460,14 +472,20 @@ static void test_delete_topics_by_id_and_mistakes(void **state)
 
 /* ---- configs ---- */
 
-static int16_t alter(struct fixture *f, int8_t type, const char *resource, const char *name, int8_t op,
-                     const char *value)
+static int16_t alter(struct fixture *f, int8_t type, const char *resource, const char *name,
+                     int8_t op, const char *value)
 {
     struct mr_incremental_alter_configs_request_alterable_config config = {
-        .name = mr_str(name), .config_operation = op, .value = value == NULL ? MR_STR_NULL : mr_str(value)};
+        .name = mr_str(name),
+        .config_operation = op,
+        .value = value == NULL ? MR_STR_NULL : mr_str(value)};
     struct mr_incremental_alter_configs_request_alter_configs_resource target = {
-        .resource_type = type, .resource_name = mr_str(resource), .configs = &config, .configs_count = 1};
-    struct mr_incremental_alter_configs_request  request = {.resources = &target, .resources_count = 1};
+        .resource_type = type,
+        .resource_name = mr_str(resource),
+        .configs = &config,
+        .configs_count = 1};
+    struct mr_incremental_alter_configs_request  request = {.resources = &target,
+                                                            .resources_count = 1};
     struct mr_incremental_alter_configs_response response;
     mr_rig_call(f->rig, MR_API_INCREMENTAL_ALTER_CONFIGS, 1, &request, &f->arena, &response);
     assert_int_equal(response.responses_count, 1);
@@ -557,10 +575,12 @@ static void test_alter_configs_replaces_everything(void **state)
     struct fixture *f = *state;
     create(f, "c", 1, 1);
     alter(f, MR_META_TOPIC, "c", "retention.ms", 0, "5");
-    struct mr_alter_configs_request_alterable_config config = {.name = MR_STR("segment.ms"),
-                                                               .value = MR_STR("77")};
-    struct mr_alter_configs_request_alter_configs_resource target = {
-        .resource_type = MR_META_TOPIC, .resource_name = MR_STR("c"), .configs = &config, .configs_count = 1};
+    struct mr_alter_configs_request_alterable_config       config = {.name = MR_STR("segment.ms"),
+                                                                     .value = MR_STR("77")};
+    struct mr_alter_configs_request_alter_configs_resource target = {.resource_type = MR_META_TOPIC,
+                                                                     .resource_name = MR_STR("c"),
+                                                                     .configs = &config,
+                                                                     .configs_count = 1};
     struct mr_alter_configs_request  request = {.resources = &target, .resources_count = 1};
     struct mr_alter_configs_response response;
     mr_rig_call(f->rig, MR_API_ALTER_CONFIGS, 2, &request, &f->arena, &response);
@@ -573,9 +593,8 @@ static void test_alter_configs_replaces_everything(void **state)
 
 static int64_t producer_id(struct fixture *f)
 {
-    struct mr_init_producer_id_request  request = {.transactional_id = MR_STR_NULL,
-                                                   .producer_id = -1,
-                                                   .producer_epoch = -1};
+    struct mr_init_producer_id_request request = {
+        .transactional_id = MR_STR_NULL, .producer_id = -1, .producer_epoch = -1};
     struct mr_init_producer_id_response response;
     mr_rig_call(f->rig, MR_API_INIT_PRODUCER_ID, 5, &request, &f->arena, &response);
     assert_int_equal(response.error_code, 0);
@@ -595,10 +614,9 @@ static void test_producer_ids_rise_and_are_never_given_twice(void **state)
 
 static void test_producer_id_with_a_transaction_is_refused(void **state)
 {
-    struct fixture                     *f = *state;
-    struct mr_init_producer_id_request  request = {.transactional_id = MR_STR("tx"),
-                                                   .producer_id = -1,
-                                                   .producer_epoch = -1};
+    struct fixture                    *f = *state;
+    struct mr_init_producer_id_request request = {
+        .transactional_id = MR_STR("tx"), .producer_id = -1, .producer_epoch = -1};
     struct mr_init_producer_id_response response;
     for (int16_t version = 0; version <= 5; version++) {
         mr_rig_call(f->rig, MR_API_INIT_PRODUCER_ID, version, &request, &f->arena, &response);
@@ -671,7 +689,8 @@ static void test_many_topics_restart_and_heap_returns(void **state)
     restart(f);
     assert_int_equal(f->rig->image->topic_count, 200);
     for (uint32_t index = 1; index < 200; index++) {
-        assert_true(mr_str_compare(f->rig->image->topics[index - 1]->name, f->rig->image->topics[index]->name) < 0);
+        assert_true(mr_str_compare(f->rig->image->topics[index - 1]->name,
+                                   f->rig->image->topics[index]->name) < 0);
         assert_true(memcmp(f->rig->image->topics_by_id[index - 1]->id.bytes,
                            f->rig->image->topics_by_id[index]->id.bytes, 16) < 0);
     }
@@ -727,14 +746,17 @@ static void random_decision(struct fixture *f, struct mr_prng *prng)
         return;
     case 2: {
         struct mr_create_partitions_request_create_partitions_topic topic = {
-            .name = mr_str(name), .count = (int32_t)mr_prng_below(prng, 8), .assignments_count = -1};
+            .name = mr_str(name),
+            .count = (int32_t)mr_prng_below(prng, 8),
+            .assignments_count = -1};
         struct mr_create_partitions_request  request = {.topics = &topic, .topics_count = 1};
         struct mr_create_partitions_response response;
         mr_rig_call(f->rig, MR_API_CREATE_PARTITIONS, 3, &request, &f->arena, &response);
         return;
     }
     case 3:
-        alter(f, MR_META_TOPIC, name, keys[mr_prng_below(prng, 4)], (int8_t)mr_prng_below(prng, 2), value);
+        alter(f, MR_META_TOPIC, name, keys[mr_prng_below(prng, 4)], (int8_t)mr_prng_below(prng, 2),
+              value);
         return;
     default:
         alter(f, MR_META_BROKER, mr_prng_below(prng, 2) == 0 ? "" : "1", "log.retention.ms",

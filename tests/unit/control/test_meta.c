@@ -1,16 +1,14 @@
 /*
- * meta: records replayed one by one, transactions, damaged records, and what Kafka's own format tool leaves
- * (the two arrays were written by kafka-storage 4.3.1, `format --standalone`).
+ * meta: records replayed one by one, transactions, damaged records, and what Kafka's own format
+ * tool leaves (the two arrays were written by kafka-storage 4.3.1, `format --standalone`).
  */
-#include "control_rig.h"
-#include "test.h"
-
 #include "control_private.h"
+#include "control_rig.h"
 #include "metadata/meta.h"
 #include "metadata/meta_log.h"
 #include "metadata/meta_snapshot.h"
-
 #include "millrace/batch.h"
+#include "test.h"
 
 /* clang-format off */
 static const uint8_t kafka_checkpoint[] = {
@@ -89,7 +87,8 @@ static int teardown(void **state)
 }
 
 /* Encode one record and replay it. */
-static enum mr_err replay(struct fixture *f, const struct mr_msg *msg, int16_t version, const void *record)
+static enum mr_err replay(struct fixture *f, const struct mr_msg *msg, int16_t version,
+                          const void *record)
 {
     struct mr_meta_mark mark = {0};
     struct mr_blob      value;
@@ -167,7 +166,7 @@ static void test_partition_change_merges(void **state)
     struct fixture *f = *state;
     topic(f, "a", 1);
     partition(f, 1, 0);
-    struct mr_meta_partition         *p = &mr_meta_topic_by_name(&f->meta, MR_STR("a"))->partitions[0];
+    struct mr_meta_partition *p = &mr_meta_topic_by_name(&f->meta, MR_STR("a"))->partitions[0];
     struct mr_partition_change_record record;
     int32_t                           two = 2;
     mr_msg_defaults(&mr_msg_partition_change_record, &record);
@@ -191,14 +190,16 @@ static void test_partition_change_merges(void **state)
 
 static void test_configs_of_one_resource_are_sorted_and_removed_by_null(void **state)
 {
-    struct fixture *f = *state;
+    struct fixture          *f = *state;
     static const char *const names[] = {"m", "a", "z", "k", "b"};
     for (int index = 0; index < 5; index++) {
         assert_int_equal(config(f, MR_META_BROKER, "", names[index], names[index]), MR_OK);
     }
-    const struct mr_meta_resource *resource = mr_meta_resource(&f->meta, MR_META_BROKER, MR_STR(""));
+    const struct mr_meta_resource *resource =
+        mr_meta_resource(&f->meta, MR_META_BROKER, MR_STR(""));
     for (uint32_t index = 1; index < resource->count; index++) {
-        assert_true(mr_str_compare(resource->entries[index - 1].name, resource->entries[index].name) < 0);
+        assert_true(
+            mr_str_compare(resource->entries[index - 1].name, resource->entries[index].name) < 0);
     }
     config(f, MR_META_BROKER, "", "k", "other");
     assert_true(mr_str_equal(mr_meta_config(resource, MR_STR("k")), MR_STR("other")));
@@ -272,17 +273,20 @@ static void test_unknown_records_and_versions_are_refused(void **state)
         int32_t len;
     } cases[] = {{{2, 2, 0}, 3}, {{1, 6, 0}, 3}, {{1, 100, 0}, 3}, {{1, 2, 9, 0, 0}, 5}};
     for (size_t index = 0; index < sizeof cases / sizeof cases[0]; index++) {
-        assert_int_equal(mr_meta_replay(&f->meta, 0, (struct mr_blob){.data = cases[index].bytes, .len = cases[index].len}),
-                         MR_ERR_UNSUPPORTED_VERSION);
+        assert_int_equal(
+            mr_meta_replay(&f->meta, 0,
+                           (struct mr_blob){.data = cases[index].bytes, .len = cases[index].len}),
+            MR_ERR_UNSUPPORTED_VERSION);
     }
     assert_int_equal(mr_meta_replay(&f->meta, 0, MR_BLOB_NULL), MR_ERR_MALFORMED);
 }
 
 static void test_broker_registration_fence_and_epoch(void **state)
 {
-    struct fixture                                 *f = *state;
-    struct mr_register_broker_record_broker_endpoint end = {.name = MR_STR("P"), .host = MR_STR("h"), .port = 65535};
-    struct mr_register_broker_record                 record;
+    struct fixture                                  *f = *state;
+    struct mr_register_broker_record_broker_endpoint end = {
+        .name = MR_STR("P"), .host = MR_STR("h"), .port = 65535};
+    struct mr_register_broker_record record;
     mr_msg_defaults(&mr_msg_register_broker_record, &record);
     record.broker_id = 4;
     record.broker_epoch = 77;
@@ -300,7 +304,8 @@ static void test_broker_registration_fence_and_epoch(void **state)
     change.broker_id = 4;
     change.broker_epoch = 76;
     change.fenced = -1;
-    assert_int_equal(replay(f, &mr_msg_broker_registration_change_record, 3, &change), MR_ERR_CORRUPT);
+    assert_int_equal(replay(f, &mr_msg_broker_registration_change_record, 3, &change),
+                     MR_ERR_CORRUPT);
     change.broker_epoch = 77;
     assert_int_equal(replay(f, &mr_msg_broker_registration_change_record, 3, &change), MR_OK);
     assert_false(mr_meta_broker(&f->meta, 4)->is_fenced);
@@ -312,7 +317,8 @@ static void test_broker_registration_fence_and_epoch(void **state)
 static void test_feature_levels(void **state)
 {
     struct fixture                *f = *state;
-    struct mr_feature_level_record record = {.name = MR_STR("metadata.version"), .feature_level = 30};
+    struct mr_feature_level_record record = {.name = MR_STR("metadata.version"),
+                                             .feature_level = 30};
     replay(f, &mr_msg_feature_level_record, 0, &record);
     assert_int_equal(f->meta.metadata_version, 30);
     record = (struct mr_feature_level_record){.name = MR_STR("group.version"), .feature_level = 1};
@@ -347,17 +353,22 @@ static void test_kafka_checkpoints_are_understood_and_their_damage_is_seen(void 
     struct counted       counted = {0};
     int32_t              epoch = -1;
     int64_t              next = 0;
-    assert_int_equal(mr_meta_snapshot_walk(&f->heap, kafka_checkpoint, sizeof kafka_checkpoint, 0, &kraft, &epoch, &next, count_record, &counted), MR_OK);
+    assert_int_equal(mr_meta_snapshot_walk(&f->heap, kafka_checkpoint, sizeof kafka_checkpoint, 0,
+                                           &kraft, &epoch, &next, count_record, &counted),
+                     MR_OK);
     assert_int_equal(kraft.version, 1);
     assert_true(kraft.has_footer && kraft.voters_len == 55);
     assert_int_equal(counted.records, 0);
     kraft.has_footer = false;
-    assert_int_equal(mr_meta_snapshot_walk(&f->heap, kafka_bootstrap, sizeof kafka_bootstrap, 0, &kraft, &epoch, &next, count_record, &counted), MR_OK);
+    assert_int_equal(mr_meta_snapshot_walk(&f->heap, kafka_bootstrap, sizeof kafka_bootstrap, 0,
+                                           &kraft, &epoch, &next, count_record, &counted),
+                     MR_OK);
     assert_int_equal(counted.records, 6);
     assert_true(kraft.has_footer);
     for (size_t len = 1; len < sizeof kafka_bootstrap; len++) {
         kraft.has_footer = false;
-        enum mr_err err = mr_meta_snapshot_walk(&f->heap, kafka_bootstrap, len, 0, &kraft, &epoch, &next, count_record, &counted);
+        enum mr_err err = mr_meta_snapshot_walk(&f->heap, kafka_bootstrap, len, 0, &kraft, &epoch,
+                                                &next, count_record, &counted);
         assert_true(err != MR_OK || !kraft.has_footer);
     }
     uint8_t copy[sizeof kafka_bootstrap];
@@ -365,15 +376,20 @@ static void test_kafka_checkpoints_are_understood_and_their_damage_is_seen(void 
         memcpy(copy, kafka_bootstrap, sizeof copy);
         copy[at] ^= 0x40;
         kraft.has_footer = false;
-        (void)mr_meta_snapshot_walk(&f->heap, copy, sizeof copy, 0, &kraft, &epoch, &next, count_record, &counted);
+        (void)mr_meta_snapshot_walk(&f->heap, copy, sizeof copy, 0, &kraft, &epoch, &next,
+                                    count_record, &counted);
     }
     int64_t end_offset = 0;
-    assert_true(mr_meta_snapshot_name_parse(MR_STR("00000000000000000123-0000000045.checkpoint"), &end_offset, &epoch));
+    assert_true(mr_meta_snapshot_name_parse(MR_STR("00000000000000000123-0000000045.checkpoint"),
+                                            &end_offset, &epoch));
     assert_int_equal(end_offset, 123);
     assert_int_equal(epoch, 45);
-    assert_false(mr_meta_snapshot_name_parse(MR_STR("00000000000000000123-0000000045.checkpoint.part"), &end_offset, &epoch));
-    assert_false(mr_meta_snapshot_name_parse(MR_STR("0000000000000000012x-0000000045.checkpoint"), &end_offset, &epoch));
-    assert_false(mr_meta_snapshot_name_parse(MR_STR("99999999999999999999-0000000045.checkpoint"), &end_offset, &epoch));
+    assert_false(mr_meta_snapshot_name_parse(
+        MR_STR("00000000000000000123-0000000045.checkpoint.part"), &end_offset, &epoch));
+    assert_false(mr_meta_snapshot_name_parse(MR_STR("0000000000000000012x-0000000045.checkpoint"),
+                                             &end_offset, &epoch));
+    assert_false(mr_meta_snapshot_name_parse(MR_STR("99999999999999999999-0000000045.checkpoint"),
+                                             &end_offset, &epoch));
 }
 
 static void test_start_on_what_kafka_formatted(void **state)
@@ -382,17 +398,20 @@ static void test_start_on_what_kafka_formatted(void **state)
     char                 line[512] = "";
     struct mr_rig_store *store = mr_rig_store_create();
     mr_sim_fs_put(store->fs, "/data/bootstrap.checkpoint", kafka_bootstrap, sizeof kafka_bootstrap);
-    mr_sim_fs_put(store->fs, "/data/__cluster_metadata-0/00000000000000000000-0000000000.checkpoint",
+    mr_sim_fs_put(store->fs,
+                  "/data/__cluster_metadata-0/00000000000000000000-0000000000.checkpoint",
                   kafka_checkpoint, sizeof kafka_checkpoint);
     struct mr_rig *rig = mr_rig_create(store);
     mr_rig_run(rig);
     assert_int_equal(mr_control_state(rig->control), MR_CONTROL_SERVING);
     assert_int_equal(rig->control->meta->metadata_version, 30);
     assert_int_equal(rig->image->feature_count, 6);
-    assert_true(mr_sim_fs_get(store->fs, "/data/__cluster_metadata-0/quorum-state", line, sizeof line - 1) > 0);
+    assert_true(mr_sim_fs_get(store->fs, "/data/__cluster_metadata-0/quorum-state", line,
+                              sizeof line - 1) > 0);
     assert_non_null(strstr(line, "\"data_version\":1}"));
     assert_non_null(strstr(line, "\"votedDirectoryId\":\"AQIDAAAAAAAAAAAAAAAAAA\""));
-    /* The first batch carries kraft version and voters, once: the second start must not repeat them. */
+    /* The first batch carries kraft version and voters, once: the second start must not repeat
+     * them. */
     int64_t end = mr_rig_log(store, "__cluster_metadata", 0)->end_offset;
     assert_true(rig->control->meta_log->kraft.is_in_log);
     mr_rig_destroy(rig);
@@ -411,7 +430,8 @@ static void test_start_refuses_a_damaged_checkpoint(void **state)
 {
     (void)state;
     struct mr_rig_store *store = mr_rig_store_create();
-    mr_sim_fs_put(store->fs, "/data/__cluster_metadata-0/00000000000000000000-0000000000.checkpoint",
+    mr_sim_fs_put(store->fs,
+                  "/data/__cluster_metadata-0/00000000000000000000-0000000000.checkpoint",
                   kafka_checkpoint, sizeof kafka_checkpoint - 1);
     struct mr_rig *rig = mr_rig_create(store);
     mr_rig_run(rig);
@@ -421,7 +441,8 @@ static void test_start_refuses_a_damaged_checkpoint(void **state)
     mr_rig_store_destroy(store);
 }
 
-/* A log of a stopped Kafka broker: leaderless partitions, in all the forms in which Kafka leaves them. */
+/* A log of a stopped Kafka broker: leaderless partitions, in all the forms in which Kafka leaves
+ * them. */
 static void test_start_elects_leaderless_partitions_by_kafkas_rules(void **state)
 {
     struct fixture      *f = *state;
@@ -437,7 +458,8 @@ static void test_start_elects_leaderless_partitions_by_kafkas_rules(void **state
         int32_t leader; /* expected */
         int32_t recovery;
     } cases[] = {
-        {{1}, 1, 0, 0, 1, 0}, {{0}, 0, 1, 0, 1, 0}, {{0}, 0, 0, 1, 1, 1}, {{0}, 0, 0, 0, -1, 0}, {{2}, 1, 1, 0, -1, 0},
+        {{1}, 1, 0, 0, 1, 0},  {{0}, 0, 1, 0, 1, 0},  {{0}, 0, 0, 1, 1, 1},
+        {{0}, 0, 0, 0, -1, 0}, {{2}, 1, 1, 0, -1, 0},
     };
     int32_t                self = 1;
     struct mr_topic_record named = {.name = MR_STR("t"), .topic_id = {.bytes = {1}}};
