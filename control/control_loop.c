@@ -21,6 +21,7 @@
 #include "metadata/meta.h"
 #include "metadata/meta_file.h"
 #include "metadata/meta_log.h"
+#include "metadata/stray_logs.h"
 #include "millrace/base/bytes.h"
 
 #include <stdarg.h>
@@ -66,7 +67,7 @@ struct mr_control *mr_control_init(const struct mr_control_params *params)
     control->meta = meta;
     control->images = images;
     has_memory = has_memory && mr_meta_log_init(control) && mr_local_logs_init(control) &&
-                 mr_controller_init(control);
+                 mr_stray_logs_init(control) && mr_controller_init(control);
     mr_assert(has_memory); /* the plan's least heap is far above what an empty state needs */
     mr_images_init(images, &control->heap, control->config, control->cluster_id, control->node_id,
                    control->endpoints->data_count);
@@ -195,6 +196,7 @@ static void registered(struct mr_control *control, struct mr_now now)
 /* The state is complete: leaders and their epochs are known, logs can be opened. */
 static void unfenced(struct mr_control *control, struct mr_now now)
 {
+    mr_stray_logs_remember(control);
     (void)mr_local_logs_follow(control, now);
     control->phase = MR_PHASE_OPEN;
 }
@@ -344,7 +346,7 @@ static bool phase_turn(struct mr_control *control, struct mr_now now)
         break;
     case MR_PHASE_SETTLE:
         mr_local_logs_stop(control);
-        if (control->ops_open == 0) {
+        if (control->ops_open == 0 && control->disk->in_flight == 0) {
             stop_storage(control);
         }
         break;
@@ -453,6 +455,9 @@ bool mr_control_turn(struct mr_control *control, struct mr_now now)
         if (!mr_meta_log_is_busy(control->meta_log)) {
             publish(control, now);
             is_any |= mr_controller_settle(control);
+        }
+        if (control->phase == MR_PHASE_SERVING) {
+            is_any |= mr_stray_logs_turn(control, now);
         }
         is_any |= mr_coord_turn(control, now);
     }

@@ -38,6 +38,7 @@ struct mr_meta_log;
 struct mr_images;
 struct mr_local_logs;
 struct mr_controller;
+struct mr_stray_logs;
 struct mr_request;
 
 /* ---- Requests ---- */
@@ -215,6 +216,7 @@ struct mr_control {
     struct mr_images     *images;     /* metadata/image.h */
     struct mr_local_logs *local_logs; /* metadata/local_logs.h */
     struct mr_controller *controller; /* metadata/controller.h */
+    struct mr_stray_logs *stray_logs; /* metadata/stray_logs.h */
     struct mr_coord      *coord;
     mr_control_handler   *handlers[MR_CONTROL_KEYS_MAX];
 

@@ -1,7 +1,8 @@
 #include "metadata/meta_file.h"
 
-#define READ_PIECE (1u << 20)
-#define LIST_BYTES (1u << 18) /* a metadata directory has tens of entries, not thousands */
+#define READ_PIECE     (1u << 20)
+#define LIST_BYTES     (1u << 14) /* enough for a metadata directory; a full log directory needs more */
+#define LIST_BYTES_MAX (1u << 28)
 
 static void submit(struct mr_control *control, struct mr_meta_file *file,
                    enum mr_meta_file_step step, struct mr_disk_op op)
@@ -70,16 +71,31 @@ void mr_meta_file_store(struct mr_control *control, struct mr_meta_file *file, i
                                .name = file->temporary});
 }
 
+static void list_submit(struct mr_control *control, struct mr_meta_file *file, size_t size)
+{
+    mr_heap_free(&control->heap, file->bytes, file->size);
+    file->size = size;
+    file->bytes = mr_heap_try(&control->heap, size);
+    submit(control, file, MR_META_FILE_LIST,
+           (struct mr_disk_op){.kind = MR_DISK_LIST,
+                               .file = file->dir,
+                               .buffer = file->bytes,
+                               .len = file->bytes == NULL ? 0 : (uint32_t)size});
+}
+
 void mr_meta_file_list(struct mr_control *control, struct mr_meta_file *file, int32_t dir,
                        mr_meta_file_done *done)
 {
     begin(file, dir, "", done);
-    file->size = LIST_BYTES;
-    file->bytes = mr_heap_try(&control->heap, file->size);
-    mr_assert(file->bytes != NULL);
-    submit(control, file, MR_META_FILE_LIST,
-           (struct mr_disk_op){
-               .kind = MR_DISK_LIST, .file = dir, .buffer = file->bytes, .len = LIST_BYTES});
+    list_submit(control, file, LIST_BYTES);
+}
+
+void mr_meta_file_close(struct mr_control *control, struct mr_meta_file *file, int32_t handle,
+                        mr_meta_file_done *done)
+{
+    begin(file, MR_DISK_NONE, "", done);
+    submit(control, file, MR_META_FILE_CLOSE,
+           (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = handle});
 }
 
 void mr_meta_file_open_dir(struct mr_control *control, struct mr_meta_file *file, const char *path,
@@ -108,21 +124,6 @@ static void load_read(struct mr_control *control, struct mr_meta_file *file)
                                .buffer = file->bytes + file->len,
                                .len = left < READ_PIECE ? (uint32_t)left : READ_PIECE,
                                .pos = file->len});
-}
-
-/* The size of what LIST wrote: entries up to the first with length 0 or the end of the buffer. */
-static size_t list_bytes(const struct mr_meta_file *file)
-{
-    size_t at = 0;
-    while (file->size - at >= sizeof(struct mr_disk_list_entry)) {
-        struct mr_disk_list_entry entry;
-        memcpy(&entry, file->bytes + at, sizeof entry);
-        if (entry.entry_bytes < sizeof entry || entry.entry_bytes > file->size - at) {
-            break;
-        }
-        at += entry.entry_bytes;
-    }
-    return at;
 }
 
 void mr_meta_file_reaped(struct mr_control *control, struct mr_now now, struct mr_disk_op *op)
@@ -217,8 +218,12 @@ void mr_meta_file_reaped(struct mr_control *control, struct mr_now now, struct m
                (struct mr_disk_op){.kind = MR_DISK_SYNC_DIR, .file = file->dir});
         return;
     case MR_META_FILE_LIST:
-        fail(file, err);
-        file->len = err == MR_OK ? list_bytes(file) : 0;
+        if (err == MR_OK && op->size > 0 && file->bytes != NULL && file->size < LIST_BYTES_MAX) {
+            list_submit(control, file, file->size * 4); /* some entries did not fit */
+            return;
+        }
+        fail(file, file->bytes == NULL ? MR_ERR_NO_MEMORY : err);
+        file->len = file->err == MR_OK ? op->done_bytes : 0;
         finish(control, now, file);
         return;
     case MR_META_FILE_OPEN_DIR:
@@ -226,6 +231,7 @@ void mr_meta_file_reaped(struct mr_control *control, struct mr_now now, struct m
         file->file = err == MR_OK ? op->file : MR_DISK_NONE;
         finish(control, now, file);
         return;
+    case MR_META_FILE_CLOSE:
     case MR_META_FILE_STORE_SYNC_DIR:
         fail(file, err);
         finish(control, now, file);

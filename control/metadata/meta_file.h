@@ -32,6 +32,7 @@ enum mr_meta_file_step {
     MR_META_FILE_STORE_SYNC_DIR,
     MR_META_FILE_LIST,
     MR_META_FILE_OPEN_DIR,
+    MR_META_FILE_CLOSE,
 };
 
 struct mr_meta_file {
@@ -64,6 +65,10 @@ void mr_meta_file_list(struct mr_control *control, struct mr_meta_file *file, in
 /* Open a directory by its path, which must stay; the handle is file->file. */
 void mr_meta_file_open_dir(struct mr_control *control, struct mr_meta_file *file, const char *path,
                            mr_meta_file_done *done);
+
+/* Close a handle. */
+void mr_meta_file_close(struct mr_control *control, struct mr_meta_file *file, int32_t handle,
+                        mr_meta_file_done *done);
 
 /* The disk has finished file->op. */
 void mr_meta_file_reaped(struct mr_control *control, struct mr_now now, struct mr_disk_op *op);

@@ -437,6 +437,35 @@ static void test_delete_and_create_in_one_turn_keeps_the_order(void **state)
     assert_int_equal(f->store->dropped, 2);
 }
 
+/* The record of the deletion is durable, the drops are not: the next start finishes the work, and
+ * touches nothing that no record explains. */
+static void test_deletion_cut_short_by_a_crash_is_finished_at_the_next_start(void **state)
+{
+    struct fixture *f = *state;
+    create(f, "cut-short", 2, 1);
+    create(f, "stays", 1, 1);
+    f->store->is_holding = true;
+    struct mr_delete_topics_request_delete_topic_state gone = {.name = MR_STR("cut-short")};
+    struct mr_delete_topics_request request = {.topics = &gone, .topics_count = 1};
+    (void)mr_rig_send(f->rig, MR_API_DELETE_TOPICS, 6, &request);
+    mr_rig_run(f->rig);
+    f->store->is_holding = false;
+    assert_int_equal(f->store->dropped, 0);
+    static const char *const paths[] = {"/data/cut-short-0/x", "/data/cut-short-1/x",
+                                        "/data/stays-0/x",     "/data/foreign-0/x",
+                                        "/data/stays-7/x",     "/data/no.number/x"};
+    for (size_t index = 0; index < sizeof paths / sizeof paths[0]; index++) {
+        mr_sim_fs_put(f->store->fs, paths[index], "x", 1);
+    }
+    restart(f);
+    assert_null(find(f, "cut-short"));
+    assert_int_equal(f->store->dropped, 2);
+    assert_null(mr_rig_log(f->store, "cut-short", 0));
+    assert_null(mr_rig_log(f->store, "cut-short", 1));
+    assert_non_null(mr_rig_log(f->store, "stays", 0));
+    assert_null(mr_rig_log(f->store, "foreign", 0));
+}
+
 static void test_delete_topics_by_id_and_mistakes(void **state)
 {
     struct fixture *f = *state;
@@ -805,6 +834,7 @@ int main(void)
         TEST(test_create_partitions),
         TEST(test_delete_topic_drops_its_logs_and_a_new_one_has_another_id),
         TEST(test_delete_and_create_in_one_turn_keeps_the_order),
+        TEST(test_deletion_cut_short_by_a_crash_is_finished_at_the_next_start),
         TEST(test_delete_topics_by_id_and_mistakes),
         TEST(test_topic_config_reaches_image_storage_and_restart),
         TEST(test_topic_config_list_operations),

@@ -1,0 +1,308 @@
+#include "metadata/stray_logs.h"
+
+#include "metadata/log_config.h"
+#include "metadata/meta.h"
+#include "metadata/meta_file.h"
+
+#define STRAY_OPS 16 /* with storage at a time: this is not urgent */
+
+enum stray_step {
+    STRAY_WAITING, /* for the first turn of a serving broker */
+    STRAY_LISTING,
+    STRAY_DROPPING,
+    STRAY_DONE,
+};
+
+struct stray_removed {
+    struct mr_table_node node;
+    struct mr_str        name;
+    struct mr_uuid       id; /* of the last topic of this name that was removed */
+};
+
+struct stray_dir {
+    const struct stray_removed *topic;
+    int32_t                     partition;
+};
+
+struct stray_job {
+    struct mr_control_op callback;
+    struct mr_open_op    open;
+    struct mr_drop_op    drop;
+    struct mr_log_config config;
+    char                 name[MR_TOPIC_NAME_MAX];
+};
+
+struct mr_stray_logs {
+    struct mr_meta_file file;
+    enum stray_step     step;
+    struct mr_table     removed;
+    struct stray_dir   *dirs; /* to be dropped */
+    uint32_t            dir_count;
+    uint32_t            dir_room;
+    uint32_t            next;
+    uint32_t            in_flight;
+    int32_t             handle;
+};
+
+bool mr_stray_logs_init(struct mr_control *control)
+{
+    struct mr_stray_logs *stray = MR_HEAP_NEW(&control->heap, struct mr_stray_logs);
+    if (stray == NULL || !mr_table_init(&stray->removed, &control->heap)) {
+        return false;
+    }
+    control->stray_logs = stray;
+    return true;
+}
+
+/* ---- what was removed ---- */
+
+static struct stray_removed *removed_find(struct mr_control *control, struct mr_str name)
+{
+    struct mr_stray_logs *stray = control->stray_logs;
+    uint64_t              hash = mr_hash_str(&control->hash_key, name);
+    for (struct mr_table_node *node = mr_table_first(&stray->removed, hash); node != NULL;
+         node = mr_table_next(node)) {
+        struct stray_removed *removed = MR_TABLE_ENTRY(node, struct stray_removed, node);
+        if (mr_str_equal(removed->name, name)) {
+            return removed;
+        }
+    }
+    return NULL;
+}
+
+void mr_stray_logs_remember(struct mr_control *control)
+{
+    struct mr_stray_logs *stray = control->stray_logs;
+    MR_LIST_EACH(link, &control->meta->gone)
+    {
+        const struct mr_meta_gone *gone = MR_LIST_ENTRY(link, struct mr_meta_gone, link);
+        struct stray_removed      *removed = removed_find(control, gone->name);
+        if (removed != NULL) {
+            removed->id = gone->id;
+            continue;
+        }
+        removed = MR_HEAP_NEW(&control->heap, struct stray_removed);
+        if (removed == NULL || !mr_heap_str(&control->heap, gone->name, &removed->name)) {
+            MR_HEAP_DELETE(&control->heap, removed);
+            return; /* best effort: what is not remembered stays on disk until the next start */
+        }
+        removed->id = gone->id;
+        mr_table_add(&stray->removed, &removed->node,
+                     mr_hash_str(&control->hash_key, removed->name));
+    }
+}
+
+static void removed_free(struct mr_control *control)
+{
+    struct mr_stray_logs *stray = control->stray_logs;
+    struct mr_table_node *node = mr_table_walk(&stray->removed, NULL);
+    while (node != NULL) {
+        struct mr_table_node *after = mr_table_walk(&stray->removed, node);
+        struct stray_removed *removed = MR_TABLE_ENTRY(node, struct stray_removed, node);
+        mr_table_remove(&stray->removed, node);
+        mr_heap_str_free(&control->heap, &removed->name);
+        MR_HEAP_DELETE(&control->heap, removed);
+        node = after;
+    }
+}
+
+/* ---- the directory ---- */
+
+/* "<topic>-<partition>"; false for anything else. */
+static bool dir_parse(struct mr_str name, struct mr_str *topic, int32_t *partition)
+{
+    int32_t dash = name.len - 1;
+    int64_t number = 0;
+    while (dash > 0 && name.data[dash] != '-') {
+        dash--;
+    }
+    if (dash <= 0 || dash + 1 == name.len || name.len - dash > 10 || dash > MR_TOPIC_NAME_MAX) {
+        return false;
+    }
+    for (int32_t at = dash + 1; at < name.len; at++) {
+        if (name.data[at] < '0' || name.data[at] > '9') {
+            return false;
+        }
+        number = number * 10 + (name.data[at] - '0');
+    }
+    *topic = (struct mr_str){.data = name.data, .len = dash};
+    *partition = (int32_t)number;
+    return number <= INT32_MAX;
+}
+
+static bool dirs_add(struct mr_control *control, const struct stray_removed *topic,
+                     int32_t partition)
+{
+    struct mr_stray_logs *stray = control->stray_logs;
+    if (stray->dir_count == stray->dir_room) {
+        uint32_t          room = stray->dir_room * 2 + 16;
+        struct stray_dir *more = mr_heap_resize(
+            &control->heap, stray->dirs, sizeof *more * stray->dir_room, sizeof *more * room);
+        if (more == NULL) {
+            return false;
+        }
+        stray->dirs = more;
+        stray->dir_room = room;
+    }
+    stray->dirs[stray->dir_count++] = (struct stray_dir){.topic = topic, .partition = partition};
+    return true;
+}
+
+static void finish(struct mr_control *control)
+{
+    struct mr_stray_logs *stray = control->stray_logs;
+    mr_heap_free(&control->heap, stray->dirs, sizeof *stray->dirs * stray->dir_room);
+    stray->dirs = NULL;
+    stray->dir_room = 0;
+    removed_free(control);
+    stray->step = STRAY_DONE;
+}
+
+static void closed(struct mr_control *control, struct mr_now now, struct mr_meta_file *file,
+                   enum mr_err err)
+{
+    (void)now;
+    (void)file;
+    (void)err;
+    control->stray_logs->step = STRAY_DROPPING;
+}
+
+static void listed(struct mr_control *control, struct mr_now now, struct mr_meta_file *file,
+                   enum mr_err err)
+{
+    struct mr_stray_logs *stray = control->stray_logs;
+    uint32_t              unknown = 0;
+    char                  first[MR_TOPIC_NAME_MAX + 16] = "";
+    (void)now;
+    for (size_t at = 0; err == MR_OK && at < file->len;) {
+        struct mr_disk_list_entry entry;
+        memcpy(&entry, file->bytes + at, sizeof entry);
+        const char   *name = (const char *)file->bytes + at + sizeof entry;
+        struct mr_str topic;
+        int32_t       partition = 0;
+        at += entry.entry_bytes;
+        if (entry.is_directory == 0 || !dir_parse(mr_str(name), &topic, &partition) ||
+            mr_str_equal(topic, MR_STR("__cluster_metadata"))) {
+            continue;
+        }
+        const struct mr_meta_topic *known = mr_meta_topic_by_name(control->meta, topic);
+        if (known != NULL && (uint32_t)partition < known->partition_count) {
+            continue;
+        }
+        const struct stray_removed *removed = known == NULL ? removed_find(control, topic) : NULL;
+        if (removed == NULL) {
+            mr_fmt(first, sizeof first, "%s", name);
+            unknown++;
+        } else if (!dirs_add(control, removed, partition)) {
+            break;
+        }
+    }
+    if (unknown > 0) {
+        mr_log(control->log, MR_LOG_WARN,
+               "directories of partitions that no topic has are left alone count=%u one=%s",
+               unknown, first);
+    }
+    if (stray->dir_count > 0) {
+        mr_log(control->log, MR_LOG_INFO, "dropping what deleted topics left behind logs=%u",
+               stray->dir_count);
+    }
+    mr_meta_file_close(control, &stray->file, stray->handle, closed);
+}
+
+static void opened(struct mr_control *control, struct mr_now now, struct mr_meta_file *file,
+                   enum mr_err err)
+{
+    struct mr_stray_logs *stray = control->stray_logs;
+    (void)now;
+    if (err != MR_OK) {
+        finish(control);
+        return;
+    }
+    stray->handle = file->file;
+    mr_meta_file_list(control, &stray->file, stray->handle, listed);
+}
+
+/* ---- open and drop ---- */
+
+static void job_end(struct mr_control *control, struct stray_job *job)
+{
+    control->stray_logs->in_flight--;
+    MR_HEAP_DELETE(&control->heap, job);
+}
+
+static void dropped(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
+{
+    struct stray_job *job = (struct stray_job *)(void *)callback;
+    (void)now;
+    if (job->drop.op.err != MR_OK) {
+        mr_log(control->log, MR_LOG_WARN,
+               "a deleted topic's log cannot be dropped topic=%.*s why=%s",
+               (int)job->open.topic.len, job->open.topic.data, mr_err_text(job->drop.op.err));
+    }
+    job_end(control, job);
+}
+
+static void found(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
+{
+    struct stray_job *job = (struct stray_job *)(void *)callback;
+    (void)now;
+    if (job->open.op.err != MR_OK) {
+        job_end(control, job);
+        return;
+    }
+    job->callback.done = dropped;
+    job->drop = (struct mr_drop_op){.op.kind = MR_STORAGE_DROP, .log_id = job->open.log_id};
+    mr_control_submit(control, 0, &job->drop.op, &job->callback);
+}
+
+static bool job_send(struct mr_control *control, const struct stray_dir *dir)
+{
+    struct stray_job           *job = MR_HEAP_NEW(&control->heap, struct stray_job);
+    struct mr_log_config_values values;
+    if (job == NULL) {
+        return false;
+    }
+    mr_log_config_defaults(control->meta, control->config, control->node_id, &values);
+    mr_log_config_make(&values, false, &job->config);
+    memcpy(job->name, dir->topic->name.data, (size_t)dir->topic->name.len);
+    job->callback.done = found;
+    job->open = (struct mr_open_op){
+        .op.kind = MR_STORAGE_OPEN,
+        .topic = {.data = job->name, .len = dir->topic->name.len},
+        .topic_id = dir->topic->id,
+        .partition = dir->partition,
+        .config = &job->config,
+    };
+    control->stray_logs->in_flight++;
+    mr_control_submit(control, 0, &job->open.op, &job->callback);
+    return true;
+}
+
+bool mr_stray_logs_turn(struct mr_control *control, struct mr_now now)
+{
+    struct mr_stray_logs *stray = control->stray_logs;
+    bool                  is_any = false;
+    (void)now;
+    if (stray->step == STRAY_WAITING) {
+        stray->step = STRAY_LISTING;
+        mr_meta_file_open_dir(control, &stray->file, control->log_dir, opened);
+        return true;
+    }
+    if (stray->step != STRAY_DROPPING) {
+        return false;
+    }
+    while (stray->next < stray->dir_count && stray->in_flight < STRAY_OPS) {
+        const struct stray_dir *dir = &stray->dirs[stray->next];
+        /* Created again since the list was made: then it is not stray, and not ours to open. */
+        if (mr_meta_topic_by_name(control->meta, dir->topic->name) == NULL &&
+            !job_send(control, dir)) {
+            break;
+        }
+        stray->next++;
+        is_any = true;
+    }
+    if (stray->next == stray->dir_count && stray->in_flight == 0) {
+        finish(control);
+    }
+    return is_any;
+}

@@ -1,0 +1,27 @@
+/*
+ * stray_logs: directories of topics that were deleted just before a crash.
+ *
+ * A deletion is durable as a record before its logs are dropped, so a crash between the two leaves
+ * partition directories that no topic claims. Once the broker serves, the log directory is listed
+ * and every partition directory of a topic that the metadata log says was removed is opened under
+ * that topic's id and dropped. What no record explains is left alone and named in the log.
+ *
+ *   load: removed (name, id) > serving: LIST > of a removed topic, not in the state: OPEN > DROP
+ *
+ * Thread: control.
+ */
+#ifndef MILLRACE_CONTROL_STRAY_LOGS_H
+#define MILLRACE_CONTROL_STRAY_LOGS_H
+
+#include "control_private.h"
+
+bool mr_stray_logs_init(struct mr_control *control);
+
+/* The log was replayed: remember the topics that it removed, before mr_local_logs_follow takes them
+ * out of the state. */
+void mr_stray_logs_remember(struct mr_control *control);
+
+/* While serving: a slice of the search. Whether there was work. */
+bool mr_stray_logs_turn(struct mr_control *control, struct mr_now now);
+
+#endif
