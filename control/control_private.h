@@ -236,6 +236,21 @@ struct mr_control {
 __attribute__((format(printf, 2, 3))) void mr_control_fail(struct mr_control *control,
                                                            const char        *format, ...);
 
+/* Whether this test build carries the mutant `name`. Always false in a product build. */
+#ifdef MR_BUGS
+static inline bool mr_control_bug(const struct mr_control *control, const char *name)
+{
+    return control->bug != NULL && mr_str_equal(mr_str(control->bug), mr_str(name));
+}
+#else
+static inline bool mr_control_bug(const struct mr_control *control, const char *name)
+{
+    (void)control;
+    (void)name;
+    return false;
+}
+#endif
+
 static inline bool mr_control_has_timer_room(const struct mr_control *control)
 {
     return control->timers.count < control->timers.capacity;

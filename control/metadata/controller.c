@@ -109,6 +109,9 @@ static const void *decide_producer_id(const struct mr_ctl *ctl, struct mr_reques
         controller->producer_id_end = start + PRODUCER_ID_BLOCK;
     }
     out->producer_id = controller->producer_id_next++;
+    if (mr_control_bug(ctl->control, "same-producer-id")) {
+        out->producer_id = 0;
+    }
     out->producer_epoch = 0;
     return out;
 }

@@ -421,7 +421,7 @@ const void *mr_ctl_configs_alter_incremental(const struct mr_ctl *ctl, struct mr
             .resource_name = resource->resource_name,
         };
     }
-    if (in->validate_only) {
+    if (in->validate_only || mr_control_bug(ctl->control, "ignore-configs")) {
         mr_meta_records_rewind(records, start);
     }
     return out;
@@ -519,7 +519,7 @@ const void *mr_ctl_configs_alter(const struct mr_ctl *ctl, struct mr_request *re
             .resource_name = resource->resource_name,
         };
     }
-    if (in->validate_only) {
+    if (in->validate_only || mr_control_bug(ctl->control, "ignore-configs")) {
         mr_meta_records_rewind(records, start);
     }
     return out;

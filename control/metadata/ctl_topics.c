@@ -379,7 +379,9 @@ static struct mr_ctl_error create_one(const struct mr_ctl *ctl, struct mr_reques
         return error;
     }
     if (mr_meta_topic_by_name(ctl->meta, in->name) != NULL) {
-        return refuse(MR_KAFKA_TOPIC_ALREADY_EXISTS,
+        return refuse(mr_control_bug(ctl->control, "wrong-error-code")
+                          ? MR_KAFKA_INVALID_REQUEST
+                          : MR_KAFKA_TOPIC_ALREADY_EXISTS,
                       mr_request_text(ctl->control, request, "Topic '%.*s' already exists.",
                                       in->name.len, in->name.data));
     }
