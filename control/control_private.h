@@ -229,6 +229,7 @@ struct mr_control {
     uint32_t              waiting;  /* data or storage cores whose answer the phase waits for */
     uint32_t              ops_open; /* storage operations not answered */
     uint32_t              requests_open;
+    size_t                scratch_open; /* bytes that decoded messages hold */
     struct mr_arena      *arena;
 };
 

@@ -9,9 +9,13 @@
 
 #include <stdarg.h>
 
-#define SCRATCH_LEAST  1024
-#define SCRATCH_FACTOR 64 /* no message decodes into more than this many times its bytes */
-#define TEXT_BYTES     512
+#define SCRATCH_LEAST      1024
+#define SCRATCH_FACTOR     64 /* no message decodes into more than this many times its bytes */
+#define TEXT_BYTES         512
+
+/* Parts of the heap: one message at most, and all open ones. */
+#define SCRATCH_SHARE      16
+#define SCRATCH_OPEN_SHARE 4
 
 struct mr_request_block {
     struct mr_request_block *next;
@@ -71,7 +75,11 @@ static enum mr_err request_decode(struct mr_control *control, struct mr_request 
     size_t                   size = SCRATCH_LEAST + msg->root->size + (size_t)forward->body.bytes;
     size_t                   most = size * SCRATCH_FACTOR;
     for (;; size *= 2) {
-        void *memory = mr_heap_try(&control->heap, size);
+        /* Pieces are given back to their size class only: a few clients with huge messages must not
+         * take the heap apart for everybody else. */
+        bool is_modest = size <= control->heap.size / SCRATCH_SHARE &&
+                         control->scratch_open + size <= control->heap.size / SCRATCH_OPEN_SHARE;
+        void *memory = is_modest ? mr_heap_try(&control->heap, size) : NULL;
         if (memory == NULL) {
             return MR_ERR_NO_MEMORY;
         }
@@ -86,6 +94,7 @@ static enum mr_err request_decode(struct mr_control *control, struct mr_request 
             err = MR_ERR_MALFORMED;
         }
         if (err == MR_OK) {
+            control->scratch_open += size;
             return MR_OK;
         }
         mr_heap_free(&control->heap, memory, size);
@@ -137,6 +146,7 @@ static void request_end(struct mr_control *control, struct mr_request *request)
     }
     if (request->scratch_bytes > 0) {
         mr_heap_free(&control->heap, request->scratch.base, request->scratch_bytes);
+        control->scratch_open -= request->scratch_bytes;
     }
     mr_assert(mr_list_is_empty(&request->link) && control->requests_open > 0);
     MR_HEAP_DELETE(&control->heap, request);
