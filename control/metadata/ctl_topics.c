@@ -186,13 +186,28 @@ static void add_offsets_configs(const struct mr_ctl *ctl, struct mr_meta_records
                (struct mr_str){.data = segment_bytes, .len = (int32_t)len});
 }
 
+/* A sixteenth of the heap is for what must go on: batches, deletions, answers. */
+#define HEAP_RESERVE_SHARE 16
+
+static bool has_memory(const struct mr_ctl *ctl)
+{
+    const struct mr_heap *heap = &ctl->control->heap;
+    return heap->size - heap->bumped > heap->size / HEAP_RESERVE_SHARE;
+}
+
 static bool has_partition_room(const struct mr_ctl *ctl, uint64_t more)
 {
-    return ctl->meta->partition_count + more <= (uint64_t)ctl->config->millrace_partitions_max;
+    return has_memory(ctl) &&
+           ctl->meta->partition_count + more <= (uint64_t)ctl->config->millrace_partitions_max;
 }
 
 static struct mr_ctl_error no_partition_room(const struct mr_ctl *ctl, struct mr_request *request)
 {
+    if (!has_memory(ctl)) {
+        return refuse(
+            MR_KAFKA_POLICY_VIOLATION,
+            MR_STR("The broker's memory for metadata is used up (millrace.control.bytes)."));
+    }
     return refuse(
         MR_KAFKA_POLICY_VIOLATION,
         mr_request_text(ctl->control, request,

@@ -109,6 +109,12 @@ static void follow_topic(struct mr_control *control, struct mr_meta_topic *topic
         }
         return;
     }
+    if (queued > 0 && topic->image == NULL && control->phase == MR_PHASE_SERVING) {
+        char id[MR_UUID_TEXT + 1];
+        mr_uuid_text(&topic->id, id);
+        mr_log(control->log, MR_LOG_INFO, "topic created topic=%.*s partitions=%u id=%s",
+               (int)topic->name.len, topic->name.data, topic->partition_count, id);
+    }
     topic->opening += queued;
     if (topic->image != NULL) {
         struct mr_log_config config;
@@ -129,6 +135,10 @@ static void follow_gone(struct mr_control *control, struct mr_meta_gone *gone)
     }
     if (gone->image != NULL) {
         mr_images_remove(control->images, gone->image);
+    }
+    if (control->phase == MR_PHASE_SERVING) {
+        mr_log(control->log, MR_LOG_INFO, "topic deleted topic=%.*s partitions=%u",
+               (int)gone->name.len, gone->name.data, gone->partition_count);
     }
     drop->number = ++logs->number;
     drop->gone = gone;

@@ -379,6 +379,11 @@ void mr_rig_run(struct mr_rig *rig)
 
 struct mr_rig *mr_rig_create(struct mr_rig_store *store)
 {
+    return mr_rig_create_with_heap(store, (size_t)192 << 20);
+}
+
+struct mr_rig *mr_rig_create_with_heap(struct mr_rig_store *store, size_t heap_bytes)
+{
     struct mr_rig *rig = calloc(1, sizeof *rig);
     assert_non_null(rig);
     rig->store = store;
@@ -402,19 +407,18 @@ struct mr_rig *mr_rig_create(struct mr_rig_store *store)
         mr_port_connect(&rig->control_port, &rig->storage_ports[core], &rig->arena, 64, 16384);
         mr_port_connect(&rig->storage_ports[core], &rig->control_port, &rig->arena, 64, 16384);
     }
-    static const struct mr_control_plan plan = {.heap_bytes = (size_t)192 << 20,
-                                                .timers_max = 1024};
-    struct mr_control_params            params = {
-                   .plan = &plan,
-                   .config = &rig->config,
-                   .endpoints = &rig->endpoints,
-                   .port = &rig->control_port,
-                   .disk = rig->disk,
-                   .arena = &rig->arena,
-                   .log_dir = "/data",
-                   .cluster_id = MR_STR("MkU3OEVBNTcwNTJENDM2Qk"),
-                   .directory_id = {.bytes = {1, 2, 3}},
-                   .seed = store->next_id,
+    struct mr_control_plan   plan = {.heap_bytes = heap_bytes, .timers_max = 1024};
+    struct mr_control_params params = {
+        .plan = &plan,
+        .config = &rig->config,
+        .endpoints = &rig->endpoints,
+        .port = &rig->control_port,
+        .disk = rig->disk,
+        .arena = &rig->arena,
+        .log_dir = "/data",
+        .cluster_id = MR_STR("MkU3OEVBNTcwNTJENDM2Qk"),
+        .directory_id = {.bytes = {1, 2, 3}},
+        .seed = store->next_id,
     };
     for (size_t index = 0; index < sizeof params.random; index++) {
         params.random[index] = (uint8_t)(index * 7 + store->next_id);

@@ -93,6 +93,7 @@ void                 mr_rig_store_destroy(struct mr_rig_store *store);
 
 /* A control thread on the store; the config may be changed before mr_rig_run. */
 struct mr_rig *mr_rig_create(struct mr_rig_store *store);
+struct mr_rig *mr_rig_create_with_heap(struct mr_rig_store *store, size_t heap_bytes);
 void           mr_rig_destroy(struct mr_rig *rig);
 
 /* Turns until nothing moves. */

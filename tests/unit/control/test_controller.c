@@ -736,6 +736,37 @@ static void test_many_topics_restart_and_heap_returns(void **state)
     assert_int_equal(f->rig->control->heap.used_bytes, first);
 }
 
+/* Memory runs out in the middle of everything that topics need; what exists goes on. */
+static void test_full_heap_refuses_topics_and_serves_the_rest(void **state)
+{
+    struct fixture *f = *state;
+    char            name[16];
+    int16_t         error = 0;
+    int             made = 0;
+    mr_rig_destroy(f->rig);
+    f->rig = mr_rig_create_with_heap(f->store, (size_t)4 << 20);
+    mr_rig_run(f->rig);
+    while (error == 0) {
+        assert_true(made < 3000);
+        snprintf(name, sizeof name, "n%d", made++);
+        error = create(f, name, 1, 1).error_code;
+        f->arena.used = 0;
+        mr_rig_forget(f->rig);
+    }
+    assert_int_equal(error, MR_KAFKA_POLICY_VIOLATION);
+    assert_true(made > 100);
+    for (int round = 0; round < 50; round++) {
+        assert_int_equal(create(f, "more", 1, 1).error_code, MR_KAFKA_POLICY_VIOLATION);
+        assert_int_equal(alter(f, MR_META_TOPIC, "n0", "retention.ms", 0, round % 2 ? "1" : "2"),
+                         0);
+        (void)producer_id(f);
+    }
+    assert_int_equal(delete_by_name(f, "n1"), 0);
+    assert_int_equal(mr_control_state(f->rig->control), MR_CONTROL_SERVING);
+    restart(f);
+    assert_int_equal(f->rig->image->topic_count, (uint32_t)made - 2);
+}
+
 /* ---- replay is the state ---- */
 
 /* The parts of two images that the log decides are equal. */
@@ -847,6 +878,7 @@ int main(void)
         TEST(test_malformed_request_closes_the_connection),
         TEST(test_images_are_kept_until_the_data_core_is_done),
         TEST(test_many_topics_restart_and_heap_returns),
+        TEST(test_full_heap_refuses_topics_and_serves_the_rest),
         TEST(test_random_decisions_restart_equals_running),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
