@@ -11,6 +11,7 @@
 #include "metadata/meta_log.h"
 #include "millrace/base/prng.h"
 #include "millrace/batch.h"
+#include "random_msg.h"
 #include "test.h"
 
 struct fixture {
@@ -736,6 +737,39 @@ static void test_many_topics_restart_and_heap_returns(void **state)
     assert_int_equal(f->rig->control->heap.used_bytes, first);
 }
 
+/* Anything that the protocol can say gets one answer. */
+static void test_random_requests_of_every_kind_are_answered(void **state)
+{
+    static const int16_t keys[] = {
+        MR_API_CREATE_TOPICS,    MR_API_DELETE_TOPICS,     MR_API_CREATE_PARTITIONS,
+        MR_API_ALTER_CONFIGS,    MR_API_INIT_PRODUCER_ID,  MR_API_INCREMENTAL_ALTER_CONFIGS,
+        MR_API_DESCRIBE_CONFIGS, MR_API_DESCRIBE_LOG_DIRS, MR_API_LIST_CONFIG_RESOURCES,
+    };
+    struct fixture *f = *state;
+    struct mr_prng  prng = {.state = 7};
+    create(f, "a", 2, 1);
+    for (int round = 0; round < 1500; round++) {
+        int16_t              key = keys[mr_prng_below(&prng, sizeof keys / sizeof keys[0])];
+        const struct mr_api *api = mr_api_find(key);
+        int16_t              version =
+            (int16_t)(api->version_min +
+                      (int16_t)mr_prng_below(&prng,
+                                             (uint64_t)(api->version_max - api->version_min + 1)));
+        f->arena.used = 0;
+        void *message = mr_arena_get(&f->arena, api->request->root->size, 16);
+        mr_random_msg(&prng, api->request, version, &f->arena, message);
+        int32_t number = mr_rig_send(f->rig, key, version, message);
+        mr_rig_run(f->rig);
+        assert_non_null(mr_rig_reply(f->rig, number));
+        assert_false(mr_rig_reply(f->rig, number)->is_close);
+        assert_int_equal(mr_control_state(f->rig->control), MR_CONTROL_SERVING);
+        assert_int_equal(f->rig->control->requests_open, 0);
+        mr_rig_forget(f->rig);
+    }
+    restart(f);
+    assert_non_null(f->rig->image);
+}
+
 /* Memory runs out in the middle of everything that topics need; what exists goes on. */
 static void test_full_heap_refuses_topics_and_serves_the_rest(void **state)
 {
@@ -878,6 +912,7 @@ int main(void)
         TEST(test_malformed_request_closes_the_connection),
         TEST(test_images_are_kept_until_the_data_core_is_done),
         TEST(test_many_topics_restart_and_heap_returns),
+        TEST(test_random_requests_of_every_kind_are_answered),
         TEST(test_full_heap_refuses_topics_and_serves_the_rest),
         TEST(test_random_decisions_restart_equals_running),
     };
