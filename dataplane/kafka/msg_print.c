@@ -15,8 +15,8 @@ struct print {
 static enum mr_err print_struct(const struct print *ctx, const struct mr_struct *desc,
                                 const uint8_t *in, uint32_t depth);
 
-/* snake_case to Kafka's camelCase, quoted; RECORDS print their size and say so. */
-static void print_name(struct mr_text *text, const char *name, bool is_records)
+/* snake_case to Kafka's camelCase, quoted; RECORDS print their size and say so, unless null. */
+static void print_name(struct mr_text *text, const char *name, bool is_size)
 {
     bool up = false;
     mr_text_put(text, "\"", 1);
@@ -30,7 +30,7 @@ static void print_name(struct mr_text *text, const char *name, bool is_records)
         up = false;
         mr_text_put(text, &c, 1);
     }
-    mr_text_fmt(text, "%s\":", is_records ? "SizeInBytes" : "");
+    mr_text_fmt(text, "%s\":", is_size ? "SizeInBytes" : "");
 }
 
 /* How many of the bytes are one well-formed UTF-8 character beyond ASCII; 0 when they are none. */
@@ -257,7 +257,8 @@ static enum mr_err print_struct(const struct print *ctx, const struct mr_struct 
         } else if (!field->is_tagged || !mr_fields_is_default(field, in)) {
             mr_text_put(ctx->text, ",", is_first ? 0 : 1);
             is_first = false;
-            print_name(ctx->text, field->name, field->kind == MR_KIND_RECORDS);
+            print_name(ctx->text, field->name,
+                       field->kind == MR_KIND_RECORDS && !mr_fields_is_default(field, in));
             err = print_field(ctx, field, in, depth);
         }
         if (err != MR_OK) {
