@@ -128,12 +128,19 @@ static int shortest_digits(uint64_t mantissa, int exponent, char digits[20], int
         int        above = big_compare(&reach, &whole);
         bool       may_stop = below < 0 || (below == 0 && is_even);
         bool       may_round_up = above > 0 || (above == 0 && is_even);
-        if (may_stop || may_round_up) {
+        /* Java always weighs two digits: the smallest double is 4.9E-324, though 5E-324 reads back
+         * as well. One that needs a single digit then ends in a zero, which is dropped. */
+        if (count > 0 && (may_stop || may_round_up)) {
             struct big twice = part;
             big_multiply(&twice, 2);
             bool up = may_round_up && (!may_stop || big_compare(&twice, &whole) >= 0);
             digits[count++] = (char)('0' + digit + (up ? 1 : 0));
-            return count;
+            if (digits[count - 1] > '9') {
+                mr_assert(count == 2 && digits[0] < '9'); /* a first digit that might have stopped */
+                digits[0]++;
+                return 1;
+            }
+            return count == 2 && digits[1] == '0' ? 1 : count;
         }
         digits[count++] = (char)('0' + digit);
         mr_assert(count < 20);
