@@ -3,7 +3,7 @@
  *
  * Integers are big-endian; text and bytes stand behind an int32 length.
  *
- *   'L'                                           -> count, then name, sort, key, min, max, flexible
+ *   'L'                                           -> count, then name, sort, key, min, max, flex
  *   'M' name version seed count                   -> count times bytes, JSON: random values of ours
  *   'C' name version seed bytes JSON              -> "" or what is wrong with decoding these bytes
  *   'A'                                           -> count, then the rows of api.def
@@ -210,7 +210,7 @@ static void answer_make(void)
     }
 }
 
-/* Decode bytes that stand in a block of exactly their size (malloc, so that ASan guards the end). */
+/* Decode bytes in a block of exactly their size (from malloc, so that ASan guards the end). */
 static enum mr_err decode_exact(const struct mr_msg *msg, int16_t version, const void *bytes,
                                 uint32_t len, void *out)
 {
