@@ -1,0 +1,637 @@
+#include "boot/threads.h"
+
+#include "boot/memory.h"
+#include "boot/panic.h"
+#include "boot/wait_uring.h"
+#include "chores.h"
+#include "millrace/base/assert.h"
+#include "observe/log_writer.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What every thread with a loop has. */
+struct thread {
+    pthread_t          id;
+    bool               is_started;
+    char               name[12];
+    struct mr_doorbell bell;
+    struct mr_wait    *wait;
+    struct mr_log      log;
+    struct mr_arena    arena;
+    uint64_t           spin_ns; /* halves itself while it does not pay */
+    uint32_t           vain_spins;
+    bool               is_told; /* control: that the broker is to stop */
+};
+
+struct core {
+    struct thread           thread;
+    uint32_t                index;        /* of the core thread */
+    int32_t                 cpu;          /* to be pinned to */
+    int32_t                 data_core;    /* -1: not its role */
+    int32_t                 storage_core; /* likewise */
+    struct mr_data_core    *data;
+    struct mr_storage_core *storage;
+    struct mr_port         *data_port;
+    struct mr_port         *storage_port;
+    struct mr_transport    *transport;
+    struct mr_disk         *disk;
+};
+
+struct broker {
+    const struct mr_threads_params *params;
+    const struct mr_plan           *plan;
+    struct mr_arena                 plane_arena;
+    struct mr_port                 *ports[MR_ENDPOINTS_MAX];
+    struct mr_doorbell             *bells[MR_ENDPOINTS_MAX]; /* of the thread an endpoint lives in */
+    struct core                     cores[MR_CORES_MAX * 2];
+    struct thread                   control_thread;
+    struct mr_control              *control;
+    struct mr_log                   main_log;
+    struct mr_arena                 main_arena;
+    pthread_barrier_t               ready; /* all threads have their parts, or failed to */
+    _Atomic int                     init_failures;
+    _Atomic bool                    is_stop_wanted; /* SIGTERM: control begins to stop */
+    _Atomic bool                    is_over;        /* control has ended: cores leave their loops */
+    _Atomic int                     exit_code;
+    _Atomic uint64_t                stop_hurry;
+    int                             over_fd; /* tells the main thread that control has ended */
+};
+
+static struct broker broker;
+
+/* ---- Clocks ---- */
+
+static struct mr_now read_clocks(void)
+{
+    struct timespec mono;
+    struct timespec real;
+    clock_gettime(CLOCK_MONOTONIC, &mono);
+    clock_gettime(CLOCK_REALTIME_COARSE, &real); /* milliseconds are all that it is used for */
+    return (struct mr_now){.mono_ns = (uint64_t)mono.tv_sec * MR_NS_PER_S + (uint64_t)mono.tv_nsec,
+                           .unix_ms = (int64_t)real.tv_sec * 1000 + real.tv_nsec / 1000000};
+}
+
+static uint64_t random_seed(void)
+{
+    uint64_t seed = 0;
+    ssize_t  len = getrandom(&seed, sizeof seed, 0);
+    mr_assert(len == (ssize_t)sizeof seed);
+    return seed;
+}
+
+/* ---- The end of a turn ---- */
+
+/* Publish a port's messages and wake whoever got one; the own thread's endpoints need no bell. */
+static void flush_port(struct mr_port *port, const struct mr_doorbell *own)
+{
+    uint64_t woken[(MR_ENDPOINTS_MAX + 63) / 64] = {0};
+    if (!mr_port_flush(port, woken)) {
+        return;
+    }
+    for (uint32_t word = 0; word < sizeof woken / sizeof woken[0]; word++) {
+        for (uint64_t bits = woken[word]; bits != 0; bits &= bits - 1) {
+            struct mr_doorbell *bell = broker.bells[word * 64 + (uint32_t)__builtin_ctzll(bits)];
+            if (bell != own) {
+                mr_doorbell_ring(bell);
+            }
+        }
+    }
+}
+
+static void poke_log(const struct thread *thread)
+{
+    uint32_t head = atomic_load_explicit(&thread->log.head, memory_order_relaxed);
+    if (head != atomic_load_explicit(&thread->log.tail, memory_order_relaxed)) {
+        mr_chores_poke();
+    }
+}
+
+static bool has_completions(const struct thread *thread)
+{
+    return mr_wait_ready(thread->wait, MR_WAIT_TAG_TRANSPORT) > 0 ||
+           mr_wait_ready(thread->wait, MR_WAIT_TAG_DISK) > 0;
+}
+
+/* A port that waits for room in a ring looks again soon: nobody rings when a ring empties. */
+#define SPILL_NS (50 * MR_NS_PER_US)
+
+/*
+ * Sleep until something happens, after a turn without work. `mail` says whether a message can be
+ * received; it is asked again after `sleeping` is set (Dekker, wait.h).
+ */
+static void idle(struct thread *thread, uint64_t now_ns, uint64_t deadline_ns, bool (*mail)(const void *),
+                 const void *who)
+{
+    if (thread->spin_ns > 0 && deadline_ns > now_ns + thread->spin_ns) {
+        uint64_t until_ns = now_ns + thread->spin_ns;
+        do {
+            mr_wait(thread->wait, 0);
+            if (mail(who) || has_completions(thread)) {
+                thread->vain_spins = 0;
+                return;
+            }
+        } while (read_clocks().mono_ns < until_ns);
+        if (++thread->vain_spins >= 3) {
+            thread->spin_ns /= 2;
+            thread->vain_spins = 0;
+        }
+    }
+    mr_doorbell_sleep(&thread->bell);
+    if (mail(who) || atomic_load(&broker.is_over) || 
+        (thread == &broker.control_thread && !thread->is_told && atomic_load(&broker.is_stop_wanted))) {
+        deadline_ns = 0;
+    }
+    mr_wait(thread->wait, deadline_ns);
+    mr_doorbell_awake(&thread->bell);
+}
+
+/* ---- A core ---- */
+
+static bool core_mail(const void *who)
+{
+    const struct core *core = who;
+    return (core->data_port != NULL && mr_port_has_mail(core->data_port)) ||
+           (core->storage_port != NULL && mr_port_has_mail(core->storage_port));
+}
+
+static uint64_t core_deadline_ns(const struct core *core, uint64_t now_ns)
+{
+    uint64_t deadline_ns = MR_NEVER;
+    if (core->data != NULL) {
+        deadline_ns = mr_data_core_deadline_ns(core->data);
+        if (mr_port_has_spill(core->data_port)) {
+            deadline_ns = mr_earlier(deadline_ns, now_ns + SPILL_NS);
+        }
+    }
+    if (core->storage != NULL) {
+        deadline_ns = mr_earlier(deadline_ns, mr_storage_core_deadline_ns(core->storage));
+        if (mr_port_has_spill(core->storage_port)) {
+            deadline_ns = mr_earlier(deadline_ns, now_ns + SPILL_NS);
+        }
+    }
+    return deadline_ns;
+}
+
+static void core_loop(struct core *core)
+{
+    struct thread *thread = &core->thread;
+    while (!atomic_load_explicit(&broker.is_over, memory_order_relaxed)) {
+        struct mr_now now = read_clocks();
+        bool          is_busy = false;
+        thread->log.unix_ms = now.unix_ms;
+        if (core->data != NULL) {
+            is_busy = mr_data_core_turn(core->data, now);
+            flush_port(core->data_port, &thread->bell);
+        }
+        if (core->storage != NULL) {
+            is_busy = mr_storage_core_turn(core->storage, now) || is_busy;
+            flush_port(core->storage_port, &thread->bell);
+        }
+        poke_log(thread);
+        if (is_busy || core_mail(core) || has_completions(thread)) {
+            mr_wait(thread->wait, 0);
+            continue;
+        }
+        uint64_t deadline_ns = core_deadline_ns(core, now.mono_ns);
+        if (deadline_ns <= now.mono_ns) {
+            mr_wait(thread->wait, 0);
+            continue;
+        }
+        idle(thread, now.mono_ns, deadline_ns, core_mail, core);
+    }
+}
+
+static void thread_begin(struct thread *thread, int32_t cpu)
+{
+    int os_errno = 0;
+    (void)pthread_setname_np(pthread_self(), thread->name);
+    if (cpu >= 0) {
+        cpu_set_t cpus;
+        CPU_ZERO(&cpus);
+        CPU_SET((unsigned)cpu, &cpus);
+        if (sched_setaffinity(0, sizeof cpus, &cpus) != 0) {
+            mr_log(&thread->log, MR_LOG_WARN, "not pinned cpu=%d why=%s", cpu, strerror(errno));
+        }
+    }
+    void *memory = mr_arena_get_fresh(&thread->arena, mr_wait_uring_bytes(broker.plan->wait_entries), 64);
+    thread->log.unix_ms = read_clocks().unix_ms;
+    thread->wait = mr_wait_uring_init(memory, broker.plan->wait_entries, &thread->bell, &os_errno);
+    if (thread->wait == NULL) {
+        mr_log(&thread->log, MR_LOG_ERROR, "io_uring cannot be set up why=%s", strerror(os_errno));
+        atomic_fetch_add(&broker.init_failures, 1);
+    }
+}
+
+static struct mr_disk *make_disk(struct thread *thread)
+{
+    return mr_disk_uring_init(mr_arena_get(&thread->arena, mr_disk_uring_bytes(), 64), thread->wait);
+}
+
+static void core_init_data(struct core *core)
+{
+    struct thread                         *thread = &core->thread;
+    const struct mr_config                *config = broker.params->config;
+    const struct mr_transport_uring_params transport = {
+        .wait = thread->wait,
+        .log = &thread->log,
+        .arena = &thread->arena,
+        .listeners = broker.params->listeners,
+        .listener_count = broker.params->listener_count,
+        .is_port_shared = broker.plan->endpoints.data_count > 1,
+        .connections_max = broker.plan->data.connections_max,
+        .receive_bytes = broker.plan->data.receive_bytes,
+        .socket_send_buffer_bytes = (int32_t)config->socket_send_buffer_bytes,
+        .socket_receive_buffer_bytes = (int32_t)config->socket_receive_buffer_bytes,
+        .listen_backlog = (int32_t)config->socket_listen_backlog_size,
+    };
+    core->transport = mr_transport_uring_init(&transport);
+    const struct mr_data_params params = {
+        .plan = &broker.plan->data,
+        .config = config,
+        .endpoints = &broker.plan->endpoints,
+        .core = (uint32_t)core->data_core,
+        .port = core->data_port,
+        .transport = core->transport,
+        .log = &thread->log,
+        .arena = &thread->arena,
+        .seed = random_seed(),
+        .bug = broker.params->bug,
+    };
+    core->data = core->transport == NULL ? NULL : mr_data_core_init(&params);
+    if (core->data == NULL) {
+        mr_log(&thread->log, MR_LOG_ERROR, "the data core cannot be set up");
+        atomic_fetch_add(&broker.init_failures, 1);
+    }
+}
+
+static void core_init_storage(struct core *core)
+{
+    struct thread *thread = &core->thread;
+    core->disk = make_disk(thread);
+    const struct mr_storage_params params = {
+        .plan = &broker.plan->storage,
+        .endpoints = &broker.plan->endpoints,
+        .core = (uint32_t)core->storage_core,
+        .port = core->storage_port,
+        .disk = core->disk,
+        .log = &thread->log,
+        .arena = &thread->arena,
+        .log_dir = broker.params->log_dir,
+        .node_id = (int32_t)broker.params->config->node_id,
+        .seed = random_seed(),
+        .stop_hurry = &broker.stop_hurry,
+        .bug = broker.params->bug,
+    };
+    core->storage = core->disk == NULL ? NULL : mr_storage_core_init(&params);
+    if (core->storage == NULL) {
+        mr_log(&thread->log, MR_LOG_ERROR, "the storage core cannot be set up");
+        atomic_fetch_add(&broker.init_failures, 1);
+    }
+}
+
+static void *core_main(void *argument)
+{
+    struct core *core = argument;
+    thread_begin(&core->thread, core->cpu);
+    if (core->thread.wait != NULL && core->data_core >= 0) {
+        core_init_data(core);
+    }
+    if (core->thread.wait != NULL && core->storage_core >= 0) {
+        core_init_storage(core);
+    }
+    /* What a data or storage core has after this point is all that it will ever have. */
+    mr_arena_seal(&core->thread.arena);
+    poke_log(&core->thread);
+    pthread_barrier_wait(&broker.ready);
+    if (atomic_load(&broker.init_failures) == 0) {
+        core_loop(core);
+    }
+    if (core->disk != NULL && core->disk->in_flight == 0) {
+        mr_disk_uring_deinit(core->disk);
+    }
+    return NULL;
+}
+
+/* ---- Control ---- */
+
+static bool control_mail(const void *who)
+{
+    (void)who;
+    return mr_port_has_mail(broker.ports[mr_endpoint_control(&broker.plan->endpoints)]);
+}
+
+static bool is_ended(enum mr_control_state state)
+{
+    return state == MR_CONTROL_STOPPED || state == MR_CONTROL_FAILED;
+}
+
+static void control_loop(struct mr_port *port)
+{
+    struct thread *thread = &broker.control_thread;
+    while (!is_ended(mr_control_state(broker.control))) {
+        struct mr_now now = read_clocks();
+        thread->log.unix_ms = now.unix_ms;
+        if (!thread->is_told && atomic_load_explicit(&broker.is_stop_wanted, memory_order_acquire)) {
+            thread->is_told = true;
+            mr_control_stop(broker.control, now);
+        }
+        bool is_busy = mr_control_turn(broker.control, now);
+        flush_port(port, &thread->bell);
+        poke_log(thread);
+        if (is_busy || mr_port_has_mail(port) || has_completions(thread)) {
+            mr_wait(thread->wait, 0);
+            continue;
+        }
+        uint64_t deadline_ns = mr_control_deadline_ns(broker.control);
+        if (mr_port_has_spill(port)) {
+            deadline_ns = mr_earlier(deadline_ns, now.mono_ns + SPILL_NS);
+        }
+        if (deadline_ns <= now.mono_ns || is_ended(mr_control_state(broker.control))) {
+            mr_wait(thread->wait, 0);
+            continue;
+        }
+        idle(thread, now.mono_ns, deadline_ns, control_mail, NULL);
+    }
+}
+
+static void end_all(int exit_code)
+{
+    uint64_t one = 1;
+    atomic_store(&broker.exit_code, exit_code);
+    atomic_store(&broker.is_over, true);
+    for (uint32_t core = 0; core < broker.plan->thread_count; core++) {
+        mr_doorbell_ring(&broker.cores[core].thread.bell);
+    }
+    ssize_t len = write(broker.over_fd, &one, sizeof one);
+    (void)len;
+}
+
+static void *control_main(void *unused)
+{
+    struct thread  *thread = &broker.control_thread;
+    struct mr_port *port = broker.ports[mr_endpoint_control(&broker.plan->endpoints)];
+    struct mr_disk *disk = NULL;
+    (void)unused;
+    thread_begin(thread, MR_PLAN_CPU_ANY);
+    if (thread->wait != NULL) {
+        disk = make_disk(thread);
+        struct mr_control_params params = {
+            .plan = &broker.plan->control,
+            .config = broker.params->config,
+            .endpoints = &broker.plan->endpoints,
+            .port = port,
+            .disk = disk,
+            .log = &thread->log,
+            .arena = &thread->arena,
+            .log_dir = broker.params->log_dir,
+            .cluster_id = broker.params->cluster_id,
+            .directory_id = broker.params->directory_id,
+            .seed = random_seed(),
+            .bug = broker.params->bug,
+        };
+        ssize_t len = getrandom(params.random, sizeof params.random, 0);
+        mr_assert(len == (ssize_t)sizeof params.random);
+        broker.control = mr_control_init(&params);
+    }
+    if (broker.control == NULL) {
+        mr_log(&thread->log, MR_LOG_ERROR, "control cannot be set up");
+        atomic_fetch_add(&broker.init_failures, 1);
+    }
+    poke_log(thread);
+    pthread_barrier_wait(&broker.ready);
+    if (atomic_load(&broker.init_failures) != 0) {
+        end_all(1);
+        return NULL;
+    }
+    control_loop(port);
+    bool is_failed = mr_control_state(broker.control) == MR_CONTROL_FAILED;
+    if (is_failed) {
+        mr_log(&thread->log, MR_LOG_ERROR, "the broker cannot go on: %s", mr_control_why(broker.control));
+    } else {
+        mr_log(&thread->log, MR_LOG_INFO, "stopped");
+    }
+    poke_log(thread);
+    end_all(is_failed ? 1 : 0);
+    if (disk != NULL && disk->in_flight == 0) {
+        mr_disk_uring_deinit(disk);
+    }
+    return NULL;
+}
+
+/* ---- Building ---- */
+
+uint64_t mr_threads_wait_bytes(const struct mr_plan *plan)
+{
+    return mr_wait_uring_bytes(plan->wait_entries) + 64;
+}
+
+static enum mr_log_level log_level(const struct mr_config *config)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+    for (int level = MR_LOG_DEBUG; level <= MR_LOG_ERROR; level++) {
+        if (mr_str_equal(config->millrace_log_level, mr_str(names[level]))) {
+            return (enum mr_log_level)level;
+        }
+    }
+    return MR_LOG_INFO;
+}
+
+static bool thread_prepare(struct thread *thread, const char *name, uint32_t number, uint64_t bytes)
+{
+    if (number == UINT32_MAX) {
+        mr_fmt(thread->name, sizeof thread->name, "%s", name);
+    } else {
+        mr_fmt(thread->name, sizeof thread->name, "%s-%u", name, number);
+    }
+    uint64_t size = bytes + broker.plan->wait_bytes + broker.plan->log_bytes + (1u << 20);
+    if (!mr_doorbell_init(&thread->bell) || !mr_memory_arena(&thread->arena, size)) {
+        return false;
+    }
+    thread->spin_ns = broker.plan->spin_ns;
+    mr_log_init(&thread->log, &thread->arena, broker.plan->log_lines, thread->name);
+    thread->log.level_min = log_level(broker.params->config);
+    mr_log_writer_add(&thread->log);
+    return true;
+}
+
+static bool prepare_core(uint32_t index)
+{
+    const struct mr_plan      *plan = broker.plan;
+    const struct mr_endpoints *endpoints = &plan->endpoints;
+    struct core               *core = &broker.cores[index];
+    bool                       is_data = index < endpoints->data_count;
+    core->index = index;
+    core->data_core = is_data ? (int32_t)index : -1;
+    core->storage_core = plan->is_shared ? (int32_t)index : is_data ? -1 : (int32_t)(index - endpoints->data_count);
+    core->cpu = is_data ? plan->data_cpus[index] : plan->storage_cpus[core->storage_core];
+    uint64_t bytes = 0;
+    if (core->data_core >= 0) {
+        bytes += plan->data_core_bytes + plan->transport_bytes;
+        uint32_t endpoint = mr_endpoint_data(endpoints, (uint32_t)core->data_core);
+        core->data_port = broker.ports[endpoint];
+        broker.bells[endpoint] = &core->thread.bell;
+    }
+    if (core->storage_core >= 0) {
+        bytes += plan->storage_core_bytes + plan->disk_bytes;
+        uint32_t endpoint = mr_endpoint_storage(endpoints, (uint32_t)core->storage_core);
+        core->storage_port = broker.ports[endpoint];
+        broker.bells[endpoint] = &core->thread.bell;
+    }
+    const char *name = plan->is_shared ? "core" : is_data ? "data" : "storage";
+    return thread_prepare(&core->thread, name, is_data ? index : (uint32_t)core->storage_core, bytes);
+}
+
+static void connect_both(uint32_t a, uint32_t b)
+{
+    const struct mr_plan *plan = broker.plan;
+    mr_port_connect(broker.ports[a], broker.ports[b], &broker.plane_arena, plan->ring_slots, plan->spill_slots);
+    mr_port_connect(broker.ports[b], broker.ports[a], &broker.plane_arena, plan->ring_slots, plan->spill_slots);
+}
+
+static bool prepare(void)
+{
+    const struct mr_plan      *plan = broker.plan;
+    const struct mr_endpoints *endpoints = &plan->endpoints;
+    uint32_t                   control = mr_endpoint_control(endpoints);
+    if (!mr_memory_arena(&broker.plane_arena, plan->plane_bytes + (1u << 20)) ||
+        !mr_memory_arena(&broker.main_arena, plan->log_bytes + (1u << 16))) {
+        return false;
+    }
+    mr_log_init(&broker.main_log, &broker.main_arena, plan->log_lines, "main");
+    mr_log_writer_add(&broker.main_log);
+    for (uint32_t endpoint = 0; endpoint < mr_endpoint_count(endpoints); endpoint++) {
+        struct mr_port *port = mr_arena_get(&broker.plane_arena, sizeof *port, 64);
+        port->self = endpoint;
+        port->endpoint_count = mr_endpoint_count(endpoints);
+        broker.ports[endpoint] = port;
+    }
+    for (uint32_t data = 0; data < endpoints->data_count; data++) {
+        for (uint32_t storage = 0; storage < endpoints->storage_count; storage++) {
+            connect_both(mr_endpoint_data(endpoints, data), mr_endpoint_storage(endpoints, storage));
+        }
+        connect_both(mr_endpoint_data(endpoints, data), control);
+    }
+    for (uint32_t storage = 0; storage < endpoints->storage_count; storage++) {
+        connect_both(mr_endpoint_storage(endpoints, storage), control);
+    }
+    for (uint32_t index = 0; index < plan->thread_count; index++) {
+        if (!prepare_core(index)) {
+            return false;
+        }
+    }
+    broker.bells[control] = &broker.control_thread.bell;
+    return thread_prepare(&broker.control_thread, "control", UINT32_MAX,
+                          plan->control_bytes + plan->disk_bytes);
+}
+
+static bool start_thread(struct thread *thread, void *(*main)(void *), void *argument)
+{
+    thread->is_started = pthread_create(&thread->id, NULL, main, argument) == 0;
+    return thread->is_started;
+}
+
+/* ---- Signals ---- */
+
+/* The main thread says its lines itself: it has no turn in which the time would be set. */
+static void say(enum mr_log_level level, const char *text)
+{
+    broker.main_log.unix_ms = read_clocks().unix_ms;
+    mr_log(&broker.main_log, level, "%s", text);
+    mr_chores_poke();
+}
+
+static void on_signal(int number)
+{
+    if (!atomic_load(&broker.is_stop_wanted)) {
+        say(MR_LOG_INFO, number == SIGTERM ? "stopping cleanly signal=SIGTERM; a second one leaves at once"
+                                           : "stopping cleanly signal=SIGINT; a second one leaves at once");
+        atomic_store_explicit(&broker.is_stop_wanted, true, memory_order_release);
+        mr_doorbell_ring(&broker.control_thread.bell);
+        return;
+    }
+    atomic_store(&broker.stop_hurry, 1);
+    say(MR_LOG_WARN, "leaving at once: what was acknowledged is in the journal, the next start recovers it");
+    (void)mr_log_writer_drain();
+    _exit(1);
+}
+
+static void wait_for_the_end(int signal_fd)
+{
+    struct pollfd fds[2] = {{.fd = signal_fd, .events = POLLIN}, {.fd = broker.over_fd, .events = POLLIN}};
+    while (!atomic_load(&broker.is_over)) {
+        (void)poll(fds, 2, -1);
+        if ((fds[0].revents & POLLIN) != 0) {
+            struct signalfd_siginfo info;
+            if (read(signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+                on_signal((int)info.ssi_signo);
+            }
+        }
+    }
+}
+
+static void warn_line(const char *line)
+{
+    say(MR_LOG_WARN, line);
+}
+
+static void drain_for_panic(void)
+{
+    (void)mr_log_writer_drain();
+}
+
+int mr_threads_run(const struct mr_threads_params *params)
+{
+    sigset_t signals;
+    broker.params = params;
+    broker.plan = params->plan;
+    struct mr_doorbell over;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL); /* inherited by every thread: only signalfd sees them */
+    (void)signal(SIGPIPE, SIG_IGN);
+    int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
+    if (signal_fd < 0 || !mr_doorbell_init(&over) || !prepare()) {
+        char    line[256];
+        size_t  len = mr_fmt(line, sizeof line,
+                             "millrace start: memory or descriptors cannot be had: %s (see millrace plan)\n",
+                             strerror(errno));
+        ssize_t written = write(STDERR_FILENO, line, len);
+        (void)written;
+        return 1;
+    }
+    broker.over_fd = over.event_fd;
+    mr_panic_set_hook(drain_for_panic);
+    bool is_good = mr_chores_start();
+    mr_memory_limits(params->plan, warn_line);
+    if (params->config->millrace_memory_lock) {
+        mr_memory_lock(warn_line);
+    }
+    (void)pthread_barrier_init(&broker.ready, NULL, params->plan->thread_count + 1);
+    for (uint32_t index = 0; is_good && index < params->plan->thread_count; index++) {
+        is_good = start_thread(&broker.cores[index].thread, core_main, &broker.cores[index]);
+    }
+    is_good = is_good && start_thread(&broker.control_thread, control_main, NULL);
+    if (!is_good) {
+        say(MR_LOG_ERROR, "a thread cannot be started");
+        (void)mr_log_writer_drain();
+        _exit(1); /* the others wait at the barrier */
+    }
+    wait_for_the_end(signal_fd);
+    (void)pthread_join(broker.control_thread.id, NULL);
+    for (uint32_t index = 0; index < params->plan->thread_count; index++) {
+        (void)pthread_join(broker.cores[index].thread.id, NULL);
+    }
+    mr_chores_stop();
+    return atomic_load(&broker.exit_code);
+}

@@ -1,0 +1,41 @@
+/*
+ * threads: who runs which turn. Builds the broker out of the plan, starts its threads, waits.
+ *
+ *   core thread     clocks > data turn > publish > storage turn > publish > ring doorbells > wait
+ *   control thread  clocks > control turn > publish > ring doorbells > wait
+ *   main thread     signals
+ *
+ * Each thread makes its own io_uring, so that only its owner ever submits to it.
+ */
+#ifndef MILLRACE_CONTROL_THREADS_H
+#define MILLRACE_CONTROL_THREADS_H
+
+#include "millrace/control.h"
+#include "millrace/plan.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MR_THREADS_LISTENERS 16
+
+struct mr_threads_params {
+    const struct mr_config *config;
+    const struct mr_plan   *plan; /* measured */
+    struct mr_endpoint      listeners[MR_THREADS_LISTENERS];
+    uint32_t                listener_count;
+    const char             *log_dir;
+    struct mr_str           cluster_id;
+    struct mr_uuid          directory_id;
+    const char             *bug;
+};
+
+/*
+ * Run the broker until it has stopped: SIGTERM or SIGINT stop it cleanly, a second one ends the process
+ * at once. Returns the exit code: 0 stopped cleanly, 1 failed (the log says why).
+ */
+int mr_threads_run(const struct mr_threads_params *params);
+
+/* Bytes of one thread's io_uring and queues, for the plan. */
+uint64_t mr_threads_wait_bytes(const struct mr_plan *plan);
+
+#endif
