@@ -1,0 +1,236 @@
+#include "log/producer_state.h"
+
+static uint32_t bucket_count(uint32_t capacity)
+{
+    uint32_t count = 16;
+    while (count < capacity) {
+        count *= 2;
+    }
+    return count;
+}
+
+size_t mr_producers_bytes(uint32_t capacity)
+{
+    return (sizeof(struct mr_producer) + 16) * capacity + sizeof(void *) * bucket_count(capacity) + 256;
+}
+
+void mr_producers_init(struct mr_producers *producers, struct mr_arena *arena, uint32_t capacity)
+{
+    mr_assert(capacity > 0);
+    *producers = (struct mr_producers){.mask = bucket_count(capacity) - 1};
+    mr_pool_init(&producers->pool, arena, sizeof(struct mr_producer), capacity, 16);
+    producers->buckets = MR_ARENA_GET(arena, struct mr_producer *, bucket_count(capacity));
+    mr_list_init(&producers->by_age);
+}
+
+void mr_producer_set_init(struct mr_producer_set *set, uint64_t log_id)
+{
+    mr_list_init(&set->list);
+    set->log_id = log_id;
+    set->count = 0;
+}
+
+static struct mr_producer **bucket_of(const struct mr_producers *producers, uint64_t log_id, int64_t id)
+{
+    return &producers->buckets[mr_hash_u64(log_id ^ mr_hash_u64((uint64_t)id + 1)) & producers->mask];
+}
+
+static void drop(struct mr_producers *producers, struct mr_producer *producer)
+{
+    struct mr_producer **at = bucket_of(producers, producer->set->log_id, producer->id);
+    while (*at != producer) {
+        mr_assert(*at != NULL);
+        at = &(*at)->next;
+    }
+    *at = producer->next;
+    mr_list_remove(&producer->of_log);
+    mr_list_remove(&producer->by_age);
+    producer->set->count--;
+    mr_pool_put(&producers->pool, producer);
+}
+
+void mr_producer_set_clear(struct mr_producers *producers, struct mr_producer_set *set)
+{
+    while (!mr_list_is_empty(&set->list)) {
+        drop(producers, MR_LIST_ENTRY(set->list.next, struct mr_producer, of_log));
+    }
+    mr_assert(set->count == 0);
+}
+
+struct mr_producer *mr_producer_find(const struct mr_producers *producers, const struct mr_producer_set *set,
+                                     int64_t id)
+{
+    if (set->count == 0) {
+        return NULL;
+    }
+    struct mr_producer *producer = *bucket_of(producers, set->log_id, id);
+    while (producer != NULL && (producer->set != set || producer->id != id)) {
+        producer = producer->next;
+    }
+    return producer;
+}
+
+int32_t mr_producer_last_sequence(int32_t base, int32_t count)
+{
+    return (int32_t)(((uint32_t)base + (uint32_t)count - 1u) & 0x7fffffffu);
+}
+
+static int32_t first_sequence(const struct mr_producer_batch *batch)
+{
+    return (int32_t)(((uint32_t)batch->last_sequence - (uint32_t)batch->offset_delta) & 0x7fffffffu);
+}
+
+enum mr_err mr_producer_check(const struct mr_producers *producers, const struct mr_producer_set *set,
+                              const struct mr_batch *batch, const struct mr_producer_batch **duplicate)
+{
+    *duplicate = NULL;
+    const struct mr_producer *producer = mr_producer_find(producers, set, batch->producer_id);
+    if (producer == NULL) {
+        return MR_OK; /* nothing is known: any sequence is accepted */
+    }
+    int32_t last = mr_producer_last_sequence(batch->base_sequence, batch->record_count);
+    if (batch->producer_epoch == producer->epoch) {
+        for (uint32_t index = producer->batch_count; index-- > 0;) {
+            const struct mr_producer_batch *kept = &producer->batches[index];
+            if (kept->last_sequence == last && first_sequence(kept) == batch->base_sequence) {
+                *duplicate = kept;
+                return MR_OK;
+            }
+        }
+    }
+    if (batch->producer_epoch < producer->epoch) {
+        return MR_ERR_INVALID_PRODUCER_EPOCH;
+    }
+    if (batch->producer_epoch > producer->epoch) {
+        return batch->base_sequence == 0 || producer->epoch < 0 ? MR_OK : MR_ERR_OUT_OF_ORDER_SEQUENCE;
+    }
+    /* After a marker or an expiry the window is empty: the next sequence is not known. */
+    if (producer->batch_count == 0) {
+        return MR_OK;
+    }
+    int32_t stored = producer->batches[producer->batch_count - 1].last_sequence;
+    int32_t next = (int32_t)(((uint32_t)stored + 1u) & 0x7fffffffu);
+    return batch->base_sequence == next ? MR_OK : MR_ERR_OUT_OF_ORDER_SEQUENCE;
+}
+
+static struct mr_producer *add(struct mr_producers *producers, struct mr_producer_set *set, int64_t id)
+{
+    struct mr_producer *producer = mr_pool_get(&producers->pool);
+    if (producer == NULL) {
+        drop(producers, MR_LIST_ENTRY(producers->by_age.next, struct mr_producer, by_age));
+        producers->evicted++;
+        producer = mr_pool_get(&producers->pool);
+    }
+    *producer = (struct mr_producer){.set = set, .id = id, .epoch = -1, .coordinator_epoch = -1,
+                                     .txn_first_offset = -1, .last_timestamp = -1};
+    struct mr_producer **bucket = bucket_of(producers, set->log_id, id);
+    producer->next = *bucket;
+    *bucket = producer;
+    mr_list_add_tail(&set->list, &producer->of_log);
+    mr_list_add_tail(&producers->by_age, &producer->by_age);
+    set->count++;
+    return producer;
+}
+
+static void window_add(struct mr_producer *producer, struct mr_producer_batch batch)
+{
+    if (producer->batch_count == MR_PRODUCER_WINDOW) {
+        memmove(producer->batches, producer->batches + 1, sizeof batch * (MR_PRODUCER_WINDOW - 1));
+        producer->batch_count--;
+    }
+    producer->batches[producer->batch_count++] = batch;
+}
+
+void mr_producer_update(struct mr_producers *producers, struct mr_producer_set *set,
+                        const struct mr_batch *batch)
+{
+    struct mr_producer *producer = mr_producer_find(producers, set, batch->producer_id);
+    if (producer == NULL) {
+        producer = add(producers, set, batch->producer_id);
+    } else {
+        mr_list_remove(&producer->by_age);
+        mr_list_add_tail(&producers->by_age, &producer->by_age);
+    }
+    if (batch->producer_epoch != producer->epoch) {
+        producer->epoch = batch->producer_epoch;
+        producer->batch_count = 0;
+    }
+    window_add(producer, (struct mr_producer_batch){
+                             .last_offset = mr_batch_last_offset(batch),
+                             .timestamp = batch->max_timestamp,
+                             .offset_delta = batch->last_offset_delta,
+                             .last_sequence =
+                                 mr_producer_last_sequence(batch->base_sequence, batch->record_count),
+                         });
+    producer->last_timestamp = batch->max_timestamp;
+}
+
+void mr_producers_expire(struct mr_producers *producers, int64_t now_unix_ms, int64_t expire_ms, uint32_t max)
+{
+    MR_LIST_EACH_SAFE(link, after, &producers->by_age) {
+        if (max-- == 0) {
+            return;
+        }
+        struct mr_producer *producer = MR_LIST_ENTRY(link, struct mr_producer, by_age);
+        if (producer->txn_first_offset < 0 && now_unix_ms - producer->last_timestamp >= expire_ms) {
+            drop(producers, producer);
+        }
+    }
+}
+
+uint32_t mr_producer_snapshot_store(const struct mr_producer_set *set, uint8_t *out)
+{
+    uint8_t *at = out + MR_PRODUCER_SNAPSHOT_HEAD;
+    MR_LIST_EACH(link, &set->list) {
+        const struct mr_producer      *producer = MR_LIST_ENTRY(link, struct mr_producer, of_log);
+        const struct mr_producer_batch none = {.last_offset = -1, .timestamp = -1, .last_sequence = -1};
+        const struct mr_producer_batch *last =
+            producer->batch_count == 0 ? &none : &producer->batches[producer->batch_count - 1];
+        mr_store_be64(at, (uint64_t)producer->id);
+        mr_store_be16(at + 8, (uint16_t)producer->epoch);
+        mr_store_be32(at + 10, (uint32_t)last->last_sequence);
+        mr_store_be64(at + 14, (uint64_t)last->last_offset);
+        mr_store_be32(at + 22, (uint32_t)last->offset_delta);
+        mr_store_be64(at + 26, (uint64_t)producer->last_timestamp);
+        mr_store_be32(at + 34, (uint32_t)producer->coordinator_epoch);
+        mr_store_be64(at + 38, (uint64_t)producer->txn_first_offset);
+        at += MR_PRODUCER_SNAPSHOT_ENTRY;
+    }
+    uint32_t len = (uint32_t)(at - out);
+    mr_store_be16(out, 1);
+    mr_store_be32(out + 6, set->count);
+    mr_store_be32(out + 2, mr_crc32c(0, out + 6, len - 6));
+    return len;
+}
+
+enum mr_err mr_producer_snapshot_load(struct mr_producers *producers, struct mr_producer_set *set,
+                                      const uint8_t *bytes, uint32_t len)
+{
+    if (len < MR_PRODUCER_SNAPSHOT_HEAD || mr_load_be16(bytes) != 1 ||
+        mr_load_be32(bytes + 2) != mr_crc32c(0, bytes + 6, len - 6) ||
+        (uint64_t)mr_load_be32(bytes + 6) * MR_PRODUCER_SNAPSHOT_ENTRY + MR_PRODUCER_SNAPSHOT_HEAD != len) {
+        return MR_ERR_CORRUPT;
+    }
+    for (const uint8_t *at = bytes + MR_PRODUCER_SNAPSHOT_HEAD; at < bytes + len;
+         at += MR_PRODUCER_SNAPSHOT_ENTRY) {
+        int64_t id = (int64_t)mr_load_be64(at);
+        if (mr_producer_find(producers, set, id) != NULL) {
+            continue;
+        }
+        struct mr_producer *producer = add(producers, set, id);
+        producer->epoch = (int16_t)mr_load_be16(at + 8);
+        producer->last_timestamp = (int64_t)mr_load_be64(at + 26);
+        producer->coordinator_epoch = (int32_t)mr_load_be32(at + 34);
+        producer->txn_first_offset = (int64_t)mr_load_be64(at + 38);
+        struct mr_producer_batch last = {
+            .last_sequence = (int32_t)mr_load_be32(at + 10),
+            .last_offset = (int64_t)mr_load_be64(at + 14),
+            .offset_delta = (int32_t)mr_load_be32(at + 22),
+            .timestamp = producer->last_timestamp,
+        };
+        if (last.last_offset >= 0 && last.last_sequence >= 0 && last.offset_delta >= 0) {
+            window_add(producer, last);
+        }
+    }
+    return MR_OK;
+}

@@ -1,0 +1,100 @@
+/*
+ * producer_state: what a log remembers of each idempotent producer: its epoch and its last five
+ * batches, so that a retry is answered with the offset it got before and a gap is refused.
+ *
+ * One mr_producers per storage core holds the entries of all its logs: a pool, a hash by (log, id)
+ * and a list from the longest unused. When the pool is exhausted the longest unused entry goes: its
+ * producer, should it come back, is accepted like a new one, as after Kafka's expiry.
+ *
+ * Snapshot files are Kafka's: version i16 = 1 | CRC-32C u32 of what follows | count i32 | entries of
+ * 46 bytes. Only the last batch of a window is in them. Source: behaviour of Apache Kafka 4.4.
+ */
+#ifndef MILLRACE_STORAGE_PRODUCER_STATE_H
+#define MILLRACE_STORAGE_PRODUCER_STATE_H
+
+#include "millrace/base/arena.h"
+#include "millrace/base/list.h"
+#include "millrace/base/pool.h"
+#include "millrace/batch.h"
+
+#define MR_PRODUCER_WINDOW         5
+#define MR_PRODUCER_SNAPSHOT_HEAD  10
+#define MR_PRODUCER_SNAPSHOT_ENTRY 46
+
+struct mr_producer_batch {
+    int64_t last_offset;
+    int64_t timestamp;
+    int32_t offset_delta; /* last offset - first offset */
+    int32_t last_sequence;
+};
+
+struct mr_producer {
+    struct mr_list           of_log; /* in mr_producer_set.list */
+    struct mr_list           by_age; /* in mr_producers.by_age, longest unused first */
+    struct mr_producer      *next;   /* in the bucket */
+    struct mr_producer_set  *set;
+    int64_t                  id;
+    int64_t                  last_timestamp;
+    int64_t                  txn_first_offset; /* -1: no open transaction */
+    int32_t                  coordinator_epoch;
+    int16_t                  epoch;
+    uint8_t                  batch_count;
+    struct mr_producer_batch batches[MR_PRODUCER_WINDOW]; /* oldest first */
+};
+
+/* A log's producers. */
+struct mr_producer_set {
+    struct mr_list list;
+    uint64_t       log_id;
+    uint32_t       count;
+};
+
+struct mr_producers {
+    struct mr_pool       pool;
+    struct mr_producer **buckets;
+    uint32_t             mask;
+    struct mr_list       by_age;
+    uint64_t             evicted; /* entries dropped because the pool was exhausted */
+};
+
+size_t mr_producers_bytes(uint32_t capacity);
+void   mr_producers_init(struct mr_producers *producers, struct mr_arena *arena, uint32_t capacity);
+
+void mr_producer_set_init(struct mr_producer_set *set, uint64_t log_id);
+/* Forget all of a log's producers. */
+void mr_producer_set_clear(struct mr_producers *producers, struct mr_producer_set *set);
+
+/* NULL when the log does not know the id. */
+struct mr_producer *mr_producer_find(const struct mr_producers *producers, const struct mr_producer_set *set,
+                                     int64_t id);
+
+/* Sequence of the last of `count` records that begin at `base`: counts on from 0 after 2^31 - 1. */
+int32_t mr_producer_last_sequence(int32_t base, int32_t count);
+
+/*
+ * Whether a client's batch may be appended. MR_OK, and *duplicate is the batch stored before or
+ * NULL; or MR_ERR_INVALID_PRODUCER_EPOCH, MR_ERR_OUT_OF_ORDER_SEQUENCE.
+ */
+enum mr_err mr_producer_check(const struct mr_producers *producers, const struct mr_producer_set *set,
+                              const struct mr_batch *batch, const struct mr_producer_batch **duplicate);
+
+/* Remember an appended batch; batch->base_offset is the assigned one. Also the way of recovery. */
+void mr_producer_update(struct mr_producers *producers, struct mr_producer_set *set,
+                        const struct mr_batch *batch);
+
+/* Drop entries whose last timestamp is `expire_ms` ago, `max` looked at. */
+void mr_producers_expire(struct mr_producers *producers, int64_t now_unix_ms, int64_t expire_ms, uint32_t max);
+
+static inline uint32_t mr_producer_snapshot_bytes(const struct mr_producer_set *set)
+{
+    return MR_PRODUCER_SNAPSHOT_HEAD + set->count * MR_PRODUCER_SNAPSHOT_ENTRY;
+}
+
+/* Write the snapshot file's content; `out` has mr_producer_snapshot_bytes. Returns the length. */
+uint32_t mr_producer_snapshot_store(const struct mr_producer_set *set, uint8_t *out);
+
+/* Add the entries of a snapshot file to the set; MR_ERR_CORRUPT changes nothing. */
+enum mr_err mr_producer_snapshot_load(struct mr_producers *producers, struct mr_producer_set *set,
+                                      const uint8_t *bytes, uint32_t len);
+
+#endif
