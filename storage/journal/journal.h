@@ -306,8 +306,9 @@ void mr_journal_drained(struct mr_journal *journal, uint64_t end_seq);
 void mr_journal_roll(struct mr_journal *journal);
 
 /*
- * Clean stop, after everything is in the segments and synced by the caller (nothing in flight): the
- * ring is emptied, oldest file first; the files stay. Blocks.
+ * Clean stop, after everything is in the segments and synced by the caller (nothing in flight, everything
+ * added is durable): closes the files. The ring's commits stay and are harmless: removing the guard makes
+ * them void, atomically, and a crash before that recovers them. Blocks. MR_ERR_DIR_OFFLINE: not clean.
  */
 enum mr_err mr_journal_close(struct mr_journal *journal);
 

@@ -281,9 +281,11 @@ static void directory_settle(struct node *directory, uint32_t count)
     for (uint32_t index = 0; index < count; index++) {
         names_apply(&directory->names_platter, &directory->changes[index]);
     }
-    memmove(directory->changes, directory->changes + count,
-            (directory->change_count - count) * sizeof(struct change));
     directory->change_count -= count;
+    if (count > 0) {
+        memmove(directory->changes, directory->changes + count,
+                directory->change_count * sizeof(struct change));
+    }
 }
 
 /* Walk all but the last component of `path`; the last one is left in `leaf` (empty: the directory itself). */
