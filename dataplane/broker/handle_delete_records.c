@@ -1,0 +1,151 @@
+/*
+ * handle_delete_records: DeleteRecords: a new log start, answered when it is durable.
+ *
+ * Refused here as Kafka does: internal topics (INVALID_TOPIC_EXCEPTION), topics that are only
+ * compacted (POLICY_VIOLATION).
+ */
+#include "broker/dispatch.h"
+#include "broker/reply.h"
+#include "broker/scatter.h"
+#include "broker/topics.h"
+#include "data_core.h"
+
+struct deletes {
+    struct mr_delete_records_request in;
+    struct mr_scatter                scatter;
+    struct mr_delete_records_entry  *entries;
+    struct mr_delete_records_op     *ops;
+    int16_t                         *errors;
+};
+
+static int16_t check_one(const struct mr_data_core *core, struct mr_str name, int32_t index,
+                         const struct mr_image_partition **partition)
+{
+    const struct mr_image_topic *topic;
+    int16_t error = mr_topics_find(core, false, name, NULL, index, &topic, partition);
+    if (topic != NULL && topic->is_internal) {
+        return MR_KAFKA_INVALID_TOPIC_EXCEPTION;
+    }
+    if (error != MR_KAFKA_NONE) {
+        return error;
+    }
+    return topic->config.is_cleanup_delete ? MR_KAFKA_NONE : MR_KAFKA_POLICY_VIOLATION;
+}
+
+enum mr_err mr_handle_delete_records(struct mr_request *request)
+{
+    struct mr_data_core             *core = request->core;
+    uint32_t                         core_count = core->endpoints->storage_count;
+    struct mr_delete_records_request in;
+    enum mr_err                      err = mr_request_decode(request, &in);
+    if (err != MR_OK) {
+        return err;
+    }
+    uint32_t count = 0;
+    size_t   names = 0;
+    for (int32_t t = 0; t < in.topics_count; t++) {
+        count += (uint32_t)in.topics[t].partitions_count;
+        names += (size_t)in.topics[t].name.len + 64 +
+                 sizeof(struct mr_delete_records_response_delete_records_topic_result);
+    }
+    err = mr_request_more(
+        request,
+        sizeof(struct deletes) + mr_scatter_room(count, core_count) + names + 1024 +
+            count * (sizeof(struct mr_delete_records_entry) + 2 + 64 +
+                     sizeof(struct mr_delete_records_response_delete_records_partition_result)) +
+            core_count * sizeof(struct mr_delete_records_op));
+    if (err != MR_OK) {
+        return err;
+    }
+    struct deletes *deletes = MR_ARENA_TRY(&request->arena, struct deletes, 1);
+    deletes->in = in;
+    mr_scatter_init(&deletes->scatter, &request->arena, count, core_count);
+    deletes->entries = MR_ARENA_TRY(&request->arena, struct mr_delete_records_entry, count);
+    deletes->errors = MR_ARENA_TRY(&request->arena, int16_t, count);
+    deletes->ops = MR_ARENA_TRY(&request->arena, struct mr_delete_records_op, core_count);
+    mr_assert(deletes->entries != NULL && deletes->errors != NULL && deletes->ops != NULL);
+    memset(deletes->ops, 0, sizeof *deletes->ops * core_count);
+    request->work = deletes;
+
+    uint32_t at = 0;
+    for (int32_t t = 0; t < in.topics_count; t++) {
+        for (int32_t p = 0; p < in.topics[t].partitions_count; p++, at++) {
+            const struct mr_image_partition *partition = NULL;
+            int16_t error = check_one(core, in.topics[t].name,
+                                      in.topics[t].partitions[p].partition_index, &partition);
+            deletes->errors[at] = error;
+            deletes->scatter.cores[at] =
+                error == MR_KAFKA_NONE ? partition->storage_core : MR_SCATTER_NONE;
+        }
+    }
+    mr_scatter_place(&deletes->scatter);
+    at = 0;
+    for (int32_t t = 0; t < in.topics_count; t++) {
+        for (int32_t p = 0; p < in.topics[t].partitions_count; p++, at++) {
+            if (deletes->scatter.cores[at] == MR_SCATTER_NONE) {
+                continue;
+            }
+            deletes->entries[deletes->scatter.places[at]] = (struct mr_delete_records_entry){
+                .log_id = mr_topics_partition(core, false, in.topics[t].name, NULL,
+                                              in.topics[t].partitions[p].partition_index)
+                              ->log_id,
+                .offset = in.topics[t].partitions[p].offset,
+                .low_watermark = -1,
+            };
+        }
+    }
+    for (uint32_t index = 0; index < core_count; index++) {
+        struct mr_delete_records_op *op = &deletes->ops[index];
+        op->op.kind = MR_STORAGE_DELETE_RECORDS;
+        op->entries = deletes->entries + deletes->scatter.firsts[index];
+        op->entry_count = deletes->scatter.firsts[index + 1] - deletes->scatter.firsts[index];
+        if (op->entry_count > 0) {
+            mr_request_storage(request, index, &op->op);
+        }
+    }
+    if (request->storage_pending == 0) {
+        mr_handle_delete_records_done(request);
+    }
+    return MR_OK;
+}
+
+void mr_handle_delete_records_done(struct mr_request *request)
+{
+    struct deletes                   *deletes = request->work;
+    struct mr_delete_records_response out;
+    MR_DEFAULTS(delete_records_response, &out);
+    out.topics = MR_ARENA_TRY(&request->arena,
+                              struct mr_delete_records_response_delete_records_topic_result,
+                              deletes->in.topics_count);
+    struct mr_delete_records_response_delete_records_partition_result *partitions =
+        MR_ARENA_TRY(&request->arena,
+                     struct mr_delete_records_response_delete_records_partition_result,
+                     deletes->scatter.count);
+    mr_assert(out.topics != NULL && partitions != NULL);
+    out.topics_count = deletes->in.topics_count;
+    uint32_t at = 0;
+    for (int32_t t = 0; t < deletes->in.topics_count; t++) {
+        MR_DEFAULTS(delete_records_response_delete_records_topic_result, &out.topics[t]);
+        out.topics[t].name = deletes->in.topics[t].name;
+        out.topics[t].partitions = partitions + at;
+        out.topics[t].partitions_count = deletes->in.topics[t].partitions_count;
+        for (int32_t p = 0; p < deletes->in.topics[t].partitions_count; p++, at++) {
+            MR_DEFAULTS(delete_records_response_delete_records_partition_result, &partitions[at]);
+            partitions[at].partition_index = deletes->in.topics[t].partitions[p].partition_index;
+            partitions[at].low_watermark = -1;
+            partitions[at].error_code = deletes->errors[at];
+            if (deletes->scatter.cores[at] == MR_SCATTER_NONE) {
+                continue;
+            }
+            const struct mr_delete_records_entry *entry =
+                &deletes->entries[deletes->scatter.places[at]];
+            partitions[at].error_code = mr_err_kafka(entry->err);
+            if (entry->err == MR_OK) {
+                partitions[at].low_watermark = entry->low_watermark;
+            }
+        }
+    }
+    if (mr_reply_message(request, &out, 0, 0) != MR_OK) {
+        mr_session_close(request->session, MR_ERR_NO_MEMORY);
+    }
+}

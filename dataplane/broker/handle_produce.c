@@ -1,0 +1,342 @@
+/*
+ * handle_produce: check batches, append to many partitions, gather.
+ *
+ * One append operation goes to each storage core that owns one of the partitions; it points at an
+ * array of entries in this request's memory. Everything the answer needs is reserved before the first
+ * operation is sent, so an acknowledged append can always be answered.
+ *
+ * With one replica, acks=-1 means in the log of this broker: storage answers when the batch is
+ * durable by its topic's mode, and nothing is left to wait for here.
+ *
+ * Source: Kafka protocol guide, Produce; KIP-951 (current leader); behaviour of Apache Kafka 4.4.
+ */
+#include "broker/dispatch.h"
+#include "broker/reply.h"
+#include "broker/topics.h"
+#include "data_core.h"
+#include "millrace/batch.h"
+
+struct one { /* one partition of the request, in its order */
+    struct mr_append_entry  *entry; /* NULL: refused here */
+    int16_t                  error;
+    const char              *message;
+    struct mr_batch_refusal *refusal;
+};
+
+struct produce {
+    struct mr_produce_request in;
+    struct mr_append_op      *ops; /* per storage core */
+    struct one               *ones;
+    uint32_t                  count;
+};
+
+/* The first reason not to append, in Kafka's order; 0 when the batch may go. */
+static int16_t check_one(struct mr_request *request, const struct produce *produce,
+                         const struct mr_produce_request_topic_produce_data *topic_in,
+                         const struct mr_produce_request_partition_produce_data *in,
+                         const struct mr_image_partition **partition, struct one *one)
+{
+    struct mr_data_core *core = request->core;
+    int16_t              acks = produce->in.acks;
+    if (acks < -1 || acks > 1) {
+        return MR_KAFKA_INVALID_REQUIRED_ACKS;
+    }
+    const struct mr_image_topic *topic = NULL;
+    int16_t error = mr_topics_find(core, request->header.version >= 13, topic_in->name,
+                                   &topic_in->topic_id, in->index, &topic, partition);
+    if (error != MR_KAFKA_NONE && error != MR_KAFKA_NOT_LEADER_OR_FOLLOWER) {
+        return error;
+    }
+    if (topic->is_internal &&
+        !mr_str_equal(request->header.client_id, MR_STR("__admin_client"))) {
+        return MR_KAFKA_INVALID_TOPIC_EXCEPTION;
+    }
+    if (error != MR_KAFKA_NONE) {
+        return error;
+    }
+    if (acks == -1 && (int64_t)topic->config.min_insync_replicas > (*partition)->isr_count) {
+        return MR_KAFKA_NOT_ENOUGH_REPLICAS;
+    }
+    const struct mr_batch_rules rules = {
+        .config = &topic->config,
+        .now_unix_ms = core->now.unix_ms,
+        .produce_version = request->header.version,
+    };
+    struct mr_batch         batch;
+    struct mr_batch_refusal refusal = {0};
+    mr_arena_reset(&core->check);
+    enum mr_err err = mr_batch_check(&in->records, &rules, &core->check, &batch, &refusal);
+    if (err != MR_OK) {
+        one->message = refusal.message;
+        if (refusal.record_error_count > 0) {
+            one->refusal = MR_ARENA_TRY(&request->arena, struct mr_batch_refusal, 1);
+            if (one->refusal != NULL) {
+                *one->refusal = refusal;
+            }
+        }
+        return err == MR_ERR_NO_MEMORY ? (int16_t)MR_KAFKA_INVALID_RECORD : mr_err_kafka(err);
+    }
+    if ((batch.attributes & MR_BATCH_TRANSACTIONAL) != 0) {
+        one->message = "transactions are not served yet";
+        return MR_KAFKA_INVALID_TXN_STATE;
+    }
+    return MR_KAFKA_NONE;
+}
+
+/* What the longest answer takes besides the structs: names are copied, messages are short. */
+static size_t room_for_all(const struct produce *produce, uint32_t core_count)
+{
+    size_t bytes = sizeof *produce->ops * core_count + 512;
+    for (int32_t t = 0; t < produce->in.topic_data_count; t++) {
+        const struct mr_produce_request_topic_produce_data *topic = &produce->in.topic_data[t];
+        bytes += sizeof(struct mr_produce_response_topic_produce_response) + 32 +
+                 (topic->name.len > 0 ? (size_t)topic->name.len : 0);
+        bytes += (size_t)topic->partition_data_count *
+                 (sizeof(struct one) + 2 * sizeof(struct mr_append_entry) +
+                  sizeof(struct mr_produce_response_partition_produce_response) +
+                  sizeof(struct mr_batch_refusal) + 192);
+    }
+    /* per-record errors: a bounded number of batches tells them, the others only that they failed */
+    return bytes + sizeof(struct mr_batch_refusal) +
+           MR_BATCH_RECORD_ERRORS *
+               (sizeof(struct mr_produce_response_batch_index_and_error_message) + 128);
+}
+
+static void hand_over(struct mr_request *request, struct produce *produce)
+{
+    uint32_t core_count = request->core->endpoints->storage_count;
+    request->state = MR_REQUEST_HANDED;
+    for (uint32_t core = 0; core < core_count; core++) {
+        if (produce->ops[core].entry_count > 0) {
+            mr_request_storage(request, core, &produce->ops[core].op);
+        }
+    }
+    if (request->storage_pending == 0) {
+        mr_handle_produce_done(request);
+    }
+}
+
+enum mr_err mr_handle_produce(struct mr_request *request)
+{
+    uint32_t    core_count = request->core->endpoints->storage_count;
+    enum mr_err err = mr_request_more(request, sizeof(struct produce) + 512);
+    if (err != MR_OK) {
+        return err;
+    }
+    struct mr_produce_request in;
+    err = mr_request_decode(request, &in);
+    if (err != MR_OK) {
+        return err;
+    }
+    struct produce held = {.in = in};
+    err = mr_request_more(request, sizeof held + 64 + room_for_all(&held, core_count));
+    if (err != MR_OK) {
+        return err;
+    }
+    struct produce *produce = MR_ARENA_TRY(&request->arena, struct produce, 1);
+    *produce = held;
+    for (int32_t t = 0; t < in.topic_data_count; t++) {
+        produce->count += (uint32_t)in.topic_data[t].partition_data_count;
+    }
+    produce->ops = MR_ARENA_TRY(&request->arena, struct mr_append_op, core_count);
+    produce->ones = MR_ARENA_TRY(&request->arena, struct one, produce->count);
+    struct mr_append_entry *entries =
+        MR_ARENA_TRY(&request->arena, struct mr_append_entry, produce->count);
+    mr_assert(produce->ops != NULL && produce->ones != NULL && entries != NULL);
+    memset(produce->ops, 0, sizeof *produce->ops * core_count);
+    memset(produce->ones, 0, sizeof *produce->ones * produce->count);
+    request->work = produce;
+
+    /* Entries of one core must be neighbours: count, then place. */
+    uint32_t at = 0;
+    for (int32_t t = 0; t < in.topic_data_count; t++) {
+        const struct mr_produce_request_topic_produce_data *topic = &in.topic_data[t];
+        for (int32_t p = 0; p < topic->partition_data_count; p++, at++) {
+            const struct mr_image_partition *partition = NULL;
+            struct one                      *one = &produce->ones[at];
+            one->error = check_one(request, produce, topic, &topic->partition_data[p], &partition,
+                                   one);
+            if (one->error == MR_KAFKA_NONE) {
+                entries[at] = (struct mr_append_entry){
+                    .log_id = partition->log_id,
+                    .batch = topic->partition_data[p].records,
+                    .leader_epoch = partition->leader_epoch,
+                    .origin = MR_APPEND_CLIENT,
+                    .base_offset = -1,
+                    .log_append_time_ms = -1,
+                    .seq = partition->storage_core, /* until it is placed */
+                };
+                one->entry = &entries[at];
+                produce->ops[partition->storage_core].entry_count++;
+            }
+        }
+    }
+    if (core_count == 1 && produce->ops[0].entry_count == produce->count) {
+        produce->ops[0].entries = entries;
+    } else {
+        struct mr_append_entry *placed =
+            MR_ARENA_TRY(&request->arena, struct mr_append_entry, produce->count);
+        if (placed == NULL) {
+            return MR_AGAIN; /* reserved for: cannot be */
+        }
+        uint32_t first = 0;
+        for (uint32_t core = 0; core < core_count; core++) {
+            produce->ops[core].entries = placed + first;
+            first += produce->ops[core].entry_count;
+            produce->ops[core].entry_count = 0;
+        }
+        for (at = 0; at < produce->count; at++) {
+            struct one *one = &produce->ones[at];
+            if (one->entry != NULL) {
+                struct mr_append_op *op = &produce->ops[one->entry->seq];
+                op->entries[op->entry_count] = *one->entry;
+                one->entry = &op->entries[op->entry_count++];
+            }
+        }
+    }
+    for (uint32_t core = 0; core < core_count; core++) {
+        produce->ops[core].op.kind = MR_STORAGE_APPEND;
+        produce->ops[core].acks = in.acks;
+        for (uint32_t index = 0; index < produce->ops[core].entry_count; index++) {
+            produce->ops[core].entries[index].seq = 0;
+        }
+    }
+    hand_over(request, produce);
+    return MR_OK;
+}
+
+static void fill_one(struct mr_request *request, const struct produce *produce,
+                     const struct one *one, int32_t index, const struct mr_uuid *topic_id,
+                     struct mr_str name, struct mr_produce_response_partition_produce_response *out)
+{
+    MR_DEFAULTS(produce_response_partition_produce_response, out);
+    (void)produce;
+    out->index = index;
+    out->base_offset = -1;
+    if (one->entry == NULL) {
+        out->error_code = one->error;
+    } else if (one->entry->err != MR_OK) {
+        out->error_code = mr_err_kafka(one->entry->err);
+        if (out->error_code == -1) {
+            out->error_message = mr_str(mr_err_text(one->entry->err));
+        }
+    } else {
+        out->base_offset = one->entry->base_offset;
+        out->log_append_time_ms = one->entry->log_append_time_ms;
+        out->log_start_offset = one->entry->log_start_offset;
+    }
+    if (mr_data_core_bug(request->core, "wrong-error-code") && out->error_code != 0) {
+        out->error_code = MR_KAFKA_UNKNOWN_SERVER_ERROR;
+    }
+    if (one->message != NULL) {
+        out->error_message = mr_str(one->message);
+    }
+    const struct mr_batch_refusal *refusal = one->refusal;
+    if (refusal != NULL && request->header.version >= 8) {
+        uint32_t count = refusal->record_error_count < MR_BATCH_RECORD_ERRORS
+                             ? refusal->record_error_count
+                             : MR_BATCH_RECORD_ERRORS;
+        out->record_errors =
+            MR_ARENA_TRY(&request->arena, struct mr_produce_response_batch_index_and_error_message,
+                         count);
+        for (uint32_t at = 0; out->record_errors != NULL && at < count; at++) {
+            out->record_errors[at] = (struct mr_produce_response_batch_index_and_error_message){
+                .batch_index = refusal->record_errors[at].batch_index,
+                .batch_index_error_message = refusal->record_errors[at].message == NULL
+                                                 ? MR_STR_NULL
+                                                 : mr_str(refusal->record_errors[at].message),
+            };
+            out->record_errors_count = (int32_t)at + 1;
+        }
+    }
+    if (out->error_code == MR_KAFKA_NOT_LEADER_OR_FOLLOWER && request->header.version >= 10) {
+        const struct mr_image_partition *now = mr_topics_partition(
+            request->core, request->header.version >= 13, name, topic_id, index);
+        if (now != NULL) {
+            out->current_leader.leader_id = now->leader;
+            out->current_leader.leader_epoch = now->leader_epoch;
+        }
+    }
+}
+
+/* Where the leaders named in the answer can be reached. */
+static void add_nodes(struct mr_request *request, struct mr_produce_response *out)
+{
+    if (request->header.version < 10) {
+        return;
+    }
+    for (int32_t t = 0; t < out->responses_count; t++) {
+        for (int32_t p = 0; p < out->responses[t].partition_responses_count; p++) {
+            int32_t leader = out->responses[t].partition_responses[p].current_leader.leader_id;
+            const struct mr_image_broker *broker =
+                leader < 0 ? NULL : mr_topics_broker(request->core, leader);
+            if (broker == NULL || out->node_endpoints_count > 0) {
+                continue; /* one broker: there is at most one to tell */
+            }
+            struct mr_produce_response_node_endpoint *node =
+                MR_ARENA_TRY(&request->arena, struct mr_produce_response_node_endpoint, 1);
+            if (node != NULL) {
+                *node = (struct mr_produce_response_node_endpoint){.node_id = broker->id,
+                                                                   .host = broker->host,
+                                                                   .port = broker->port,
+                                                                   .rack = broker->rack};
+                out->node_endpoints = node;
+                out->node_endpoints_count = 1;
+            }
+        }
+    }
+}
+
+void mr_handle_produce_done(struct mr_request *request)
+{
+    struct produce *produce = request->work;
+    bool            is_any_error = false;
+    for (uint32_t index = 0; index < produce->count; index++) {
+        const struct one *one = &produce->ones[index];
+        is_any_error |= one->entry == NULL || one->entry->err != MR_OK;
+    }
+    if (produce->in.acks == 0) {
+        /* Nothing is answered; that something failed is told by closing. */
+        mr_request_release_frame(request);
+        mr_session_answered(request);
+        if (is_any_error) {
+            mr_session_close(request->session, MR_OK);
+        }
+        return;
+    }
+    struct mr_produce_response out;
+    MR_DEFAULTS(produce_response, &out);
+    uint32_t at = 0;
+    enum mr_err err = mr_request_more(
+        request, (size_t)produce->in.topic_data_count * sizeof *out.responses +
+                     produce->count * sizeof(*out.responses->partition_responses) + 64);
+    if (err != MR_OK) {
+        mr_session_close(request->session, MR_ERR_NO_MEMORY);
+        return;
+    }
+    out.responses = MR_ARENA_TRY(&request->arena, struct mr_produce_response_topic_produce_response,
+                                 produce->in.topic_data_count);
+    struct mr_produce_response_partition_produce_response *partitions = MR_ARENA_TRY(
+        &request->arena, struct mr_produce_response_partition_produce_response, produce->count);
+    mr_assert(out.responses != NULL && partitions != NULL);
+    out.responses_count = produce->in.topic_data_count;
+    for (int32_t t = 0; t < produce->in.topic_data_count; t++) {
+        const struct mr_produce_request_topic_produce_data *topic = &produce->in.topic_data[t];
+        struct mr_produce_response_topic_produce_response  *to = &out.responses[t];
+        MR_DEFAULTS(produce_response_topic_produce_response, to);
+        to->name = topic->name;
+        to->topic_id = topic->topic_id;
+        to->partition_responses = partitions + at;
+        to->partition_responses_count = topic->partition_data_count;
+        for (int32_t p = 0; p < topic->partition_data_count; p++, at++) {
+            fill_one(request, produce, &produce->ones[at], topic->partition_data[p].index,
+                     &topic->topic_id, topic->name, &partitions[at]);
+        }
+    }
+    add_nodes(request, &out);
+    if (mr_reply_message(request, &out, 0, 0) != MR_OK) {
+        mr_session_close(request->session, MR_ERR_NO_MEMORY);
+        return;
+    }
+    mr_request_release_frame(request);
+}
