@@ -136,7 +136,8 @@ static int shortest_digits(uint64_t mantissa, int exponent, char digits[20], int
             bool up = may_round_up && (!may_stop || big_compare(&twice, &whole) >= 0);
             digits[count++] = (char)('0' + digit + (up ? 1 : 0));
             if (digits[count - 1] > '9') {
-                mr_assert(count == 2 && digits[0] < '9'); /* a first digit that might have stopped */
+                /* A first digit at which one could have stopped, rounding up. */
+                mr_assert(count == 2 && digits[0] < '9');
                 digits[0]++;
                 return 1;
             }

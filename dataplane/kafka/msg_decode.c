@@ -19,6 +19,8 @@
 struct decode {
     struct mr_reader *reader;
     struct mr_arena  *scratch;
+    uint8_t          *copy; /* 16 bytes for a number that straddles spans. One for all numbers: as a
+                             * local it would be cleared for each (-ftrivial-auto-var-init)       */
     int16_t           version;
     bool              is_flexible;
 };
@@ -107,7 +109,7 @@ static enum mr_err decode_len(const struct decode *ctx, const struct mr_field *f
     enum mr_err err;
     if (ctx->is_flexible && !field->is_never_compact) {
         uint32_t plus_one;
-        err = mr_reader_uvarint(ctx->reader, &plus_one);
+        err = mr_reader_short_uvarint(ctx->reader, &plus_one);
         return err != MR_OK ? err : check_len(ctx, field, (int64_t)plus_one - 1, len);
     }
     if (is_short) {
@@ -163,9 +165,8 @@ static uint32_t kind_bytes_min(enum mr_kind kind, const struct mr_struct *sub,
 /* ---- values --------------------------------------------------------------------------------- */
 
 static enum mr_err decode_text(const struct decode *ctx, const struct mr_field *field,
-                               enum mr_kind kind, const uint8_t **data, int32_t *len)
+                               bool is_string, const uint8_t **data, int32_t *len)
 {
-    bool        is_string = kind == MR_KIND_STRING;
     enum mr_err err = decode_len(ctx, field, is_string, len);
     if (err != MR_OK) {
         return err;
@@ -193,6 +194,15 @@ static enum mr_err decode_text(const struct decode *ctx, const struct mr_field *
     return MR_OK;
 }
 
+static enum mr_err decode_string(const struct decode *ctx, const struct mr_field *field,
+                                 struct mr_str *str)
+{
+    const uint8_t *data = NULL;
+    enum mr_err    err = decode_text(ctx, field, true, &data, &str->len);
+    str->data = (const char *)data;
+    return err;
+}
+
 static enum mr_err decode_records(const struct decode *ctx, const struct mr_field *field,
                                   struct mr_chain *to)
 {
@@ -212,7 +222,7 @@ static enum mr_err decode_records(const struct decode *ctx, const struct mr_fiel
 static enum mr_err decode_scalar(const struct decode *ctx, const struct mr_field *field,
                                  enum mr_kind kind, void *to)
 {
-    uint8_t        copy[16];
+    uint8_t       *copy = ctx->copy;
     const uint8_t *at;
     switch (kind) {
     case MR_KIND_BOOL:
@@ -257,8 +267,11 @@ static enum mr_err decode_scalar(const struct decode *ctx, const struct mr_field
         if (at == NULL) {
             return MR_ERR_TRUNCATED;
         }
-        uint64_t bits = mr_load_be64(at);
-        memcpy(to, &bits, sizeof bits);
+        const union {
+            uint64_t bits;
+            double   value;
+        } number = {.bits = mr_load_be64(at)};
+        *(double *)to = number.value;
         return MR_OK;
     }
     case MR_KIND_UUID:
@@ -268,16 +281,11 @@ static enum mr_err decode_scalar(const struct decode *ctx, const struct mr_field
         }
         memcpy(to, at, 16);
         return MR_OK;
-    case MR_KIND_STRING: {
-        struct mr_str *str = to;
-        const uint8_t *data;
-        enum mr_err    err = decode_text(ctx, field, kind, &data, &str->len);
-        str->data = err == MR_OK ? (const char *)data : NULL;
-        return err;
-    }
+    case MR_KIND_STRING:
+        return decode_string(ctx, field, to);
     case MR_KIND_BYTES: {
         struct mr_blob *blob = to;
-        return decode_text(ctx, field, kind, &blob->data, &blob->len);
+        return decode_text(ctx, field, false, &blob->data, &blob->len);
     }
     case MR_KIND_RECORDS:
         return decode_records(ctx, field, to);
@@ -315,6 +323,15 @@ static enum mr_err decode_array(const struct decode *ctx, const struct mr_field 
         return MR_ERR_NO_MEMORY;
     }
     *(void **)(void *)(out + field->offset) = items;
+    size_t here = (size_t)(ctx->reader->end - ctx->reader->at);
+    if (kind == MR_KIND_INT32 && size * (size_t)count <= here) {
+        /* Replicas, partitions: by far the most frequent arrays of numbers, mostly in one piece. */
+        const uint8_t *at = mr_reader_take(ctx->reader, (uint32_t)(size * (size_t)count), NULL);
+        for (int32_t index = 0; index < count; index++, at += size, items += size) {
+            *(uint32_t *)(void *)items = mr_load_be32(at);
+        }
+        return MR_OK;
+    }
     for (int32_t index = 0; index < count && err == MR_OK; index++, items += size) {
         err = kind == MR_KIND_ONE ? decode_struct(ctx, field->sub, items, depth + 1)
                                   : decode_scalar(ctx, field, kind, items);
@@ -325,8 +342,7 @@ static enum mr_err decode_array(const struct decode *ctx, const struct mr_field 
 static enum mr_err decode_maybe(const struct decode *ctx, const struct mr_field *field,
                                 uint8_t *out, uint32_t depth)
 {
-    uint8_t        copy[1];
-    const uint8_t *marker = mr_reader_take(ctx->reader, 1, copy);
+    const uint8_t *marker = mr_reader_take(ctx->reader, 1, ctx->copy);
     if (marker == NULL) {
         return MR_ERR_TRUNCATED;
     }
@@ -372,14 +388,14 @@ static enum mr_err decode_tags(const struct decode *ctx, const struct mr_struct 
                                uint8_t *out, uint32_t depth)
 {
     uint32_t    count;
-    enum mr_err err = mr_reader_uvarint(ctx->reader, &count);
+    enum mr_err err = mr_reader_short_uvarint(ctx->reader, &count);
     /* Every tag takes two bytes at least, so a lie about the count ends the loop early. */
     for (; err == MR_OK && count > 0; count--) {
         uint32_t tag = 0;
         uint32_t size = 0;
-        err = mr_reader_uvarint(ctx->reader, &tag);
+        err = mr_reader_short_uvarint(ctx->reader, &tag);
         if (err == MR_OK) {
-            err = mr_reader_uvarint(ctx->reader, &size);
+            err = mr_reader_short_uvarint(ctx->reader, &size);
         }
         if (err != MR_OK) {
             return err;
@@ -425,9 +441,11 @@ enum mr_err mr_msg_decode(const struct mr_msg *msg, int16_t version, struct mr_r
     if (!mr_msg_has_version(msg, version)) {
         return MR_ERR_UNSUPPORTED_VERSION;
     }
+    uint8_t             copy[16];
     const struct decode ctx = {
         .reader = reader,
         .scratch = scratch,
+        .copy = copy,
         .version = version,
         .is_flexible = mr_msg_is_flexible(msg, version),
     };

@@ -33,7 +33,7 @@ static enum mr_err encode_len(const struct encode *ctx, const struct mr_field *f
         len = -1;
     }
     if (ctx->is_flexible && !field->is_never_compact) {
-        return mr_writer_uvarint(ctx->writer, (uint32_t)len + 1);
+        return mr_writer_short_uvarint(ctx->writer, (uint32_t)len + 1);
     }
     return is_short ? mr_writer_int16(ctx->writer, (int16_t)len)
                     : mr_writer_int32(ctx->writer, len);
@@ -140,6 +140,14 @@ static enum mr_err encode_array(const struct encode *ctx, const struct mr_field 
     enum mr_kind   kind = (enum mr_kind)field->item_kind;
     uint32_t       size = mr_fields_item_size(field);
     enum mr_err    err = encode_len(ctx, field, false, count);
+    if (kind == MR_KIND_INT32 && err == MR_OK && count > 0 && !ctx->writer->is_counting) {
+        mr_assert(count <= INT32_MAX / 4);
+        uint8_t *to = mr_writer_room(ctx->writer, (uint32_t)count * 4);
+        for (int32_t index = 0; index < count && to != NULL; index++, items += size, to += 4) {
+            mr_store_be32(to, *(const uint32_t *)(const void *)items);
+        }
+        return to != NULL ? MR_OK : MR_ERR_NO_MEMORY;
+    }
     for (int32_t index = 0; index < count && err == MR_OK; index++, items += size) {
         err = kind == MR_KIND_ONE ? encode_struct(ctx, field->sub, items, depth + 1)
                                   : encode_scalar(ctx, field, kind, items);
@@ -193,7 +201,7 @@ static const struct mr_field *next_tag(const struct encode *ctx, const struct mr
 static enum mr_err encode_tags(const struct encode *ctx, const struct mr_struct *desc,
                                const uint8_t *in, uint32_t count, uint32_t depth)
 {
-    enum mr_err err = mr_writer_uvarint(ctx->writer, count);
+    enum mr_err err = mr_writer_short_uvarint(ctx->writer, count);
     int32_t     last = -1;
     for (; err == MR_OK && count > 0; count--) {
         const struct mr_field *field = next_tag(ctx, desc, in, last);
@@ -208,10 +216,10 @@ static enum mr_err encode_tags(const struct encode *ctx, const struct mr_struct 
             err = MR_ERR_INVALID;
         }
         if (err == MR_OK) {
-            err = mr_writer_uvarint(ctx->writer, (uint32_t)field->tag);
+            err = mr_writer_short_uvarint(ctx->writer, (uint32_t)field->tag);
         }
         if (err == MR_OK) {
-            err = mr_writer_uvarint(ctx->writer, (uint32_t)counter.bytes);
+            err = mr_writer_short_uvarint(ctx->writer, (uint32_t)counter.bytes);
         }
         uint64_t before = ctx->writer->bytes;
         if (err == MR_OK) {

@@ -24,4 +24,15 @@ static inline const uint8_t *mr_reader_take(struct mr_reader *reader, uint32_t l
     return mr_reader_gather(reader, len, copy);
 }
 
+/* Most lengths, counts and tags are below 128: one byte. */
+static inline enum mr_err mr_reader_short_uvarint(struct mr_reader *reader, uint32_t *value)
+{
+    if (__builtin_expect(reader->at < reader->end && *reader->at < 0x80, 1)) {
+        *value = *reader->at++;
+        reader->left--;
+        return MR_OK;
+    }
+    return mr_reader_uvarint(reader, value);
+}
+
 #endif
