@@ -1,7 +1,7 @@
 #!/bin/sh
 # The differential proof of the codec: Kafka's message classes against ours.
 #
-#   run.sh BUILD_DIR [ROUNDS] [SEED]     compare; BUILD_DIR holds codec_peer (built here if ninja can)
+#   run.sh BUILD_DIR [ROUNDS] [SEED]     compare; codec_peer is built in BUILD_DIR if ninja can
 #   run.sh --record BUILD_DIR            write tests/golden/kafka anew from Kafka's classes
 #
 # The jars come from Maven Central through mvn, once; their list is kept in BUILD_DIR/codec-oracle.
@@ -21,7 +21,8 @@ build=$(cd "$build" && pwd)
 work=$build/codec-oracle
 mkdir -p "$work"
 
-if [ ! -x "$build/codec_peer" ]; then
+# Yesterday's peer would prove yesterday's codec.
+if [ -f "$build/build.ninja" ]; then
     ninja -C "$build" codec_peer >"$work/ninja.log" 2>&1 || { cat "$work/ninja.log"; exit 1; }
 fi
 if [ ! -s "$work/classpath" ] || [ "$here/pom.xml" -nt "$work/classpath" ]; then
