@@ -551,12 +551,12 @@ static void send_done(struct uring_transport *t, struct uring_conn *c, int32_t r
         c->is_blocked = false;
         events[(*count)++] = (struct mr_net_event){.kind = MR_NET_ROOM, .conn = &c->conn};
     }
-    if (c->head != NULL) {
-        conn_dirty(t, c);
-    } else if (c->is_closing) {
+    if (c->head == NULL && c->is_closing) {
         conn_cancel(t, c);
-        conn_finish_if_idle(t, c);
+    } else if (c->head != NULL && !c->is_cancelled) {
+        conn_dirty(t, c);
     }
+    conn_finish_if_idle(t, c); /* also when it was cancelled after a part was sent */
 }
 
 static enum mr_err uring_send(struct mr_conn *conn, const struct mr_span *spans,
@@ -850,8 +850,10 @@ static uint32_t uring_poll(struct mr_transport *transport, uint64_t now_ns,
         transmit(t);
         return 0;
     }
-    t->iov_used = 0;
-    t->msg_used = 0;
+    if (io_uring_sq_ready(mr_wait_ring(t->wait)) == 0) { /* else some are not submitted yet */
+        t->iov_used = 0;
+        t->msg_used = 0;
+    }
     while ((link = mr_list_pop(&t->freed)) != NULL) {
         mr_pool_put(&t->conns, MR_LIST_ENTRY(link, struct uring_conn, dirty_link));
     }
