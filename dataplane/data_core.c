@@ -315,7 +315,8 @@ bool mr_data_core_turn(struct mr_data_core *core, struct mr_now now)
 
 uint64_t mr_data_core_deadline_ns(const struct mr_data_core *core)
 {
-    if (!mr_list_is_empty(&core->runnable)) {
+    bool is_retry = core->has_room && !mr_list_is_empty(&core->starved);
+    if (is_retry || !mr_list_is_empty(&core->runnable)) {
         return 0;
     }
     return mr_earlier(mr_timers_next_ns(&core->timers),

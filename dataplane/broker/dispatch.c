@@ -92,8 +92,9 @@ enum mr_err mr_dispatch_start(struct mr_request *request)
                    request->header.version, mr_err_text(err));
         }
     }
-    mr_session_close(request->session, MR_OK);
-    return err;
+    request->is_close_after = true;
+    mr_session_answered(request);
+    return MR_OK;
 }
 
 void mr_dispatch_resume(struct mr_request *request)

@@ -298,10 +298,8 @@ void mr_handle_produce_done(struct mr_request *request)
     if (produce->in.acks == 0) {
         /* Nothing is answered; that something failed is told by closing. */
         mr_request_release_frame(request);
+        request->is_close_after = is_any_error;
         mr_session_answered(request);
-        if (is_any_error) {
-            mr_session_close(request->session, MR_OK);
-        }
         return;
     }
     struct mr_produce_response out;

@@ -62,6 +62,7 @@ struct mr_request {
     struct mr_session    *session; /* NULL: the connection is gone, or never was */
     enum mr_request_state state;
     bool                  is_refused;   /* close the connection when its turn comes */
+    bool                  is_close_after; /* no answer: close when those before it are answered */
     bool                  is_version_unknown; /* ApiVersions answers all the same */
     bool                  is_internal;  /* ours: the answer is only taken */
     bool                  is_forwarded; /* with control */

@@ -238,7 +238,8 @@ static void session_read(struct mr_session *session)
 {
     struct mr_data_core *core = session->core;
     while (!session->is_refused && !session->is_closing &&
-           session->request_count < MR_SESSION_AHEAD && frame_is_whole(session)) {
+           session->request_count + session->sending_count < MR_SESSION_AHEAD &&
+           frame_is_whole(session)) {
         /* The last quarter is for connections without a request: running ahead may wait. */
         bool is_first = session->request_count == 0;
         if (!is_first && core->requests.used > core->requests_max / 4 * 3) {
@@ -286,6 +287,9 @@ static void session_start(struct mr_session *session)
             if (!is_all_answered && !is_produce) {
                 return;
             }
+            if (session->sending_bytes > MR_SESSION_SENDING_BYTES) {
+                return; /* as Kafka: a client that does not read is not served further */
+            }
             enum mr_err err = mr_dispatch_start(request);
             if (session->is_closing) {
                 return;
@@ -294,6 +298,9 @@ static void session_start(struct mr_session *session)
                 session_starve(session);
                 return;
             }
+        }
+        if (request->is_close_after) {
+            return; /* what follows is never served */
         }
         switch (request->state) {
         case MR_REQUEST_ANSWERED:
@@ -321,7 +328,12 @@ static void session_write(struct mr_session *session)
             return;
         }
         if (request->reply.span_count == 0) {
+            bool is_last = request->is_close_after;
             mr_request_free(request);
+            if (is_last) {
+                mr_session_close(session, MR_OK);
+                return;
+            }
             continue;
         }
         enum mr_err err = core->transport->ops->send(session->conn, request->reply.spans,
@@ -339,6 +351,8 @@ static void session_write(struct mr_session *session)
         request->token = ++session->token;
         request->state = MR_REQUEST_SENDING;
         session->request_count--;
+        session->sending_count++;
+        session->sending_bytes += request->reply.bytes;
         mr_list_remove(&request->link);
         mr_list_add_tail(&session->sending, &request->link);
     }
@@ -351,6 +365,9 @@ void mr_session_run(struct mr_session *session)
     do { /* an answer given at once makes room for the next frame */
         session_read(session);
         before = session->request_count;
+        if (!session->is_closing) {
+            session_write(session);
+        }
         if (!session->is_closing) {
             session_start(session);
         }
@@ -383,9 +400,14 @@ void mr_session_sent(struct mr_session *session, uint64_t token)
         if (request->token > token) {
             break;
         }
+        session->sending_count--;
+        session->sending_bytes -= request->reply.bytes;
         mr_request_free(request);
     }
     session->active_ns = session->core->now.mono_ns;
+    if (session->inbox_bytes > 0 || !mr_list_is_empty(&session->requests)) {
+        mr_session_wake(session); /* it may have waited for its reader */
+    }
 }
 
 void mr_session_room(struct mr_session *session)

@@ -21,6 +21,10 @@
  * the most that idempotent clients send. */
 #define MR_SESSION_AHEAD 16u
 
+/* Replies that the peer has not taken, above which nothing more is started for it: what they lend from
+ * the cache must not grow with the requests of a client that does not read. */
+#define MR_SESSION_SENDING_BYTES (1u << 20)
+
 struct mr_session {
     struct mr_list       link;     /* all sessions, least recently active first */
     struct mr_list       run_link; /* runnable, or waiting for memory */
@@ -41,6 +45,8 @@ struct mr_session {
     struct mr_list requests; /* QUEUED .. ANSWERED, in order */
     uint32_t       request_count;
     struct mr_list sending;
+    uint32_t       sending_count;
+    uint64_t       sending_bytes;
     uint64_t       token;
 
     struct mr_timer idle;
@@ -51,7 +57,7 @@ struct mr_session {
     bool            is_forwarded; /* control knows this connection */
     bool            is_blocked;   /* the transport's queue is full: wait for MR_NET_ROOM */
     bool            is_proven;    /* has sent a valid request */
-    void           *peer_count;   /* sessions.c: connections of this address */
+    void           *peer_count;   /* limits.c: connections of this address */
 };
 
 struct mr_session *mr_session_open(struct mr_data_core *core, struct mr_conn *conn);

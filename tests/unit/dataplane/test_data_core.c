@@ -639,6 +639,154 @@ static void test_produce_without_acks_is_not_answered_and_closes_on_error(void *
     assert_true(mr_sim_peer_is_closed(peer));
 }
 
+static void test_error_without_acks_closes_after_the_answers_before_it(void **state)
+{
+    (void)state;
+    int32_t                    correlation;
+    struct mr_produce_response out;
+    struct mr_sim_peer        *peer = join();
+    w.is_storage_held = true;
+    produce(peer, 1, 0);
+    produce_to(peer, 2, 0, MR_STR("nowhere"), 0, 1, 1);
+    produce(peer, 3, 0);
+    run();
+    assert_false(mr_sim_peer_is_closed(peer));
+    assert_int_equal(w.held_count, 1); /* the third is never served */
+    storage_answer(w.held[0]);
+    assert_true(answer(peer, 0, 9, &correlation, &out));
+    assert_int_equal(correlation, 1);
+    assert_false(answer(peer, 0, 9, &correlation, &out));
+    assert_true(mr_sim_peer_is_closed(peer));
+    assert_int_equal(w.append_count, 1);
+}
+
+static void test_reader_that_does_not_read_is_not_served_further(void **state)
+{
+    (void)state;
+    int32_t                    correlation;
+    struct mr_produce_response made;
+    struct mr_fetch_response   got;
+    struct mr_sim_peer        *peer = join();
+    produce_to(peer, 1, -1, MR_STR("t"), 0, 1, 400000);
+    assert_true(answer(peer, 0, 9, &correlation, &made));
+    for (int32_t i = 0; i < 30; i++) {
+        fetch(peer, i, (struct fetch_ask){.session_epoch = -1, .count = 1, .min_bytes = 1});
+    }
+    run();
+    assert_int_equal(w.lent - w.releases, 3); /* 1.2 MB, not 12 */
+    for (int32_t i = 0; i < 30; i++) {
+        assert_true(answer(peer, 1, 12, &correlation, &got));
+        assert_int_equal(correlation, i);
+        assert_int_equal(got.responses[0].partitions[0].records.bytes, w.logs[0].len);
+    }
+    assert_int_equal(w.lent, w.releases);
+}
+
+static void test_fetch_first_batch_is_returned_even_when_it_is_larger_than_asked(void **state)
+{
+    (void)state;
+    int32_t                    correlation;
+    struct mr_produce_response made;
+    struct mr_fetch_response   got;
+    struct mr_sim_peer        *peer = join();
+    for (int32_t i = 0; i < 2; i++) {
+        produce_to(peer, i, -1, MR_STR("t"), i, 1, 3000);
+        assert_true(answer(peer, 0, 9, &correlation, &made));
+    }
+    fetch(peer, 3, (struct fetch_ask){.session_epoch = -1, .count = 2, .max_bytes = 100, .min_bytes = 1});
+    assert_true(answer(peer, 1, 12, &correlation, &got));
+    assert_int_equal(got.responses[0].partitions[0].records.bytes, w.logs[0].len);
+    assert_int_equal(got.responses[0].partitions[1].records.bytes, 0);
+}
+
+static void test_topics_by_id_in_the_versions_that_ask_for_it(void **state)
+{
+    (void)state;
+    struct mr_fetch_request                     in;
+    struct mr_fetch_request_fetch_topic         topics[2];
+    struct mr_fetch_request_fetch_partition     partition;
+    struct mr_fetch_response                    got;
+    struct mr_produce_request                   pin;
+    struct mr_produce_request_topic_produce_data one;
+    struct mr_produce_response                  made;
+    int32_t                                     correlation;
+    struct mr_sim_peer                         *peer = join();
+    struct mr_produce_request_partition_produce_data data = {.index = 0, .records = batch_of(1, 5)};
+    MR_DEFAULTS(produce_request, &pin);
+    MR_DEFAULTS(produce_request_topic_produce_data, &one);
+    one.topic_id = w.topic.id;
+    one.partition_data = &data;
+    one.partition_data_count = 1;
+    pin.acks = -1;
+    pin.topic_data = &one;
+    pin.topic_data_count = 1;
+    ask(peer, 0, 13, 1, &pin);
+    assert_true(answer(peer, 0, 13, &correlation, &made));
+    assert_int_equal(made.responses[0].partition_responses[0].error_code, 0);
+    assert_true(mr_uuid_equal(&made.responses[0].topic_id, &w.topic.id));
+    MR_DEFAULTS(fetch_request, &in);
+    MR_DEFAULTS(fetch_request_fetch_partition, &partition);
+    partition.partition_max_bytes = 1000;
+    for (int i = 0; i < 2; i++) {
+        MR_DEFAULTS(fetch_request_fetch_topic, &topics[i]);
+        topics[i].partitions = &partition;
+        topics[i].partitions_count = 1;
+    }
+    topics[0].topic_id = w.topic.id;
+    topics[1].topic_id = (struct mr_uuid){{9}};
+    in.topics = topics;
+    in.topics_count = 2;
+    in.session_epoch = -1;
+    ask(peer, 1, 18, 2, &in);
+    assert_true(answer(peer, 1, 18, &correlation, &got));
+    assert_int_equal(got.responses[0].partitions[0].error_code, 0);
+    assert_true(got.responses[0].partitions[0].records.bytes > 0);
+    assert_int_equal(got.responses[1].partitions[0].error_code, MR_KAFKA_UNKNOWN_TOPIC_ID);
+    w.partitions[0].leader = 2;
+    ask(peer, 0, 13, 3, &pin);
+    assert_true(answer(peer, 0, 13, &correlation, &made));
+    assert_int_equal(made.responses[0].partition_responses[0].error_code, 6);
+    assert_int_equal(made.responses[0].partition_responses[0].current_leader.leader_id, 2);
+}
+
+static void test_described_topics_come_in_pages(void **state)
+{
+    (void)state;
+    struct mr_describe_topic_partitions_request        in;
+    struct mr_describe_topic_partitions_request_cursor cursor;
+    struct mr_describe_topic_partitions_response       out;
+    struct mr_describe_cluster_request                 cluster;
+    struct mr_describe_cluster_response                told;
+    int32_t                                            correlation;
+    struct mr_sim_peer                                *peer = join();
+    MR_DEFAULTS(describe_topic_partitions_request, &in);
+    in.response_partition_limit = 3;
+    ask(peer, 75, 0, 1, &in);
+    assert_true(answer(peer, 75, 0, &correlation, &out));
+    assert_int_equal(out.topics_count, 1);
+    assert_int_equal(out.topics[0].partitions_count, 3);
+    assert_non_null(out.next_cursor);
+    assert_int_equal(out.next_cursor->partition_index, 3);
+    MR_DEFAULTS(describe_topic_partitions_request_cursor, &cursor);
+    cursor.topic_name = MR_STR("t");
+    cursor.partition_index = 3;
+    in.cursor = &cursor;
+    ask(peer, 75, 0, 2, &in);
+    assert_true(answer(peer, 75, 0, &correlation, &out));
+    assert_int_equal(out.topics[0].partitions_count, LOGS - 3);
+    assert_int_equal(out.topics[0].partitions[0].partition_index, 3);
+    assert_null(out.next_cursor);
+    MR_DEFAULTS(describe_cluster_request, &cluster);
+    ask(peer, 60, 2, 3, &cluster);
+    assert_true(answer(peer, 60, 2, &correlation, &told));
+    assert_int_equal(told.brokers_count, 1);
+    assert_int_equal(told.controller_id, 1);
+    cluster.endpoint_type = 2;
+    ask(peer, 60, 2, 4, &cluster);
+    assert_true(answer(peer, 60, 2, &correlation, &told));
+    assert_int_equal(told.error_code, MR_KAFKA_MISMATCHED_ENDPOINT_TYPE);
+}
+
 static void test_produces_overlap_and_are_answered_in_order(void **state)
 {
     (void)state;
@@ -1172,6 +1320,11 @@ int main(void)
         TEST(test_fetch_of_a_slow_reader_keeps_its_pages_until_it_has_read),
         TEST(test_produce_errors_are_told_per_partition),
         TEST(test_produce_without_acks_is_not_answered_and_closes_on_error),
+        TEST(test_error_without_acks_closes_after_the_answers_before_it),
+        TEST(test_reader_that_does_not_read_is_not_served_further),
+        TEST(test_fetch_first_batch_is_returned_even_when_it_is_larger_than_asked),
+        TEST(test_topics_by_id_in_the_versions_that_ask_for_it),
+        TEST(test_described_topics_come_in_pages),
         TEST(test_produces_overlap_and_are_answered_in_order),
         TEST(test_fetch_waits_for_bytes_and_wakes_once),
         TEST(test_fetch_min_bytes_counts_over_all_partitions),
