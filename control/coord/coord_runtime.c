@@ -1,0 +1,565 @@
+/*
+ * coord_runtime: applies what steps decide: records into batches, batches into logs, answers out
+ * when what they saw is durable.
+ *
+ * A shard's records of a turn form one batch. A failed append makes the shard BROKEN: who waits
+ * is told, the state is thrown away, and when its last append has come back it is loaded again.
+ * Nothing is undone, so nothing can be undone wrongly.
+ */
+#include "coord/coord_runtime.h"
+
+#define BATCH_BYTES_FIRST 4096
+#define STEPS_MAX         2
+#define SCRATCH_SHARE     32
+#define SCRATCH_MIN       (1u << 20)
+#define SCRATCH_MAX       (32u << 20)
+#define RETRY_MS          1000
+
+/* ---- answers ---- */
+
+static bool is_dirty(const struct mr_coord_shard *shard)
+{
+    return shard != NULL && shard->state == MR_COORD_ACTIVE &&
+           (shard->durable < shard->sealed || shard->builder.bytes != NULL);
+}
+
+static void wait_on(struct mr_coord_shard *shard, struct mr_coord_wait *wait)
+{
+    wait->sequence = shard->sealed + (shard->builder.bytes != NULL ? 1 : 0);
+    mr_list_add_tail(&shard->waiting, &wait->link);
+}
+
+/* Send a prepared answer, or park it on the (next) shard that it must wait for. */
+void mr_coord_finish(struct mr_coord *coord, struct mr_coord_answer *answer)
+{
+    struct mr_coord_wait *wait = (struct mr_coord_wait *)(void *)answer;
+    if (answer->when == MR_COORD_DURABLE) {
+        if (answer->shard != MR_COORD_ALL) {
+            struct mr_coord_shard *shard = coord->shards[answer->shard];
+            if (wait->next == 0 && is_dirty(shard)) {
+                wait->next = 1;
+                wait_on(shard, wait);
+                return;
+            }
+        } else {
+            while (wait->next < coord->shard_count) {
+                struct mr_coord_shard *shard = coord->shards[wait->next++];
+                if (is_dirty(shard)) {
+                    wait_on(shard, wait);
+                    return;
+                }
+            }
+        }
+    }
+    mr_control_reply_send(coord->control, answer->request);
+}
+
+static void prepare(struct mr_coord *coord, struct mr_coord_answer *answer)
+{
+    if (answer->response == NULL) {
+        mr_coord_prepare_error(coord, answer->request, answer->error);
+        answer->when = MR_COORD_NOW;
+    } else {
+        mr_control_reply_prepare(coord->control, answer->request, answer->response);
+    }
+}
+
+/* ---- appends ---- */
+
+static int16_t append_error(enum mr_err err)
+{
+    int16_t code = mr_err_kafka(err);
+    switch (code) {
+    case MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION:
+    case MR_KAFKA_NOT_ENOUGH_REPLICAS:
+    case MR_KAFKA_REQUEST_TIMED_OUT:
+        return MR_KAFKA_COORDINATOR_NOT_AVAILABLE;
+    case MR_KAFKA_NOT_LEADER_OR_FOLLOWER:
+    case MR_KAFKA_KAFKA_STORAGE_ERROR:
+        return MR_KAFKA_NOT_COORDINATOR;
+    case MR_KAFKA_MESSAGE_TOO_LARGE:
+    case MR_KAFKA_RECORD_LIST_TOO_LARGE:
+        return MR_KAFKA_UNKNOWN_SERVER_ERROR;
+    default:
+        return code;
+    }
+}
+
+static void append_done(struct mr_control *control, struct mr_now now, void *user, enum mr_err err,
+                        int64_t base_offset)
+{
+    struct mr_coord_shard *shard = user;
+    (void)base_offset;
+    shard->durable++;
+    if (err != MR_OK && shard->state == MR_COORD_ACTIVE) {
+        mr_log(control->log, MR_LOG_ERROR,
+               "an append to __consumer_offsets failed partition=%u error=\"%s\"", shard->index,
+               mr_err_text(err));
+        shard->retry_ns = mr_deadline_ms(now.mono_ns, RETRY_MS);
+        mr_coord_break(shard, now, append_error(err));
+        return;
+    }
+    while (!mr_list_is_empty(&shard->waiting)) {
+        struct mr_coord_wait *wait = MR_LIST_ENTRY(shard->waiting.next, struct mr_coord_wait, link);
+        if (wait->sequence > shard->durable) {
+            break;
+        }
+        mr_list_remove(&wait->link);
+        mr_coord_finish(shard->coord, &wait->answer);
+    }
+}
+
+static void builder_free(struct mr_coord_shard *shard)
+{
+    if (shard->builder.bytes != NULL) {
+        mr_heap_free(&shard->coord->control->heap, shard->builder.bytes, shard->builder.size);
+        shard->builder.bytes = NULL;
+    }
+}
+
+static void flush(struct mr_coord_shard *shard, struct mr_now now)
+{
+    if (shard->builder.bytes == NULL) {
+        return;
+    }
+    uint32_t bytes = mr_batch_end(&shard->builder);
+    bool is_sent =
+        mr_control_append(shard->coord->control, shard->log, shard->builder.bytes, bytes,
+                          shard->leader_epoch, MR_APPEND_COORDINATOR, append_done, shard);
+    if (is_sent) {
+        shard->sealed++;
+    }
+    builder_free(shard);
+    if (!is_sent) {
+        mr_coord_break(shard, now, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
+    }
+}
+
+/* Room for the records of one step in the batch of this turn. False: no memory. */
+static bool make_room(struct mr_coord_shard *shard, uint64_t bytes, struct mr_now now)
+{
+    struct mr_batch_builder *builder = &shard->builder;
+    struct mr_heap *heap = &shard->coord->control->heap;
+    if (builder->bytes != NULL && builder->used + bytes > shard->coord->env.record_bytes_max) {
+        flush(shard, now);
+        if (shard->state != MR_COORD_ACTIVE) {
+            return false;
+        }
+    }
+    if (builder->bytes == NULL) {
+        uint64_t size = bytes + MR_BATCH_HEADER > BATCH_BYTES_FIRST ? bytes + MR_BATCH_HEADER
+                                                                    : BATCH_BYTES_FIRST;
+        void *memory = mr_heap_try(heap, size);
+        if (memory == NULL) {
+            return false;
+        }
+        mr_batch_begin(builder, memory, (uint32_t)size, 0, 0);
+        return true;
+    }
+    if (builder->size - builder->used < bytes) {
+        uint32_t size = builder->size * 2 > builder->used + (uint32_t)bytes
+                            ? builder->size * 2
+                            : builder->used + (uint32_t)bytes;
+        void *grown = mr_heap_resize(heap, builder->bytes, builder->size, size);
+        if (grown == NULL) {
+            return false;
+        }
+        builder->bytes = grown;
+        builder->size = size;
+    }
+    return true;
+}
+
+/* Throw the state away; it is loaded again when every append has come back. */
+void mr_coord_break(struct mr_coord_shard *shard, struct mr_now now, int16_t error)
+{
+    struct mr_coord *coord = shard->coord;
+    struct mr_coord_out out;
+    shard->state = MR_COORD_BROKEN;
+    builder_free(shard);
+    mr_arena_reset(&coord->scratch);
+    mr_coord_out_init(&out, &coord->scratch, now);
+    mr_group_shard_deinit(&shard->groups, &out, error);
+    while (!mr_list_is_empty(&shard->waiting)) {
+        struct mr_coord_wait *wait = MR_LIST_ENTRY(shard->waiting.next, struct mr_coord_wait, link);
+        mr_list_remove(&wait->link);
+        mr_coord_out_refuse(&out, wait->answer.request, error);
+    }
+    for (struct mr_coord_answer *answer = out.answers; answer != NULL;) {
+        struct mr_coord_answer *next = answer->next; /* gone with its request */
+        mr_coord_prepare_error(coord, answer->request, answer->error);
+        mr_control_reply_send(coord->control, answer->request);
+        answer = next;
+    }
+}
+
+/*
+ * Write the records, replay them, answer. Answers are encoded before the replay, because they point
+ * into the state that it changes.
+ */
+void mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
+{
+    struct mr_coord *coord = shard->coord;
+    bool is_refused = false;
+    if (out->records != NULL &&
+        (out->record_bytes + MR_BATCH_HEADER > coord->env.record_bytes_max ||
+         !make_room(shard, out->record_bytes, out->now))) {
+        is_refused = true;
+        mr_coord_out_forget_records(out);
+    }
+    for (struct mr_coord_answer *answer = out->answers; answer != NULL; answer = answer->next) {
+        if (is_refused) {
+            answer->response = NULL;
+            answer->error = MR_KAFKA_UNKNOWN_SERVER_ERROR;
+        }
+        prepare(coord, answer);
+    }
+    bool is_broken = false;
+    for (struct mr_coord_record *record = out->records; record != NULL; record = record->next) {
+        mr_assert(record->shard == shard->index);
+        bool is_added = mr_batch_add(&shard->builder, out->now.unix_ms, record->key, record->value);
+        mr_assert(is_added);
+        if (mr_group_replay(&shard->groups, record->key, record->value) != MR_OK) {
+            is_broken = true;
+            break;
+        }
+    }
+    for (struct mr_coord_answer *answer = out->answers; answer != NULL;) {
+        struct mr_coord_answer *next = answer->next;
+        mr_coord_finish(coord, answer);
+        answer = next;
+    }
+    out->answers = NULL;
+    if (is_broken) {
+        shard->retry_ns = mr_deadline_ms(out->now.mono_ns, RETRY_MS);
+        mr_coord_break(shard, out->now, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
+    }
+}
+
+/* ---- requests and timers ---- */
+
+int16_t mr_coord_shard_of(struct mr_coord *coord, struct mr_str group_id,
+                          struct mr_coord_shard **shard)
+{
+    *shard = NULL;
+    if (coord->is_stopped) {
+        return MR_KAFKA_COORDINATOR_NOT_AVAILABLE;
+    }
+    if (coord->shard_count == 0) {
+        return MR_KAFKA_NOT_COORDINATOR;
+    }
+    int32_t hash = mr_hash_java(group_id);
+    uint32_t positive = hash == INT32_MIN ? 0 : (uint32_t)(hash < 0 ? -hash : hash);
+    struct mr_coord_shard *found = coord->shards[positive % coord->shard_count];
+    if (found == NULL) {
+        return MR_KAFKA_NOT_COORDINATOR;
+    }
+    switch (found->state) {
+    case MR_COORD_ABSENT:
+        return MR_KAFKA_NOT_COORDINATOR;
+    case MR_COORD_LOADING:
+        return MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS;
+    case MR_COORD_BROKEN:
+        return MR_KAFKA_COORDINATOR_NOT_AVAILABLE;
+    case MR_COORD_ACTIVE:
+        *shard = found;
+        return MR_KAFKA_NONE;
+    }
+    mr_unreachable("no such state");
+}
+
+/* The group of a request that concerns one. */
+static struct mr_str group_of(const struct mr_request *request)
+{
+    switch (request->forward->api_key) {
+    case MR_API_JOIN_GROUP:
+        return ((const struct mr_join_group_request *)request->message)->group_id;
+    case MR_API_SYNC_GROUP:
+        return ((const struct mr_sync_group_request *)request->message)->group_id;
+    case MR_API_HEARTBEAT:
+        return ((const struct mr_heartbeat_request *)request->message)->group_id;
+    case MR_API_LEAVE_GROUP:
+        return ((const struct mr_leave_group_request *)request->message)->group_id;
+    case MR_API_OFFSET_COMMIT:
+        return ((const struct mr_offset_commit_request *)request->message)->group_id;
+    case MR_API_OFFSET_DELETE:
+        return ((const struct mr_offset_delete_request *)request->message)->group_id;
+    default:
+        mr_unreachable("not a request of one group");
+    }
+}
+
+static void group_request(struct mr_control *control, struct mr_now now, struct mr_request *request)
+{
+    struct mr_coord *coord = control->coord;
+    struct mr_coord_wait *wait = MR_REQUEST_NEW(control, request, struct mr_coord_wait, 1);
+    struct mr_coord_shard *shard;
+    if (wait == NULL) {
+        mr_control_reply_close(control, request);
+        return;
+    }
+    request->user = wait;
+    mr_arena_reset(&coord->scratch);
+    int16_t error = mr_coord_shard_of(coord, group_of(request), &shard);
+    if (error == MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS &&
+        request->forward->api_key == MR_API_HEARTBEAT) {
+        error = MR_KAFKA_NONE; /* as Kafka: members need not worry about a restart */
+    }
+    if (shard == NULL) {
+        mr_coord_prepare_error(coord, request, error);
+        mr_control_reply_send(control, request);
+        return;
+    }
+    for (uint32_t step = 0; step < STEPS_MAX && shard->state == MR_COORD_ACTIVE; step++) {
+        struct mr_coord_out out;
+        mr_arena_reset(&coord->scratch);
+        mr_coord_out_init(&out, &coord->scratch, now);
+        coord->env.image = mr_control_image(control);
+        mr_group_handle(&shard->groups, request, &out);
+        bool is_again = out.is_again;
+        mr_coord_apply(shard, &out);
+        if (!is_again) {
+            return;
+        }
+        if (mr_group_find(&shard->groups, group_of(request)) == NULL) {
+            break;
+        }
+    }
+    mr_arena_reset(&coord->scratch);
+    mr_coord_prepare_error(coord, request, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
+    mr_control_reply_send(control, request);
+}
+
+static void group_timer(struct mr_control *control, struct mr_now now,
+                        struct mr_control_timer *timer)
+{
+    struct mr_coord *coord = control->coord;
+    struct mr_coord_shard *shard = coord->shards[mr_group_timer_shard(timer)->index];
+    struct mr_coord_out out;
+    mr_arena_reset(&coord->scratch);
+    mr_coord_out_init(&out, &coord->scratch, now);
+    coord->env.image = mr_control_image(control);
+    mr_group_fire(timer, &out);
+    mr_coord_apply(shard, &out);
+}
+
+/* Old offsets of every group, a step for each. */
+static void expire(struct mr_control *control, struct mr_now now, struct mr_control_timer *timer)
+{
+    struct mr_coord *coord = control->coord;
+    mr_timer_set(&control->timers, &timer->timer,
+                 mr_deadline_ms(now.mono_ns, control->config->offsets_retention_check_interval_ms));
+    for (uint32_t index = 0; index < coord->shard_count; index++) {
+        struct mr_coord_shard *shard = coord->shards[index];
+        if (shard == NULL || shard->state != MR_COORD_ACTIVE) {
+            continue;
+        }
+        struct mr_table_node *node = mr_table_walk(&shard->groups.groups, NULL);
+        while (node != NULL && shard->state == MR_COORD_ACTIVE) {
+            struct mr_group *group = MR_TABLE_ENTRY(node, struct mr_group, node);
+            struct mr_coord_out out;
+            node = mr_table_walk(&shard->groups.groups, node); /* the group may go */
+            mr_arena_reset(&coord->scratch);
+            mr_coord_out_init(&out, &coord->scratch, now);
+            mr_offsets_expire(group, &out);
+            mr_coord_apply(shard, &out);
+        }
+    }
+}
+
+/* ---- the thread's calls ---- */
+
+static void draw_uuid(void *user, struct mr_uuid *id)
+{
+    mr_control_uuid(user, id);
+    id->bytes[6] = (uint8_t)((id->bytes[6] & 0x0f) | 0x40);
+    id->bytes[8] = (uint8_t)((id->bytes[8] & 0x3f) | 0x80);
+}
+
+static int32_t clamp(int64_t value)
+{
+    return value > INT32_MAX ? INT32_MAX : (int32_t)value;
+}
+
+bool mr_coord_init(struct mr_control *control)
+{
+    const struct mr_config *config = control->config;
+    struct mr_coord *coord = MR_HEAP_NEW(&control->heap, struct mr_coord);
+    size_t scratch_bytes = control->heap.size / SCRATCH_SHARE;
+    scratch_bytes = scratch_bytes < SCRATCH_MIN ? SCRATCH_MIN : scratch_bytes;
+    scratch_bytes = scratch_bytes > SCRATCH_MAX ? SCRATCH_MAX : scratch_bytes;
+    void *scratch = mr_heap_try(&control->heap, scratch_bytes);
+    void *decode = mr_heap_try(&control->heap, scratch_bytes);
+    if (coord == NULL || scratch == NULL || decode == NULL) {
+        return false;
+    }
+    coord->control = control;
+    mr_arena_init(&coord->scratch, scratch, scratch_bytes);
+    mr_arena_init(&coord->env.decode, decode, scratch_bytes);
+    struct mr_group_env *env = &coord->env;
+    env->min_session_ms = clamp(config->group_min_session_timeout_ms);
+    env->max_session_ms = clamp(config->group_max_session_timeout_ms);
+    env->initial_delay_ms = clamp(config->group_initial_rebalance_delay_ms);
+    env->size_max = config->group_max_size;
+    env->metadata_bytes_max = clamp(config->offset_metadata_max_bytes);
+    env->retention_ms = config->offsets_retention_minutes * 60 * 1000;
+    env->record_bytes_max = 1048588 - 1024;
+    env->heap = &control->heap;
+    env->timers = &control->timers;
+    env->hash_key = control->hash_key;
+    env->log = control->log;
+    env->timers_max = control->timers.capacity / 4 * 3;
+    env->fire = group_timer;
+    env->uuid = draw_uuid;
+    env->uuid_user = control;
+    env->bug = control->bug;
+    coord->expiry.fire = expire;
+    control->coord = coord;
+    mr_control_serve(control, MR_API_JOIN_GROUP, group_request);
+    mr_control_serve(control, MR_API_SYNC_GROUP, group_request);
+    mr_control_serve(control, MR_API_HEARTBEAT, group_request);
+    mr_control_serve(control, MR_API_LEAVE_GROUP, group_request);
+    mr_control_serve(control, MR_API_OFFSET_COMMIT, group_request);
+    mr_control_serve(control, MR_API_OFFSET_DELETE, group_request);
+    mr_coord_service_init(coord);
+    return true;
+}
+
+/* A shard for each partition of __consumer_offsets that we lead and that is open. */
+static void follow_image(struct mr_coord *coord, struct mr_now now)
+{
+    struct mr_control *control = coord->control;
+    const struct mr_image *image = mr_control_image(control);
+    const struct mr_image_topic *topic =
+        image == NULL ? NULL : mr_image_topic_by_name(image, MR_STR("__consumer_offsets"));
+    uint32_t count = topic == NULL ? 0 : topic->partition_count;
+    coord->env.image = image;
+    if (count > coord->shard_capacity) {
+        void *grown =
+            mr_heap_resize(&control->heap, coord->shards, sizeof(void *) * coord->shard_capacity,
+                           sizeof(void *) * count);
+        if (grown == NULL) {
+            return;
+        }
+        coord->shards = grown;
+        memset(&coord->shards[coord->shard_capacity], 0,
+               sizeof(void *) * (count - coord->shard_capacity));
+        coord->shard_capacity = count;
+    }
+    for (uint32_t index = 0; index < coord->shard_capacity; index++) {
+        struct mr_coord_shard *shard = coord->shards[index];
+        const struct mr_image_partition *partition =
+            index < count ? &topic->partitions[index] : NULL;
+        bool is_ours =
+            partition != NULL && partition->log_id != 0 && partition->leader == control->node_id;
+        bool is_here = shard != NULL && shard->state != MR_COORD_ABSENT;
+        if (is_here && (!is_ours || shard->log.log_id != partition->log_id)) {
+            mr_coord_break(shard, now, MR_KAFKA_NOT_COORDINATOR);
+            shard->state = MR_COORD_ABSENT;
+            is_here = false;
+        }
+        if (is_here) {
+            shard->leader_epoch = partition->leader_epoch;
+        }
+        if (!is_ours || is_here) {
+            continue;
+        }
+        if (shard == NULL) {
+            shard = MR_HEAP_NEW(&control->heap, struct mr_coord_shard);
+            if (shard == NULL) {
+                continue;
+            }
+            mr_list_init(&shard->waiting);
+            shard->coord = coord;
+            shard->index = index;
+            coord->shards[index] = shard;
+        }
+        shard->log = (struct mr_log_ref){
+            .log_id = partition->log_id,
+            .storage_core = partition->storage_core,
+        };
+        shard->leader_epoch = partition->leader_epoch;
+        shard->retry_ns = 0;
+        shard->state = MR_COORD_BROKEN; /* the loader begins when nothing is under way */
+    }
+    coord->shard_count = count;
+}
+
+void mr_coord_start(struct mr_control *control, struct mr_now now)
+{
+    struct mr_coord *coord = control->coord;
+    coord->is_started = true;
+    follow_image(coord, now);
+    mr_timer_set(&control->timers, &coord->expiry.timer,
+                 mr_deadline_ms(now.mono_ns, control->config->offsets_retention_check_interval_ms));
+}
+
+void mr_coord_image_changed(struct mr_control *control, struct mr_now now,
+                            const struct mr_uuid *deleted, uint32_t deleted_count)
+{
+    struct mr_coord *coord = control->coord;
+    if (!coord->is_started || coord->is_stopped) {
+        return;
+    }
+    follow_image(coord, now);
+    for (uint32_t index = 0; deleted_count > 0 && index < coord->shard_count; index++) {
+        struct mr_coord_shard *shard = coord->shards[index];
+        if (shard != NULL && shard->state == MR_COORD_ACTIVE) {
+            struct mr_coord_out out;
+            mr_arena_reset(&coord->scratch);
+            mr_coord_out_init(&out, &coord->scratch, now);
+            mr_offsets_topics_deleted(&shard->groups, deleted, deleted_count, &out);
+            mr_coord_apply(shard, &out);
+        }
+    }
+}
+
+bool mr_coord_turn(struct mr_control *control, struct mr_now now)
+{
+    struct mr_coord *coord = control->coord;
+    bool is_any = false;
+    if (coord->is_started && !coord->is_stopped) {
+        mr_coord_load_some(coord, now);
+    }
+    for (uint32_t index = 0; index < coord->shard_count; index++) {
+        struct mr_coord_shard *shard = coord->shards[index];
+        if (shard != NULL && shard->builder.bytes != NULL) {
+            flush(shard, now);
+            is_any = true;
+        }
+    }
+    return is_any;
+}
+
+uint64_t mr_coord_deadline_ns(const struct mr_control *control)
+{
+    const struct mr_coord *coord = control->coord;
+    uint64_t deadline = MR_NEVER;
+    for (uint32_t index = 0; !coord->is_stopped && index < coord->shard_count; index++) {
+        const struct mr_coord_shard *shard = coord->shards[index];
+        if (shard != NULL && !shard->is_reading && shard->retry_ns > control->now.mono_ns &&
+            (shard->state == MR_COORD_BROKEN || shard->state == MR_COORD_LOADING)) {
+            deadline = mr_earlier(deadline, shard->retry_ns);
+        }
+    }
+    return deadline;
+}
+
+void mr_coord_stop(struct mr_control *control, struct mr_now now)
+{
+    struct mr_coord *coord = control->coord;
+    if (coord == NULL || coord->is_stopped) {
+        return;
+    }
+    coord->is_stopped = true;
+    mr_timer_cancel(&control->timers, &coord->expiry.timer);
+    for (uint32_t index = 0; index < coord->shard_count; index++) {
+        struct mr_coord_shard *shard = coord->shards[index];
+        if (shard == NULL || shard->state == MR_COORD_ABSENT) {
+            continue;
+        }
+        /* What was decided in this turn is still written; who waits for it is told to ask again. */
+        flush(shard, now);
+        mr_coord_break(shard, now, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
+    }
+}

@@ -1,0 +1,75 @@
+/*
+ * coord_runtime: runs the shards of __consumer_offsets: batches, answers that wait, loading.
+ *
+ *   ABSENT --image says we lead it--> LOADING --end of the log--> ACTIVE
+ *     ^                                  ^                          | an append failed
+ *     +------ the topic is gone ---------+--- all appends back --- BROKEN
+ */
+#ifndef MILLRACE_COORD_RUNTIME_H
+#define MILLRACE_COORD_RUNTIME_H
+
+#include "coord/coord.h"
+#include "coord/group/group.h"
+#include "millrace/batch.h"
+
+enum mr_coord_shard_state {
+    MR_COORD_ABSENT,
+    MR_COORD_LOADING,
+    MR_COORD_ACTIVE,
+    MR_COORD_BROKEN,
+};
+
+struct mr_coord_shard {
+    struct mr_coord *coord;
+    uint32_t index;
+    enum mr_coord_shard_state state;
+    struct mr_log_ref log;
+    int32_t leader_epoch;
+    struct mr_group_shard groups;
+
+    struct mr_batch_builder builder; /* records of this turn; bytes NULL: none */
+    uint64_t sealed;                 /* batches sent */
+    uint64_t durable;                /* batches that came back */
+    struct mr_list waiting;          /* struct mr_coord_wait, by sequence */
+
+    int64_t load_offset;
+    bool is_reading;
+    uint64_t retry_ns; /* when to load again; 0: now */
+};
+
+/* Lies in a request's memory. */
+struct mr_coord_wait {
+    struct mr_coord_answer answer; /* first: request->user points here */
+    struct mr_list link;
+    uint64_t sequence; /* of the shard's batches */
+    uint32_t next;     /* of MR_COORD_ALL: the shard to look at after this one */
+};
+
+struct mr_coord {
+    struct mr_control *control;
+    struct mr_group_env env;
+    struct mr_arena scratch;
+    struct mr_coord_shard **shards; /* as many as __consumer_offsets has partitions */
+    uint32_t shard_count;
+    uint32_t shard_capacity;
+    uint32_t loading_count; /* reads under way */
+    bool is_started;
+    bool is_stopped;
+    struct mr_control_timer expiry;
+};
+
+/* coord_load.c */
+void mr_coord_load_some(struct mr_coord *coord, struct mr_now now);
+
+/* coord_runtime.c, for the loader and the services */
+void mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out);
+void mr_coord_break(struct mr_coord_shard *shard, struct mr_now now, int16_t error);
+int16_t mr_coord_shard_of(struct mr_coord *coord, struct mr_str group_id,
+                          struct mr_coord_shard **shard);
+void mr_coord_finish(struct mr_coord *coord, struct mr_coord_answer *answer);
+
+/* coord_service.c: requests of several groups, and the form of errors */
+void mr_coord_service_init(struct mr_coord *coord);
+void mr_coord_prepare_error(struct mr_coord *coord, struct mr_request *request, int16_t error);
+
+#endif
