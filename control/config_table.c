@@ -491,7 +491,7 @@ void mr_config_derive(struct mr_config *config)
 /* As Java prints doubles of the size that occurs here: at least one digit after the point. */
 static void print_double(double real, struct mr_text *text)
 {
-    if (real >= DBL_MAX) {
+    if (real >= 1.797e308) { /* DBL_MAX, give or take the rounding of its decimal text */
         mr_text_fmt(text, "1.7976931348623157E308");
         return;
     }
