@@ -7,6 +7,8 @@
 
 #include "millrace/base/assert.h"
 
+#include <stddef.h>
+
 void mr_sim_wait_init(struct mr_wait *wait)
 {
     *wait = (struct mr_wait){.until_ns = MR_NEVER};
