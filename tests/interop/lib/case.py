@@ -1,0 +1,238 @@
+"""What a test sees: a broker, clients, a place for files, and ways to check."""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from . import broker as brokers
+from . import clients, deps
+from .proxy import Proxy
+from .wire import Wire
+
+FULL = bool(os.environ.get("MR_FULL"))
+TESTS = {}
+
+
+class Skip(Exception):
+    pass
+
+
+def test(seconds=90, alone=False, full_only=False, millrace_only=False, kafka_only=False):
+    """Register a test. seconds: its time limit; alone: it measures time and wants the machine."""
+
+    def register(f):
+        if f.__name__ in TESTS:
+            raise RuntimeError("two tests are named " + f.__name__)
+        f.seconds, f.alone, f.full_only = seconds, alone, full_only
+        f.millrace_only, f.kafka_only = millrace_only, kafka_only
+        TESTS[f.__name__] = f
+        return f
+
+    return register
+
+
+class Shared:
+    """What tests of one worker share, because starting it takes seconds."""
+
+    def __init__(self, kind, bug=None):
+        self.kind = kind
+        self.bug = bug
+        self.broker = None
+        self.jvm = None
+        self.base = Path(tempfile.mkdtemp(prefix="millrace-interop-shared."))
+
+    def get_broker(self):
+        if self.broker is not None and not self.broker.alive():
+            self.broker.destroy()
+            self.broker = None
+        if self.broker is None:
+            self.broker = self.make_broker({"auto.create.topics.enable": "true"})
+            self.broker.start()
+        return self.broker
+
+    def make_broker(self, conf, kind=None, **kw):
+        b = brokers.KINDS[kind or self.kind](conf, **kw)
+        if self.bug and b.kind == "millrace":
+            b.bug = self.bug
+        return b
+
+    def get_jvm(self):
+        if self.jvm is not None and not self.jvm.alive():
+            self.jvm.kill()
+            self.jvm = None
+        if self.jvm is None:
+            self.jvm = clients.Jvm(self.base / "jvm.log")
+        return self.jvm
+
+    def drop_jvm(self):
+        if self.jvm is not None:
+            self.jvm.kill()
+            self.jvm = None
+
+    def close(self):
+        if self.broker is not None:
+            self.broker.destroy()
+        self.drop_jvm()
+        shutil.rmtree(self.base, ignore_errors=True)
+
+
+class Context:
+    def __init__(self, name, shared):
+        self.name = name
+        self.shared = shared
+        self.kind = shared.kind
+        self.dir = Path(tempfile.mkdtemp(prefix="millrace-interop-%s." % name))
+        self._to_close = []
+        self._broker = None
+        self._admins = {}
+        self.brokers = []
+        self._topic_count = 0
+        self.notes = []
+
+    # --- brokers ---
+
+    @property
+    def broker(self):
+        if self._broker is None:
+            self._broker = self.shared.get_broker()
+            self.brokers.append(self._broker)
+        return self._broker
+
+    def own(self, conf=None, start=True, kind=None, **kw):
+        """A broker of this test alone."""
+        b = self.shared.make_broker(conf or {}, kind, **kw)
+        self.brokers.append(b)
+        self._to_close.append(b.destroy)
+        self._broker = self._broker or b
+        if start:
+            b.start()
+        return b
+
+    def proxied(self, conf=None):
+        """A broker whose clients reach it only through a proxy."""
+        port = brokers.free_port()
+        proxy = Proxy(port)
+        conf = dict(conf or {})
+        conf["advertised.listeners"] = "PLAINTEXT://127.0.0.1:%d" % proxy.port
+        b = self.own(conf, port=port)
+        self._to_close.append(proxy.close)
+        return b, proxy
+
+    # --- clients ---
+
+    def topic(self, partitions=1, conf=None, name=None, broker=None):
+        """A fresh topic. Waits until it has leaders."""
+        self._topic_count += 1
+        name = name or "%s-%d" % (self.name, self._topic_count)
+        b = broker or self.broker
+        from confluent_kafka.admin import NewTopic
+        admin = self.admin(b)
+        admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1, config=conf or {})],
+                            operation_timeout=30, request_timeout=30)[name].result(40)
+
+        def ready():
+            md = admin.list_topics(timeout=10).topics.get(name)
+            return md is not None and len(md.partitions) == partitions and all(p.leader >= 0 for p in md.partitions.values())
+
+        self.eventually(ready, 20, "topic %s to have leaders" % name)
+        return name
+
+    def admin(self, broker=None):
+        """confluent-kafka's Admin."""
+        from confluent_kafka.admin import AdminClient
+        b = broker or self.broker
+        if b not in self._admins:
+            self._admins[b] = AdminClient({"bootstrap.servers": b.bootstrap, "broker.address.family": "v4", "log_level": 0})
+        return self._admins[b]
+
+    def java(self, job, timeout_s=60, broker=None, **args):
+        return self.java_start(job, broker=broker, **args).wait(timeout_s)
+
+    def java_start(self, job, broker=None, jvm=None, **args):
+        args.setdefault("bootstrap", (broker or self.broker).bootstrap)
+        return (jvm or self.shared.get_jvm()).start(job, **args)
+
+    def jvm(self):
+        """A JVM of its own, to be frozen or killed."""
+        j = clients.Jvm(self.dir / ("jvm-%d.log" % len(self._to_close)))
+        self._to_close.append(lambda: (j.thaw() if j.alive() else None, j.kill()))
+        return j
+
+    def tool(self, name, *args, input=None, timeout_s=60, check=True):
+        return clients.run(clients.java_tool_argv(name, *args), input, timeout_s, check)
+
+    def tool_start(self, name, *args, input=None):
+        return self._keep(clients.Process(clients.java_tool_argv(name, *args), input))
+
+    def kcat(self, *args, input=None, timeout_s=30, check=True, broker=None):
+        return clients.run(self.kcat_argv(*args, broker=broker), input, timeout_s, check)
+
+    def kcat_argv(self, *args, broker=None):
+        return ["kcat", "-b", (broker or self.broker).bootstrap, *map(str, args)]
+
+    def kcat_start(self, *args, broker=None):
+        return self._keep(clients.Process(self.kcat_argv(*args, broker=broker)))
+
+    def python_start(self, program, *args):
+        """A program of tests/interop/py in a process of its own."""
+        return self._keep(clients.Process([sys.executable, "-u", str(deps.HERE / "py" / program), *map(str, args)]))
+
+    def _keep(self, process):
+        self._to_close.append(lambda: (process.signal(18), process.kill()))
+        return process
+
+    def wire(self, broker=None, timeout_s=10):
+        w = Wire((broker or self.broker).port, timeout_s)
+        self._to_close.append(w.close)
+        return w
+
+    # --- checking ---
+
+    def file(self, name):
+        return self.dir / name
+
+    def check(self, condition, what, *values):
+        if not condition:
+            raise AssertionError(what % values if values else what)
+
+    def equal(self, got, expected, what):
+        if got != expected:
+            raise AssertionError("%s: got %s, expected %s" % (what, _short(got), _short(expected)))
+
+    def eventually(self, condition, timeout_s, what):
+        deadline = time.monotonic() + timeout_s
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                raise AssertionError("waited %.1f s in vain for %s" % (timeout_s, what))
+            time.sleep(0.02)
+
+    def note(self, text):
+        """A measurement worth printing behind the verdict."""
+        self.notes.append(text)
+
+    def skip(self, why):
+        raise Skip(why)
+
+    def close(self):
+        for f in reversed(self._to_close):
+            try:
+                f()
+            except Exception as e:  # closing must go on
+                print("closing: %s" % e, file=sys.stderr)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def _short(v):
+    s = v if isinstance(v, str) else repr(v)
+    return s if len(s) < 300 else s[:300] + "... (%d characters)" % len(s)
+
+
+def result_line(**kw):
+    return json.dumps(kw)

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""Stock Kafka clients against the real broker.
+
+    run.py [NAME...]            every test, or those whose names contain one of NAME
+      --broker=kafka            against Apache Kafka 4.3.1 instead of Millrace: is the test right?
+      --jobs N                  workers (default 2); tests that measure time run one at a time at the end
+      --bugs                    the pairs of rows.tsv: each test must fail against its broken broker
+      --list                    names only
+      --results FILE            append "pass|fail|skip <tab> name <tab> reason"
+      --keep                    keep the files of failed tests and say where
+
+Each test is one line: name, ok or FAIL, seconds. A failure prints why and the end of the broker's log."""
+
+import argparse
+import importlib
+import json
+import os
+import pkgutil
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.dont_write_bytecode = True
+
+from lib import case, deps, rows  # noqa: E402
+
+
+def load_cases():
+    import cases
+    for m in pkgutil.iter_modules(cases.__path__):
+        importlib.import_module("cases." + m.name)
+    return case.TESTS
+
+
+class OutOfTime(Exception):
+    pass
+
+
+def run_one(name, shared, keep):
+    f = case.TESTS[name]
+    if f.full_only and not case.FULL:
+        return {"verdict": "skip", "reason": "only in ./dev full"}
+    if (f.millrace_only and shared.kind != "millrace") or (f.kafka_only and shared.kind != "kafka"):
+        return {"verdict": "skip", "reason": "not for this broker"}
+
+    def alarm(*_):
+        raise OutOfTime()
+
+    t = case.Context(name, shared)
+    out = {"verdict": "ok"}
+    signal.signal(signal.SIGALRM, alarm)
+    signal.alarm(f.seconds * (10 if case.FULL and getattr(f, "full_only") else 1))
+    try:
+        f(t)
+    except case.Skip as e:
+        out = {"verdict": "skip", "reason": str(e)}
+    except OutOfTime:
+        out = {"verdict": "FAIL", "why": "not finished within %d s\n%s" % (f.seconds, traceback.format_exc(limit=-4))}
+    except Exception as e:
+        where = traceback.extract_tb(e.__traceback__)
+        place = [s for s in where if "/cases/" in s.filename] or where
+        out = {"verdict": "FAIL", "why": "%s: %s\n  at %s:%d: %s" % (
+            type(e).__name__, e, Path(place[-1].filename).name, place[-1].lineno, place[-1].line)}
+    finally:
+        signal.alarm(0)
+    for b in t.brokers:
+        if b.process is not None and b.process.poll() is not None and out["verdict"] == "ok":
+            out = {"verdict": "FAIL", "why": "the broker died with status %s" % b.process.returncode}
+    if out["verdict"] == "FAIL":
+        out["log"] = "\n".join("--- %s %s\n%s" % (b.kind, b.bootstrap, b.log_tail(25)) for b in t.brokers)
+        if shared.broker is not None:  # the next test deserves a healthy one
+            shared.broker.destroy()
+            shared.broker = None
+        shared.drop_jvm()
+    out["notes"] = t.notes
+    if keep and out["verdict"] == "FAIL":
+        out["kept"] = [str(t.dir)] + [str(b.base) for b in t.brokers]
+    else:
+        t.close()
+    return out
+
+
+def worker(arguments):
+    """Reads names, answers with JSON. One process, so that a time limit can be an alarm."""
+    load_cases()
+    shared = case.Shared(arguments.broker, arguments.bug)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        for line in sys.stdin:
+            name = line.strip()
+            started = time.monotonic()
+            out = run_one(name, shared, arguments.keep)
+            out["name"], out["seconds"] = name, time.monotonic() - started
+            sys.stdout.write(json.dumps(out) + "\n")
+            sys.stdout.flush()
+    finally:
+        shared.close()
+
+
+class Worker:
+    def __init__(self, arguments, python, bug=None):
+        argv = [python, str(HERE / "run.py"), "--worker", "--broker=" + arguments.broker]
+        if arguments.keep:
+            argv.append("--keep")
+        if bug:
+            argv.append("--bug=" + bug)
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, name):
+        try:
+            self.process.stdin.write(name + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+            if line:
+                return json.loads(line)
+        except OSError:
+            pass
+        return {"name": name, "verdict": "FAIL", "why": "the worker died", "seconds": 0.0}
+
+    def close(self):
+        try:
+            self.process.stdin.close()
+            self.process.wait(30)
+        except (OSError, subprocess.TimeoutExpired):
+            self.process.kill()
+
+
+class Report:
+    def __init__(self, path):
+        self.path = path
+        self.counts = {"ok": 0, "FAIL": 0, "skip": 0}
+        self.reasons = {}
+        self.lock = threading.Lock()
+
+    def add(self, out):
+        verdict = out["verdict"]
+        with self.lock:
+            self.counts[verdict] += 1
+            notes = "; ".join(out.get("notes") or [])
+            tail = out.get("reason", "") if verdict == "skip" else notes
+            print("%-40s %-4s %6.1f s  %s" % (out["name"], verdict, out["seconds"], tail), flush=True)
+            if verdict == "FAIL":
+                for line in out["why"].splitlines():
+                    print("    " + line)
+                for line in (out.get("log") or "").splitlines():
+                    print("    | " + line)
+                for k in out.get("kept", []):
+                    print("    kept: " + k)
+                sys.stdout.flush()
+            if verdict == "skip":
+                self.reasons[out.get("reason", "")] = self.reasons.get(out.get("reason", ""), 0) + 1
+            if self.path:
+                with open(self.path, "a") as f:
+                    f.write("%s\tinterop/%s\t%s\n" % ({"ok": "pass", "FAIL": "fail", "skip": "skip"}[verdict],
+                                                      out["name"], out.get("reason", "")))
+
+    def finish(self):
+        c = self.counts
+        reasons = "; ".join(r if n == 1 else "%s x%d" % (r, n) for r, n in sorted(self.reasons.items())) or "none"
+        print("%d passed, %d failed, %d skipped (%s)" % (c["ok"], c["FAIL"], c["skip"], reasons))
+        return 1 if c["FAIL"] else 0
+
+
+def run_all(arguments, python, names, report):
+    together = queue.Queue()
+    for n in sorted((n for n in names if not case.TESTS[n].alone), key=lambda n: -case.TESTS[n].seconds):
+        together.put(n)
+    alone = [n for n in names if case.TESTS[n].alone]
+
+    def serve():
+        w = Worker(arguments, python)
+        while True:
+            try:
+                name = together.get_nowait()
+            except queue.Empty:
+                break
+            report.add(w.run(name))
+        w.close()
+
+    threads = [threading.Thread(target=serve) for _ in range(min(arguments.jobs, max(1, together.qsize())))] \
+        if not together.empty() else []
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    if alone:
+        w = Worker(arguments, python)
+        for name in alone:
+            report.add(w.run(name))
+        w.close()
+
+
+def run_bugs(arguments, python, names, report):
+    """A test that passes against its broken broker proves nothing: that is the failure here."""
+    for test, bug in rows.pairs():
+        if test not in names:
+            continue
+        w = Worker(arguments, python, bug)
+        out = w.run(test)
+        w.close()
+        name = "%s --bug=%s" % (test, bug)
+        if out["verdict"] == "FAIL":
+            report.add({"name": name, "verdict": "ok", "seconds": out["seconds"]})
+        else:
+            report.add({"name": name, "verdict": "FAIL", "seconds": out["seconds"],
+                        "why": "the test says '%s' about a broken broker" % out["verdict"]})
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("names", nargs="*")
+    p.add_argument("--broker", choices=["millrace", "kafka"], default="millrace")
+    p.add_argument("--jobs", type=int, default=2)
+    p.add_argument("--bugs", action="store_true")
+    p.add_argument("--bug")
+    p.add_argument("--list", action="store_true")
+    p.add_argument("--results")
+    p.add_argument("--keep", action="store_true")
+    p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = p.parse_args()
+    if arguments.worker:
+        return worker(arguments)
+
+    tests = load_cases()
+    names = [n for n in tests if not arguments.names or any(w in n for w in arguments.names)]
+    if arguments.list:
+        print("\n".join(names))
+        return 0
+    if not names:
+        return 0
+    report = Report(arguments.results)
+    binary = deps.ROOT / "build" / "release" / "millrace"
+    if arguments.broker == "millrace" and not os.access(binary, os.X_OK):
+        report.add({"name": "interop", "verdict": "FAIL", "seconds": 0.0, "why": "%s is not built: ./dev build" % binary})
+        return report.finish()
+    started = time.monotonic()
+    python = deps.venv_python()
+    deps.jars("tools")
+    deps.programs()
+    if time.monotonic() - started > 5:
+        print("clients fetched in %.0f s" % (time.monotonic() - started), flush=True)
+    if arguments.bugs:
+        run_bugs(arguments, python, names, report)
+    else:
+        run_all(arguments, python, names, report)
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
