@@ -415,11 +415,8 @@ static void *control_main(void *unused)
     }
     control_loop(port);
     bool is_failed = mr_control_state(broker.control) == MR_CONTROL_FAILED;
-    if (is_failed) {
-        mr_log(&thread->log, MR_LOG_ERROR, "the broker cannot go on: %s", mr_control_why(broker.control));
-    } else {
-        mr_log(&thread->log, MR_LOG_INFO, "stopped");
-    }
+    mr_log(&thread->log, is_failed ? MR_LOG_ERROR : MR_LOG_INFO,
+           is_failed ? "stopped after a failure, see above" : "stopped");
     poke_log(thread);
     end_all(is_failed ? 1 : 0);
     if (disk != NULL && disk->in_flight == 0) {
