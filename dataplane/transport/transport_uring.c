@@ -28,6 +28,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BUFFER_BYTES  MR_NET_WINDOW
@@ -41,6 +42,7 @@
 #define EVENTS_EACH   (RECV_BUFFERS + 4u) /* events that one completion can make */
 #define TURN_IOVS     16384u
 #define TURN_MSGS     4096u
+#define BIND_TRIES    100 /* ten milliseconds apart */
 #define ACCEPT_PAUSE  (100 * MR_NS_PER_MS) /* after running out of descriptors */
 
 enum op_kind {
@@ -686,6 +688,25 @@ static void accept_done(struct uring_transport *t, struct op *op, int32_t res, u
     }
 }
 
+/*
+ * A process that was killed leaves its listening socket to its io_uring, which the kernel takes apart
+ * a moment after the process is gone (seen: a restart within 50 ms of kill -9 meets EADDRINUSE). So a
+ * port in use is asked for again for a second. Nobody is connected yet who could notice the pause.
+ */
+static int bind_patiently(int fd, const struct addrinfo *at)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+    for (int tries = 0;; tries++) {
+        if (bind(fd, at->ai_addr, at->ai_addrlen) == 0) {
+            return 0;
+        }
+        if (errno != EADDRINUSE || tries == BIND_TRIES) {
+            return -1;
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
 static enum mr_err listen_one(struct uring_transport *t, const struct mr_endpoint *endpoint, int *out)
 {
     char                   port[8];
@@ -728,7 +749,7 @@ static enum mr_err listen_one(struct uring_transport *t, const struct mr_endpoin
                              sizeof one);
         }
         int backlog = t->params.listen_backlog > 0 ? t->params.listen_backlog : 50;
-        if (bind(fd, at->ai_addr, at->ai_addrlen) != 0 || listen(fd, backlog) != 0) {
+        if (bind_patiently(fd, at) != 0 || listen(fd, backlog) != 0) {
             int why = errno;
             err = why == EADDRINUSE ? MR_ERR_EXISTS : MR_ERR_INVALID;
             mr_log(t->log, MR_LOG_ERROR, "cannot listen host=%s port=%u errno=%d%s", endpoint->host,
