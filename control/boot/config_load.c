@@ -315,6 +315,36 @@ static bool list_has(struct mr_str list, struct mr_str wanted, int *count)
     return has;
 }
 
+/*
+ * Clients must be able to connect to what they are told: an empty host becomes this machine's name, and
+ * 0.0.0.0 refuses, both as in Kafka (which asks for the canonical name of the address).
+ */
+static bool advertise(struct mr_config_load *load)
+{
+    char           bytes[2048];
+    char           machine[256] = "localhost";
+    struct mr_text text;
+    struct mr_str  item;
+    int32_t        at = 0;
+    mr_text_init(&text, bytes, sizeof bytes);
+    if (gethostname(machine, sizeof machine - 1) != 0 || machine[0] == '\0') {
+        mr_fmt(machine, sizeof machine, "localhost");
+    }
+    while (mr_config_list_next(load->config->advertised_listeners, &at, &item)) {
+        const char *host = memmem(item.data, (size_t)item.len, "://", 3);
+        int32_t     host_at = host == NULL ? item.len : (int32_t)(host - item.data) + 3;
+        bool        is_empty = host_at < item.len && item.data[host_at] == ':';
+        if (item.len - host_at >= 8 && memcmp(item.data + host_at, "0.0.0.0:", 8) == 0) {
+            return refuse(load, "advertised.listeners", item,
+                          "clients cannot connect to 0.0.0.0; set advertised.listeners to an address they can reach");
+        }
+        mr_text_fmt(&text, "%s%.*s%s%.*s", text.len == 0 ? "" : ",", (int)host_at, item.data,
+                    is_empty ? machine : "", (int)(item.len - host_at), item.data + host_at);
+    }
+    return !text.is_cut && keep(load, (struct mr_str){.data = bytes, .len = (int32_t)text.len},
+                                &load->config->advertised_listeners);
+}
+
 bool mr_config_load_end(struct mr_config_load *load)
 {
     struct mr_config *config = load->config;
@@ -328,6 +358,9 @@ bool mr_config_load_end(struct mr_config_load *load)
         }
     }
     mr_config_derive(config);
+    if (!advertise(load)) {
+        return false;
+    }
     (void)list_has(config->log_dirs, MR_STR(""), &count);
     if (count != 1) {
         return refuse(load, "log.dirs", config->log_dirs, "expected exactly one directory (more come later)");

@@ -7,6 +7,8 @@
 #include "boot/config_load.h"
 #include "config_table.h"
 
+#include <unistd.h>
+
 static char             said[4096];
 static int              warnings;
 static int              refusals;
@@ -186,6 +188,21 @@ static void test_config_derived_values_follow_kafka(void **state)
     assert_false(load_text("log.dirs=/a,/b\n"));
 }
 
+static void test_config_advertises_what_clients_can_reach(void **state)
+{
+    char machine[256] = {0};
+    char expected[400];
+    (void)state;
+    assert_int_equal(gethostname(machine, sizeof machine - 1), 0);
+    snprintf(expected, sizeof expected, "PLAINTEXT://%s:9092,B://[::1]:7", machine);
+    assert_true(load_text("listeners=PLAINTEXT://:9092, B://[::1]:7\n"));
+    assert_str(config.advertised_listeners, expected);
+    assert_str(config.listeners, "PLAINTEXT://:9092, B://[::1]:7");
+    assert_false(load_text("listeners=PLAINTEXT://0.0.0.0:9092\n"));
+    assert_true(load_text("listeners=PLAINTEXT://0.0.0.0:9092\nadvertised.listeners=PLAINTEXT://h:1\n"));
+    assert_str(config.advertised_listeners, "PLAINTEXT://h:1");
+}
+
 static void test_config_networks(void **state)
 {
     static const struct {
@@ -242,6 +259,7 @@ int main(void)
         cmocka_unit_test(test_config_argument_wins_over_file),
         cmocka_unit_test(test_config_roles_other_than_both_refuse),
         cmocka_unit_test(test_config_derived_values_follow_kafka),
+        cmocka_unit_test(test_config_advertises_what_clients_can_reach),
         cmocka_unit_test(test_config_networks),
         cmocka_unit_test(test_properties_random_text_ends),
     };
