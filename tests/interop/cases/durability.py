@@ -1,0 +1,206 @@
+"""kill -9, restart, and living with Apache Kafka on the same directory."""
+
+import hashlib
+import os
+import random
+import subprocess
+import time
+
+from lib import broker as brokers
+from lib import case
+from lib.case import test
+from lib.clients import ClientFailed, fields
+from lib.helpers import consume_all, perf_produce, read_values, total
+
+KILLS = int(os.environ.get("MR_KILLS") or (50 if case.FULL else 5))
+
+
+def directory_digest(path):
+    """Names and bytes of everything except the lock."""
+    h = hashlib.sha256()
+    for p in sorted(path.rglob("*")):
+        if p.is_file() and p.name != ".lock":
+            h.update(str(p.relative_to(path)).encode() + b"\0" + hashlib.sha256(p.read_bytes()).digest())
+    return h.hexdigest()
+
+
+def dump_all(t, directory, topic, partitions):
+    """DumpLogSegments over every file of a topic: {partition: {offset: payload}}; any complaint fails."""
+    found = {}
+    for p in range(partitions):
+        folder = directory / ("%s-%d" % (topic, p))
+        logs = sorted(folder.glob("*.log"))
+        files = logs + sorted(folder.glob("*.index")) + sorted(folder.glob("*.timeindex"))
+        files = [f for f in files if f.stat().st_size]
+        if not files:
+            continue
+        out = t.tool("dump-log", "--print-data-log", "--files", ",".join(map(str, files)), timeout_s=120)
+        text = out.stdout() + out.stderr()
+        for bad in ("isvalid: false", "Mismatches in", "Found timestamp mismatch", "Exception", "out of order"):
+            t.check(bad not in text, "DumpLogSegments of partition %d says '%s'", p, bad)
+        for line in out.stdout().splitlines():
+            if line.startswith("| offset:") and "payload: " in line:
+                found.setdefault(p, {})[int(line.split()[2])] = line.split("payload: ", 1)[1]
+    return found
+
+
+@test(seconds=300 + 30 * KILLS)
+def kill_loop(t):
+    """kill -9 at random moments under Java and librdkafka: every acknowledged record, once and in order."""
+    b = t.own()
+    partitions = 50
+    topic = t.topic(partitions)
+    prng = random.Random(9)
+    acked = {}
+    counted = attempts = 0
+    while counted < KILLS:
+        attempts += 1
+        t.check(attempts <= KILLS * 3 + 3, "only %d of %d rounds had 1000 acknowledged records", counted, attempts)
+        files = [t.file("java-%d" % attempts), t.file("py-%d" % attempts)]
+        jvm = t.jvm()
+        java = t.java_start("produce", jvm=jvm, topic=topic, partitions=partitions, count=10 ** 9, size=60, out=files[0],
+                            prefix="j%d-" % attempts, report_every=500, **{
+                                "p.acks": "all", "p.enable.idempotence": "true", "p.linger.ms": 1, "p.delivery.timeout.ms": 4000,
+                                "p.request.timeout.ms": 2000, "p.max.block.ms": 3000}, stop_at_error=1, close_ms=1000)
+        python = t.python_start("producer.py", b.bootstrap, topic, partitions, "p%d-" % attempts, files[1])
+        java.event("sent=", 30)
+        python.line(lambda s: "started" in s, 30)
+        time.sleep(prng.uniform(0.5, 2.0))
+        b.kill()
+        java.tell("stop")
+        python.signal(15)
+        try:
+            java.wait(30)
+        except ClientFailed:
+            pass
+        python.wait(30)
+        jvm.kill()
+        n = 0
+        for f in files:
+            for partition, records in read_values(f).items():
+                for offset, value in records:
+                    other = acked.setdefault((partition, offset), value)
+                    t.equal(other, value, "two records acknowledged at %d/%d" % (partition, offset))
+                    n += 1
+        counted += n >= 1000
+        b.start()
+    got = consume_all(t, topic, 10 ** 9, idle_ms=3000, timeout_s=200)
+    read = {(p, o): v for p, records in got.items() for o, v in records}
+    missing = [k for k in acked if read.get(k) != acked[k]]
+    t.equal(missing[:5], [], "%d acknowledged records are lost or changed" % len(missing))
+    for p, records in got.items():
+        values = [v for _, v in records]
+        t.equal(len(set(values)), len(values), "records of partition %d, each once" % p)
+        last = {}
+        for v in values:
+            prefix, n = v.rstrip(".").rsplit(":", 1)
+            t.check(int(n) > last.get(prefix, -1), "partition %d: %s after %d", p, v, last.get(prefix, -1))
+            last[prefix] = int(n)
+    t.equal(b.stop(), 0, "exit status")
+    dumped = dump_all(t, b.directory, topic, partitions)
+    for (p, o), v in acked.items():
+        t.equal(dumped.get(p, {}).get(o), v, "partition %d offset %d in the files" % (p, o))
+    t.note("%d rounds, %d acknowledged records" % (counted, len(acked)))
+
+
+@test(seconds=120)
+def files_are_kafkas(t):
+    """After a clean stop Kafka's tool reads every file, and the directory is as Kafka's own."""
+    b = t.own()
+    topic = t.topic(2, conf={"segment.bytes": "1048576", "index.interval.bytes": "4096"})
+    perf_produce(t, topic, 8000, 1000, "acks=all", "batch.size=16384")
+    t.java("commit_back", topic=topic, group="g", offsets="5")
+    t.equal(b.stop(), 0, "exit status")
+    t.check((b.directory / ".kafka_cleanshutdown").exists(), "no clean shutdown marker")
+    found = dump_all(t, b.directory, topic, 2)
+    t.equal(sum(len(x) for x in found.values()), 8000, "records in the files")
+    t.check(len(list(b.partition_dir(topic, 0).glob("*.log"))) > 1, "no segment was rolled")
+    meta = dict(x.split("=", 1) for x in (b.directory / "meta.properties").read_text().splitlines() if "=" in x)
+    t.equal((meta["version"], meta["node.id"]), ("1", "1"), "meta.properties")
+    out = t.tool("dump-log", "--cluster-metadata-decoder", "--files",
+                 b.directory / "__cluster_metadata-0" / ("%020d.log" % 0)).stdout()
+    t.check('"TOPIC_RECORD"' in out and topic in out, "the metadata log:\n%s", out[:800])
+    offsets = [p for p in b.directory.glob("__consumer_offsets-*/*.log") if p.stat().st_size]
+    t.check(offsets, "no file of __consumer_offsets has a record")
+    out = "".join(t.tool("dump-log", "--offsets-decoder", "--files", p).stdout() for p in offsets)
+    t.check(topic in out, "the offsets topic does not name the topic")
+
+
+@test(seconds=200, millrace_only=True)
+def kafka_takes_the_directory_and_gives_it_back(t):
+    b = t.own()
+    topic = t.topic(2, conf={"segment.bytes": "1048576"})
+    perf_produce(t, topic, 5000, 1000, "acks=all")
+
+    def digest():
+        got = consume_all(t, topic, total(t, topic, broker=t._broker), broker=t._broker)
+        return hashlib.sha256(repr(sorted(got.items())).encode()).hexdigest()
+    before, topic_id = digest(), t.java("topic_id", topic=topic)
+    t.equal(b.stop(), 0, "exit status")
+    k = t.own(kind="kafka", directory=b.directory, port=b.port)
+    t._broker = k
+    t.equal(digest(), before, "what Kafka serves")
+    t.equal(t.java("topic_id", topic=topic), topic_id, "topic id by Kafka")
+    perf_produce(t, topic, 1000, 1000, "acks=all")
+    after = digest()
+    t.equal(k.stop(), 0, "Kafka's exit status")
+    t._broker = b
+    b.start()
+    t.equal(digest(), after, "what Millrace serves afterwards")
+    perf_produce(t, topic, 1000, 1000, "acks=all")
+    t.equal(total(t, topic), 7000, "records")
+
+
+@test(seconds=150, millrace_only=True)
+def kafka_refuses_a_killed_directory(t):
+    b = t.own()
+    topic = t.topic(2)
+    perf_produce(t, topic, 2000, 1000, "acks=all")
+    b.kill()
+    before = directory_digest(b.directory)
+    k = t.own(kind="kafka", directory=b.directory, start=False)
+    try:
+        k.start()
+        raise AssertionError("Kafka started on the directory of a killed Millrace")
+    except brokers.BrokerFailed:
+        pass
+    k.kill()
+    t.equal(directory_digest(b.directory), before, "the directory after Kafka's attempt")
+    b.recover()
+    k = t.own(kind="kafka", directory=b.directory)
+    t.equal(total(t, topic, broker=k), 2000, "records that Kafka finds after `millrace recover`")
+
+
+@test(seconds=90, millrace_only=True)
+def one_broker_per_directory(t):
+    b = t.own()
+    for kind in ("millrace", "kafka"):
+        other = t.own(kind=kind, directory=b.directory, start=False)
+        try:
+            other.start()
+            raise AssertionError("a second %s started on the directory" % kind)
+        except brokers.BrokerFailed as e:
+            t.check("exited" in str(e), "%s", e)
+    t.check(b.alive(), "the first broker died")
+    b.stop()
+    k = t.own(kind="kafka", directory=b.directory)
+    try:
+        b.start()
+        raise AssertionError("Millrace started on the directory of a running Kafka")
+    except brokers.BrokerFailed:
+        pass
+    t.check(k.alive(), "Kafka died")
+    b.process = None
+
+
+@test(seconds=60)
+def clean_stop_is_quick(t):
+    b = t.own()
+    topic = t.topic(100)
+    t.java("produce", topic=topic, count=20000, partitions=100, size=200)
+    started = time.monotonic()
+    t.equal(b.stop(), 0, "exit status")
+    seconds = time.monotonic() - started
+    t.note("stopped in %.2f s" % seconds)
+    if t.kind == "millrace":
+        t.check(seconds < 1.5, "SIGTERM took %.2f s with 100 partitions", seconds)

@@ -1,0 +1,160 @@
+"""What consumers are promised: order, offsets, long polls, limits, positions."""
+
+import hashlib
+import time
+
+from lib import case, wire
+from lib.case import test
+from lib.clients import fields
+from lib.helpers import consume_all, end_offsets, perf_produce, total
+
+
+def batches_of(t, topic, batches, per_batch, partition=0, size=20, step_ms=1000, base=1_700_000_000_000):
+    """Hand-made batches whose borders and timestamps are known."""
+    w = t.wire()
+    for i in range(batches):
+        records = [wire.record(k, b"k", b"%d" % (i * per_batch + k) + b"." * size, timestamp_delta=k) for k in range(per_batch)]
+        b = wire.batch(records, base_timestamp=base + i * step_ms, max_timestamp=base + i * step_ms + per_batch - 1)
+        t.equal(w.produce({topic: {partition: b}})[(topic, partition)][:2], (0, i * per_batch), "batch %d" % i)
+
+
+@test()
+def seek_into_a_batch(t):
+    topic = t.topic()
+    batches_of(t, topic, 3, 100)
+    for offset in (0, 1, 57, 99, 100, 150, 299):
+        got = fields(t.java("seek", topic=topic, offset=offset))
+        t.equal((got["position"], got["first"], got["assignment"]), (str(offset), str(offset), "1"), "Java at %d" % offset)
+        out = t.kcat("-C", "-t", topic, "-p", 0, "-o", offset, "-c", 1, "-q", "-f", "%o").stdout()
+        t.equal(out, str(offset), "kcat at %d" % offset)
+
+
+@test(seconds=120)
+def offsets_by_time(t):
+    topic = t.topic()
+    base = 1_700_000_000_000
+    batches_of(t, topic, 3, 10, base=base)
+    times = {base - 5: 0, base: 0, base + 1: 1, base + 9: 9, base + 10: 10, base + 1000: 10, base + 1005: 15, base + 2009: 29}
+    got = fields(t.java("offsets_for", topic=topic, times=",".join(map(str, list(times) + [base + 2010]))))
+    t.equal((got["begin"], got["end"]), ("0", "30"), "begin and end")
+    said = dict(x.split(":") for x in got["times"].strip(",").split(","))
+    for at, offset in times.items():
+        t.equal(said[str(at)].split("@")[0], str(offset), "the first record at or after %d" % at)
+    t.equal(said[str(base + 2010)], "none", "after the last record")
+    for spec, expected in (("-1", 30), ("latest", 30), ("-2", 0), ("earliest", 0), ("-3", 29), ("max-timestamp", 29),
+                           ("-4", 0), (str(base + 1005), 15)):
+        t.equal(end_offsets(t, topic, spec).get(0), expected, "kafka-get-offsets --time " + spec)
+    out = t.kcat("-C", "-t", topic, "-p", 0, "-o", "s@%d" % (base + 1005), "-e", "-q", "-f", "%o\n").stdout().split()
+    t.equal(out, [str(o) for o in range(15, 30)], "kcat -o s@timestamp")
+    out = t.tool("console-consumer", "--bootstrap-server", t.broker.bootstrap, "--topic", topic, "--partition", 0, "--offset", 28,
+                 "--max-messages", 2, "--timeout-ms", 15000).stdout().split()
+    t.equal([x.rstrip(".") for x in out], ["28", "29"], "console consumer --offset")
+    t.java("delete_records", topic=topic, before=12)
+    for reset, offset, expected in (("earliest", 3, "first=12"), ("latest", 3, "position=30"), ("earliest", 99, "first=12"),
+                                    ("latest", 99, "position=30"), ("none", 99, "error=OffsetOutOfRangeException"),
+                                    ("none", 3, "error=OffsetOutOfRangeException"), ("by_duration:P36500D", 99, "first=12")):
+        t.equal(t.java("reset", topic=topic, offset=offset, **{"c.auto.offset.reset": reset}), expected, "%s from %d" % (reset, offset))
+
+
+@test()
+def records_are_deleted(t):
+    topic = t.topic()
+    batches_of(t, topic, 3, 10)
+    t.equal(t.java("delete_records", topic=topic, before=15), "low=15", "deleteRecords")
+    got = fields(t.java("offsets_for", topic=topic))
+    t.equal((got["begin"], got["end"]), ("15", "30"), "begin and end")
+    t.equal([o for o, _ in consume_all(t, topic, 15)[0]], list(range(15, 30)), "what is left")
+
+
+@test(seconds=90)
+def long_polls_wake(t):
+    topic = t.topic()
+    before = t.broker.connections()
+    job = t.java_start("latency", topic=topic, count=5, **{"c.fetch.max.wait.ms": 10000, "c.fetch.min.bytes": 1})
+    job.event("ready", 30)
+    for i in range(5):
+        seen = len(job.drain())
+        time.sleep(0.3)
+        t.java("produce", topic=topic, count=1, partitions=1)
+        job.event("got", 5, after=seen)
+    got = fields(job.wait(20))
+    t.check(int(got["worst_ms"]) < 1500, "a record took %s ms in a poll of 10 s", got["worst_ms"])
+    t.note("worst %s ms" % got["worst_ms"])
+    jvm = t.jvm()
+    held = t.java_start("hold_poll", jvm=jvm, topic=topic, **{"c.fetch.max.wait.ms": 30000})
+    held.event("ready", 30)
+    t.check(t.broker.connections() > before - 3, "no connection")
+    open_ = t.broker.connections()
+    jvm.kill()
+    t.eventually(lambda: t.broker.connections() < open_, 2, "the killed consumer's connections to be freed")
+
+
+@test(alone=True)
+def fetch_min_bytes(t):
+    topic = t.topic(2)
+    w, p = t.wire(), t.wire()
+    w.fetch({topic: {0: 0, 1: 0}}, max_wait_ms=0)
+    started = time.monotonic()
+    error, parts = w.fetch({topic: {0: 0, 1: 0}}, max_wait_ms=500, min_bytes=1 << 20, partition_max=4 << 20)
+    quiet = time.monotonic() - started
+    t.equal(error, 0, "fetch")
+    t.check(0.45 < quiet < 0.8, "nothing to read, wait 500: answered after %.3f s", quiet)
+    # min bytes are counted over all partitions: half in one, half in the other.
+    half = wire.batch([(None, bytes(540000))])
+    correlation = w.send(1, 11, w.fetch_body({topic: {0: 0, 1: 0}}, max_wait_ms=8000, min_bytes=1 << 20, partition_max=4 << 20))
+    p.produce({topic: {0: half}})
+    w.s.settimeout(0.4)
+    try:
+        w.receive(correlation)
+        raise AssertionError("answered below min bytes")
+    except TimeoutError:
+        pass
+    w.s.settimeout(10)
+    started = time.monotonic()
+    p.produce({topic: {1: half}})
+    error, parts = w.parse_fetch(w.receive(correlation))
+    took = time.monotonic() - started
+    t.check(took < 0.5, "answered %.2f s after the last byte", took)
+    t.check(sum(len(x[3]) for x in parts.values()) >= 1 << 20, "bytes in the answer")
+
+
+@test()
+def fetch_limits(t):
+    big = t.topic(conf={"max.message.bytes": "8000000"})
+    t.java("produce", topic=big, count=2, partitions=1, size=5000000, **{"p.max.request.size": 9000000, "p.buffer.memory": 64000000})
+    got = consume_all(t, big, 2, **{"c.max.partition.fetch.bytes": 1048576, "c.fetch.max.bytes": 1048576})
+    t.equal(len(got[0]), 2, "5 MB records with limits of 1 MB")
+    many = t.topic(100)
+    t.java("produce", topic=many, count=20000, partitions=100, size=1000)
+    got = fields(t.java("every_partition_advances", topic=many, **{"c.fetch.max.bytes": 1048576}))
+    t.equal(got["seen"], "100", "partitions that advanced")
+
+
+@test(seconds=120)
+def reread_is_the_same(t):
+    """(partition, offset) means the same bytes after kill -9, and when read again."""
+    b = t.own()
+    topic = t.topic(2)
+    count = 2_000_000 if case.FULL else 100_000
+    perf_produce(t, topic, count, 100, "acks=all", timeout_s=100)
+    args = ("-C", "-t", topic, "-o", "beginning", "-e", "-q", "-f", "%p %o %T %s\n")
+
+    def digest():
+        lines = sorted(b"".join(t.kcat(*args, timeout_s=100).out).splitlines())
+        return len(lines), hashlib.sha256(b"\n".join(lines)).hexdigest()
+    first = digest()
+    t.equal(first[0], count, "records read")
+    b.kill()
+    b.start()
+    t.equal(digest(), first, "after kill -9")
+    t.equal(digest(), first, "read again")
+
+
+@test()
+def performance_pair(t):
+    topic = t.topic(2)
+    perf_produce(t, topic, 50000, 1000, "acks=all")
+    out = t.tool("consumer-perf", "--bootstrap-server", t.broker.bootstrap, "--topic", topic, "--num-records", 50000,
+                 "--timeout", 30000).stdout()
+    t.check("50000" in out.replace(" ", "").split("\n")[-2], "consumer-perf:\n%s", out)
+    t.equal(total(t, topic), 50000, "records")
