@@ -143,7 +143,8 @@ struct mr_state_stamp {
     uint32_t index;
 };
 
-#define MR_STATE_LOST 1u /* record flag: offsets [lost_from, lost_to) are gone */
+#define MR_STATE_LOST      1u /* record flag: offsets [lost_from, lost_to) are gone */
+#define MR_STATE_NAME_ONLY 2u /* record flag: no state is known */
 
 struct mr_state_record {
     struct mr_journal_state_view view;
@@ -165,7 +166,7 @@ bool mr_journal_state_slot_load(const uint8_t *block, const struct mr_uuid *dire
 void mr_journal_state_begin_block(struct mr_journal_state_out *out, uint8_t *block);
 void mr_journal_state_begin(struct mr_journal_state_out *out, const struct mr_journal_log_name *name,
                             struct mr_state_stamp stamp);
-void mr_journal_state_set_lost(struct mr_journal_state_out *out, int64_t from, int64_t to);
+void mr_journal_state_set_lost(struct mr_journal_state_out *out, uint32_t flags, int64_t from, int64_t to);
 /* False: it did not fit; the block is as before the record. */
 bool mr_journal_state_end(struct mr_journal_state_out *out);
 /* Returns the padded size of the block. */

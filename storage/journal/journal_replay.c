@@ -457,7 +457,7 @@ static void learn_state(struct recovery *r, const struct mr_state_record *record
     log->name.topic_id = record->view.topic_id;
     log->name.partition = record->view.partition;
     log->name.dir_name = record->view.dir_name;
-    log->has_state = true;
+    log->has_state = (record->flags & MR_STATE_NAME_ONLY) == 0;
     log->is_state_of_ring = is_of_ring;
     log->state = *record;
     if (is_of_ring && record->stamp.seq > log->born) {
@@ -1012,16 +1012,18 @@ static bool base_record(struct recovery *r, struct base *base, struct known *log
 {
     mr_journal_state_begin(&base->out, &log->name, (struct mr_state_stamp){0});
     bool is_there = r->params->ops->store(r->params->context, log->user, &base->out);
-    if (!is_there && !(log->is_lost && log->has_state)) {
+    if (!is_there && !log->is_lost) {
         base->out.used = base->out.record;
         base->out.is_over = false;
         return true;
     }
-    if (!is_there) {
+    if (!is_there && log->has_state) {
         keep_state(&base->out, log);
     }
     if (log->is_lost) {
-        mr_journal_state_set_lost(&base->out, log->lost_from, log->lost_to);
+        /* The mark stays as long as the guard does, so that the next start does not overlook the hole. */
+        uint32_t name_only = is_there || log->has_state ? 0 : MR_STATE_NAME_ONLY;
+        mr_journal_state_set_lost(&base->out, MR_STATE_LOST | name_only, log->lost_from, log->lost_to);
     }
     return mr_journal_state_end(&base->out);
 }

@@ -123,11 +123,11 @@ void mr_journal_state_put(struct mr_journal_state_out *out, const struct mr_jour
     }
 }
 
-void mr_journal_state_set_lost(struct mr_journal_state_out *out, int64_t from, int64_t to)
+void mr_journal_state_set_lost(struct mr_journal_state_out *out, uint32_t flags, int64_t from, int64_t to)
 {
     if (!out->is_over) {
         uint8_t *at = out->block + out->record;
-        mr_store_le32(at + 12, MR_STATE_LOST);
+        mr_store_le32(at + 12, flags);
         mr_store_le64(at + 136, (uint64_t)from);
         mr_store_le64(at + 144, (uint64_t)to);
     }
