@@ -348,6 +348,20 @@ static void pass_settle(struct mr_fetch *fetch)
     }
 }
 
+/* Whether a partition moved while others were being read: it is dirty and was not in the pass. */
+static bool is_any_missed(const struct mr_fetch *fetch)
+{
+    MR_LIST_EACH(link, &fetch->set->dirty)
+    {
+        const struct mr_fetch_partition *partition =
+            MR_LIST_ENTRY(link, struct mr_fetch_partition, dirty_link);
+        if (partition->entry == NULL && partition->log_id != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Arm what has to wake this fetch. False: a watch is missing, so look again by the clock. */
 static bool watch_all(struct mr_fetch *fetch)
 {
@@ -406,10 +420,14 @@ void mr_handle_fetch_done(struct mr_request *request)
         answer(fetch);
         return;
     }
-    bool is_all = watch_all(fetch);
-    pass_end(fetch);
+    bool     is_missed =
+        is_any_missed(fetch) || fetch->set->image_version != core->image->version;
+    bool     is_all = watch_all(fetch);
     uint64_t until = fetch->deadline_ns;
-    if (!is_all) {
+    pass_end(fetch);
+    if (is_missed) {
+        until = core->now.mono_ns; /* read again in the next turn */
+    } else if (!is_all) {
         until = mr_earlier(until, mr_deadline_ms(core->now.mono_ns, POLL_MS));
     }
     mr_purgatory_wait(fetch, until);

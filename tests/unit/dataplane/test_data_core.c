@@ -4,6 +4,7 @@
  */
 #include "test.h"
 
+#include "data_core.h"
 #include "millrace/base/bytes.h"
 #include "millrace/base/prng.h"
 #include "millrace/batch.h"
@@ -866,6 +867,57 @@ static void test_fetch_min_bytes_counts_over_all_partitions(void **state)
     assert_true(got.responses[0].partitions[1].records.bytes > 0);
 }
 
+static void test_fetch_moved_while_it_reads_is_read_again(void **state)
+{
+    (void)state;
+    int32_t                  correlation;
+    struct mr_fetch_response got;
+    struct mr_sim_peer      *reader = join();
+    struct mr_sim_peer      *writer = join();
+    struct mr_sim_peer      *other = join();
+    fetch(reader, 1,
+          (struct fetch_ask){
+              .session_epoch = -1, .count = 2, .min_bytes = 1000, .max_wait_ms = 60000});
+    run();
+    w.is_storage_held = true;
+    produce_to(writer, 1, -1, MR_STR("t"), 0, 1, 10); /* moves partition 0: it is being read */
+    run();
+    produce_to(other, 2, -1, MR_STR("t"), 1, 1, 2000); /* and now partition 1 moves */
+    run();
+    w.is_storage_held = false;
+    for (uint32_t i = 0; i < w.held_count; i++) {
+        storage_answer(w.held[i]);
+    }
+    assert_true(answer(reader, 1, 12, &correlation, &got)); /* without waiting for its time */
+    assert_true(got.responses[0].partitions[0].records.bytes > 0);
+    assert_true(got.responses[0].partitions[1].records.bytes > 1000);
+    assert_int_equal(live_watches(), 0);
+}
+
+static void test_request_without_memory_waits_until_there_is_some(void **state)
+{
+    (void)state;
+    int32_t                  correlation;
+    size_t                   got_bytes;
+    void                    *blocks[4];
+    struct mr_fetch_response got;
+    struct mr_sim_peer      *reader = join();
+    for (int i = 0; i < 4; i++) {
+        blocks[i] = mr_scratch_get(&w.core->scratch, mr_scratch_max(&w.core->scratch), &got_bytes);
+        assert_non_null(blocks[i]);
+    }
+    fetch(reader, 1, (struct fetch_ask){.count = LOGS, .min_bytes = 1});
+    assert_false(answer(reader, 1, 12, &correlation, &got));
+    for (int i = 0; i < 4; i++) {
+        mr_scratch_put(&w.core->scratch, blocks[i]);
+    }
+    w.core->has_room = true;
+    assert_true(answer(reader, 1, 12, &correlation, &got));
+    assert_int_equal(got.responses[0].partitions_count, LOGS);
+    assert_int_equal(w.core->scratch.used_bytes, 0);
+    assert_int_equal(w.core->requests.used, 0);
+}
+
 static void test_fetch_waiting_is_freed_when_its_connection_closes(void **state)
 {
     (void)state;
@@ -1328,6 +1380,8 @@ int main(void)
         TEST(test_produces_overlap_and_are_answered_in_order),
         TEST(test_fetch_waits_for_bytes_and_wakes_once),
         TEST(test_fetch_min_bytes_counts_over_all_partitions),
+        TEST(test_fetch_moved_while_it_reads_is_read_again),
+        TEST(test_request_without_memory_waits_until_there_is_some),
         TEST(test_fetch_waiting_is_freed_when_its_connection_closes),
         TEST(test_fetch_session_answers_only_what_changed),
         TEST(test_fetch_sessions_full_serves_without_one),
