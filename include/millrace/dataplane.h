@@ -37,7 +37,7 @@ struct mr_data_params {
     struct mr_port            *port;
     struct mr_transport       *transport;
     struct mr_log             *log;
-    struct mr_arena           *arena; /* everything comes out of it, at init */
+    struct mr_arena           *arena; /* everything comes out of it, at init; fresh, zero memory */
     uint64_t                   seed;
     const char                *bug; /* test build: a mutant's name or NULL */
 };
