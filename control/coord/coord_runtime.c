@@ -9,6 +9,7 @@
 #include "coord/coord_runtime.h"
 
 #define BATCH_BYTES_FIRST 4096
+#define BATCH_BYTES_MAX   (8u << 20)
 #define STEPS_MAX         2
 #define SCRATCH_SHARE     32
 #define SCRATCH_MIN       (1u << 20)
@@ -316,6 +317,10 @@ static void group_request(struct mr_control *control, struct mr_now now, struct 
         mr_coord_out_init(&out, &coord->scratch, now);
         coord->env.image = mr_control_image(control);
         mr_group_handle(&shard->groups, request, &out);
+        if (mr_control_bug(control, "forget-offsets") &&
+            request->forward->api_key == MR_API_OFFSET_COMMIT) {
+            mr_coord_out_forget_records(&out);
+        }
         bool is_again = out.is_again;
         mr_coord_apply(shard, &out);
         if (!is_again) {
@@ -403,7 +408,7 @@ bool mr_coord_init(struct mr_control *control)
     env->size_max = config->group_max_size;
     env->metadata_bytes_max = clamp(config->offset_metadata_max_bytes);
     env->retention_ms = config->offsets_retention_minutes * 60 * 1000;
-    env->record_bytes_max = 1048588 - 1024;
+    env->record_bytes_max = BATCH_BYTES_FIRST; /* until there is a topic */
     env->heap = &control->heap;
     env->timers = &control->timers;
     env->hash_key = control->hash_key;
@@ -425,6 +430,14 @@ bool mr_coord_init(struct mr_control *control)
     return true;
 }
 
+/* What one batch may have, so that the log does not refuse it. */
+static uint32_t batch_bytes_max(int64_t max_message_bytes)
+{
+    return max_message_bytes > BATCH_BYTES_MAX     ? BATCH_BYTES_MAX
+           : max_message_bytes < BATCH_BYTES_FIRST ? BATCH_BYTES_FIRST
+                                                   : (uint32_t)max_message_bytes;
+}
+
 /* A shard for each partition of __consumer_offsets that we lead and that is open. */
 static void follow_image(struct mr_coord *coord, struct mr_now now)
 {
@@ -434,6 +447,9 @@ static void follow_image(struct mr_coord *coord, struct mr_now now)
         image == NULL ? NULL : mr_image_topic_by_name(image, MR_STR("__consumer_offsets"));
     uint32_t count = topic == NULL ? 0 : topic->partition_count;
     coord->env.image = image;
+    if (topic != NULL) {
+        coord->env.record_bytes_max = batch_bytes_max(topic->config.max_message_bytes);
+    }
     if (count > coord->shard_capacity) {
         void *grown =
             mr_heap_resize(&control->heap, coord->shards, sizeof(void *) * coord->shard_capacity,
