@@ -28,9 +28,9 @@ static uint32_t requests_max(const struct mr_data_plan *plan)
 
 static size_t scratch_bytes(const struct mr_data_plan *plan)
 {
+    /* Requests that wait hold none, so a few hundred large ones at a time are plenty. */
     size_t bytes = (size_t)plan->requests_max * plan->request_scratch_bytes;
-    size_t least = 64u << 20;
-    return bytes > least ? bytes : least;
+    return bytes < (64u << 20) ? 64u << 20 : bytes > (512u << 20) ? 512u << 20 : bytes;
 }
 
 static uint32_t piece_count(const struct mr_data_plan *plan)

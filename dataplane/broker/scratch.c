@@ -52,7 +52,7 @@ void mr_scratch_init(struct mr_scratch *scratch, struct mr_arena *arena, size_t 
     uint32_t count = region_blocks(bytes);
     *scratch = (struct mr_scratch){.block_count = count};
     scratch->base = mr_arena_get_fresh(arena, (size_t)count * MR_SCRATCH_BLOCK, 4096);
-    scratch->orders = mr_arena_get(arena, count, 64);
+    scratch->orders = mr_arena_get_fresh(arena, count, 64);
     scratch->links = mr_arena_get_fresh(arena, sizeof *scratch->links * count, 64);
     while ((4u << scratch->order_max) < count) {
         scratch->order_max++;

@@ -10,7 +10,7 @@
  * in it, so memory that was never needed is never touched. A slab per size was considered and
  * dropped: a burst of one size would keep its memory from all others for ever.
  *
- * Memory: the arena given to init. Thread: the data core.
+ * Memory: the arena given to init, fresh and zero. Thread: the data core.
  */
 #ifndef MILLRACE_SCRATCH_H
 #define MILLRACE_SCRATCH_H
