@@ -231,6 +231,216 @@ static void test_coord_stop_answers_who_waits(void **state)
     assert_non_null(mr_rig_reply(rig, number));
 }
 
+/* An answer, and not a closed connection, in every version; its form is the codec's to prove. */
+static void every_version(int16_t key, void (*fill)(void *message, int16_t version))
+{
+    const struct mr_api *api = mr_api_find(key);
+    assert_non_null(api);
+    for (int16_t version = api->version_min; version <= api->version_max; version++) {
+        void *message = mr_arena_get(&arena, api->request->root->size, 16);
+        void *response = mr_arena_get(&arena, api->response->root->size, 16);
+        mr_msg_defaults(api->request, message);
+        fill(message, version);
+        mr_rig_call(rig, key, version, message, &arena, response);
+        mr_rig_forget(rig);
+    }
+}
+
+static struct mr_str one_group = {.data = "g", .len = 1};
+
+static void fill_fetch(void *message, int16_t version)
+{
+    static struct mr_offset_fetch_request_topic old_topic;
+    static struct mr_offset_fetch_request_topics new_topic;
+    static struct mr_offset_fetch_request_group groups[2];
+    static int32_t index = 1;
+    struct mr_offset_fetch_request *request = message;
+    if (version < 8) {
+        old_topic = (struct mr_offset_fetch_request_topic){
+            .name = MR_STR("t"), .partition_indexes = &index, .partition_indexes_count = 1};
+        request->group_id = one_group;
+        request->topics = &old_topic;
+        request->topics_count = version == 3 ? -1 : 1;
+        request->topics = version == 3 ? NULL : &old_topic;
+        return;
+    }
+    new_topic = (struct mr_offset_fetch_request_topics){
+        .name = MR_STR("t"), .partition_indexes = &index, .partition_indexes_count = 1};
+    groups[0] = groups[1] = (struct mr_offset_fetch_request_group){.group_id = one_group,
+                                                                   .member_id = MR_STR_NULL,
+                                                                   .member_epoch = -1,
+                                                                   .topics = &new_topic,
+                                                                   .topics_count = 1};
+    groups[1].topics = NULL;
+    groups[1].topics_count = -1;
+    request->groups = groups;
+    request->groups_count = 2;
+}
+
+static void fill_find(void *message, int16_t version)
+{
+    struct mr_find_coordinator_request *request = message;
+    if (version < 4) {
+        request->key = one_group;
+    } else {
+        request->coordinator_keys = &one_group;
+        request->coordinator_keys_count = 1;
+    }
+}
+
+static void fill_describe(void *message, int16_t version)
+{
+    struct mr_describe_groups_request *request = message;
+    request->groups = &one_group;
+    request->groups_count = 1;
+    request->include_authorized_operations = version >= 3;
+}
+
+static void fill_list(void *message, int16_t version)
+{
+    static struct mr_str state = {.data = "empty", .len = 5};
+    struct mr_list_groups_request *request = message;
+    if (version >= 4) {
+        request->states_filter = &state;
+        request->states_filter_count = 1;
+    }
+}
+
+static void fill_heartbeat(void *message, int16_t version)
+{
+    (void)version;
+    ((struct mr_heartbeat_request *)message)->group_id = one_group;
+}
+
+static void fill_sync(void *message, int16_t version)
+{
+    (void)version;
+    ((struct mr_sync_group_request *)message)->group_id = one_group;
+}
+
+static void fill_leave(void *message, int16_t version)
+{
+    static struct mr_leave_group_request_member_identity who;
+    struct mr_leave_group_request *request = message;
+    who = (struct mr_leave_group_request_member_identity){
+        .member_id = MR_STR("m"), .group_instance_id = MR_STR_NULL, .reason = MR_STR_NULL};
+    request->group_id = one_group;
+    if (version < 3) {
+        request->member_id = MR_STR("m");
+    } else {
+        request->members = &who;
+        request->members_count = 1;
+    }
+}
+
+static void fill_join(void *message, int16_t version)
+{
+    static struct mr_join_group_request_protocol protocol;
+    struct mr_join_group_request *request = message;
+    protocol = (struct mr_join_group_request_protocol){
+        .name = MR_STR("range"), .metadata = {.data = (const uint8_t *)"", .len = 0}};
+    request->group_id = version < 4 ? MR_STR("") : MR_STR("joined");
+    request->session_timeout_ms = 10000;
+    request->protocol_type = MR_STR("consumer");
+    request->protocols = &protocol;
+    request->protocols_count = 1;
+}
+
+static void fill_commit(void *message, int16_t version)
+{
+    struct mr_offset_commit_request *request = message;
+    (void)send_commit; /* shares the statics */
+    MR_DEFAULTS(offset_commit_request_partition, &partition);
+    partition.partition_index = version % 3;
+    partition.committed_offset = version;
+    partition.committed_leader_epoch = version >= 6 ? 5 : -1;
+    topic = (struct mr_offset_commit_request_topic){
+        .name = MR_STR("t"), .partitions = &partition, .partitions_count = 1};
+    request->group_id = one_group;
+    request->retention_time_ms = version == 2 ? 1000 : -1;
+    request->topics = &topic;
+    request->topics_count = 1;
+}
+
+static void fill_offset_delete(void *message, int16_t version)
+{
+    static struct mr_offset_delete_request_partition gone = {.partition_index = 1};
+    static struct mr_offset_delete_request_topic from;
+    struct mr_offset_delete_request *request = message;
+    (void)version;
+    from = (struct mr_offset_delete_request_topic){
+        .name = MR_STR("t"), .partitions = &gone, .partitions_count = 1};
+    request->group_id = one_group;
+    request->topics = &from;
+    request->topics_count = 1;
+}
+
+static void fill_delete(void *message, int16_t version)
+{
+    struct mr_delete_groups_request *request = message;
+    (void)version;
+    request->groups_names = &one_group;
+    request->groups_names_count = 1;
+}
+
+static void test_coord_every_version_is_answered(void **state)
+{
+    (void)state;
+    /* Twice: before there is a coordinator, and with one. */
+    for (int round = 0; round < 2; round++) {
+        every_version(MR_API_JOIN_GROUP, fill_join);
+        every_version(MR_API_SYNC_GROUP, fill_sync);
+        every_version(MR_API_HEARTBEAT, fill_heartbeat);
+        every_version(MR_API_LEAVE_GROUP, fill_leave);
+        every_version(MR_API_OFFSET_COMMIT, fill_commit);
+        every_version(MR_API_OFFSET_FETCH, fill_fetch);
+        every_version(MR_API_DESCRIBE_GROUPS, fill_describe);
+        every_version(MR_API_LIST_GROUPS, fill_list);
+        every_version(MR_API_OFFSET_DELETE, fill_offset_delete);
+        every_version(MR_API_DELETE_GROUPS, fill_delete);
+        every_version(MR_API_FIND_COORDINATOR, fill_find);
+        if (round == 0) {
+            find_until_there();
+            make_topic();
+        }
+    }
+}
+
+static void test_coord_deleted_group_and_topic_take_their_offsets(void **state)
+{
+    (void)state;
+    struct mr_delete_groups_request groups;
+    struct mr_delete_groups_response gone;
+    struct mr_delete_topics_request topics;
+    struct mr_delete_topics_response dropped;
+    struct mr_delete_topics_request_delete_topic_state named = {.name = MR_STR("t")};
+    find_until_there();
+    make_topic();
+    (void)send_commit(5);
+    mr_rig_run(rig);
+    assert_int_equal(fetch(), 5);
+    MR_DEFAULTS(delete_groups_request, &groups);
+    fill_delete(&groups, 2);
+    mr_rig_call(rig, MR_API_DELETE_GROUPS, 2, &groups, &arena, &gone);
+    assert_int_equal(gone.results[0].error_code, MR_KAFKA_NONE);
+    assert_int_equal(fetch(), -1);
+    (void)send_commit(6);
+    mr_rig_run(rig);
+    assert_int_equal(fetch(), 6);
+    MR_DEFAULTS(delete_topics_request, &topics);
+    topics.topics = &named;
+    topics.topics_count = 1;
+    topics.timeout_ms = 1000;
+    mr_rig_call(rig, MR_API_DELETE_TOPICS, 6, &topics, &arena, &dropped);
+    assert_int_equal(dropped.responses[0].error_code, MR_KAFKA_NONE);
+    mr_rig_run(rig);
+    assert_int_equal(fetch(), -1);
+    mr_rig_destroy(rig);
+    rig = mr_rig_create(store);
+    mr_rig_run(rig);
+    assert_int_equal(fetch(), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +452,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_coord_restart_brings_commits_back, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_coord_failed_append_takes_nothing_back_and_keeps_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_coord_every_version_is_answered, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_coord_deleted_group_and_topic_take_their_offsets,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_coord_stop_answers_who_waits, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
