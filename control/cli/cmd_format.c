@@ -6,25 +6,29 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define METADATA_VERSION      33 /* 4.4-IV2 */
-#define METADATA_VERSION_NAME "4.4-IV2"
+#define METADATA_VERSION     33 /* 4.4-IV2 */
+#define METADATA_VERSION_MIN 7  /* 3.3-IV3, the oldest that Kafka 4.x reads */
 #define METADATA_DIR          "__cluster_metadata-0"
 #define CHECKPOINT            "00000000000000000000-0000000000.checkpoint"
 
 static const char help[] =
-    "millrace format [--cluster-id ID] [--ignore-formatted] [--config FILE] [--set KEY=VALUE]...\n"
+    "millrace format [--cluster-id ID] [--ignore-formatted] [--feature metadata.version=N] [--config FILE]\n"
+    "                [--set KEY=VALUE]...\n"
     "\n"
     "Prepare the directory of log.dirs: meta.properties and the first records of the metadata log, as\n"
     "Apache Kafka's kafka-storage format leaves them. Nothing that exists is overwritten.\n"
     "\n"
     "  --cluster-id ID        the cluster's id; without it a random one\n"
-    "  --ignore-formatted     a directory that is formatted already is no error\n" MR_CLI_CONFIG_HELP
+    "  --ignore-formatted     a directory that is formatted already is no error\n"
+    "  --feature metadata.version=N  a level from 7 to 33, for a directory that an older Kafka is to\n"
+    "                         start on too: 30 for Kafka 4.3; without it 33 (4.4-IV2)\n" MR_CLI_CONFIG_HELP
     "\n"
     "Exit codes: 0 formatted, 1 failed or formatted before, 2 wrong arguments or configuration.\n";
 
@@ -172,7 +176,8 @@ static void begin(struct mr_batch_builder *builder, uint8_t *bytes, uint32_t siz
  * What kafka-storage format leaves (4.4): header, the bootstrap records, footer; offsets 0, 1, 2 in epoch
  * 0. Every feature but metadata.version stands at level 0, which is said by not being there.
  */
-static uint32_t make_checkpoint(uint8_t *bytes, uint32_t size, int64_t now_ms, struct mr_arena *scratch)
+static uint32_t make_checkpoint(uint8_t *bytes, uint32_t size, int64_t now_ms, int16_t metadata_version,
+                                struct mr_arena *scratch)
 {
     struct mr_batch_builder       builder;
     struct mr_snapshot_header_record header;
@@ -183,7 +188,7 @@ static uint32_t make_checkpoint(uint8_t *bytes, uint32_t size, int64_t now_ms, s
     MR_DEFAULTS(snapshot_footer_record, &footer);
     MR_DEFAULTS(feature_level_record, &level);
     level.name = MR_STR("metadata.version");
-    level.feature_level = METADATA_VERSION;
+    level.feature_level = metadata_version;
 
     begin(&builder, bytes, size, used, 0, MR_BATCH_CONTROL);
     bool is_good = add_control(&builder, now_ms, 3, &mr_msg_snapshot_header_record, &header, scratch);
@@ -200,7 +205,7 @@ static uint32_t make_checkpoint(uint8_t *bytes, uint32_t size, int64_t now_ms, s
 /* ---- The command ---- */
 
 static int write_all(const struct mr_cli *cli, const char *log_dir, const char *cluster_id,
-                     const struct mr_uuid *directory_id)
+                     const struct mr_uuid *directory_id, int16_t metadata_version)
 {
     static uint8_t  checkpoint[4096];
     static uint8_t  scratch_bytes[16384];
@@ -214,7 +219,7 @@ static int write_all(const struct mr_cli *cli, const char *log_dir, const char *
     mr_arena_init(&scratch, scratch_bytes, sizeof scratch_bytes);
     clock_gettime(CLOCK_REALTIME, &now);
     uint32_t len = make_checkpoint(checkpoint, sizeof checkpoint,
-                                   (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, &scratch);
+                                   (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, metadata_version, &scratch);
     snprintf(metadata_dir, sizeof metadata_dir, "%s/" METADATA_DIR, log_dir);
     mr_uuid_text(directory_id, directory_text);
     (void)gmtime_r(&now.tv_sec, &tm);
@@ -229,8 +234,8 @@ static int write_all(const struct mr_cli *cli, const char *log_dir, const char *
         mr_cli_complain(cli, "%s: %s", log_dir, strerror(errno));
         return MR_CLI_FAILED;
     }
-    printf("formatted %s cluster.id=%s directory.id=%s node.id=%lld metadata.version=" METADATA_VERSION_NAME "\n",
-           log_dir, cluster_id, directory_text, (long long)cli->config.node_id);
+    printf("formatted %s cluster.id=%s directory.id=%s node.id=%lld metadata.version=%d\n", log_dir, cluster_id,
+           directory_text, (long long)cli->config.node_id, metadata_version);
     return MR_CLI_OK;
 }
 
@@ -245,11 +250,28 @@ static bool is_good_cluster_id(const char *id)
     return 0 < len && len < 64;
 }
 
+/* "metadata.version=N". NULL: the newest; 0: not that, or not a level that is known. */
+static int16_t read_feature(const char *feature)
+{
+    static const char name[] = "metadata.version=";
+    char             *end;
+    if (feature == NULL) {
+        return METADATA_VERSION;
+    }
+    if (strncmp(feature, name, sizeof name - 1) != 0) {
+        return 0;
+    }
+    long level = strtol(feature + sizeof name - 1, &end, 10);
+    return *end == '\0' && METADATA_VERSION_MIN <= level && level <= METADATA_VERSION ? (int16_t)level : 0;
+}
+
 int mr_cmd_format(int argc, char **argv)
 {
     const char                *cluster_id = NULL;
+    const char                *feature = NULL;
     bool                       is_formatted_fine = false;
     const struct mr_cli_option options[] = {{.name = "--cluster-id", .value = &cluster_id},
+                                            {.name = "--feature", .value = &feature},
                                             {.name = "--ignore-formatted", .flag = &is_formatted_fine},
                                             {.name = NULL}};
     static struct mr_cli       cli = {.command = "format"};
@@ -268,6 +290,12 @@ int mr_cmd_format(int argc, char **argv)
     }
     if (cluster_id != NULL && !is_good_cluster_id(cluster_id)) {
         mr_cli_complain(&cli, "--cluster-id %s: expected 1 to 63 visible characters", cluster_id);
+        return MR_CLI_USAGE;
+    }
+    int16_t metadata_version = read_feature(feature);
+    if (metadata_version == 0) {
+        mr_cli_complain(&cli, "--feature %s: expected metadata.version=N, N from %d to %d; other features are not"
+                              " there yet", feature, METADATA_VERSION_MIN, METADATA_VERSION);
         return MR_CLI_USAGE;
     }
     const char *log_dir = cli.config.log_dirs.data;
@@ -301,5 +329,6 @@ int mr_cmd_format(int argc, char **argv)
         return MR_CLI_FAILED;
     }
     mr_uuid_text(&drawn, drawn_text);
-    return write_all(&cli, log_dir, cluster_id == NULL ? drawn_text : cluster_id, &directory_id);
+    return write_all(&cli, log_dir, cluster_id == NULL ? drawn_text : cluster_id, &directory_id,
+                     metadata_version);
 }

@@ -112,6 +112,16 @@ static void test_format_leaves_identity_and_first_records(void **state)
     assert_int_equal(next, 3);
 }
 
+static void test_format_writes_the_level_that_was_asked_for(void **state)
+{
+    static const char record[] = {1, 12, 0, 17, 'm', 'e', 't', 'a', 'd', 'a', 't', 'a', '.', 'v', 'e', 'r', 's', 'i', 'o', 'n', 0, 30, 0};
+    char              checkpoint[4096];
+    (void)state;
+    assert_int_equal(format("--feature", "metadata.version=30"), MR_CLI_OK);
+    size_t len = load(CHECKPOINT, checkpoint, sizeof checkpoint);
+    assert_non_null(memmem(checkpoint, len, record, sizeof record));
+}
+
 static void test_format_twice_refuses_and_keeps_the_identity(void **state)
 {
     char before[1024];
@@ -154,6 +164,8 @@ static void test_format_wrong_arguments_try_nothing(void **state)
     assert_int_equal(format("--frob", NULL), MR_CLI_USAGE);
     assert_int_equal(format("--cluster-id", NULL), MR_CLI_USAGE);
     assert_int_equal(format("--cluster-id", "a b"), MR_CLI_USAGE);
+    assert_int_equal(format("--feature", "metadata.version=34"), MR_CLI_USAGE);
+    assert_int_equal(format("--feature", "group.version=1"), MR_CLI_USAGE);
     assert_int_equal(format("--set", "num.partitions=0"), MR_CLI_USAGE);
     assert_int_equal(format("--set", "process.roles=broker"), MR_CLI_USAGE);
     snprintf(path, sizeof path, "%s/a", root);
@@ -164,6 +176,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_format_leaves_identity_and_first_records, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_format_writes_the_level_that_was_asked_for, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_format_twice_refuses_and_keeps_the_identity, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_format_refuses_a_directory_with_foreign_things, make_root, remove_root),
         cmocka_unit_test_setup_teardown(test_format_wrong_arguments_try_nothing, make_root, remove_root),
