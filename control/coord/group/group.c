@@ -3,7 +3,8 @@
  */
 #include "coord/group/group.h"
 
-/* Below this much free memory no group, member or offset is added: what there is goes on to work. */
+/* Below this much free memory no group, member or offset is added: what there is goes on to work.
+ */
 #define HEAP_FLOOR_SHARE 16
 
 bool mr_group_shard_init(struct mr_group_shard *shard, struct mr_group_env *env, uint32_t index)
@@ -271,8 +272,8 @@ static bool subscribes(struct mr_blob metadata, struct mr_str topic, struct mr_a
     return false;
 }
 
-/* As Kafka: by the metadata of the chosen protocol; when that cannot be read, a consumer group counts
- * as subscribed to everything. */
+/* As Kafka: by the metadata of the chosen protocol; when that cannot be read, a consumer group
+ * counts as subscribed to everything. */
 bool mr_group_is_subscribed(const struct mr_group *group, struct mr_str topic,
                             struct mr_coord_out *out)
 {

@@ -5,11 +5,11 @@
  *        |                          |
  *        +--- topics by (group, name) --- offsets       sorted by partition
  *
- * A step (mr_group_handle, mr_group_fire) reads a const shard and says in `out` which records are to
- * be written and what is to be answered. Offsets and the group's settled state (Empty, Stable) change
- * in mr_group_replay only. The classic part is also the conversation of a rebalance under way, which
- * Kafka does not write down: a step changes it, and a restart begins again at the last settled
- * generation.
+ * A step (mr_group_handle, mr_group_fire) reads a const shard and says in `out` which records are
+ * to be written and what is to be answered. Offsets and the group's settled state (Empty, Stable)
+ * change in mr_group_replay only. The classic part is also the conversation of a rebalance under
+ * way, which Kafka does not write down: a step changes it, and a restart begins again at the last
+ * settled generation.
  *
  * Memory: the heap of control; an id or a blob in a struct here is the struct's own copy.
  * Source: behaviour of Apache Kafka 4.4; KIP-62, 134, 211, 345, 394, 429, 559, 814, 848.
@@ -170,17 +170,19 @@ static inline struct mr_classic *mr_group_classic(const struct mr_group *group)
 /* False: no memory. */
 bool mr_group_shard_init(struct mr_group_shard *shard, struct mr_group_env *env, uint32_t index);
 
-/* Free everything. Requests that wait are refused with `error` into `out`, which may be NULL when none can. */
+/* Free everything. Requests that wait are refused with `error` into `out`, which may be NULL when
+ * none can. */
 void mr_group_shard_deinit(struct mr_group_shard *shard, struct mr_coord_out *out, int16_t error);
 
 /* After the last record of a load: sessions begin to run. */
 void mr_group_loaded(const struct mr_group_shard *shard, struct mr_coord_out *out);
 
-/* Apply a record. Unknown types and versions are skipped and counted. Errors: NO_MEMORY, MALFORMED. */
+/* Apply a record. Unknown types and versions are skipped and counted. Errors: NO_MEMORY,
+ * MALFORMED. */
 enum mr_err mr_group_replay(struct mr_group_shard *shard, struct mr_blob key, struct mr_blob value);
 
-/* A request whose group is in this shard: JoinGroup, SyncGroup, Heartbeat, LeaveGroup, OffsetCommit,
- * OffsetDelete. */
+/* A request whose group is in this shard: JoinGroup, SyncGroup, Heartbeat, LeaveGroup,
+ * OffsetCommit, OffsetDelete. */
 void mr_group_handle(const struct mr_group_shard *shard, struct mr_request *request,
                      struct mr_coord_out *out);
 
@@ -238,7 +240,8 @@ void mr_classic_rebalance_due(struct mr_group *group, struct mr_coord_out *out);
 /* Replay of a settled generation. */
 enum mr_err mr_classic_settle(struct mr_group *group, const struct mr_group_metadata_value *value);
 
-/* Member and instance of a request against the group: 0, UNKNOWN_MEMBER_ID or FENCED_INSTANCE_ID. */
+/* Member and instance of a request against the group: 0, UNKNOWN_MEMBER_ID or
+ * FENCED_INSTANCE_ID. */
 int16_t mr_classic_check_member(const struct mr_group *group, struct mr_str member_id,
                                 struct mr_str instance_id);
 
@@ -277,11 +280,7 @@ void mr_offsets_free(struct mr_group *group);
 
 /* ---- group_records.c: records of __consumer_offsets ---- */
 
-/* `assignments` NULL: those that the members have. */
-struct mr_group_assignment {
-    struct mr_str member_id;
-    struct mr_blob assignment;
-};
+/* With the assignments of `sync`; NULL: those that the members have. */
 bool mr_group_record_metadata(const struct mr_group *group, int32_t generation,
                               struct mr_coord_out *out, const struct mr_sync_group_request *sync);
 bool mr_group_record_created(const struct mr_group_shard *shard, struct mr_str id,

@@ -1,5 +1,5 @@
 /*
- * group_classic: the classic group protocol: join, sync, heartbeat, leave, and the timers behind them.
+ * group_classic: the classic group protocol: join, sync, heartbeat, leave, and their timers.
  *
  *             join                all joined, or time              the leader's Sync
  *   Empty ------------> Preparing -----------------> Completing ---------------------> Stable
@@ -249,12 +249,10 @@ static bool is_supported(const struct mr_group *group, const struct mr_join_grou
 
 /* Votes: each member's is its first protocol that everybody supports. A tie goes to what the oldest
  * member prefers (in Kafka to whatever its hash map yields). NULL only without members. */
-static const struct mr_classic_name *choose(const struct mr_classic *classic,
-                                            struct mr_coord_out *out)
+static const struct mr_classic_name *choose(const struct mr_classic *classic)
 {
     const struct mr_classic_name *best = NULL;
     uint32_t best_votes = 0;
-    (void)out;
     MR_LIST_EACH(name_link, &classic->names)
     {
         const struct mr_classic_name *name = MR_LIST_ENTRY(name_link, struct mr_classic_name, link);
@@ -608,7 +606,8 @@ void mr_classic_deinit(struct mr_group *group, struct mr_coord_out *out, int16_t
     {
         struct mr_classic_member *member = MR_LIST_ENTRY(link, struct mr_classic_member, link);
         if (member->join != NULL || member->sync != NULL) {
-            /* The step that removes a group has asked everybody to leave; only a drop has waiters. */
+            /* The step that removes a group has asked everybody to leave; only a drop has waiters.
+             */
             mr_assert(out != NULL);
             struct mr_request *join = take_join(member);
             if (join != NULL) {
@@ -643,7 +642,7 @@ static bool is_everybody_here(const struct mr_classic *classic)
 static void begin_generation(struct mr_group *group, struct mr_coord_out *out)
 {
     struct mr_classic *classic = &group->classic_part;
-    const struct mr_classic_name *chosen = choose(classic, out);
+    const struct mr_classic_name *chosen = choose(classic);
     if (chosen == NULL || !is_set_str(group, &classic->protocol, chosen->name)) {
         /* No memory for a name: try again after another phase. */
         rebalance_timer(group, rebalance_ms(classic), out->now);
@@ -1040,7 +1039,7 @@ static void replace_static(struct mr_classic_member *member, struct mr_str new_i
 
     switch (classic->state) {
     case MR_CLASSIC_STABLE: {
-        const struct mr_classic_name *chosen = choose(classic, out);
+        const struct mr_classic_name *chosen = choose(classic);
         if (chosen == NULL || !mr_str_equal(chosen->name, classic->protocol)) {
             await_join(member, request, out);
             prepare_rebalance(group, out, "a static member came back with other protocols");
@@ -1494,7 +1493,8 @@ static bool is_in(const struct mr_group_metadata_value *value,
     return false;
 }
 
-/* Whether the record is of exactly those who are members, in their order: so it is when it is our own. */
+/* Whether the record is of exactly those who are members, in their order: so it is when it is our
+ * own. */
 static bool is_of_members(const struct mr_classic *classic,
                           const struct mr_group_metadata_value *value)
 {
