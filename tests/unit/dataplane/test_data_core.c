@@ -159,6 +159,22 @@ static void storage_take(struct mr_storage_op *op)
         do_append((struct mr_append_op *)op);
     } else if (op->kind == MR_STORAGE_READ) {
         do_read((struct mr_read_op *)op);
+    } else if (op->kind == MR_STORAGE_DELETE_RECORDS) {
+        struct mr_delete_records_op *del = (struct mr_delete_records_op *)op;
+        for (uint32_t i = 0; i < del->entry_count; i++) {
+            int64_t end = log_of(del->entries[i].log_id)->end;
+            int64_t to = del->entries[i].offset == -1 ? end : del->entries[i].offset;
+            del->entries[i].err = to > end ? MR_ERR_OFFSET_OUT_OF_RANGE : MR_OK;
+            del->entries[i].low_watermark = to;
+        }
+    } else if (op->kind == MR_STORAGE_EPOCH_END) {
+        struct mr_epoch_end_op *ends = (struct mr_epoch_end_op *)op;
+        for (uint32_t i = 0; i < ends->entry_count; i++) {
+            ends->entries[i].err = ends->entries[i].current_leader_epoch == 2 ? MR_ERR_FENCED_EPOCH
+                                                                              : MR_OK;
+            ends->entries[i].end_epoch = ends->entries[i].leader_epoch;
+            ends->entries[i].end_offset = log_of(ends->entries[i].log_id)->end;
+        }
     } else if (op->kind == MR_STORAGE_LIST_OFFSETS) {
         struct mr_list_offsets_op *list = (struct mr_list_offsets_op *)op;
         for (uint32_t i = 0; i < list->entry_count; i++) {
@@ -1134,6 +1150,63 @@ static void test_list_offsets_by_special_times(void **state)
     assert_int_equal(out.topics[0].partitions[2].error_code, 35);
 }
 
+static void test_delete_records_and_epochs_are_told_per_partition(void **state)
+{
+    (void)state;
+    struct mr_delete_records_request                             in;
+    struct mr_delete_records_request_delete_records_topic        topic;
+    struct mr_delete_records_request_delete_records_partition    parts[3];
+    struct mr_delete_records_response                            out;
+    struct mr_offset_for_leader_epoch_request                    ein;
+    struct mr_offset_for_leader_epoch_request_offset_for_leader_topic     etopic;
+    struct mr_offset_for_leader_epoch_request_offset_for_leader_partition eparts[2];
+    struct mr_offset_for_leader_epoch_response                   eout;
+    struct mr_produce_response                                   made;
+    int32_t                                                      correlation;
+    struct mr_sim_peer                                          *peer = join();
+    produce(peer, 1, 1);
+    assert_true(answer(peer, 0, 9, &correlation, &made));
+    MR_DEFAULTS(delete_records_request, &in);
+    MR_DEFAULTS(delete_records_request_delete_records_topic, &topic);
+    for (int i = 0; i < 3; i++) {
+        MR_DEFAULTS(delete_records_request_delete_records_partition, &parts[i]);
+        parts[i].partition_index = i == 2 ? 99 : i;
+        parts[i].offset = i == 0 ? 5 : -1;
+    }
+    topic.name = MR_STR("t");
+    topic.partitions = parts;
+    topic.partitions_count = 3;
+    in.topics = &topic;
+    in.topics_count = 1;
+    ask(peer, 21, 2, 2, &in);
+    assert_true(answer(peer, 21, 2, &correlation, &out));
+    assert_int_equal(out.topics[0].partitions[0].error_code, MR_KAFKA_OFFSET_OUT_OF_RANGE);
+    assert_int_equal(out.topics[0].partitions[1].low_watermark, 1);
+    assert_int_equal(out.topics[0].partitions[2].error_code, MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
+    w.topic.config.is_cleanup_delete = false;
+    ask(peer, 21, 2, 3, &in);
+    assert_true(answer(peer, 21, 2, &correlation, &out));
+    assert_int_equal(out.topics[0].partitions[1].error_code, MR_KAFKA_POLICY_VIOLATION);
+    MR_DEFAULTS(offset_for_leader_epoch_request, &ein);
+    MR_DEFAULTS(offset_for_leader_epoch_request_offset_for_leader_topic, &etopic);
+    for (int i = 0; i < 2; i++) {
+        MR_DEFAULTS(offset_for_leader_epoch_request_offset_for_leader_partition, &eparts[i]);
+        eparts[i].partition = i;
+        eparts[i].current_leader_epoch = i == 0 ? 2 : 3;
+        eparts[i].leader_epoch = 3;
+    }
+    etopic.topic = MR_STR("t");
+    etopic.partitions = eparts;
+    etopic.partitions_count = 2;
+    ein.topics = &etopic;
+    ein.topics_count = 1;
+    ask(peer, 23, 4, 4, &ein);
+    assert_true(answer(peer, 23, 4, &correlation, &eout));
+    assert_int_equal(eout.topics[0].partitions[0].error_code, MR_KAFKA_FENCED_LEADER_EPOCH);
+    assert_int_equal(eout.topics[0].partitions[1].end_offset, 1);
+    assert_int_equal(eout.topics[0].partitions[1].leader_epoch, 3);
+}
+
 static void expect_closed(const void *data, uint32_t len)
 {
     struct mr_sim_peer *peer = join();
@@ -1389,6 +1462,7 @@ int main(void)
         TEST(test_metadata_of_a_missing_topic_asks_control_to_create_it_once),
         TEST(test_forwarded_request_returns_controls_bytes),
         TEST(test_list_offsets_by_special_times),
+        TEST(test_delete_records_and_epochs_are_told_per_partition),
         TEST(test_frames_that_lie_close_the_connection),
         TEST(test_frames_cut_at_every_byte_do_no_harm),
         TEST(test_large_frames_that_never_end_do_not_lock_out_others),
