@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 static struct mr_doorbell bell = {.event_fd = -1};
-static _Atomic bool       is_stopping;
-static pthread_t          thread;
-static bool               is_running;
+static _Atomic bool is_stopping;
+static pthread_t thread;
+static bool is_running;
 
 static void *chores_main(void *unused)
 {

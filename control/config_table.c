@@ -6,36 +6,36 @@
 #include <limits.h>
 #include <stddef.h>
 
-#define ANY                                                                                        \
-    {                                                                                              \
-        .kind = MR_CONFIG_CHECK_ANY                                                                \
+#define ANY                         \
+    {                               \
+        .kind = MR_CONFIG_CHECK_ANY \
     }
-#define RANGE(min_, max_)                                                                          \
-    {                                                                                              \
-        .kind = MR_CONFIG_CHECK_RANGE, .min = (min_), .max = (max_)                                \
+#define RANGE(min_, max_)                                           \
+    {                                                               \
+        .kind = MR_CONFIG_CHECK_RANGE, .min = (min_), .max = (max_) \
     }
-#define AT_LEAST(min_)                                                                             \
-    {                                                                                              \
-        .kind = MR_CONFIG_CHECK_RANGE, .min = (min_), .max = INT64_MAX                             \
+#define AT_LEAST(min_)                                                 \
+    {                                                                  \
+        .kind = MR_CONFIG_CHECK_RANGE, .min = (min_), .max = INT64_MAX \
     }
-#define ONE_OF(...)                                                                                \
-    {                                                                                              \
-        .kind = MR_CONFIG_CHECK_ONE_OF, .choices = {__VA_ARGS__}                                   \
+#define ONE_OF(...)                                                \
+    {                                                              \
+        .kind = MR_CONFIG_CHECK_ONE_OF, .choices = { __VA_ARGS__ } \
     }
-#define EACH_OF(...)                                                                               \
-    {                                                                                              \
-        .kind = MR_CONFIG_CHECK_EACH_OF, .choices = {__VA_ARGS__}                                  \
+#define EACH_OF(...)                                                \
+    {                                                               \
+        .kind = MR_CONFIG_CHECK_EACH_OF, .choices = { __VA_ARGS__ } \
     }
 
 const struct mr_config_row mr_config_rows[MR_CONFIG_COUNT] = {
-#define CONFIG(field_, name_, type_, default_, check_, dynamic_, differs_, text_)                  \
-    {.key = {.name = name_,                                                                        \
-             .default_text = default_,                                                             \
-             .text = text_,                                                                        \
-             .type = MR_CONFIG_TYPE_##type_,                                                       \
-             .check = check_},                                                                     \
-     .dynamic = MR_CONFIG_##dynamic_,                                                              \
-     .differs = differs_,                                                                          \
+#define CONFIG(field_, name_, type_, default_, check_, dynamic_, differs_, text_) \
+    {.key = {.name = name_,                                                       \
+             .default_text = default_,                                            \
+             .text = text_,                                                       \
+             .type = MR_CONFIG_TYPE_##type_,                                      \
+             .check = check_},                                                    \
+     .dynamic = MR_CONFIG_##dynamic_,                                             \
+     .differs = differs_,                                                         \
      .offset = offsetof(struct mr_config, field_)},
 #define TOPIC_CONFIG(field_, name_, broker_field_, type_, default_, check_, text_)
 #include "millrace/config.def"
@@ -45,12 +45,12 @@ const struct mr_config_row mr_config_rows[MR_CONFIG_COUNT] = {
 
 const struct mr_topic_config_row mr_topic_config_rows[MR_TOPIC_CONFIG_COUNT] = {
 #define CONFIG(field_, name_, type_, default_, check_, dynamic_, differs_, text_)
-#define TOPIC_CONFIG(field_, name_, broker_field_, type_, default_, check_, text_)                 \
-    {.key = {.name = name_,                                                                        \
-             .default_text = default_,                                                             \
-             .text = text_,                                                                        \
-             .type = MR_CONFIG_TYPE_##type_,                                                       \
-             .check = check_},                                                                     \
+#define TOPIC_CONFIG(field_, name_, broker_field_, type_, default_, check_, text_) \
+    {.key = {.name = name_,                                                        \
+             .default_text = default_,                                             \
+             .text = text_,                                                        \
+             .type = MR_CONFIG_TYPE_##type_,                                       \
+             .check = check_},                                                     \
      .broker = MR_CONFIG_##broker_field_},
 #include "millrace/config.def"
 #undef CONFIG
@@ -152,7 +152,7 @@ static struct mr_str trim(struct mr_str text)
 
 static bool parse_int(struct mr_str text, int64_t min, int64_t max, int64_t *number)
 {
-    bool    is_negative = text.len > 0 && text.data[0] == '-';
+    bool is_negative = text.len > 0 && text.data[0] == '-';
     int32_t at = text.len > 0 && (text.data[0] == '-' || text.data[0] == '+') ? 1 : 0;
     if (at == text.len) {
         return false;
@@ -176,10 +176,10 @@ static bool parse_int(struct mr_str text, int64_t min, int64_t max, int64_t *num
 static bool parse_double(struct mr_str text, double *real)
 {
     int32_t at = 0;
-    double  sign = 1;
-    double  value = 0;
-    int     exponent = 0;
-    int     digits = 0;
+    double sign = 1;
+    double value = 0;
+    int exponent = 0;
+    int digits = 0;
     if (at < text.len && (text.data[at] == '-' || text.data[at] == '+')) {
         sign = text.data[at++] == '-' ? -1 : 1;
     }
@@ -196,7 +196,7 @@ static bool parse_double(struct mr_str text, double *real)
         return false;
     }
     if (at < text.len && (text.data[at] == 'e' || text.data[at] == 'E')) {
-        int64_t       given = 0;
+        int64_t given = 0;
         struct mr_str rest = {.data = text.data + at + 1, .len = text.len - at - 1};
         if (!parse_int(rest, -400, 400, &given)) {
             return false;
@@ -258,7 +258,7 @@ static bool is_choice(const struct mr_config_check *check, struct mr_str text)
 static bool is_accepted_text(const struct mr_config_check *check, struct mr_str text)
 {
     struct mr_str item;
-    int32_t       at = 0;
+    int32_t at = 0;
     switch (check->kind) {
     case MR_CONFIG_CHECK_ANY:
     case MR_CONFIG_CHECK_RANGE:
@@ -294,7 +294,7 @@ static void number_range(const struct mr_config_key *key, int64_t *min, int64_t 
 enum mr_err mr_config_parse(const struct mr_config_key *key, struct mr_str text,
                             struct mr_config_value *value)
 {
-    bool    is_good = false;
+    bool is_good = false;
     int64_t min;
     int64_t max;
     *value = (struct mr_config_value){.number = MR_CONFIG_NULL, .text = MR_STR_NULL};
@@ -313,7 +313,8 @@ enum mr_err mr_config_parse(const struct mr_config_key *key, struct mr_str text,
     case MR_CONFIG_TYPE_DOUBLE:
         is_good = parse_double(text, &value->real);
         if (is_good && key->check.kind == MR_CONFIG_CHECK_RANGE) {
-            is_good = (double)key->check.min <= value->real && value->real <= (double)key->check.max;
+            is_good =
+                (double)key->check.min <= value->real && value->real <= (double)key->check.max;
         }
         break;
     case MR_CONFIG_TYPE_BOOL:
@@ -372,15 +373,16 @@ void mr_config_accepts(const struct mr_config_key *key, struct mr_text *text)
 
 static bool is_number(enum mr_config_type type)
 {
-    return type == MR_CONFIG_TYPE_INT || type == MR_CONFIG_TYPE_LONG || type == MR_CONFIG_TYPE_SHORT;
+    return type == MR_CONFIG_TYPE_INT || type == MR_CONFIG_TYPE_LONG ||
+           type == MR_CONFIG_TYPE_SHORT;
 }
 
 struct mr_config_value mr_config_get(const struct mr_config *config, enum mr_config_id id)
 {
     mr_assert(0 <= (int)id && (int)id < MR_CONFIG_COUNT);
     const struct mr_config_row *row = &mr_config_rows[id];
-    const uint8_t              *field = (const uint8_t *)config + row->offset;
-    struct mr_config_value      value = {.number = MR_CONFIG_NULL, .text = MR_STR_NULL};
+    const uint8_t *field = (const uint8_t *)config + row->offset;
+    struct mr_config_value value = {.number = MR_CONFIG_NULL, .text = MR_STR_NULL};
     if (is_number(row->key.type)) {
         memcpy(&value.number, field, sizeof value.number);
         value.is_null = value.number == MR_CONFIG_NULL;
@@ -395,13 +397,14 @@ struct mr_config_value mr_config_get(const struct mr_config *config, enum mr_con
     return value;
 }
 
-void mr_config_set(struct mr_config *config, enum mr_config_id id, const struct mr_config_value *value)
+void mr_config_set(struct mr_config *config, enum mr_config_id id,
+                   const struct mr_config_value *value)
 {
     mr_assert(0 <= (int)id && (int)id < MR_CONFIG_COUNT);
     const struct mr_config_row *row = &mr_config_rows[id];
-    uint8_t                    *field = (uint8_t *)config + row->offset;
-    int64_t                     number = value->is_null ? MR_CONFIG_NULL : value->number;
-    struct mr_str               text = value->is_null ? MR_STR_NULL : value->text;
+    uint8_t *field = (uint8_t *)config + row->offset;
+    int64_t number = value->is_null ? MR_CONFIG_NULL : value->number;
+    struct mr_str text = value->is_null ? MR_STR_NULL : value->text;
     if (is_number(row->key.type)) {
         memcpy(field, &number, sizeof number);
     } else if (row->key.type == MR_CONFIG_TYPE_DOUBLE) {
@@ -428,8 +431,8 @@ void mr_config_defaults(struct mr_config *config)
     *config = (struct mr_config){0};
     for (int id = 0; id < MR_CONFIG_COUNT; id++) {
         const struct mr_config_key *key = &mr_config_rows[id].key;
-        struct mr_config_value      value;
-        enum mr_err                 err = mr_config_parse(key, default_str(key), &value);
+        struct mr_config_value value;
+        enum mr_err err = mr_config_parse(key, default_str(key), &value);
         mr_assert(err == MR_OK); /* a row whose default its own check refuses */
         mr_config_set(config, (enum mr_config_id)id, &value);
     }
@@ -548,11 +551,12 @@ bool mr_config_print(const struct mr_config_key *key, const struct mr_config_val
     mr_unreachable("config type");
 }
 
-struct mr_config_value mr_topic_config_default(const struct mr_config *config, enum mr_topic_config_id id)
+struct mr_config_value mr_topic_config_default(const struct mr_config *config,
+                                               enum mr_topic_config_id id)
 {
     mr_assert(0 <= (int)id && (int)id < MR_TOPIC_CONFIG_COUNT);
     const struct mr_topic_config_row *row = &mr_topic_config_rows[id];
-    struct mr_config_value            value;
+    struct mr_config_value value;
     if (row->broker != MR_CONFIG_none) {
         mr_assert(mr_config_rows[row->broker].key.type == row->key.type ||
                   (is_number(row->key.type) && is_number(mr_config_rows[row->broker].key.type)));
@@ -571,11 +575,13 @@ static bool parse_ip4(struct mr_str text, uint8_t out[4])
     int32_t at = 0;
     for (int part = 0; part < 4; part++) {
         uint32_t value = 0;
-        int      digits = 0;
-        for (; at < text.len && text.data[at] >= '0' && text.data[at] <= '9' && digits < 4; digits++) {
+        int digits = 0;
+        for (; at < text.len && text.data[at] >= '0' && text.data[at] <= '9' && digits < 4;
+             digits++) {
             value = value * 10 + (uint32_t)(text.data[at++] - '0');
         }
-        if (digits == 0 || value > 255 || (part < 3 && (at == text.len || text.data[at++] != '.'))) {
+        if (digits == 0 || value > 255 ||
+            (part < 3 && (at == text.len || text.data[at++] != '.'))) {
             return false;
         }
         out[part] = (uint8_t)value;
@@ -587,19 +593,19 @@ static bool parse_ip6(struct mr_str text, uint8_t out[16])
 {
     uint8_t before[16];
     uint8_t after[16];
-    size_t  before_len = 0;
-    size_t  after_len = 0;
-    bool    is_gap = false;
+    size_t before_len = 0;
+    size_t after_len = 0;
+    bool is_gap = false;
     int32_t at = 0;
     if (text.len >= 2 && text.data[0] == ':' && text.data[1] == ':') {
         is_gap = true;
         at = 2;
     }
     while (at < text.len) {
-        int32_t  end = at;
+        int32_t end = at;
         uint32_t value = 0;
         for (; end < text.len && text.data[end] != ':' && text.data[end] != '.'; end++) {
-            char     c = (char)(text.data[end] | 0x20);
+            char c = (char)(text.data[end] | 0x20);
             uint32_t digit = c >= '0' && c <= '9'   ? (uint32_t)(c - '0')
                              : c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a') + 10
                                                     : 16;
@@ -609,7 +615,7 @@ static bool parse_ip6(struct mr_str text, uint8_t out[16])
             value = value << 4 | digit;
         }
         uint8_t *to = is_gap ? after : before;
-        size_t  *len = is_gap ? &after_len : &before_len;
+        size_t *len = is_gap ? &after_len : &before_len;
         if (end < text.len && text.data[end] == '.') {
             struct mr_str tail = {.data = text.data + at, .len = text.len - at};
             if (*len + 4 > 16 || !parse_ip4(tail, to + *len)) {
@@ -660,9 +666,9 @@ static bool parse_ip(struct mr_str text, uint8_t out[16], bool *is_ip4)
 
 bool mr_config_network_has(struct mr_str networks, struct mr_str address)
 {
-    uint8_t       want[16];
-    bool          is_ip4;
-    int32_t       at = 0;
+    uint8_t want[16];
+    bool is_ip4;
+    int32_t at = 0;
     struct mr_str item;
     if (address.len <= 0 || !parse_ip(address, want, &is_ip4)) {
         return false;
@@ -685,8 +691,7 @@ bool mr_config_network_has(struct mr_str networks, struct mr_str address)
         }
         bits += is_ip4 ? 96 : 0;
         int64_t same = 0;
-        while (same < bits &&
-               ((want[same / 8] ^ have[same / 8]) & (0x80u >> (same % 8))) == 0) {
+        while (same < bits && ((want[same / 8] ^ have[same / 8]) & (0x80u >> (same % 8))) == 0) {
             same++;
         }
         if (same == bits) {

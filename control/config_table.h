@@ -45,46 +45,46 @@ enum mr_config_dynamic {
 
 struct mr_config_check {
     enum mr_config_check_kind kind;
-    int64_t                   min;
-    int64_t                   max;
-    const char               *choices[MR_CONFIG_CHOICES + 1]; /* ends with NULL */
+    int64_t min;
+    int64_t max;
+    const char *choices[MR_CONFIG_CHOICES + 1]; /* ends with NULL */
 };
 
 /* What broker and topic keys have in common. */
 struct mr_config_key {
-    const char            *name;
-    const char            *default_text; /* NULL: none */
-    const char            *text;
-    enum mr_config_type    type;
+    const char *name;
+    const char *default_text; /* NULL: none */
+    const char *text;
+    enum mr_config_type type;
     struct mr_config_check check;
 };
 
 struct mr_config_row {
-    struct mr_config_key   key;
+    struct mr_config_key key;
     enum mr_config_dynamic dynamic;
-    const char            *differs; /* from Kafka, why; "" where it does not */
-    uint32_t               offset;  /* of the field in struct mr_config */
+    const char *differs; /* from Kafka, why; "" where it does not */
+    uint32_t offset;     /* of the field in struct mr_config */
 };
 
 struct mr_topic_config_row {
     struct mr_config_key key;
-    enum mr_config_id    broker; /* whose value is the default; none: default_text */
+    enum mr_config_id broker; /* whose value is the default; none: default_text */
 };
 
-extern const struct mr_config_row       mr_config_rows[MR_CONFIG_COUNT];
+extern const struct mr_config_row mr_config_rows[MR_CONFIG_COUNT];
 extern const struct mr_topic_config_row mr_topic_config_rows[MR_TOPIC_CONFIG_COUNT];
 
 /* A parsed value; which member holds it is by the key's type. */
 struct mr_config_value {
-    bool          is_null;
-    int64_t       number; /* INT LONG SHORT */
-    double        real;   /* DOUBLE */
-    bool          boolean;
+    bool is_null;
+    int64_t number; /* INT LONG SHORT */
+    double real;    /* DOUBLE */
+    bool boolean;
     struct mr_str text; /* STRING LIST: trimmed, points into the text that was parsed */
 };
 
 /* none when there is no such key. Cost: O(rows). */
-enum mr_config_id       mr_config_find(struct mr_str name);
+enum mr_config_id mr_config_find(struct mr_str name);
 enum mr_topic_config_id mr_topic_config_find(struct mr_str name);
 
 /* The key whose name needs the fewest edits to become `name`; none when even that is not alike. */
@@ -108,7 +108,8 @@ void mr_config_defaults(struct mr_config *config);
 
 /* Read or write the field of a key. Strings are not copied. */
 struct mr_config_value mr_config_get(const struct mr_config *config, enum mr_config_id id);
-void mr_config_set(struct mr_config *config, enum mr_config_id id, const struct mr_config_value *value);
+void mr_config_set(struct mr_config *config, enum mr_config_id id,
+                   const struct mr_config_value *value);
 
 /* Mark a key as given by the operator. */
 void mr_config_mark_given(struct mr_config *config, enum mr_config_id id);
@@ -126,7 +127,8 @@ bool mr_config_print(const struct mr_config_key *key, const struct mr_config_val
 /*
  * The value that a topic has when it sets nothing: its broker key's value, else the row's own default.
  */
-struct mr_config_value mr_topic_config_default(const struct mr_config *config, enum mr_topic_config_id id);
+struct mr_config_value mr_topic_config_default(const struct mr_config *config,
+                                               enum mr_topic_config_id id);
 
 /* Whether the address (text, IPv4 or IPv6) lies in one of the networks of a list like "10.0.0.0/8,::1". */
 bool mr_config_network_has(struct mr_str networks, struct mr_str address);

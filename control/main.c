@@ -37,7 +37,8 @@ int main(int argc, char **argv)
             return commands[index].run(argc - 2, argv + 2);
         }
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
         print_usage(stdout);
         return MR_CLI_OK;
     }

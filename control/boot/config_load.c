@@ -19,7 +19,8 @@ static bool is_blank(char c)
 static bool skip_to_entry(struct mr_properties *p)
 {
     for (;;) {
-        while (p->at < p->len && (is_blank(p->text[p->at]) || p->text[p->at] == '\r' || p->text[p->at] == '\n')) {
+        while (p->at < p->len &&
+               (is_blank(p->text[p->at]) || p->text[p->at] == '\r' || p->text[p->at] == '\n')) {
             p->line += p->text[p->at] == '\n';
             p->at++;
         }
@@ -40,9 +41,9 @@ static int hex4(const char *text)
     int value = 0;
     for (int index = 0; index < 4; index++) {
         char c = (char)(text[index] | 0x20);
-        int  digit = text[index] >= '0' && text[index] <= '9' ? text[index] - '0'
-                     : c >= 'a' && c <= 'f'                   ? c - 'a' + 10
-                                                              : -1;
+        int digit = text[index] >= '0' && text[index] <= '9' ? text[index] - '0'
+                    : c >= 'a' && c <= 'f'                   ? c - 'a' + 10
+                                                             : -1;
         if (digit < 0) {
             return -1;
         }
@@ -107,7 +108,8 @@ bool mr_properties_next(struct mr_properties *p, struct mr_str *key, struct mr_s
     char *out = p->out;
     p->entry_line = p->line;
     key->data = out;
-    while (!is_line_end(p) && p->text[p->at] != '=' && p->text[p->at] != ':' && !is_blank(p->text[p->at])) {
+    while (!is_line_end(p) && p->text[p->at] != '=' && p->text[p->at] != ':' &&
+           !is_blank(p->text[p->at])) {
         if (p->text[p->at] == '\\') {
             (void)take_escape(p, &out);
         } else {
@@ -117,7 +119,8 @@ bool mr_properties_next(struct mr_properties *p, struct mr_str *key, struct mr_s
     key->len = (int32_t)(out - key->data);
     bool has_separator = false;
     while (!is_line_end(p) &&
-           (is_blank(p->text[p->at]) || (!has_separator && (p->text[p->at] == '=' || p->text[p->at] == ':')))) {
+           (is_blank(p->text[p->at]) ||
+            (!has_separator && (p->text[p->at] == '=' || p->text[p->at] == ':')))) {
         has_separator = has_separator || !is_blank(p->text[p->at]);
         p->at++;
     }
@@ -188,25 +191,29 @@ static bool keep(struct mr_config_load *load, struct mr_str text, struct mr_str 
 }
 
 /* `where` is "server.properties:12: " or "--set ". */
-static bool apply(struct mr_config_load *load, const char *where, struct mr_str key, struct mr_str value)
+static bool apply(struct mr_config_load *load, const char *where, struct mr_str key,
+                  struct mr_str value)
 {
-    char              line[MR_CONFIG_LINE_MAX];
+    char line[MR_CONFIG_LINE_MAX];
     enum mr_config_id id = mr_config_find(key);
     if (id == MR_CONFIG_none) {
-        const char       *why = why_not_yet(key);
+        const char *why = why_not_yet(key);
         enum mr_config_id near = mr_config_nearest(key);
         if (why != NULL) {
-            mr_fmt(line, sizeof line, "%s%.*s has no effect: %s", where, (int)key.len, key.data, why);
+            mr_fmt(line, sizeof line, "%s%.*s has no effect: %s", where, (int)key.len, key.data,
+                   why);
         } else if (near != MR_CONFIG_none) {
-            mr_fmt(line, sizeof line, "%s%.*s is not a key and has no effect; the nearest one is %s", where,
+            mr_fmt(line, sizeof line,
+                   "%s%.*s is not a key and has no effect; the nearest one is %s", where,
                    (int)key.len, key.data, mr_config_rows[near].key.name);
         } else {
-            mr_fmt(line, sizeof line, "%s%.*s is not a key and has no effect", where, (int)key.len, key.data);
+            mr_fmt(line, sizeof line, "%s%.*s is not a key and has no effect", where, (int)key.len,
+                   key.data);
         }
         load->say(load->user, MR_CONFIG_SAY_WARNING, line);
         return true;
     }
-    struct mr_str          kept;
+    struct mr_str kept;
     struct mr_config_value parsed;
     if (!keep(load, value, &kept)) {
         return false;
@@ -214,7 +221,8 @@ static bool apply(struct mr_config_load *load, const char *where, struct mr_str 
     if (mr_config_parse(&mr_config_rows[id].key, kept, &parsed) != MR_OK) {
         struct mr_text text;
         mr_text_init(&text, line, sizeof line);
-        mr_text_fmt(&text, "%s%.*s=%.*s: expected ", where, (int)key.len, key.data, (int)value.len, value.data);
+        mr_text_fmt(&text, "%s%.*s=%.*s: expected ", where, (int)key.len, key.data, (int)value.len,
+                    value.data);
         mr_config_accepts(&mr_config_rows[id].key, &text);
         load->say(load->user, MR_CONFIG_SAY_REFUSAL, line);
         return false;
@@ -229,7 +237,8 @@ void mr_config_load_begin(struct mr_config_load *load)
     mr_config_defaults(load->config);
 }
 
-bool mr_config_load_text(struct mr_config_load *load, const char *name, const char *text, size_t len)
+bool mr_config_load_text(struct mr_config_load *load, const char *name, const char *text,
+                         size_t len)
 {
     char *out = mr_arena_try(load->arena, len + 1, 1);
     if (out == NULL) {
@@ -237,8 +246,8 @@ bool mr_config_load_text(struct mr_config_load *load, const char *name, const ch
         return false;
     }
     struct mr_properties p = {.text = text, .len = len, .line = 1, .out = out};
-    struct mr_str        key;
-    struct mr_str        value;
+    struct mr_str key;
+    struct mr_str value;
     while (mr_properties_next(&p, &key, &value)) {
         char where[512];
         mr_fmt(where, sizeof where, "%s:%u: ", name, p.entry_line);
@@ -263,8 +272,8 @@ bool mr_config_load_file(struct mr_config_load *load, const char *path)
     if (file < 0) {
         return refuse_file(load, path, strerror(errno));
     }
-    char   *text = mr_arena_try(load->arena, MR_CONFIG_FILE_MAX, 1);
-    size_t  len = 0;
+    char *text = mr_arena_try(load->arena, MR_CONFIG_FILE_MAX, 1);
+    size_t len = 0;
     ssize_t got = 1;
     while (text != NULL && len < MR_CONFIG_FILE_MAX && got > 0) {
         got = read(file, text + len, MR_CONFIG_FILE_MAX - len);
@@ -296,7 +305,8 @@ bool mr_config_load_set(struct mr_config_load *load, const char *argument)
 
 /* ---- What must be true of several keys ---- */
 
-static bool refuse(struct mr_config_load *load, const char *key, struct mr_str value, const char *why)
+static bool refuse(struct mr_config_load *load, const char *key, struct mr_str value,
+                   const char *why)
 {
     char line[MR_CONFIG_LINE_MAX];
     mr_fmt(line, sizeof line, "%s=%.*s: %s", key, (int)value.len, value.data, why);
@@ -307,8 +317,8 @@ static bool refuse(struct mr_config_load *load, const char *key, struct mr_str v
 static bool list_has(struct mr_str list, struct mr_str wanted, int *count)
 {
     struct mr_str item;
-    int32_t       at = 0;
-    bool          has = false;
+    int32_t at = 0;
+    bool has = false;
     for (*count = 0; mr_config_list_next(list, &at, &item); (*count)++) {
         has = has || mr_str_equal(item, wanted);
     }
@@ -321,22 +331,23 @@ static bool list_has(struct mr_str list, struct mr_str wanted, int *count)
  */
 static bool advertise(struct mr_config_load *load)
 {
-    char           bytes[2048];
-    char           machine[256] = "localhost";
+    char bytes[2048];
+    char machine[256] = "localhost";
     struct mr_text text;
-    struct mr_str  item;
-    int32_t        at = 0;
+    struct mr_str item;
+    int32_t at = 0;
     mr_text_init(&text, bytes, sizeof bytes);
     if (gethostname(machine, sizeof machine - 1) != 0 || machine[0] == '\0') {
         mr_fmt(machine, sizeof machine, "localhost");
     }
     while (mr_config_list_next(load->config->advertised_listeners, &at, &item)) {
         const char *host = memmem(item.data, (size_t)item.len, "://", 3);
-        int32_t     host_at = host == NULL ? item.len : (int32_t)(host - item.data) + 3;
-        bool        is_empty = host_at < item.len && item.data[host_at] == ':';
+        int32_t host_at = host == NULL ? item.len : (int32_t)(host - item.data) + 3;
+        bool is_empty = host_at < item.len && item.data[host_at] == ':';
         if (item.len - host_at >= 8 && memcmp(item.data + host_at, "0.0.0.0:", 8) == 0) {
             return refuse(load, "advertised.listeners", item,
-                          "clients cannot connect to 0.0.0.0; set advertised.listeners to an address they can reach");
+                          "clients cannot connect to 0.0.0.0; set advertised.listeners to an "
+                          "address they can reach");
         }
         mr_text_fmt(&text, "%s%.*s%s%.*s", text.len == 0 ? "" : ",", (int)host_at, item.data,
                     is_empty ? machine : "", (int)(item.len - host_at), item.data + host_at);
@@ -348,13 +359,14 @@ static bool advertise(struct mr_config_load *load)
 bool mr_config_load_end(struct mr_config_load *load)
 {
     struct mr_config *config = load->config;
-    int               count;
+    int count;
     if (!mr_str_is_null(config->process_roles)) {
         bool has_broker = list_has(config->process_roles, MR_STR("broker"), &count);
         bool has_controller = list_has(config->process_roles, MR_STR("controller"), &count);
         if (!has_broker || !has_controller) {
-            return refuse(load, "process.roles", config->process_roles,
-                          "clusters are not there yet; leave the key away or use broker,controller");
+            return refuse(
+                load, "process.roles", config->process_roles,
+                "clusters are not there yet; leave the key away or use broker,controller");
         }
     }
     mr_config_derive(config);
@@ -363,10 +375,12 @@ bool mr_config_load_end(struct mr_config_load *load)
     }
     (void)list_has(config->log_dirs, MR_STR(""), &count);
     if (count != 1) {
-        return refuse(load, "log.dirs", config->log_dirs, "expected exactly one directory (more come later)");
+        return refuse(load, "log.dirs", config->log_dirs,
+                      "expected exactly one directory (more come later)");
     }
     int32_t at = 0;
-    (void)mr_config_list_next(config->log_dirs, &at, &config->log_dirs); /* without blanks or commas */
+    (void)mr_config_list_next(config->log_dirs, &at,
+                              &config->log_dirs); /* without blanks or commas */
     if (config->log_dirs.len > 400) {
         return refuse(load, "log.dirs", config->log_dirs, "expected a shorter path");
     }
@@ -380,7 +394,8 @@ bool mr_config_load_end(struct mr_config_load *load)
                       "must be the directory of log.dirs (others come later)");
     }
     if (!mr_str_equal(config->compression_type, MR_STR("producer"))) {
-        return refuse(load, "compression.type", config->compression_type, "only producer is served so far");
+        return refuse(load, "compression.type", config->compression_type,
+                      "only producer is served so far");
     }
     if (config->group_min_session_timeout_ms > config->group_max_session_timeout_ms) {
         return refuse(load, "group.min.session.timeout.ms", MR_STR("..."),

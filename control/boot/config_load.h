@@ -28,16 +28,17 @@ typedef void mr_config_say_fn(void *user, enum mr_config_say kind, const char *l
 
 struct mr_config_load {
     struct mr_config *config;
-    struct mr_arena  *arena; /* keeps the texts of values: lives as long as the config */
+    struct mr_arena *arena; /* keeps the texts of values: lives as long as the config */
     mr_config_say_fn *say;
-    void             *user;
+    void *user;
 };
 
 /* Built-in values; the load may begin. */
 void mr_config_load_begin(struct mr_config_load *load);
 
 /* The text of a file, called `name` in messages. False: refused, and said why. */
-bool mr_config_load_text(struct mr_config_load *load, const char *name, const char *text, size_t len);
+bool mr_config_load_text(struct mr_config_load *load, const char *name, const char *text,
+                         size_t len);
 
 /* A file by its path. */
 bool mr_config_load_file(struct mr_config_load *load, const char *path);
@@ -52,11 +53,11 @@ bool mr_config_load_end(struct mr_config_load *load);
  * resolved into `out`, which must have as many bytes as the text. *line counts lines from 1. */
 struct mr_properties {
     const char *text;
-    size_t      len;
-    size_t      at;
-    uint32_t    line;       /* of the next entry to be read */
-    uint32_t    entry_line; /* of the last one that was */
-    char       *out;
+    size_t len;
+    size_t at;
+    uint32_t line;       /* of the next entry to be read */
+    uint32_t entry_line; /* of the last one that was */
+    char *out;
 };
 bool mr_properties_next(struct mr_properties *properties, struct mr_str *key, struct mr_str *value);
 

@@ -38,13 +38,13 @@ bool mr_memory_arena(struct mr_arena *arena, size_t bytes)
 
 static uint64_t read_limit(const char *path)
 {
-    char    text[32] = {0};
-    int     file = open(path, O_RDONLY | O_CLOEXEC);
+    char text[32] = {0};
+    int file = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t len = file < 0 ? -1 : read(file, text, sizeof text - 1);
     if (file >= 0) {
         close(file);
     }
-    char              *end = text;
+    char *end = text;
     unsigned long long limit = len <= 0 ? 0 : strtoull(text, &end, 10);
     return end == text ? UINT64_MAX : limit; /* "max" is no number */
 }
@@ -52,9 +52,9 @@ static uint64_t read_limit(const char *path)
 void mr_memory_machine(struct mr_plan_machine *machine)
 {
     cpu_set_t cpus;
-    long      pages = sysconf(_SC_PHYS_PAGES);
-    long      page_bytes = sysconf(_SC_PAGESIZE);
-    uint64_t  limit = read_limit("/sys/fs/cgroup/memory.max");
+    long pages = sysconf(_SC_PHYS_PAGES);
+    long page_bytes = sysconf(_SC_PAGESIZE);
+    uint64_t limit = read_limit("/sys/fs/cgroup/memory.max");
     *machine = (struct mr_plan_machine){.cpu_count = 1, .memory_bytes = 1ull << 30};
     if (sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 0) {
         machine->cpu_count = (uint32_t)CPU_COUNT(&cpus);
@@ -85,14 +85,15 @@ static uint64_t raise_limit(__rlimit_resource_t resource)
 
 void mr_memory_limits(const struct mr_plan *plan, void (*warn)(const char *line))
 {
-    char     line[240];
+    char line[240];
     uint64_t files = raise_limit(RLIMIT_NOFILE);
     (void)raise_limit(RLIMIT_MEMLOCK);
     /* Segments are opened on demand and closed again: only connections must have a descriptor each. */
     uint64_t connections = (uint64_t)plan->data.connections_max * plan->endpoints.data_count;
     if (files < connections + 1024) {
         mr_fmt(line, sizeof line,
-               "the limit on open files is low limit=RLIMIT_NOFILE value=%llu wanted=%llu effect=connections"
+               "the limit on open files is low limit=RLIMIT_NOFILE value=%llu wanted=%llu "
+               "effect=connections"
                " beyond it are refused",
                (unsigned long long)files, (unsigned long long)(connections + 1024));
         warn(line);

@@ -15,7 +15,7 @@
 
 /* Cleared pages that cost nothing until they are touched. NULL: refused (errno says why). */
 void *mr_memory_map(size_t bytes);
-void  mr_memory_unmap(void *memory, size_t bytes);
+void mr_memory_unmap(void *memory, size_t bytes);
 
 /* The same as an arena. */
 bool mr_memory_arena(struct mr_arena *arena, size_t bytes);

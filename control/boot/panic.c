@@ -24,9 +24,9 @@ void mr_panic_set_hook(mr_panic_hook *before)
 __attribute__((weak)) _Noreturn void mr_panic(const char *file, int line, const char *what)
 {
     static _Atomic int panics;
-    char               text[600];
-    char               thread[17] = "?";
-    void              *frames[48];
+    char text[600];
+    char thread[17] = "?";
+    void *frames[48];
     if (atomic_fetch_add(&panics, 1) != 0) {
         for (;;) { /* another thread is already on its way out */
             pause();
@@ -37,11 +37,12 @@ __attribute__((weak)) _Noreturn void mr_panic(const char *file, int line, const 
         before();
     }
     (void)prctl(PR_GET_NAME, thread);
-    size_t len = mr_fmt(text, sizeof text,
-                        "millrace: broken invariant in thread %s: %s:%d: %s\n"
-                        "millrace: stopping at once; everything acknowledged is in the journal and the next"
-                        " start recovers it\n",
-                        thread, file, line, what);
+    size_t len =
+        mr_fmt(text, sizeof text,
+               "millrace: broken invariant in thread %s: %s:%d: %s\n"
+               "millrace: stopping at once; everything acknowledged is in the journal and the next"
+               " start recovers it\n",
+               thread, file, line, what);
     ssize_t ignored = write(STDERR_FILENO, text, len);
     (void)ignored;
     backtrace_symbols_fd(frames, backtrace(frames, 48), STDERR_FILENO);

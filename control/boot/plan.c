@@ -7,7 +7,8 @@
 
 /* ---- Cores ---- */
 
-static bool refuse(char *why, uint32_t why_size, const char *key, struct mr_str value, const char *expected)
+static bool refuse(char *why, uint32_t why_size, const char *key, struct mr_str value,
+                   const char *expected)
 {
     mr_fmt(why, why_size, "%s=%.*s: expected %s", key, value.len < 0 ? 0 : (int)value.len,
            value.len < 0 ? "" : value.data, expected);
@@ -29,11 +30,11 @@ static bool read_number(struct mr_str text, int32_t *at, uint32_t *number)
 /* "0,2-3" -> 0 2 3. Returns the count; 0: not such a list. */
 static uint32_t cpu_list(struct mr_str list, int32_t cpus[MR_CORES_MAX])
 {
-    uint32_t      count = 0;
-    int32_t       at = 0;
+    uint32_t count = 0;
+    int32_t at = 0;
     struct mr_str item;
     while (mr_config_list_next(list, &at, &item)) {
-        int32_t  in = 0;
+        int32_t in = 0;
         uint32_t first = 0;
         if (!read_number(item, &in, &first)) {
             return 0;
@@ -68,7 +69,8 @@ static bool plan_cores(const struct mr_config *config, const struct mr_plan_mach
     if (has_data) {
         plan->is_shared = false;
         plan->endpoints.data_count = cpu_list(config->millrace_cores_data, plan->data_cpus);
-        plan->endpoints.storage_count = cpu_list(config->millrace_cores_storage, plan->storage_cpus);
+        plan->endpoints.storage_count =
+            cpu_list(config->millrace_cores_storage, plan->storage_cpus);
         if (plan->endpoints.data_count == 0) {
             return refuse(why, why_size, "millrace.cores.data", config->millrace_cores_data,
                           "a list of CPUs like 0,2-3");
@@ -81,13 +83,13 @@ static bool plan_cores(const struct mr_config *config, const struct mr_plan_mach
         return true;
     }
     uint32_t count = 0;
-    int32_t  at = 0;
+    int32_t at = 0;
     if (mr_str_equal(config->millrace_cores, MR_STR("auto"))) {
         /* One CPU is left to the control thread, the kernel and everybody else. */
         count = machine->cpu_count > 1 ? machine->cpu_count - 1 : 1;
         count = count > 8 ? 8 : count;
-    } else if (!read_number(config->millrace_cores, &at, &count) || at != config->millrace_cores.len ||
-               count < 1 || count > MR_CORES_MAX) {
+    } else if (!read_number(config->millrace_cores, &at, &count) ||
+               at != config->millrace_cores.len || count < 1 || count > MR_CORES_MAX) {
         return refuse(why, why_size, "millrace.cores", config->millrace_cores,
                       "auto or a number from 1 to 64");
     }
@@ -138,7 +140,9 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
     uint64_t storage_count = plan->endpoints.storage_count;
 
     /* Spinning pays only on CPUs that nobody else wants. */
-    int64_t spin_us = config->millrace_spin_us >= 0 ? config->millrace_spin_us : plan->is_shared ? 0 : 50;
+    int64_t spin_us = config->millrace_spin_us >= 0 ? config->millrace_spin_us
+                      : plan->is_shared             ? 0
+                                                    : 50;
     plan->spin_ns = (uint64_t)spin_us * MR_NS_PER_US;
 
     /* Connections are spread by the kernel's hash: a core may get twice its share, and with one core all. */
@@ -147,12 +151,12 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
     plan->data.connections_max = (uint32_t)(per_core < connections ? per_core : connections);
 
     /* Every connection may have one long poll open, and queued.max.requests wait for control. */
-    plan->data.requests_max = plan->data.connections_max + (uint32_t)clamp(
-        (uint64_t)config->queued_max_requests, 16, 100000);
+    plan->data.requests_max = plan->data.connections_max +
+                              (uint32_t)clamp((uint64_t)config->queued_max_requests, 16, 100000);
     plan->data.request_scratch_bytes = (uint32_t)MIB;
     uint64_t receive_auto = clamp(machine->memory_bytes / 8, 64 * MIB, 2048 * MIB);
-    plan->data.receive_bytes =
-        clamp(or_auto(config->millrace_receive_bytes, receive_auto) / data_count, 16 * MIB, UINT64_MAX);
+    plan->data.receive_bytes = clamp(
+        or_auto(config->millrace_receive_bytes, receive_auto) / data_count, 16 * MIB, UINT64_MAX);
     plan->data.fetch_sessions_max =
         (uint32_t)share((uint64_t)config->max_incremental_fetch_session_cache_slots, data_count);
     plan->data.fetch_partitions_max =
@@ -165,14 +169,16 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
     uint64_t cache_auto = clamp(machine->memory_bytes / 8, 64 * MIB, 4096 * MIB);
     uint64_t cache_bytes = or_auto(config->millrace_cache_bytes, cache_auto);
     plan->storage.cache_bytes = clamp(cache_bytes / storage_count, 16 * MIB, UINT64_MAX);
-    plan->storage.cold_bytes =
-        clamp(or_auto(config->millrace_cold_bytes, cache_bytes / 4) / storage_count, 4 * MIB, UINT64_MAX);
+    plan->storage.cold_bytes = clamp(
+        or_auto(config->millrace_cold_bytes, cache_bytes / 4) / storage_count, 4 * MIB, UINT64_MAX);
     plan->storage.journal_file_bytes = (uint32_t)config->millrace_journal_file_bytes;
     plan->storage.journal_files_max = (uint32_t)config->millrace_journal_files;
-    plan->storage.producers_max = (uint32_t)share((uint64_t)config->millrace_producers_max, storage_count);
+    plan->storage.producers_max =
+        (uint32_t)share((uint64_t)config->millrace_producers_max, storage_count);
     plan->storage.disk_reserve_bytes = (uint64_t)config->millrace_disk_reserve_bytes;
     plan->storage.segments_max =
-        (uint32_t)(share((uint64_t)config->millrace_segments_max, storage_count) + plan->storage.logs_max);
+        (uint32_t)(share((uint64_t)config->millrace_segments_max, storage_count) +
+                   plan->storage.logs_max);
 
     plan->control.heap_bytes = (uint64_t)config->millrace_control_bytes;
     plan->control.timers_max = 65536;
@@ -183,8 +189,8 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
                                      plan->data.fetch_partitions_max + 65536);
     plan->wait_entries = 1024;
     plan->log_lines = 256;
-    plan->journal_disk_bytes =
-        storage_count * plan->storage.journal_files_max * (uint64_t)plan->storage.journal_file_bytes;
+    plan->journal_disk_bytes = storage_count * plan->storage.journal_files_max *
+                               (uint64_t)plan->storage.journal_file_bytes;
     /* A socket per connection; three files per active segment are opened on demand. */
     plan->files_max = connections + 3 * partitions + 256;
     return true;
@@ -192,7 +198,7 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
 
 void mr_plan_measure(const struct mr_config *config, struct mr_plan *plan)
 {
-    static const struct mr_endpoint           nowhere;
+    static const struct mr_endpoint nowhere;
     const struct mr_transport_uring_params transport = {
         .listeners = &nowhere,
         .listener_count = 1,
@@ -225,20 +231,21 @@ void mr_plan_measure(const struct mr_config *config, struct mr_plan *plan)
 
 /* ---- Printing ---- */
 
-static void say_term(void (*say)(void *user, const char *line), void *user, uint64_t each, uint64_t count,
-                     const char *what)
+static void say_term(void (*say)(void *user, const char *line), void *user, uint64_t each,
+                     uint64_t count, const char *what)
 {
     char line[200];
     uint64_t total = each * count;
-    mr_fmt(line, sizeof line, "%12llu KiB  = %3llu x %10llu KiB  %s", (unsigned long long)(total / 1024),
-           (unsigned long long)count, (unsigned long long)(each / 1024), what);
+    mr_fmt(line, sizeof line, "%12llu KiB  = %3llu x %10llu KiB  %s",
+           (unsigned long long)(total / 1024), (unsigned long long)count,
+           (unsigned long long)(each / 1024), what);
     say(user, line);
 }
 
 void mr_plan_print(const struct mr_config *config, const struct mr_plan *plan,
                    void (*say)(void *user, const char *line), void *user)
 {
-    char     line[240];
+    char line[240];
     uint64_t data_count = plan->endpoints.data_count;
     uint64_t storage_count = plan->endpoints.storage_count;
     mr_fmt(line, sizeof line, "cores      %u thread%s, %u data, %u storage%s, spin %llu us",
@@ -247,7 +254,8 @@ void mr_plan_print(const struct mr_config *config, const struct mr_plan *plan,
            (unsigned long long)(plan->spin_ns / MR_NS_PER_US));
     say(user, line);
     mr_fmt(line, sizeof line,
-           "data core  connections %u, requests %u (connections + queued.max.requests), fetch sessions %u"
+           "data core  connections %u, requests %u (connections + queued.max.requests), fetch "
+           "sessions %u"
            " with %u partitions",
            plan->data.connections_max, plan->data.requests_max, plan->data.fetch_sessions_max,
            plan->data.fetch_partitions_max);
@@ -258,14 +266,20 @@ void mr_plan_print(const struct mr_config *config, const struct mr_plan *plan,
            plan->storage.journal_files_max, plan->storage.journal_file_bytes / 1024);
     say(user, line);
     say(user, "memory, as address space: a page costs something when it is first used");
-    say_term(say, user, plan->data_core_bytes, data_count, "sessions, requests and their scratch (data cores)");
-    say_term(say, user, plan->transport_bytes, data_count, "connections and millrace.receive.bytes (transports)");
+    say_term(say, user, plan->data_core_bytes, data_count,
+             "sessions, requests and their scratch (data cores)");
+    say_term(say, user, plan->transport_bytes, data_count,
+             "connections and millrace.receive.bytes (transports)");
     say_term(say, user, plan->storage_core_bytes, storage_count,
-             "millrace.cache.bytes, millrace.cold.bytes, logs, segments, producers, commits (storage cores)");
-    say_term(say, user, plan->disk_bytes, storage_count + 1, "disk operations (storage cores, control)");
-    say_term(say, user, plan->control_bytes, 1, "millrace.control.bytes: metadata, groups (control)");
+             "millrace.cache.bytes, millrace.cold.bytes, logs, segments, producers, commits "
+             "(storage cores)");
+    say_term(say, user, plan->disk_bytes, storage_count + 1,
+             "disk operations (storage cores, control)");
+    say_term(say, user, plan->control_bytes, 1,
+             "millrace.control.bytes: metadata, groups (control)");
     say_term(say, user, plan->wait_bytes, plan->thread_count + 1, "completion queues (threads)");
-    say_term(say, user, plan->log_bytes, plan->thread_count + 1, "log lines not yet written (threads)");
+    say_term(say, user, plan->log_bytes, plan->thread_count + 1,
+             "log lines not yet written (threads)");
     say_term(say, user, plan->plane_bytes, 1, "rings between planes and their overflow");
     mr_fmt(line, sizeof line, "%12llu KiB  in all", (unsigned long long)(plan->total_bytes / 1024));
     say(user, line);
@@ -274,7 +288,8 @@ void mr_plan_print(const struct mr_config *config, const struct mr_plan *plan,
            (unsigned long long)(plan->storage.disk_reserve_bytes / 1024), (int)config->log_dirs.len,
            config->log_dirs.data);
     say(user, line);
-    mr_fmt(line, sizeof line, "files      %llu descriptors at most (connections + 3 per partition + 256)",
+    mr_fmt(line, sizeof line,
+           "files      %llu descriptors at most (connections + 3 per partition + 256)",
            (unsigned long long)plan->files_max);
     say(user, line);
 }
@@ -285,11 +300,12 @@ void mr_plan_print(const struct mr_config *config, const struct mr_plan *plan,
 static struct mr_str protocol_of(const struct mr_config *config, struct mr_str name)
 {
     struct mr_str item;
-    int32_t       at = 0;
+    int32_t at = 0;
     while (mr_config_list_next(config->listener_security_protocol_map, &at, &item)) {
         const char *colon = memchr(item.data, ':', (size_t)item.len);
         if (colon != NULL &&
-            mr_str_equal((struct mr_str){.data = item.data, .len = (int32_t)(colon - item.data)}, name)) {
+            mr_str_equal((struct mr_str){.data = item.data, .len = (int32_t)(colon - item.data)},
+                         name)) {
             int32_t used = (int32_t)(colon - item.data) + 1;
             return (struct mr_str){.data = item.data + used, .len = item.len - used};
         }
@@ -297,10 +313,10 @@ static struct mr_str protocol_of(const struct mr_config *config, struct mr_str n
     return mr_str_equal(name, MR_STR("CONTROLLER")) ? MR_STR("PLAINTEXT") : name;
 }
 
-static bool parse_listener(const struct mr_config *config, struct mr_str item, struct mr_endpoint *out,
-                           const char **expected)
+static bool parse_listener(const struct mr_config *config, struct mr_str item,
+                           struct mr_endpoint *out, const char **expected)
 {
-    int32_t  at = 0;
+    int32_t at = 0;
     uint32_t port = 0;
     *expected = "NAME://host:port";
     while (at < item.len && item.data[at] != ':') {
@@ -347,9 +363,9 @@ int mr_plan_listeners(const struct mr_config *config, struct mr_endpoint *endpoi
                       char *why, uint32_t why_size)
 {
     struct mr_str item;
-    int32_t       at = 0;
-    uint32_t      count = 0;
-    const char   *expected;
+    int32_t at = 0;
+    uint32_t count = 0;
+    const char *expected;
     while (mr_config_list_next(config->listeners, &at, &item)) {
         if (count == max) {
             (void)refuse(why, why_size, "listeners", config->listeners, "fewer listeners");

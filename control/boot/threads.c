@@ -21,50 +21,50 @@
 
 /* What every thread with a loop has. */
 struct thread {
-    pthread_t          id;
-    bool               is_started;
-    char               name[12];
+    pthread_t id;
+    bool is_started;
+    char name[12];
     struct mr_doorbell bell;
-    struct mr_wait    *wait;
-    struct mr_log      log;
-    struct mr_arena    arena;
-    uint64_t           spin_ns; /* halves itself while it does not pay */
-    uint32_t           vain_spins;
-    bool               is_told; /* control: that the broker is to stop */
+    struct mr_wait *wait;
+    struct mr_log log;
+    struct mr_arena arena;
+    uint64_t spin_ns; /* halves itself while it does not pay */
+    uint32_t vain_spins;
+    bool is_told; /* control: that the broker is to stop */
 };
 
 struct core {
-    struct thread           thread;
-    uint32_t                index;        /* of the core thread */
-    int32_t                 cpu;          /* to be pinned to */
-    int32_t                 data_core;    /* -1: not its role */
-    int32_t                 storage_core; /* likewise */
-    struct mr_data_core    *data;
+    struct thread thread;
+    uint32_t index;       /* of the core thread */
+    int32_t cpu;          /* to be pinned to */
+    int32_t data_core;    /* -1: not its role */
+    int32_t storage_core; /* likewise */
+    struct mr_data_core *data;
     struct mr_storage_core *storage;
-    struct mr_port         *data_port;
-    struct mr_port         *storage_port;
-    struct mr_transport    *transport;
-    struct mr_disk         *disk;
+    struct mr_port *data_port;
+    struct mr_port *storage_port;
+    struct mr_transport *transport;
+    struct mr_disk *disk;
 };
 
 struct broker {
     const struct mr_threads_params *params;
-    const struct mr_plan           *plan;
-    struct mr_arena                 plane_arena;
-    struct mr_port                 *ports[MR_ENDPOINTS_MAX];
-    struct mr_doorbell             *bells[MR_ENDPOINTS_MAX]; /* of the thread an endpoint lives in */
-    struct core                     cores[MR_CORES_MAX * 2];
-    struct thread                   control_thread;
-    struct mr_control              *control;
-    struct mr_log                   main_log;
-    struct mr_arena                 main_arena;
-    pthread_barrier_t               ready; /* all threads have their parts, or failed to */
-    _Atomic int                     init_failures;
-    _Atomic bool                    is_stop_wanted; /* SIGTERM: control begins to stop */
-    _Atomic bool                    is_over;        /* control has ended: cores leave their loops */
-    _Atomic int                     exit_code;
-    _Atomic uint64_t                stop_hurry;
-    int                             over_fd; /* tells the main thread that control has ended */
+    const struct mr_plan *plan;
+    struct mr_arena plane_arena;
+    struct mr_port *ports[MR_ENDPOINTS_MAX];
+    struct mr_doorbell *bells[MR_ENDPOINTS_MAX]; /* of the thread an endpoint lives in */
+    struct core cores[MR_CORES_MAX * 2];
+    struct thread control_thread;
+    struct mr_control *control;
+    struct mr_log main_log;
+    struct mr_arena main_arena;
+    pthread_barrier_t ready; /* all threads have their parts, or failed to */
+    _Atomic int init_failures;
+    _Atomic bool is_stop_wanted; /* SIGTERM: control begins to stop */
+    _Atomic bool is_over;        /* control has ended: cores leave their loops */
+    _Atomic int exit_code;
+    _Atomic uint64_t stop_hurry;
+    int over_fd; /* tells the main thread that control has ended */
 };
 
 static struct broker broker;
@@ -84,7 +84,7 @@ static struct mr_now read_clocks(void)
 static uint64_t random_seed(void)
 {
     uint64_t seed = 0;
-    ssize_t  len = getrandom(&seed, sizeof seed, 0);
+    ssize_t len = getrandom(&seed, sizeof seed, 0);
     mr_assert(len == (ssize_t)sizeof seed);
     return seed;
 }
@@ -129,8 +129,8 @@ static bool has_completions(const struct thread *thread)
  * Sleep until something happens, after a turn without work. `mail` says whether a message can be
  * received; it is asked again after `sleeping` is set (Dekker, wait.h).
  */
-static void idle(struct thread *thread, uint64_t now_ns, uint64_t deadline_ns, bool (*mail)(const void *),
-                 const void *who)
+static void idle(struct thread *thread, uint64_t now_ns, uint64_t deadline_ns,
+                 bool (*mail)(const void *), const void *who)
 {
     if (thread->spin_ns > 0 && deadline_ns > now_ns + thread->spin_ns) {
         uint64_t until_ns = now_ns + thread->spin_ns;
@@ -147,8 +147,9 @@ static void idle(struct thread *thread, uint64_t now_ns, uint64_t deadline_ns, b
         }
     }
     mr_doorbell_sleep(&thread->bell);
-    if (mail(who) || atomic_load(&broker.is_over) || 
-        (thread == &broker.control_thread && !thread->is_told && atomic_load(&broker.is_stop_wanted))) {
+    if (mail(who) || atomic_load(&broker.is_over) ||
+        (thread == &broker.control_thread && !thread->is_told &&
+         atomic_load(&broker.is_stop_wanted))) {
         deadline_ns = 0;
     }
     mr_wait(thread->wait, deadline_ns);
@@ -187,7 +188,7 @@ static void core_loop(struct core *core)
     struct thread *thread = &core->thread;
     while (!atomic_load_explicit(&broker.is_over, memory_order_relaxed)) {
         struct mr_now now = read_clocks();
-        bool          is_busy = false;
+        bool is_busy = false;
         thread->log.unix_ms = now.unix_ms;
         if (core->data != NULL) {
             is_busy = mr_data_core_turn(core->data, now);
@@ -223,7 +224,8 @@ static void thread_begin(struct thread *thread, int32_t cpu)
             mr_log(&thread->log, MR_LOG_WARN, "not pinned cpu=%d why=%s", cpu, strerror(errno));
         }
     }
-    void *memory = mr_arena_get_fresh(&thread->arena, mr_wait_uring_bytes(broker.plan->wait_entries), 64);
+    void *memory =
+        mr_arena_get_fresh(&thread->arena, mr_wait_uring_bytes(broker.plan->wait_entries), 64);
     thread->log.unix_ms = read_clocks().unix_ms;
     thread->wait = mr_wait_uring_init(memory, broker.plan->wait_entries, &thread->bell, &os_errno);
     if (thread->wait == NULL) {
@@ -234,13 +236,14 @@ static void thread_begin(struct thread *thread, int32_t cpu)
 
 static struct mr_disk *make_disk(struct thread *thread)
 {
-    return mr_disk_uring_init(mr_arena_get(&thread->arena, mr_disk_uring_bytes(), 64), thread->wait);
+    return mr_disk_uring_init(mr_arena_get(&thread->arena, mr_disk_uring_bytes(), 64),
+                              thread->wait);
 }
 
 static void core_init_data(struct core *core)
 {
-    struct thread                         *thread = &core->thread;
-    const struct mr_config                *config = broker.params->config;
+    struct thread *thread = &core->thread;
+    const struct mr_config *config = broker.params->config;
     const struct mr_transport_uring_params transport = {
         .wait = thread->wait,
         .log = &thread->log,
@@ -341,7 +344,8 @@ static void control_loop(struct mr_port *port)
     while (!is_ended(mr_control_state(broker.control))) {
         struct mr_now now = read_clocks();
         thread->log.unix_ms = now.unix_ms;
-        if (!thread->is_told && atomic_load_explicit(&broker.is_stop_wanted, memory_order_acquire)) {
+        if (!thread->is_told &&
+            atomic_load_explicit(&broker.is_stop_wanted, memory_order_acquire)) {
             thread->is_told = true;
             mr_control_stop(broker.control, now);
         }
@@ -378,7 +382,7 @@ static void end_all(int exit_code)
 
 static void *control_main(void *unused)
 {
-    struct thread  *thread = &broker.control_thread;
+    struct thread *thread = &broker.control_thread;
     struct mr_port *port = broker.ports[mr_endpoint_control(&broker.plan->endpoints)];
     struct mr_disk *disk = NULL;
     (void)unused;
@@ -463,13 +467,15 @@ static bool thread_prepare(struct thread *thread, const char *name, uint32_t num
 
 static bool prepare_core(uint32_t index)
 {
-    const struct mr_plan      *plan = broker.plan;
+    const struct mr_plan *plan = broker.plan;
     const struct mr_endpoints *endpoints = &plan->endpoints;
-    struct core               *core = &broker.cores[index];
-    bool                       is_data = index < endpoints->data_count;
+    struct core *core = &broker.cores[index];
+    bool is_data = index < endpoints->data_count;
     core->index = index;
     core->data_core = is_data ? (int32_t)index : -1;
-    core->storage_core = plan->is_shared ? (int32_t)index : is_data ? -1 : (int32_t)(index - endpoints->data_count);
+    core->storage_core = plan->is_shared ? (int32_t)index
+                         : is_data       ? -1
+                                         : (int32_t)(index - endpoints->data_count);
     core->cpu = is_data ? plan->data_cpus[index] : plan->storage_cpus[core->storage_core];
     uint64_t bytes = 0;
     if (core->data_core >= 0) {
@@ -485,21 +491,24 @@ static bool prepare_core(uint32_t index)
         broker.bells[endpoint] = &core->thread.bell;
     }
     const char *name = plan->is_shared ? "core" : is_data ? "data" : "storage";
-    return thread_prepare(&core->thread, name, is_data ? index : (uint32_t)core->storage_core, bytes);
+    return thread_prepare(&core->thread, name, is_data ? index : (uint32_t)core->storage_core,
+                          bytes);
 }
 
 static void connect_both(uint32_t a, uint32_t b)
 {
     const struct mr_plan *plan = broker.plan;
-    mr_port_connect(broker.ports[a], broker.ports[b], &broker.plane_arena, plan->ring_slots, plan->spill_slots);
-    mr_port_connect(broker.ports[b], broker.ports[a], &broker.plane_arena, plan->ring_slots, plan->spill_slots);
+    mr_port_connect(broker.ports[a], broker.ports[b], &broker.plane_arena, plan->ring_slots,
+                    plan->spill_slots);
+    mr_port_connect(broker.ports[b], broker.ports[a], &broker.plane_arena, plan->ring_slots,
+                    plan->spill_slots);
 }
 
 static bool prepare(void)
 {
-    const struct mr_plan      *plan = broker.plan;
+    const struct mr_plan *plan = broker.plan;
     const struct mr_endpoints *endpoints = &plan->endpoints;
-    uint32_t                   control = mr_endpoint_control(endpoints);
+    uint32_t control = mr_endpoint_control(endpoints);
     if (!mr_memory_arena(&broker.plane_arena, plan->plane_bytes + (1u << 20)) ||
         !mr_memory_arena(&broker.main_arena, plan->log_bytes + (1u << 16))) {
         return false;
@@ -514,7 +523,8 @@ static bool prepare(void)
     }
     for (uint32_t data = 0; data < endpoints->data_count; data++) {
         for (uint32_t storage = 0; storage < endpoints->storage_count; storage++) {
-            connect_both(mr_endpoint_data(endpoints, data), mr_endpoint_storage(endpoints, storage));
+            connect_both(mr_endpoint_data(endpoints, data),
+                         mr_endpoint_storage(endpoints, storage));
         }
         connect_both(mr_endpoint_data(endpoints, data), control);
     }
@@ -550,21 +560,24 @@ static void say(enum mr_log_level level, const char *text)
 static void on_signal(int number)
 {
     if (!atomic_load(&broker.is_stop_wanted)) {
-        say(MR_LOG_INFO, number == SIGTERM ? "stopping cleanly signal=SIGTERM; a second one leaves at once"
-                                           : "stopping cleanly signal=SIGINT; a second one leaves at once");
+        say(MR_LOG_INFO, number == SIGTERM
+                             ? "stopping cleanly signal=SIGTERM; a second one leaves at once"
+                             : "stopping cleanly signal=SIGINT; a second one leaves at once");
         atomic_store_explicit(&broker.is_stop_wanted, true, memory_order_release);
         mr_doorbell_ring(&broker.control_thread.bell);
         return;
     }
     atomic_store(&broker.stop_hurry, 1);
-    say(MR_LOG_WARN, "leaving at once: what was acknowledged is in the journal, the next start recovers it");
+    say(MR_LOG_WARN,
+        "leaving at once: what was acknowledged is in the journal, the next start recovers it");
     (void)mr_log_writer_drain();
     _exit(1);
 }
 
 static void wait_for_the_end(int signal_fd)
 {
-    struct pollfd fds[2] = {{.fd = signal_fd, .events = POLLIN}, {.fd = broker.over_fd, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = signal_fd, .events = POLLIN},
+                            {.fd = broker.over_fd, .events = POLLIN}};
     while (!atomic_load(&broker.is_over)) {
         (void)poll(fds, 2, -1);
         if ((fds[0].revents & POLLIN) != 0) {
@@ -595,14 +608,16 @@ int mr_threads_run(const struct mr_threads_params *params)
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
-    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL); /* inherited by every thread: only signalfd sees them */
+    (void)pthread_sigmask(SIG_BLOCK, &signals,
+                          NULL); /* inherited by every thread: only signalfd sees them */
     (void)signal(SIGPIPE, SIG_IGN);
     int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
     if (signal_fd < 0 || !mr_doorbell_init(&over) || !prepare()) {
-        char    line[256];
-        size_t  len = mr_fmt(line, sizeof line,
-                             "millrace start: memory or descriptors cannot be had: %s (see millrace plan)\n",
-                             strerror(errno));
+        char line[256];
+        size_t len =
+            mr_fmt(line, sizeof line,
+                   "millrace start: memory or descriptors cannot be had: %s (see millrace plan)\n",
+                   strerror(errno));
         ssize_t written = write(STDERR_FILENO, line, len);
         (void)written;
         return 1;

@@ -20,13 +20,13 @@
 
 struct mr_threads_params {
     const struct mr_config *config;
-    const struct mr_plan   *plan; /* measured */
-    struct mr_endpoint      listeners[MR_THREADS_LISTENERS];
-    uint32_t                listener_count;
-    const char             *log_dir;
-    struct mr_str           cluster_id;
-    struct mr_uuid          directory_id;
-    const char             *bug;
+    const struct mr_plan *plan; /* measured */
+    struct mr_endpoint listeners[MR_THREADS_LISTENERS];
+    uint32_t listener_count;
+    const char *log_dir;
+    struct mr_str cluster_id;
+    struct mr_uuid directory_id;
+    const char *bug;
 };
 
 /*

@@ -20,18 +20,18 @@
  */
 struct tag_queue {
     struct mr_completion *slots;
-    uint32_t              mask;
-    uint32_t              head;
-    uint32_t              tail;
+    uint32_t mask;
+    uint32_t head;
+    uint32_t tail;
 };
 
 struct mr_wait {
-    struct io_uring     ring;
+    struct io_uring ring;
     struct mr_doorbell *bell;
-    struct tag_queue    queues[MR_WAIT_TAG_COUNT];
-    uint64_t            rings; /* what the event descriptor said; only that it was read matters */
-    bool                is_bell_armed;
-    bool                is_deferred; /* completions appear only when the kernel is asked for them */
+    struct tag_queue queues[MR_WAIT_TAG_COUNT];
+    uint64_t rings; /* what the event descriptor said; only that it was read matters */
+    bool is_bell_armed;
+    bool is_deferred; /* completions appear only when the kernel is asked for them */
 };
 
 #define BELL_USER_DATA ((uint64_t)MR_WAIT_TAG_WAIT)
@@ -61,7 +61,7 @@ void mr_doorbell_ring(struct mr_doorbell *bell)
     if (atomic_load_explicit(&bell->sleeping, memory_order_relaxed) != 0 &&
         atomic_exchange_explicit(&bell->sleeping, 0, memory_order_relaxed) != 0) {
         uint64_t one = 1;
-        ssize_t  written = write(bell->event_fd, &one, sizeof one);
+        ssize_t written = write(bell->event_fd, &one, sizeof one);
         mr_assert(written == (ssize_t)sizeof one); /* the count cannot reach 2^64 */
     }
 }
@@ -104,7 +104,8 @@ static int open_ring(struct io_uring *ring, uint32_t entries, bool *is_deferred)
     };
     int err = -EINVAL;
     for (size_t index = 0; index < sizeof flags / sizeof flags[0] && err == -EINVAL; index++) {
-        struct io_uring_params params = {.flags = flags[index] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+        struct io_uring_params params = {.flags = flags[index] | IORING_SETUP_CQSIZE |
+                                                  IORING_SETUP_CLAMP,
                                          .cq_entries = entries * 4};
         err = io_uring_queue_init_params(entries, ring, &params);
         *is_deferred = (flags[index] & IORING_SETUP_TASKRUN_FLAG) != 0;
@@ -148,8 +149,8 @@ struct io_uring *mr_wait_ring(struct mr_wait *wait)
 static void collect(struct mr_wait *wait)
 {
     struct io_uring_cqe *cqe;
-    unsigned             head;
-    unsigned             taken = 0;
+    unsigned head;
+    unsigned taken = 0;
     io_uring_for_each_cqe(&wait->ring, head, cqe)
     {
         uint64_t tag = cqe->user_data & MR_WAIT_TAG_MASK;
@@ -204,10 +205,11 @@ uint32_t mr_wait_ready(const struct mr_wait *wait, enum mr_wait_tag tag)
     return wait->queues[tag].tail - wait->queues[tag].head;
 }
 
-uint32_t mr_wait_take(struct mr_wait *wait, enum mr_wait_tag tag, struct mr_completion *out, uint32_t max)
+uint32_t mr_wait_take(struct mr_wait *wait, enum mr_wait_tag tag, struct mr_completion *out,
+                      uint32_t max)
 {
     struct tag_queue *queue = &wait->queues[tag];
-    uint32_t          count = 0;
+    uint32_t count = 0;
     if (queue->tail == queue->head) {
         collect(wait);
     }
@@ -252,8 +254,8 @@ void mr_wait(struct mr_wait *wait, uint64_t until_ns)
         submit_and_look(wait); /* no sleep: there is something to do, or the bell was just heard */
         return;
     }
-    struct io_uring_cqe     *cqe = NULL;
-    uint64_t                 sleep_ns = until_ns - now_ns;
+    struct io_uring_cqe *cqe = NULL;
+    uint64_t sleep_ns = until_ns - now_ns;
     struct __kernel_timespec timeout = {.tv_sec = (int64_t)(sleep_ns / MR_NS_PER_S),
                                         .tv_nsec = (int64_t)(sleep_ns % MR_NS_PER_S)};
     int err = until_ns == MR_NEVER
@@ -267,8 +269,8 @@ void mr_wait(struct mr_wait *wait, uint64_t until_ns)
 
 static long read_number(const char *path)
 {
-    char    text[32] = {0};
-    int     file = open(path, O_RDONLY | O_CLOEXEC);
+    char text[32] = {0};
+    int file = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t len = file < 0 ? -1 : read(file, text, sizeof text - 1);
     if (file >= 0) {
         close(file);
@@ -283,8 +285,8 @@ static bool is_kernel_too_old(char *release, size_t size)
         return false;
     }
     char *end;
-    long  major = strtol(name.release, &end, 10);
-    long  minor = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
+    long major = strtol(name.release, &end, 10);
+    long minor = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
     mr_fmt(release, size, "%s", name.release);
     return major < 6 || (major == 6 && minor < 1);
 }
@@ -300,50 +302,62 @@ static void explain(int os_errno, char *why, size_t why_size)
                "  remedy: sysctl -w kernel.io_uring_disabled=0%s\n"
                "  in a container: set it on the host",
                (int)disabled,
-               disabled == 1 ? " (or run as a member of the group kernel.io_uring_group names)" : "");
+               disabled == 1 ? " (or run as a member of the group kernel.io_uring_group names)"
+                             : "");
     } else if (is_old || os_errno == ENOSYS) {
-        mr_fmt(why, why_size,
-               "the kernel %s has no io_uring that is new enough (%s); Linux 6.1 or newer is needed\n"
-               "  remedy: Debian 12 or newer; under gVisor and similar sandboxes: another runtime",
-               release, strerror(os_errno));
+        mr_fmt(
+            why, why_size,
+            "the kernel %s has no io_uring that is new enough (%s); Linux 6.1 or newer is needed\n"
+            "  remedy: Debian 12 or newer; under gVisor and similar sandboxes: another runtime",
+            release, strerror(os_errno));
     } else if (os_errno == EPERM || os_errno == EACCES) {
-        mr_fmt(why, why_size,
-               "io_uring is not permitted here (%s), probably by a seccomp filter or security module\n"
-               "  Docker:  docker run --security-opt seccomp=unconfined ... (or a profile that allows\n"
-               "           io_uring_setup, io_uring_enter and io_uring_register)\n"
-               "  Podman:  podman run --security-opt seccomp=unconfined ... (or such a profile)\n"
-               "  systemd: add io_uring_setup io_uring_enter io_uring_register to SystemCallFilter=",
-               strerror(os_errno));
+        mr_fmt(
+            why, why_size,
+            "io_uring is not permitted here (%s), probably by a seccomp filter or security module\n"
+            "  Docker:  docker run --security-opt seccomp=unconfined ... (or a profile that "
+            "allows\n"
+            "           io_uring_setup, io_uring_enter and io_uring_register)\n"
+            "  Podman:  podman run --security-opt seccomp=unconfined ... (or such a profile)\n"
+            "  systemd: add io_uring_setup io_uring_enter io_uring_register to SystemCallFilter=",
+            strerror(os_errno));
     } else if (os_errno == ENOMEM) {
         mr_fmt(why, why_size,
                "the kernel has no memory for an io_uring: the limit on locked memory is too small\n"
-               "  remedy: raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK= in systemd, --ulimit memlock=-1\n"
+               "  remedy: raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK= in systemd, --ulimit "
+               "memlock=-1\n"
                "  for Docker and Podman)");
     } else {
-        mr_fmt(why, why_size, "io_uring cannot be set up: %s (kernel %s)", strerror(os_errno), release);
+        mr_fmt(why, why_size, "io_uring cannot be set up: %s (kernel %s)", strerror(os_errno),
+               release);
     }
 }
 
 bool mr_wait_uring_probe(char *why, size_t why_size)
 {
     static const struct {
-        int         op;
+        int op;
         const char *name;
     } needed[] = {
-        {IORING_OP_READ, "READ"},     {IORING_OP_WRITE, "WRITE"},     {IORING_OP_FSYNC, "FSYNC"},
-        {IORING_OP_ACCEPT, "ACCEPT"}, {IORING_OP_RECV, "RECV"},       {IORING_OP_SENDMSG, "SENDMSG"},
-        {IORING_OP_CLOSE, "CLOSE"},   {IORING_OP_OPENAT, "OPENAT"},   {IORING_OP_FALLOCATE, "FALLOCATE"},
+        {IORING_OP_READ, "READ"},
+        {IORING_OP_WRITE, "WRITE"},
+        {IORING_OP_FSYNC, "FSYNC"},
+        {IORING_OP_ACCEPT, "ACCEPT"},
+        {IORING_OP_RECV, "RECV"},
+        {IORING_OP_SENDMSG, "SENDMSG"},
+        {IORING_OP_CLOSE, "CLOSE"},
+        {IORING_OP_OPENAT, "OPENAT"},
+        {IORING_OP_FALLOCATE, "FALLOCATE"},
         {IORING_OP_SEND_ZC, "SEND_ZC"}, /* the youngest one: 6.0 */
     };
     struct io_uring ring;
-    bool            is_deferred;
-    int             err = open_ring(&ring, 8, &is_deferred);
+    bool is_deferred;
+    int err = open_ring(&ring, 8, &is_deferred);
     if (err < 0) {
         explain(-err, why, why_size);
         return false;
     }
     struct io_uring_probe *probe = io_uring_get_probe_ring(&ring);
-    bool                   is_good = probe != NULL;
+    bool is_good = probe != NULL;
     if (probe == NULL) {
         explain(ENOSYS, why, why_size);
     }
@@ -352,8 +366,8 @@ bool mr_wait_uring_probe(char *why, size_t why_size)
             char release[128] = "?";
             (void)is_kernel_too_old(release, sizeof release);
             mr_fmt(why, why_size,
-                   "the kernel %s lacks the io_uring operation %s; Linux 6.1 or newer is needed", release,
-                   needed[index].name);
+                   "the kernel %s lacks the io_uring operation %s; Linux 6.1 or newer is needed",
+                   release, needed[index].name);
             is_good = false;
         }
     }

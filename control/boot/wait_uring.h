@@ -35,7 +35,7 @@ size_t mr_wait_uring_bytes(uint32_t entries);
  */
 struct mr_wait *mr_wait_uring_init(void *memory, uint32_t entries, struct mr_doorbell *bell,
                                    int *os_errno);
-void            mr_wait_uring_deinit(struct mr_wait *wait);
+void mr_wait_uring_deinit(struct mr_wait *wait);
 
 /*
  * Whether this process may use io_uring, and the operations we need. False: `why` says what forbids it

@@ -45,10 +45,10 @@ static void say(void *user, enum mr_config_say kind, const char *line)
 }
 
 /* The value of option `name` at argv[*at]: after '=' or the next argument. NULL: not this option. */
-static const char *value_of(const struct mr_cli *cli, const char *name, int argc, char **argv, int *at,
-                            bool *is_bad)
+static const char *value_of(const struct mr_cli *cli, const char *name, int argc, char **argv,
+                            int *at, bool *is_bad)
 {
-    size_t      len = strlen(name);
+    size_t len = strlen(name);
     const char *argument = argv[*at];
     if (strncmp(argument, name, len) != 0) {
         return NULL;
@@ -70,7 +70,8 @@ static const char *value_of(const struct mr_cli *cli, const char *name, int argc
 static bool read_option(struct mr_cli *cli, int argc, char **argv, int *at)
 {
     bool is_bad = false;
-    for (const struct mr_cli_option *option = cli->options; option != NULL && option->name != NULL; option++) {
+    for (const struct mr_cli_option *option = cli->options; option != NULL && option->name != NULL;
+         option++) {
         if (option->flag != NULL) {
             if (strcmp(argv[*at], option->name) == 0) {
                 *option->flag = true;
@@ -88,11 +89,13 @@ static bool read_option(struct mr_cli *cli, int argc, char **argv, int *at)
         }
     }
     if (argv[*at][0] == '-') {
-        mr_cli_complain(cli, "%s is not an option; see millrace %s --help", argv[*at], cli->command);
+        mr_cli_complain(cli, "%s is not an option; see millrace %s --help", argv[*at],
+                        cli->command);
         return false;
     }
     if (cli->rest_count == cli->rest_max) {
-        mr_cli_complain(cli, "%s is one argument too many; see millrace %s --help", argv[*at], cli->command);
+        mr_cli_complain(cli, "%s is one argument too many; see millrace %s --help", argv[*at],
+                        cli->command);
         return false;
     }
     cli->rest[cli->rest_count++] = argv[*at];
@@ -105,8 +108,9 @@ bool mr_cli_read(struct mr_cli *cli, int argc, char **argv)
         mr_cli_complain(cli, "no memory: %s", strerror(errno));
         return false;
     }
-    struct mr_config_load load = {.config = &cli->config, .arena = &cli->arena, .say = say, .user = cli};
-    bool                  is_bad = false;
+    struct mr_config_load load = {
+        .config = &cli->config, .arena = &cli->arena, .say = say, .user = cli};
+    bool is_bad = false;
     mr_config_load_begin(&load);
     /* Files first: an argument is the more deliberate of the two. */
     for (int index = 0; index < argc; index++) {
@@ -130,7 +134,7 @@ bool mr_cli_read(struct mr_cli *cli, int argc, char **argv)
 
 bool mr_cli_plan(struct mr_cli *cli, struct mr_plan *plan)
 {
-    char                   why[MR_CONFIG_LINE_MAX];
+    char why[MR_CONFIG_LINE_MAX];
     struct mr_plan_machine machine;
     mr_memory_machine(&machine);
     if (!mr_plan_make(&cli->config, &machine, plan, why, sizeof why)) {
@@ -153,7 +157,7 @@ static bool load_small(const char *dir, const char *name, char *text, size_t siz
         return false;
     }
     ssize_t got = read(file, text, size);
-    int     os_errno = errno;
+    int os_errno = errno;
     close(file);
     errno = os_errno;
     *len = got < 0 ? 0 : (size_t)got;
@@ -162,12 +166,13 @@ static bool load_small(const char *dir, const char *name, char *text, size_t siz
 
 static void take_meta(struct mr_cli_meta *meta, const char *text, size_t len)
 {
-    char                 out[4096];
+    char out[4096];
     struct mr_properties p = {.text = text, .len = len, .line = 1, .out = out};
-    struct mr_str        key;
-    struct mr_str        value;
+    struct mr_str key;
+    struct mr_str value;
     while (mr_properties_next(&p, &key, &value)) {
-        if (mr_str_equal(key, MR_STR("cluster.id")) && value.len < (int32_t)sizeof meta->cluster_id) {
+        if (mr_str_equal(key, MR_STR("cluster.id")) &&
+            value.len < (int32_t)sizeof meta->cluster_id) {
             memcpy(meta->cluster_id, value.data, (size_t)value.len);
             meta->cluster_id[value.len] = '\0';
         } else if (mr_str_equal(key, MR_STR("node.id")) && value.len > 0 && value.len < 11) {
@@ -184,7 +189,7 @@ static void take_meta(struct mr_cli_meta *meta, const char *text, size_t len)
 
 bool mr_cli_meta_load(const struct mr_cli *cli, const char *log_dir, struct mr_cli_meta *meta)
 {
-    char   text[4096];
+    char text[4096];
     size_t len = 0;
     *meta = (struct mr_cli_meta){.node_id = -1};
     if (!load_small(log_dir, "meta.properties", text, sizeof text, &len)) {

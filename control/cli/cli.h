@@ -32,9 +32,9 @@ bool mr_cli_is_answered(int argc, char **argv, const char *help);
  * follows `=`); `flag` is set. The list ends with a NULL name.
  */
 struct mr_cli_option {
-    const char  *name; /* "--cluster-id" */
+    const char *name; /* "--cluster-id" */
     const char **value;
-    bool        *flag;
+    bool *flag;
 };
 
 /*
@@ -42,36 +42,37 @@ struct mr_cli_option {
  * the rest into `rest`. False: said on stderr what is wrong; the exit code is MR_CLI_USAGE.
  */
 struct mr_cli {
-    const char             *command; /* "start" */
+    const char *command; /* "start" */
     const struct mr_cli_option *options;
-    struct mr_config        config;
-    struct mr_arena         arena;
-    char                   *rest[64];
-    int                     rest_count;
-    int                     rest_max; /* in: arguments without dashes that are allowed */
+    struct mr_config config;
+    struct mr_arena arena;
+    char *rest[64];
+    int rest_count;
+    int rest_max; /* in: arguments without dashes that are allowed */
 };
 bool mr_cli_read(struct mr_cli *cli, int argc, char **argv);
 
 /* stderr: "millrace start: ..." */
-__attribute__((format(printf, 2, 3))) void mr_cli_complain(const struct mr_cli *cli, const char *format, ...);
+__attribute__((format(printf, 2, 3))) void mr_cli_complain(const struct mr_cli *cli,
+                                                           const char *format, ...);
 
 /* Plan and measure for this machine; false: complained. */
 bool mr_cli_plan(struct mr_cli *cli, struct mr_plan *plan);
 
 /* meta.properties of a log directory. */
 struct mr_cli_meta {
-    bool           is_there;
-    bool           is_guarded; /* the journal may be non-empty */
-    char           cluster_id[128];
-    int64_t        node_id; /* -1: none */
+    bool is_there;
+    bool is_guarded; /* the journal may be non-empty */
+    char cluster_id[128];
+    int64_t node_id; /* -1: none */
     struct mr_uuid directory_id;
-    bool           has_directory_id;
+    bool has_directory_id;
 };
 /* False: complained. A directory or file that does not exist is not an error: is_there is false. */
 bool mr_cli_meta_load(const struct mr_cli *cli, const char *log_dir, struct mr_cli_meta *meta);
 
-#define MR_CLI_CONFIG_HELP                                                                         \
-    "  --config FILE          a server.properties with Kafka's names, and millrace.* keys\n"       \
+#define MR_CLI_CONFIG_HELP                                                                   \
+    "  --config FILE          a server.properties with Kafka's names, and millrace.* keys\n" \
     "  --set KEY=VALUE        one key; may be given again, the later one wins\n"
 
 #endif

@@ -27,7 +27,8 @@
 static const char help[] =
     "millrace dump [--verify] [--records] FILE...\n"
     "\n"
-    "Print files of a log directory as text: segments, indexes, producer snapshots, metadata log and\n"
+    "Print files of a log directory as text: segments, indexes, producer snapshots, metadata log "
+    "and\n"
     "its checkpoints, journal and state files.\n"
     "\n"
     "  --records              every record of a batch too (metadata and group records always are)\n"
@@ -37,19 +38,20 @@ static const char help[] =
 
 #define SCRATCH_BYTES (64ull << 20)
 
-static bool            has_records;
-static bool            is_verifying;
-static uint32_t        wrong_count;
+static bool has_records;
+static bool is_verifying;
+static uint32_t wrong_count;
 static struct mr_arena scratch;
 
 struct file {
-    const char    *path;
-    const char    *name; /* without directories */
+    const char *path;
+    const char *name; /* without directories */
     const uint8_t *bytes;
-    size_t         len;
+    size_t len;
 };
 
-__attribute__((format(printf, 2, 3))) static void wrong(const struct file *file, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void wrong(const struct file *file, const char *format,
+                                                        ...)
 {
     va_list args;
     wrong_count++;
@@ -89,8 +91,8 @@ static void print_text(struct mr_blob blob)
 
 static bool print_msg(const struct mr_msg *msg, int16_t version, const uint8_t *bytes, uint32_t len)
 {
-    static char      text_bytes[1u << 20];
-    struct mr_text   text;
+    static char text_bytes[1u << 20];
+    struct mr_text text;
     struct mr_reader reader;
     mr_reader_init_bytes(&reader, bytes, len);
     void *out = mr_arena_try(&scratch, msg->root->size, 16);
@@ -109,9 +111,9 @@ static bool print_msg(const struct mr_msg *msg, int16_t version, const uint8_t *
 static bool print_metadata(struct mr_blob value)
 {
     struct mr_reader reader;
-    uint32_t         frame = 0;
-    uint32_t         type = 0;
-    uint32_t         version = 0;
+    uint32_t frame = 0;
+    uint32_t type = 0;
+    uint32_t version = 0;
     if (value.len <= 0) {
         return false;
     }
@@ -121,8 +123,9 @@ static bool print_metadata(struct mr_blob value)
         return false;
     }
     const struct mr_msg *msg = mr_msg_find(MR_MSG_METADATA_RECORD, (int16_t)type);
-    uint32_t             left = mr_reader_left(&reader);
-    return msg != NULL && print_msg(msg, (int16_t)version, value.data + ((uint32_t)value.len - left), left);
+    uint32_t left = mr_reader_left(&reader);
+    return msg != NULL &&
+           print_msg(msg, (int16_t)version, value.data + ((uint32_t)value.len - left), left);
 }
 
 /* Coordinator records: int16 and then the fields, key and value. */
@@ -131,7 +134,7 @@ static bool print_group(const struct mr_record *record)
     if (record->key.len < 2) {
         return false;
     }
-    int16_t              type = (int16_t)mr_load_be16(record->key.data);
+    int16_t type = (int16_t)mr_load_be16(record->key.data);
     const struct mr_msg *key = mr_msg_find(MR_MSG_COORDINATOR_KEY, type);
     const struct mr_msg *value = mr_msg_find(MR_MSG_COORDINATOR_VALUE, type);
     if (key == NULL || value == NULL ||
@@ -149,9 +152,9 @@ static bool print_group(const struct mr_record *record)
 
 static bool print_control(const struct mr_record *record)
 {
-    static const char *const names[] = {"AbortTxnMarker", "EndTxnMarker", "LeaderChangeMessage",
-                                        "SnapshotHeaderRecord", "SnapshotFooterRecord",
-                                        "KRaftVersionRecord", "VotersRecord"};
+    static const char *const names[] = {
+        "AbortTxnMarker",       "EndTxnMarker",       "LeaderChangeMessage", "SnapshotHeaderRecord",
+        "SnapshotFooterRecord", "KRaftVersionRecord", "VotersRecord"};
     if (record->key.len < 4 || record->value.len < 2) {
         return false;
     }
@@ -177,13 +180,13 @@ enum content {
     CONTENT_GROUP,
 };
 
-static void dump_records(const struct file *file, const struct mr_batch *batch, const uint8_t *bytes,
-                         enum content content)
+static void dump_records(const struct file *file, const struct mr_batch *batch,
+                         const uint8_t *bytes, enum content content)
 {
     struct mr_record_iter iter;
-    struct mr_record      record;
-    int32_t               count = 0;
-    bool                  is_control = (batch->attributes & MR_BATCH_CONTROL) != 0;
+    struct mr_record record;
+    int32_t count = 0;
+    bool is_control = (batch->attributes & MR_BATCH_CONTROL) != 0;
     mr_arena_reset(&scratch);
     enum mr_err err = mr_record_iter_init(&iter, bytes, mr_batch_bytes(batch), &scratch);
     for (; err == MR_OK && (err = mr_record_iter_next(&iter, &record)) == MR_OK; count++) {
@@ -192,10 +195,10 @@ static void dump_records(const struct file *file, const struct mr_batch *batch, 
         }
         printf("  | offset=%" PRId64 " timestamp=%" PRId64 " ", record.offset, record.timestamp);
         size_t before = scratch.used;
-        bool   is_known = is_control                      ? print_control(&record)
-                          : content == CONTENT_METADATA   ? print_metadata(record.value)
-                          : content == CONTENT_GROUP      ? print_group(&record)
-                                                          : false;
+        bool is_known = is_control                    ? print_control(&record)
+                        : content == CONTENT_METADATA ? print_metadata(record.value)
+                        : content == CONTENT_GROUP    ? print_group(&record)
+                                                      : false;
         scratch.used = before;
         if (!is_known) {
             fputs("key=", stdout);
@@ -207,10 +210,11 @@ static void dump_records(const struct file *file, const struct mr_batch *batch, 
         putchar('\n');
     }
     if (err != MR_ERR_NOT_FOUND) {
-        wrong(file, "records of the batch at offset %" PRId64 ": %s", batch->base_offset, mr_err_text(err));
+        wrong(file, "records of the batch at offset %" PRId64 ": %s", batch->base_offset,
+              mr_err_text(err));
     } else if (count != batch->record_count) {
-        wrong(file, "the batch at offset %" PRId64 " says %d records and has %d", batch->base_offset,
-              batch->record_count, count);
+        wrong(file, "the batch at offset %" PRId64 " says %d records and has %d",
+              batch->base_offset, batch->record_count, count);
     }
 }
 
@@ -224,16 +228,18 @@ static const char *codec_name(int codec)
 
 static void print_batch(const struct mr_batch *batch, size_t pos)
 {
-    printf("| offset=%" PRId64 "..%" PRId64 " records=%d epoch=%d pos=%zu bytes=%u codec=%s timestamp=%" PRId64
-           "..%" PRId64 "%s%s%s",
-           batch->base_offset, mr_batch_last_offset(batch), batch->record_count, batch->leader_epoch, pos,
-           mr_batch_bytes(batch), codec_name(batch->attributes & MR_BATCH_CODEC_MASK), batch->base_timestamp,
-           batch->max_timestamp, (batch->attributes & MR_BATCH_LOG_APPEND_TIME) != 0 ? " logAppendTime" : "",
-           (batch->attributes & MR_BATCH_TRANSACTIONAL) != 0 ? " transactional" : "",
-           (batch->attributes & MR_BATCH_CONTROL) != 0 ? " control" : "");
+    printf(
+        "| offset=%" PRId64 "..%" PRId64
+        " records=%d epoch=%d pos=%zu bytes=%u codec=%s timestamp=%" PRId64 "..%" PRId64 "%s%s%s",
+        batch->base_offset, mr_batch_last_offset(batch), batch->record_count, batch->leader_epoch,
+        pos, mr_batch_bytes(batch), codec_name(batch->attributes & MR_BATCH_CODEC_MASK),
+        batch->base_timestamp, batch->max_timestamp,
+        (batch->attributes & MR_BATCH_LOG_APPEND_TIME) != 0 ? " logAppendTime" : "",
+        (batch->attributes & MR_BATCH_TRANSACTIONAL) != 0 ? " transactional" : "",
+        (batch->attributes & MR_BATCH_CONTROL) != 0 ? " control" : "");
     if (batch->producer_id >= 0) {
-        printf(" producer=%" PRId64 " epoch=%d sequence=%d", batch->producer_id, batch->producer_epoch,
-               batch->base_sequence);
+        printf(" producer=%" PRId64 " epoch=%d sequence=%d", batch->producer_id,
+               batch->producer_epoch, batch->base_sequence);
     }
     printf(" crc=%08x\n", batch->crc);
 }
@@ -250,14 +256,16 @@ static bool is_zero(const uint8_t *bytes, size_t len)
 
 static void dump_batches(const struct file *file, enum content content)
 {
-    size_t  pos = 0;
+    size_t pos = 0;
     int64_t next_offset = INT64_MIN;
     while (pos < file->len) {
         struct mr_batch batch;
-        size_t          left = file->len - pos;
+        size_t left = file->len - pos;
         if (is_zero(file->bytes + pos, left < MR_BATCH_HEADER ? left : MR_BATCH_HEADER) &&
             is_zero(file->bytes + pos, left)) {
-            printf("| %zu zero bytes behind the last batch (space of a broker that runs or was killed)\n", left);
+            printf("| %zu zero bytes behind the last batch (space of a broker that runs or was "
+                   "killed)\n",
+                   left);
             return;
         }
         if (left < MR_BATCH_HEADER) {
@@ -267,8 +275,8 @@ static void dump_batches(const struct file *file, enum content content)
         mr_batch_header_load(file->bytes + pos, &batch);
         if (batch.magic != 2 || batch.batch_length < MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS ||
             (uint64_t)batch.batch_length + MR_BATCH_LENGTH_BIAS > left) {
-            wrong(file, "no whole batch of magic 2 at position %zu (magic %d, length %d)", pos, batch.magic,
-                  batch.batch_length);
+            wrong(file, "no whole batch of magic 2 at position %zu (magic %d, length %d)", pos,
+                  batch.magic, batch.batch_length);
             return;
         }
         print_batch(&batch, pos);
@@ -277,7 +285,8 @@ static void dump_batches(const struct file *file, enum content content)
             wrong(file, "the checksum of the batch at position %zu does not match", pos);
         } else {
             if (batch.base_offset < next_offset) {
-                wrong(file, "the batch at position %zu begins at offset %" PRId64 ", after %" PRId64, pos,
+                wrong(file,
+                      "the batch at position %zu begins at offset %" PRId64 ", after %" PRId64, pos,
                       batch.base_offset, next_offset);
             }
             if (has_records || is_verifying || content != CONTENT_PLAIN ||
@@ -345,9 +354,11 @@ static void dump_txn_index(const struct file *file)
 {
     for (size_t at = 0; at + 34 <= file->len; at += 34) {
         const uint8_t *entry = file->bytes + at;
-        printf("version=%d producer=%" PRId64 " first=%" PRId64 " last=%" PRId64 " lastStable=%" PRId64 "\n",
-               (int16_t)mr_load_be16(entry), (int64_t)mr_load_be64(entry + 2), (int64_t)mr_load_be64(entry + 10),
-               (int64_t)mr_load_be64(entry + 18), (int64_t)mr_load_be64(entry + 26));
+        printf("version=%d producer=%" PRId64 " first=%" PRId64 " last=%" PRId64
+               " lastStable=%" PRId64 "\n",
+               (int16_t)mr_load_be16(entry), (int64_t)mr_load_be64(entry + 2),
+               (int64_t)mr_load_be64(entry + 10), (int64_t)mr_load_be64(entry + 18),
+               (int64_t)mr_load_be64(entry + 26));
     }
     if (file->len % 34 != 0) {
         wrong(file, "the size is not a multiple of 34");
@@ -366,7 +377,8 @@ static void dump_snapshot(const struct file *file)
         wrong(file, "the checksum does not match");
     }
     mr_arena_reset(&scratch);
-    if (!print_msg(msg, (int16_t)mr_load_be16(file->bytes), file->bytes + 2, (uint32_t)file->len - 2)) {
+    if (!print_msg(msg, (int16_t)mr_load_be16(file->bytes), file->bytes + 2,
+                   (uint32_t)file->len - 2)) {
         wrong(file, "not a producer snapshot");
     }
     putchar('\n');
@@ -374,21 +386,25 @@ static void dump_snapshot(const struct file *file)
 
 /* ---- The journal ---- */
 
-#define BLOCK          4096u
-#define FILE_MAGIC     0x454c49464a52524dull /* "MRRJFILE" */
-#define COMMIT_MAGIC   0x54494d4d4f43524dull /* "MRCOMMIT" */
-#define COMMIT_HEAD    96u
-#define COMMIT_ENTRY   64u
+#define BLOCK        4096u
+#define FILE_MAGIC   0x454c49464a52524dull /* "MRRJFILE" */
+#define COMMIT_MAGIC 0x54494d4d4f43524dull /* "MRCOMMIT" */
+#define COMMIT_HEAD  96u
+#define COMMIT_ENTRY 64u
 
-static void dump_entry(const struct file *file, const uint8_t *at, uint32_t payload_bytes, uint32_t seed)
+static void dump_entry(const struct file *file, const uint8_t *at, uint32_t payload_bytes,
+                       uint32_t seed)
 {
-    static const char *const kinds[] = {"?",     "OPEN", "APPEND", "EPOCH_START", "TRUNCATE", "LOG_START", "RESET",
-                                        "SEAL",  "DROP", "CARRY",  "IMAGE",       "STATE",    "REFERENCE"};
+    static const char *const kinds[] = {"?",         "OPEN",  "APPEND",   "EPOCH_START", "TRUNCATE",
+                                        "LOG_START", "RESET", "SEAL",     "DROP",        "CARRY",
+                                        "IMAGE",     "STATE", "REFERENCE"};
     unsigned kind = at[4];
-    printf("  | %-11s log=%016" PRIx64 " offset=%" PRId64 "..%" PRId64 " segment=%" PRId64 " pos=%u epoch=%d bytes=%u",
+    printf("  | %-11s log=%016" PRIx64 " offset=%" PRId64 "..%" PRId64 " segment=%" PRId64
+           " pos=%u epoch=%d bytes=%u",
            kinds[kind < sizeof kinds / sizeof kinds[0] ? kind : 0], mr_load_le64(at + 8),
-           (int64_t)mr_load_le64(at + 16), (int64_t)mr_load_le64(at + 56), (int64_t)mr_load_le64(at + 24),
-           mr_load_le32(at + 32), (int32_t)mr_load_le32(at + 44), payload_bytes);
+           (int64_t)mr_load_le64(at + 16), (int64_t)mr_load_le64(at + 56),
+           (int64_t)mr_load_le64(at + 24), mr_load_le32(at + 32), (int32_t)mr_load_le32(at + 44),
+           payload_bytes);
     if (kind == 1 && payload_bytes > 24) { /* OPEN: topic id, partition, name length, name */
         uint32_t name_len = mr_load_le32(at + COMMIT_ENTRY + 20);
         if (name_len <= payload_bytes - 24) {
@@ -405,10 +421,11 @@ static void dump_entry(const struct file *file, const uint8_t *at, uint32_t payl
 static void dump_commit(const struct file *file, size_t pos, uint32_t length, uint32_t seed)
 {
     const uint8_t *head = file->bytes + pos;
-    uint32_t       count = mr_load_le32(head + 64);
-    printf("| commit seq=%" PRIu64 " flushed=%" PRIu64 " pos=%zu bytes=%u entries=%u incarnation=%016" PRIx64 "%s\n",
-           mr_load_le64(head + 40), mr_load_le64(head + 48), pos, length, count, mr_load_le64(head + 72),
-           (mr_load_le32(head + 80) & 1u) != 0 ? " first" : "");
+    uint32_t count = mr_load_le32(head + 64);
+    printf("| commit seq=%" PRIu64 " flushed=%" PRIu64
+           " pos=%zu bytes=%u entries=%u incarnation=%016" PRIx64 "%s\n",
+           mr_load_le64(head + 40), mr_load_le64(head + 48), pos, length, count,
+           mr_load_le64(head + 72), (mr_load_le32(head + 80) & 1u) != 0 ? " first" : "");
     uint32_t at = COMMIT_HEAD;
     for (uint32_t index = 0; index < count; index++) {
         uint32_t payload = length - at >= COMMIT_ENTRY ? mr_load_le32(head + at + 36) : UINT32_MAX;
@@ -425,25 +442,26 @@ static void dump_commit(const struct file *file, size_t pos, uint32_t length, ui
 static void dump_journal(const struct file *file)
 {
     uint8_t generation_bytes[8];
-    char    directory[MR_UUID_TEXT + 1];
+    char directory[MR_UUID_TEXT + 1];
     if (file->len < BLOCK || mr_load_le64(file->bytes) != FILE_MAGIC ||
         mr_load_le32(file->bytes + 8) != mr_crc32c(0, file->bytes + 12, 84)) {
         wrong(file, "no journal file's header (a file in preparation has none yet)");
         return;
     }
     struct mr_uuid directory_id;
-    uint64_t       generation = mr_load_le64(file->bytes + 32);
+    uint64_t generation = mr_load_le64(file->bytes + 32);
     memcpy(directory_id.bytes, file->bytes + 16, 16);
     mr_uuid_text(&directory_id, directory);
     mr_store_le64(generation_bytes, generation);
     uint32_t seed = mr_crc32c(0, generation_bytes, sizeof generation_bytes);
-    printf("journal ring=%u directory.id=%s generation=%016" PRIx64 " incarnation=%016" PRIx64 " version=%u\n",
+    printf("journal ring=%u directory.id=%s generation=%016" PRIx64 " incarnation=%016" PRIx64
+           " version=%u\n",
            mr_load_le32(file->bytes + 12), directory, generation, mr_load_le64(file->bytes + 40),
            mr_load_le32(file->bytes + 48));
     size_t pos = BLOCK;
     while (pos + COMMIT_HEAD <= file->len) {
         const uint8_t *head = file->bytes + pos;
-        uint32_t       length = mr_load_le32(head + 68);
+        uint32_t length = mr_load_le32(head + 68);
         if (mr_load_le64(head) != COMMIT_MAGIC || mr_load_le64(head + 32) != generation) {
             break; /* the end of this use of the file */
         }
@@ -468,18 +486,20 @@ static void dump_state_block(const struct file *file, const uint8_t *block, uint
     uint32_t at = STATE_HEAD;
     for (uint32_t left = mr_load_le32(block + 48); left > 0 && used - at >= STATE_RECORD; left--) {
         const uint8_t *record = block + at;
-        uint32_t       bytes = mr_load_le32(record);
-        uint32_t       name_len = mr_load_le32(record + 44);
+        uint32_t bytes = mr_load_le32(record);
+        uint32_t name_len = mr_load_le32(record + 44);
         if (bytes < STATE_RECORD || bytes > used - at || name_len > bytes - STATE_RECORD) {
             wrong(file, "a state record leaves its block");
             return;
         }
-        printf("  | log=%016" PRIx64 " directory=%.*s seq=%" PRIu64 " segment=%" PRId64 " end=%" PRId64 " pos=%" PRId64
-               " logStart=%" PRId64 " highWatermark=%" PRId64 " epochs=%u producers=%u\n",
+        printf("  | log=%016" PRIx64 " directory=%.*s seq=%" PRIu64 " segment=%" PRId64
+               " end=%" PRId64 " pos=%" PRId64 " logStart=%" PRId64 " highWatermark=%" PRId64
+               " epochs=%u producers=%u\n",
                mr_load_le64(record + 16), (int)name_len, (const char *)record + STATE_RECORD,
-               mr_load_le64(record + 48), (int64_t)mr_load_le64(record + 64), (int64_t)mr_load_le64(record + 72),
-               (int64_t)mr_load_le64(record + 80), (int64_t)mr_load_le64(record + 88),
-               (int64_t)mr_load_le64(record + 96), mr_load_le32(record + 4), mr_load_le32(record + 8));
+               mr_load_le64(record + 48), (int64_t)mr_load_le64(record + 64),
+               (int64_t)mr_load_le64(record + 72), (int64_t)mr_load_le64(record + 80),
+               (int64_t)mr_load_le64(record + 88), (int64_t)mr_load_le64(record + 96),
+               mr_load_le32(record + 4), mr_load_le32(record + 8));
         at += bytes;
     }
 }
@@ -493,23 +513,24 @@ static void dump_state(const struct file *file)
             printf("slot %c is empty\n", 'A' + (int)slot);
             continue;
         }
-        printf("slot %c number=%" PRIu64 " start=%" PRIu64 " durable=%" PRIu64 " end=%" PRIu64 " incarnation=%016" PRIx64
-               "\n", 'A' + (int)slot, mr_load_le64(block + 32), mr_load_le64(block + 48), mr_load_le64(block + 56),
-               mr_load_le64(block + 64), mr_load_le64(block + 40));
+        printf("slot %c number=%" PRIu64 " start=%" PRIu64 " durable=%" PRIu64 " end=%" PRIu64
+               " incarnation=%016" PRIx64 "\n",
+               'A' + (int)slot, mr_load_le64(block + 32), mr_load_le64(block + 48),
+               mr_load_le64(block + 56), mr_load_le64(block + 64), mr_load_le64(block + 40));
         if (mr_load_le64(block + 64) > end_pos) {
             end_pos = mr_load_le64(block + 64);
         }
     }
     for (uint64_t pos = STATE_DATA; pos + STATE_HEAD <= file->len && pos < end_pos;) {
         const uint8_t *block = file->bytes + pos;
-        uint32_t       used = mr_load_le32(block + 12);
+        uint32_t used = mr_load_le32(block + 12);
         if (used < STATE_HEAD || used > file->len - pos ||
             mr_crc32c(0, block + 12, used - 12) != mr_load_le32(block + 8)) {
             wrong(file, "the block at %" PRIu64 " is damaged", pos);
             return;
         }
-        printf("| block number=%" PRIu64 " pos=%" PRIu64 " bytes=%u records=%u\n", mr_load_le64(block + 40), pos, used,
-               mr_load_le32(block + 48));
+        printf("| block number=%" PRIu64 " pos=%" PRIu64 " bytes=%u records=%u\n",
+               mr_load_le64(block + 40), pos, used, mr_load_le32(block + 48));
         dump_state_block(file, block, used);
         pos += (used + BLOCK - 1) & ~(uint64_t)(BLOCK - 1);
     }
@@ -534,9 +555,10 @@ static void dump_text(const struct file *file)
 
 static enum content content_of(const char *path)
 {
-    return strstr(path, "__cluster_metadata-") != NULL || ends_with(path, ".checkpoint") ? CONTENT_METADATA
-           : strstr(path, "__consumer_offsets-") != NULL                                 ? CONTENT_GROUP
-                                                                                         : CONTENT_PLAIN;
+    return strstr(path, "__cluster_metadata-") != NULL || ends_with(path, ".checkpoint")
+               ? CONTENT_METADATA
+           : strstr(path, "__consumer_offsets-") != NULL ? CONTENT_GROUP
+                                                         : CONTENT_PLAIN;
 }
 
 static void dump_file(const struct file *file)
@@ -564,7 +586,7 @@ static void dump_file(const struct file *file)
 static bool map_file(const char *path, struct file *file)
 {
     struct stat stat;
-    int         fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) {
         fprintf(stderr, "millrace dump: %s: %s\n", path, fd < 0 ? strerror(errno) : "not a file");
         if (fd >= 0) {
@@ -573,7 +595,8 @@ static bool map_file(const char *path, struct file *file)
         return false;
     }
     const char *slash = strrchr(path, '/');
-    *file = (struct file){.path = path, .name = slash == NULL ? path : slash + 1, .len = (size_t)stat.st_size};
+    *file = (struct file){
+        .path = path, .name = slash == NULL ? path : slash + 1, .len = (size_t)stat.st_size};
     void *bytes = file->len == 0 ? NULL : mmap(NULL, file->len, PROT_READ, MAP_PRIVATE, fd, 0);
     close(fd);
     if (bytes == MAP_FAILED) {
@@ -589,8 +612,8 @@ int mr_cmd_dump(int argc, char **argv)
     const struct mr_cli_option options[] = {{.name = "--verify", .flag = &is_verifying},
                                             {.name = "--records", .flag = &has_records},
                                             {.name = NULL}};
-    static struct mr_cli       cli = {.command = "dump", .rest_max = 64};
-    int                        unread = 0;
+    static struct mr_cli cli = {.command = "dump", .rest_max = 64};
+    int unread = 0;
     cli.options = options;
     if (mr_cli_is_answered(argc, argv, help)) {
         return MR_CLI_OK;

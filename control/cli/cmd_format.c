@@ -15,21 +15,24 @@
 
 #define METADATA_VERSION     33 /* 4.4-IV2 */
 #define METADATA_VERSION_MIN 7  /* 3.3-IV3, the oldest that Kafka 4.x reads */
-#define METADATA_DIR          "__cluster_metadata-0"
-#define CHECKPOINT            "00000000000000000000-0000000000.checkpoint"
+#define METADATA_DIR         "__cluster_metadata-0"
+#define CHECKPOINT           "00000000000000000000-0000000000.checkpoint"
 
 static const char help[] =
-    "millrace format [--cluster-id ID] [--ignore-formatted] [--feature metadata.version=N] [--config FILE]\n"
+    "millrace format [--cluster-id ID] [--ignore-formatted] [--feature metadata.version=N] "
+    "[--config FILE]\n"
     "                [--set KEY=VALUE]...\n"
     "\n"
-    "Prepare the directory of log.dirs: meta.properties and the first records of the metadata log, as\n"
+    "Prepare the directory of log.dirs: meta.properties and the first records of the metadata log, "
+    "as\n"
     "Apache Kafka's kafka-storage format leaves them. Nothing that exists is overwritten.\n"
     "\n"
     "  --cluster-id ID        the cluster's id; without it a random one\n"
     "  --ignore-formatted     a directory that is formatted already is no error\n"
-    "  --feature metadata.version=N  a level from 7 to 33, for a directory that an older Kafka is to\n"
-    "                         start on too: 30 for Kafka 4.3; without it 33 (4.4-IV2)\n" MR_CLI_CONFIG_HELP
-    "\n"
+    "  --feature metadata.version=N  a level from 7 to 33, for a directory that an older Kafka is "
+    "to\n"
+    "                         start on too: 30 for Kafka 4.3; without it 33 "
+    "(4.4-IV2)\n" MR_CLI_CONFIG_HELP "\n"
     "Exit codes: 0 formatted, 1 failed or formatted before, 2 wrong arguments or configuration.\n";
 
 /* A random (version 4) id as Kafka draws them: not one of the reserved ones, no leading dash. */
@@ -51,7 +54,7 @@ static bool draw_uuid(struct mr_uuid *id)
 
 static bool sync_dir(const char *path)
 {
-    int  dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     bool is_good = dir >= 0 && fsync(dir) == 0;
     if (dir >= 0) {
         close(dir);
@@ -71,7 +74,7 @@ static bool store(const char *dir, const char *name, const void *bytes, size_t l
         return false;
     }
     ssize_t written = write(file, bytes, len);
-    bool    is_good = written == (ssize_t)len && fsync(file) == 0;
+    bool is_good = written == (ssize_t)len && fsync(file) == 0;
     is_good = close(file) == 0 && is_good;
     return is_good && rename(temporary, path) == 0 && sync_dir(dir);
 }
@@ -96,7 +99,8 @@ static bool make_dirs(const char *path)
 /* A name that a format which was interrupted, or the file system itself, may have left. */
 static bool is_expected(const char *name)
 {
-    static const char *const names[] = {".", "..", "lost+found", METADATA_DIR, "meta.properties.tmp"};
+    static const char *const names[] = {".", "..", "lost+found", METADATA_DIR,
+                                        "meta.properties.tmp"};
     for (size_t index = 0; index < sizeof names / sizeof names[0]; index++) {
         if (strcmp(name, names[index]) == 0) {
             return true;
@@ -115,7 +119,8 @@ static bool find_foreign(const char *path, const char *only, char *name, size_t 
     }
     for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
         bool is_own = only == NULL ? is_expected(entry->d_name)
-                                   : entry->d_name[0] == '.' || strncmp(entry->d_name, only, strlen(only)) == 0;
+                                   : entry->d_name[0] == '.' ||
+                                         strncmp(entry->d_name, only, strlen(only)) == 0;
         if (!is_own) {
             snprintf(name, size, "%s", entry->d_name);
         }
@@ -130,10 +135,10 @@ static bool find_foreign(const char *path, const char *only, char *name, size_t 
 static bool add_control(struct mr_batch_builder *builder, int64_t now_ms, uint8_t type,
                         const struct mr_msg *msg, const void *message, struct mr_arena *scratch)
 {
-    const uint8_t    key[4] = {0, 0, 0, type};
-    struct mr_span   spans[4];
+    const uint8_t key[4] = {0, 0, 0, type};
+    struct mr_span spans[4];
     struct mr_writer writer;
-    uint8_t          value[64];
+    uint8_t value[64];
     mr_writer_init(&writer, scratch, spans, 4);
     if (mr_msg_encode(msg, 0, message, &writer) != MR_OK) {
         return false;
@@ -148,9 +153,9 @@ static bool add_control(struct mr_batch_builder *builder, int64_t now_ms, uint8_
 static bool add_record(struct mr_batch_builder *builder, int64_t now_ms, const struct mr_msg *msg,
                        int16_t version, const void *message, struct mr_arena *scratch)
 {
-    struct mr_span   spans[8];
+    struct mr_span spans[8];
     struct mr_writer writer;
-    uint8_t          value[512];
+    uint8_t value[512];
     mr_writer_init(&writer, scratch, spans, 8);
     if (mr_writer_uvarint(&writer, 1) != MR_OK || /* version of the frame around metadata records */
         mr_writer_uvarint(&writer, (uint32_t)msg->key) != MR_OK ||
@@ -176,14 +181,14 @@ static void begin(struct mr_batch_builder *builder, uint8_t *bytes, uint32_t siz
  * What kafka-storage format leaves (4.4): header, the bootstrap records, footer; offsets 0, 1, 2 in epoch
  * 0. Every feature but metadata.version stands at level 0, which is said by not being there.
  */
-static uint32_t make_checkpoint(uint8_t *bytes, uint32_t size, int64_t now_ms, int16_t metadata_version,
-                                struct mr_arena *scratch)
+static uint32_t make_checkpoint(uint8_t *bytes, uint32_t size, int64_t now_ms,
+                                int16_t metadata_version, struct mr_arena *scratch)
 {
-    struct mr_batch_builder       builder;
+    struct mr_batch_builder builder;
     struct mr_snapshot_header_record header;
     struct mr_snapshot_footer_record footer;
-    struct mr_feature_level_record   level;
-    uint32_t                         used = 0;
+    struct mr_feature_level_record level;
+    uint32_t used = 0;
     MR_DEFAULTS(snapshot_header_record, &header);
     MR_DEFAULTS(snapshot_footer_record, &footer);
     MR_DEFAULTS(feature_level_record, &level);
@@ -191,13 +196,16 @@ static uint32_t make_checkpoint(uint8_t *bytes, uint32_t size, int64_t now_ms, i
     level.feature_level = metadata_version;
 
     begin(&builder, bytes, size, used, 0, MR_BATCH_CONTROL);
-    bool is_good = add_control(&builder, now_ms, 3, &mr_msg_snapshot_header_record, &header, scratch);
+    bool is_good =
+        add_control(&builder, now_ms, 3, &mr_msg_snapshot_header_record, &header, scratch);
     used += mr_batch_end(&builder);
     begin(&builder, bytes, size, used, 1, 0);
-    is_good = is_good && add_record(&builder, now_ms, &mr_msg_feature_level_record, 0, &level, scratch);
+    is_good =
+        is_good && add_record(&builder, now_ms, &mr_msg_feature_level_record, 0, &level, scratch);
     used += mr_batch_end(&builder);
     begin(&builder, bytes, size, used, 2, MR_BATCH_CONTROL);
-    is_good = is_good && add_control(&builder, now_ms, 4, &mr_msg_snapshot_footer_record, &footer, scratch);
+    is_good = is_good &&
+              add_control(&builder, now_ms, 4, &mr_msg_snapshot_footer_record, &footer, scratch);
     used += mr_batch_end(&builder);
     return is_good ? used : 0;
 }
@@ -207,26 +215,27 @@ static uint32_t make_checkpoint(uint8_t *bytes, uint32_t size, int64_t now_ms, i
 static int write_all(const struct mr_cli *cli, const char *log_dir, const char *cluster_id,
                      const struct mr_uuid *directory_id, int16_t metadata_version)
 {
-    static uint8_t  checkpoint[4096];
-    static uint8_t  scratch_bytes[16384];
+    static uint8_t checkpoint[4096];
+    static uint8_t scratch_bytes[16384];
     struct mr_arena scratch;
     struct timespec now;
-    char            metadata_dir[600];
-    char            text[1024];
-    char            date[64];
-    char            directory_text[MR_UUID_TEXT + 1];
-    struct tm       tm;
+    char metadata_dir[600];
+    char text[1024];
+    char date[64];
+    char directory_text[MR_UUID_TEXT + 1];
+    struct tm tm;
     mr_arena_init(&scratch, scratch_bytes, sizeof scratch_bytes);
     clock_gettime(CLOCK_REALTIME, &now);
     uint32_t len = make_checkpoint(checkpoint, sizeof checkpoint,
-                                   (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, metadata_version, &scratch);
+                                   (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
+                                   metadata_version, &scratch);
     snprintf(metadata_dir, sizeof metadata_dir, "%s/" METADATA_DIR, log_dir);
     mr_uuid_text(directory_id, directory_text);
     (void)gmtime_r(&now.tv_sec, &tm);
     (void)strftime(date, sizeof date, "%a %b %d %H:%M:%S UTC %Y", &tm);
     int text_len = snprintf(text, sizeof text,
-                            "#\n#%s\ncluster.id=%s\ndirectory.id=%s\nnode.id=%lld\nversion=1\n", date,
-                            cluster_id, directory_text, (long long)cli->config.node_id);
+                            "#\n#%s\ncluster.id=%s\ndirectory.id=%s\nnode.id=%lld\nversion=1\n",
+                            date, cluster_id, directory_text, (long long)cli->config.node_id);
     /* meta.properties last: it is what makes the directory count as formatted. */
     if (len == 0 || !make_dirs(log_dir) || !make_dirs(metadata_dir) ||
         !store(metadata_dir, CHECKPOINT, checkpoint, len) ||
@@ -234,8 +243,8 @@ static int write_all(const struct mr_cli *cli, const char *log_dir, const char *
         mr_cli_complain(cli, "%s: %s", log_dir, strerror(errno));
         return MR_CLI_FAILED;
     }
-    printf("formatted %s cluster.id=%s directory.id=%s node.id=%lld metadata.version=%d\n", log_dir, cluster_id,
-           directory_text, (long long)cli->config.node_id, metadata_version);
+    printf("formatted %s cluster.id=%s directory.id=%s node.id=%lld metadata.version=%d\n", log_dir,
+           cluster_id, directory_text, (long long)cli->config.node_id, metadata_version);
     return MR_CLI_OK;
 }
 
@@ -254,7 +263,7 @@ static bool is_good_cluster_id(const char *id)
 static int16_t read_feature(const char *feature)
 {
     static const char name[] = "metadata.version=";
-    char             *end;
+    char *end;
     if (feature == NULL) {
         return METADATA_VERSION;
     }
@@ -262,25 +271,28 @@ static int16_t read_feature(const char *feature)
         return 0;
     }
     long level = strtol(feature + sizeof name - 1, &end, 10);
-    return *end == '\0' && METADATA_VERSION_MIN <= level && level <= METADATA_VERSION ? (int16_t)level : 0;
+    return *end == '\0' && METADATA_VERSION_MIN <= level && level <= METADATA_VERSION
+               ? (int16_t)level
+               : 0;
 }
 
 int mr_cmd_format(int argc, char **argv)
 {
-    const char                *cluster_id = NULL;
-    const char                *feature = NULL;
-    bool                       is_formatted_fine = false;
-    const struct mr_cli_option options[] = {{.name = "--cluster-id", .value = &cluster_id},
-                                            {.name = "--feature", .value = &feature},
-                                            {.name = "--ignore-formatted", .flag = &is_formatted_fine},
-                                            {.name = NULL}};
-    static struct mr_cli       cli = {.command = "format"};
-    struct mr_cli_meta         meta;
-    struct mr_uuid             directory_id;
-    struct mr_uuid             drawn;
-    char                       drawn_text[MR_UUID_TEXT + 1];
-    char                       foreign[256];
-    char                       metadata_dir[600];
+    const char *cluster_id = NULL;
+    const char *feature = NULL;
+    bool is_formatted_fine = false;
+    const struct mr_cli_option options[] = {
+        {.name = "--cluster-id", .value = &cluster_id},
+        {.name = "--feature", .value = &feature},
+        {.name = "--ignore-formatted", .flag = &is_formatted_fine},
+        {.name = NULL}};
+    static struct mr_cli cli = {.command = "format"};
+    struct mr_cli_meta meta;
+    struct mr_uuid directory_id;
+    struct mr_uuid drawn;
+    char drawn_text[MR_UUID_TEXT + 1];
+    char foreign[256];
+    char metadata_dir[600];
     cli.options = options;
     if (mr_cli_is_answered(argc, argv, help)) {
         return MR_CLI_OK;
@@ -294,8 +306,11 @@ int mr_cmd_format(int argc, char **argv)
     }
     int16_t metadata_version = read_feature(feature);
     if (metadata_version == 0) {
-        mr_cli_complain(&cli, "--feature %s: expected metadata.version=N, N from %d to %d; other features are not"
-                              " there yet", feature, METADATA_VERSION_MIN, METADATA_VERSION);
+        mr_cli_complain(
+            &cli,
+            "--feature %s: expected metadata.version=N, N from %d to %d; other features are not"
+            " there yet",
+            feature, METADATA_VERSION_MIN, METADATA_VERSION);
         return MR_CLI_USAGE;
     }
     const char *log_dir = cli.config.log_dirs.data;
@@ -304,14 +319,16 @@ int mr_cmd_format(int argc, char **argv)
     }
     if (meta.is_there) {
         if (cluster_id != NULL && strcmp(cluster_id, meta.cluster_id) != 0) {
-            mr_cli_complain(&cli, "%s is formatted for another cluster: cluster.id=%s", log_dir, meta.cluster_id);
+            mr_cli_complain(&cli, "%s is formatted for another cluster: cluster.id=%s", log_dir,
+                            meta.cluster_id);
             return MR_CLI_FAILED;
         }
         if (is_formatted_fine) {
             printf("formatted before %s cluster.id=%s\n", log_dir, meta.cluster_id);
             return MR_CLI_OK;
         }
-        mr_cli_complain(&cli, "%s is formatted already; --ignore-formatted makes that no error", log_dir);
+        mr_cli_complain(&cli, "%s is formatted already; --ignore-formatted makes that no error",
+                        log_dir);
         return MR_CLI_FAILED;
     }
     snprintf(metadata_dir, sizeof metadata_dir, "%s/" METADATA_DIR, log_dir);
@@ -321,7 +338,8 @@ int mr_cmd_format(int argc, char **argv)
         return MR_CLI_FAILED;
     }
     if (foreign[0] != '\0') {
-        mr_cli_complain(&cli, "%s is not empty (%s lies in it); choose an empty or new directory", log_dir, foreign);
+        mr_cli_complain(&cli, "%s is not empty (%s lies in it); choose an empty or new directory",
+                        log_dir, foreign);
         return MR_CLI_FAILED;
     }
     if (!draw_uuid(&directory_id) || !draw_uuid(&drawn)) {

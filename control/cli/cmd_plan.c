@@ -16,7 +16,7 @@ static void say(void *user, const char *line)
 
 int mr_cmd_plan(int argc, char **argv)
 {
-    struct mr_cli  cli = {.command = "plan"};
+    struct mr_cli cli = {.command = "plan"};
     struct mr_plan plan;
     if (mr_cli_is_answered(argc, argv, help)) {
         return MR_CLI_OK;

@@ -13,22 +13,23 @@
 static const char help[] =
     "millrace recover DIR [--config FILE] [--set KEY=VALUE]...\n"
     "\n"
-    "Drain the journal of a log directory whose broker is not running into its segments, and leave it as\n"
+    "Drain the journal of a log directory whose broker is not running into its segments, and leave "
+    "it as\n"
     "a clean stop leaves it: Apache Kafka can then start on it. Progress goes to stderr.\n"
-    "\n" MR_CLI_CONFIG_HELP
-    "\n"
-    "Exit codes: 0 drained, 1 failed (the directory is as it was, or recovery can be repeated), 2 wrong\n"
+    "\n" MR_CLI_CONFIG_HELP "\n"
+    "Exit codes: 0 drained, 1 failed (the directory is as it was, or recovery can be repeated), 2 "
+    "wrong\n"
     "arguments or configuration.\n";
 
 /* One storage core and an endpoint that plays control, in this thread. */
 struct recovery {
-    struct mr_endpoints     endpoints;
-    struct mr_port          ports[3]; /* data (unused), storage, control */
-    struct mr_doorbell      bell;
-    struct mr_wait         *wait;
-    struct mr_log           log;
+    struct mr_endpoints endpoints;
+    struct mr_port ports[3]; /* data (unused), storage, control */
+    struct mr_doorbell bell;
+    struct mr_wait *wait;
+    struct mr_log log;
     struct mr_storage_core *core;
-    _Atomic uint64_t        hurry;
+    _Atomic uint64_t hurry;
 };
 
 static struct mr_now read_clocks(void)
@@ -50,11 +51,11 @@ static void flush(struct mr_port *port)
 /* Send one operation and turn the core until its answer is there. Says every second that it goes on. */
 static enum mr_err run(struct recovery *r, struct mr_storage_op *op, const char *what)
 {
-    struct mr_port     *control = &r->ports[2];
+    struct mr_port *control = &r->ports[2];
     struct mr_plane_msg msg = {.kind = MR_PLANE_STORAGE_OP, .u.op = op};
     struct mr_plane_msg answer;
-    uint64_t            began_ns = read_clocks().mono_ns;
-    uint64_t            told_ns = began_ns;
+    uint64_t began_ns = read_clocks().mono_ns;
+    uint64_t told_ns = began_ns;
     mr_port_send(control, 1, &msg);
     flush(control);
     for (;;) {
@@ -76,7 +77,8 @@ static enum mr_err run(struct recovery *r, struct mr_storage_op *op, const char 
                     (unsigned long long)((now.mono_ns - began_ns) / MR_NS_PER_S),
                     (unsigned long long)(stats.demux_bytes >> 20));
         }
-        uint64_t until_ns = mr_earlier(mr_storage_core_deadline_ns(r->core), now.mono_ns + MR_NS_PER_S);
+        uint64_t until_ns =
+            mr_earlier(mr_storage_core_deadline_ns(r->core), now.mono_ns + MR_NS_PER_S);
         mr_wait(r->wait, is_busy || until_ns <= now.mono_ns ? 0 : until_ns);
     }
 }
@@ -85,9 +87,9 @@ static bool prepare(struct recovery *r, const struct mr_cli *cli, const struct m
                     const char *log_dir)
 {
     static struct mr_arena arena;
-    int                    os_errno = 0;
-    uint64_t               seed = 0;
-    uint64_t               ring_bytes = 16ull << 20; /* two rings and their overflow */
+    int os_errno = 0;
+    uint64_t seed = 0;
+    uint64_t ring_bytes = 16ull << 20; /* two rings and their overflow */
     if (!mr_doorbell_init(&r->bell) ||
         !mr_memory_arena(&arena, plan->storage_core_bytes + plan->disk_bytes + plan->wait_bytes +
                                      plan->log_bytes + ring_bytes)) {
@@ -102,8 +104,9 @@ static bool prepare(struct recovery *r, const struct mr_cli *cli, const struct m
     mr_port_connect(&r->ports[1], &r->ports[2], &arena, 1024, 1024);
     mr_log_init(&r->log, &arena, plan->log_lines, "recover");
     mr_log_writer_add(&r->log);
-    r->wait = mr_wait_uring_init(mr_arena_get_fresh(&arena, mr_wait_uring_bytes(plan->wait_entries), 64),
-                                 plan->wait_entries, &r->bell, &os_errno);
+    r->wait =
+        mr_wait_uring_init(mr_arena_get_fresh(&arena, mr_wait_uring_bytes(plan->wait_entries), 64),
+                           plan->wait_entries, &r->bell, &os_errno);
     if (r->wait == NULL || getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
         mr_cli_complain(cli, "io_uring cannot be set up: %s", strerror(os_errno));
         return false;
@@ -131,13 +134,13 @@ static bool prepare(struct recovery *r, const struct mr_cli *cli, const struct m
 
 int mr_cmd_recover(int argc, char **argv)
 {
-    static struct mr_cli        cli = {.command = "recover", .rest_max = 1};
-    static struct mr_plan       plan;
-    static struct recovery      recovery;
+    static struct mr_cli cli = {.command = "recover", .rest_max = 1};
+    static struct mr_plan plan;
+    static struct recovery recovery;
     static struct mr_recover_op recover;
-    static struct mr_stop_op    stop;
-    struct mr_cli_meta          meta;
-    char                        why[1024];
+    static struct mr_stop_op stop;
+    struct mr_cli_meta meta;
+    char why[1024];
     if (mr_cli_is_answered(argc, argv, help)) {
         return MR_CLI_OK;
     }
@@ -166,7 +169,8 @@ int mr_cmd_recover(int argc, char **argv)
     recover.op.kind = MR_STORAGE_RECOVER;
     enum mr_err err = run(&recovery, &recover.op, "reading the journal");
     if (err != MR_OK) {
-        mr_cli_complain(&cli, "%s: %s", cli.rest[0], recover.why[0] != '\0' ? recover.why : mr_err_text(err));
+        mr_cli_complain(&cli, "%s: %s", cli.rest[0],
+                        recover.why[0] != '\0' ? recover.why : mr_err_text(err));
         return MR_CLI_FAILED;
     }
     stop.op.kind = MR_STORAGE_STOP;
@@ -175,10 +179,12 @@ int mr_cmd_recover(int argc, char **argv)
     err = run(&recovery, &stop.op, "closing");
     (void)mr_log_writer_drain();
     if (err != MR_OK) {
-        mr_cli_complain(&cli, "%s: not closed cleanly: %s; run it again", cli.rest[0], mr_err_text(err));
+        mr_cli_complain(&cli, "%s: not closed cleanly: %s; run it again", cli.rest[0],
+                        mr_err_text(err));
         return MR_CLI_FAILED;
     }
     printf("recovered %s logs=%u journal_bytes=%llu%s\n", cli.rest[0], recover.log_count,
-           (unsigned long long)recover.redone_bytes, recover.was_clean ? " (it was clean already)" : "");
+           (unsigned long long)recover.redone_bytes,
+           recover.was_clean ? " (it was clean already)" : "");
     return MR_CLI_OK;
 }

@@ -14,7 +14,8 @@
 static const char help[] =
     "millrace start [--config FILE] [--set KEY=VALUE]...\n"
     "\n"
-    "Run the broker on a directory that `millrace format` (or Apache Kafka's kafka-storage) prepared.\n"
+    "Run the broker on a directory that `millrace format` (or Apache Kafka's kafka-storage) "
+    "prepared.\n"
     "Logs go to stderr. SIGTERM or SIGINT stop it cleanly, a second one leaves at once.\n"
     "\n" MR_CLI_CONFIG_HELP
 #ifdef MR_BUGS
@@ -29,19 +30,22 @@ static bool check_meta(const struct mr_cli *cli, const char *log_dir, struct mr_
         return false;
     }
     if (!meta->is_there) {
-        mr_cli_complain(cli, "%s is not formatted (it has no meta.properties); format it once with\n\n"
-                             "    millrace format --set log.dirs=%s\n",
+        mr_cli_complain(cli,
+                        "%s is not formatted (it has no meta.properties); format it once with\n\n"
+                        "    millrace format --set log.dirs=%s\n",
                         log_dir, log_dir);
         return false;
     }
     if (meta->cluster_id[0] == '\0' || !meta->has_directory_id) {
-        mr_cli_complain(cli, "%s/meta.properties lacks cluster.id or directory.id; it was written by "
-                             "something too old, or damaged", log_dir);
+        mr_cli_complain(cli,
+                        "%s/meta.properties lacks cluster.id or directory.id; it was written by "
+                        "something too old, or damaged",
+                        log_dir);
         return false;
     }
     if (meta->node_id != cli->config.node_id) {
-        mr_cli_complain(cli, "%s belongs to node.id=%lld, the configuration says node.id=%lld", log_dir,
-                        (long long)meta->node_id, (long long)cli->config.node_id);
+        mr_cli_complain(cli, "%s belongs to node.id=%lld, the configuration says node.id=%lld",
+                        log_dir, (long long)meta->node_id, (long long)cli->config.node_id);
         return false;
     }
     return true;
@@ -53,30 +57,34 @@ static bool check_meta(const struct mr_cli *cli, const char *log_dir, struct mr_
  */
 static bool check_port(const struct mr_cli *cli, const struct mr_endpoint *endpoint)
 {
-    char             service[8];
+    char service[8];
     struct addrinfo *found = NULL;
-    struct addrinfo  wanted = {.ai_family = AF_UNSPEC,
-                               .ai_socktype = SOCK_STREAM,
-                               .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo wanted = {.ai_family = AF_UNSPEC,
+                              .ai_socktype = SOCK_STREAM,
+                              .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     snprintf(service, sizeof service, "%u", endpoint->port);
-    int err = getaddrinfo(endpoint->host[0] == '\0' ? NULL : endpoint->host, service, &wanted, &found);
+    int err =
+        getaddrinfo(endpoint->host[0] == '\0' ? NULL : endpoint->host, service, &wanted, &found);
     if (err != 0) {
-        mr_cli_complain(cli, "listeners: the host %s is unknown: %s", endpoint->host, gai_strerror(err));
+        mr_cli_complain(cli, "listeners: the host %s is unknown: %s", endpoint->host,
+                        gai_strerror(err));
         return false;
     }
     bool is_good = true;
-    int  one = 1;
-    int  socket_fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int one = 1;
+    int socket_fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     (void)setsockopt(socket_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (socket_fd >= 0 && bind(socket_fd, found->ai_addr, found->ai_addrlen) != 0) {
         is_good = false;
         if (errno == EADDRINUSE) {
-            mr_cli_complain(cli, "port %u is in use; choose another one with\n\n"
-                                 "    --set listeners=PLAINTEXT://%s:%u\n",
-                            endpoint->port, endpoint->host, endpoint->port < 65535 ? endpoint->port + 1u : 1024u);
+            mr_cli_complain(cli,
+                            "port %u is in use; choose another one with\n\n"
+                            "    --set listeners=PLAINTEXT://%s:%u\n",
+                            endpoint->port, endpoint->host,
+                            endpoint->port < 65535 ? endpoint->port + 1u : 1024u);
         } else {
-            mr_cli_complain(cli, "listeners: %s:%u cannot be bound: %s", endpoint->host, endpoint->port,
-                            strerror(errno));
+            mr_cli_complain(cli, "listeners: %s:%u cannot be bound: %s", endpoint->host,
+                            endpoint->port, strerror(errno));
         }
     }
     if (socket_fd >= 0) {
@@ -91,8 +99,11 @@ static void check_direct(const struct mr_cli *cli, const char *log_dir)
 {
     int file = open(log_dir, O_RDWR | O_TMPFILE | O_DIRECT | O_CLOEXEC, 0600);
     if (file < 0 && errno == EINVAL) {
-        mr_cli_complain(cli, "warning: the file system of %s refuses O_DIRECT; buffered writes and fdatasync "
-                             "are used, which is slower", log_dir);
+        mr_cli_complain(
+            cli,
+            "warning: the file system of %s refuses O_DIRECT; buffered writes and fdatasync "
+            "are used, which is slower",
+            log_dir);
     }
     if (file >= 0) {
         close(file);
@@ -102,15 +113,15 @@ static void check_direct(const struct mr_cli *cli, const char *log_dir)
 int mr_cmd_start(int argc, char **argv)
 {
     struct mr_threads_params params = {0};
-    struct mr_cli_option     options[] = {
+    struct mr_cli_option options[] = {
 #ifdef MR_BUGS
         {.name = "--bug", .value = &params.bug},
 #endif
         {.name = NULL}};
-    static struct mr_cli  cli = {.command = "start"};
+    static struct mr_cli cli = {.command = "start"};
     static struct mr_plan plan;
-    struct mr_cli_meta    meta;
-    char                  why[1024];
+    struct mr_cli_meta meta;
+    char why[1024];
     cli.options = options;
     if (mr_cli_is_answered(argc, argv, help)) {
         return MR_CLI_OK;

@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 static struct mr_log *logs[MR_LOG_WRITER_LOGS];
-static uint32_t       dropped_told[MR_LOG_WRITER_LOGS];
-static uint32_t       log_count;
-static _Atomic int    is_writing;
+static uint32_t dropped_told[MR_LOG_WRITER_LOGS];
+static uint32_t log_count;
+static _Atomic int is_writing;
 
 void mr_log_writer_add(struct mr_log *log)
 {
@@ -46,21 +46,22 @@ static void civil(int64_t days, int64_t *year, int *month, int *day)
     *year = year_of_era + era * 400 + (*month <= 2);
 }
 
-uint32_t mr_log_writer_format(const char *thread, const struct mr_log_line *line, char *out, uint32_t size)
+uint32_t mr_log_writer_format(const char *thread, const struct mr_log_line *line, char *out,
+                              uint32_t size)
 {
     static const char *const levels[] = {"DEBUG", "INFO ", "WARN ", "ERROR"};
-    const int64_t            day_ms = 86400000;
-    int64_t                  days = line->unix_ms / day_ms - (line->unix_ms % day_ms < 0);
-    int64_t                  ms = line->unix_ms - days * day_ms;
-    int64_t                  year;
-    int                      month;
-    int                      day;
-    struct mr_text           text;
+    const int64_t day_ms = 86400000;
+    int64_t days = line->unix_ms / day_ms - (line->unix_ms % day_ms < 0);
+    int64_t ms = line->unix_ms - days * day_ms;
+    int64_t year;
+    int month;
+    int day;
+    struct mr_text text;
     civil(days, &year, &month, &day);
     mr_text_init(&text, out, size - 1);
     mr_text_fmt(&text, "%04lld-%02d-%02dT%02d:%02d:%02d.%03dZ %s %s", (long long)year, month, day,
-                (int)(ms / 3600000), (int)(ms / 60000 % 60), (int)(ms / 1000 % 60), (int)(ms % 1000),
-                levels[line->level], thread);
+                (int)(ms / 3600000), (int)(ms / 60000 % 60), (int)(ms / 1000 % 60),
+                (int)(ms % 1000), levels[line->level], thread);
     for (size_t pad = strlen(thread); pad < 10; pad++) {
         mr_text_put(&text, " ", 1);
     }
@@ -72,7 +73,7 @@ uint32_t mr_log_writer_format(const char *thread, const struct mr_log_line *line
 
 uint32_t mr_log_writer_drain(void)
 {
-    char     out[640];
+    char out[640];
     uint32_t count = 0;
     /* Two writers only at the end of the process; the later one leaves the work to the first. */
     if (atomic_exchange(&is_writing, 1) != 0) {

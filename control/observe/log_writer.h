@@ -25,6 +25,7 @@ uint32_t mr_log_writer_drain(void);
 bool mr_log_writer_has_lines(void);
 
 /* One line as text, with its final newline; returns the length. */
-uint32_t mr_log_writer_format(const char *thread, const struct mr_log_line *line, char *out, uint32_t size);
+uint32_t mr_log_writer_format(const char *thread, const struct mr_log_line *line, char *out,
+                              uint32_t size);
 
 #endif

@@ -19,7 +19,7 @@
 
 /* What the plan needs to know of the machine. */
 struct mr_plan_machine {
-    uint32_t cpu_count; /* CPUs that this process may run on */
+    uint32_t cpu_count;    /* CPUs that this process may run on */
     uint64_t memory_bytes; /* of the machine, or of the control group when that is less */
 };
 
@@ -27,20 +27,20 @@ struct mr_plan_machine {
 
 struct mr_plan {
     struct mr_endpoints endpoints;
-    uint32_t            thread_count; /* core threads: data_count when roles are shared, else the sum */
-    bool                is_shared;    /* each core thread has both roles */
-    int32_t             data_cpus[MR_CORES_MAX];    /* MR_PLAN_CPU_ANY: not pinned */
-    int32_t             storage_cpus[MR_CORES_MAX]; /* with separate roles */
-    uint64_t            spin_ns;
+    uint32_t thread_count; /* core threads: data_count when roles are shared, else the sum */
+    bool is_shared;        /* each core thread has both roles */
+    int32_t data_cpus[MR_CORES_MAX];    /* MR_PLAN_CPU_ANY: not pinned */
+    int32_t storage_cpus[MR_CORES_MAX]; /* with separate roles */
+    uint64_t spin_ns;
 
-    struct mr_data_plan    data;    /* per data core */
+    struct mr_data_plan data;       /* per data core */
     struct mr_storage_plan storage; /* per storage core */
     struct mr_control_plan control;
 
-    uint32_t ring_slots;  /* of each ring between two endpoints */
-    uint32_t spill_slots; /* of each sender's overflow beside it */
+    uint32_t ring_slots;   /* of each ring between two endpoints */
+    uint32_t spill_slots;  /* of each sender's overflow beside it */
     uint32_t wait_entries; /* submissions per io_uring */
-    uint32_t log_lines;   /* per thread */
+    uint32_t log_lines;    /* per thread */
 
     /* Sizes in bytes, filled by mr_plan_measure. */
     uint64_t data_core_bytes;
@@ -48,7 +48,7 @@ struct mr_plan {
     uint64_t storage_core_bytes;
     uint64_t disk_bytes; /* per thread with a disk */
     uint64_t control_bytes;
-    uint64_t wait_bytes; /* per thread */
+    uint64_t wait_bytes;  /* per thread */
     uint64_t plane_bytes; /* all rings and spills */
     uint64_t log_bytes;   /* per thread */
     uint64_t total_bytes;

@@ -43,10 +43,11 @@ uint32_t mr_wait_ready(const struct mr_wait *wait, enum mr_wait_tag tag)
     return wait->queues[tag].tail - wait->queues[tag].head;
 }
 
-uint32_t mr_wait_take(struct mr_wait *wait, enum mr_wait_tag tag, struct mr_completion *out, uint32_t max)
+uint32_t mr_wait_take(struct mr_wait *wait, enum mr_wait_tag tag, struct mr_completion *out,
+                      uint32_t max)
 {
     struct mr_sim_wait_queue *queue = &wait->queues[tag];
-    uint32_t                  count = 0;
+    uint32_t count = 0;
     while (count < max && queue->head != queue->tail) {
         out[count++] = queue->slots[queue->head++ % MR_SIM_WAIT_SLOTS];
     }

@@ -11,14 +11,14 @@
 
 struct mr_sim_wait_queue {
     struct mr_completion slots[MR_SIM_WAIT_SLOTS];
-    uint32_t             head;
-    uint32_t             tail;
+    uint32_t head;
+    uint32_t tail;
 };
 
 struct mr_wait {
     struct mr_sim_wait_queue queues[MR_WAIT_TAG_COUNT];
-    uint64_t                 until_ns;   /* of the last mr_wait; MR_NEVER before the first */
-    uint64_t                 wait_count;
+    uint64_t until_ns; /* of the last mr_wait; MR_NEVER before the first */
+    uint64_t wait_count;
 };
 
 void mr_sim_wait_init(struct mr_wait *wait);

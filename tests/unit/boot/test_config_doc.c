@@ -2,9 +2,8 @@
  * docs/CONFIG.md against the rows: every key has exactly the line that its row makes, and there is no line
  * for a key that has no row.
  */
-#include "test.h"
-
 #include "config_table.h"
+#include "test.h"
 
 static char *document;
 
@@ -67,8 +66,8 @@ static void assert_line(const char *line)
 static void test_config_doc_has_the_line_of_every_row(void **state)
 {
     static const char *const modes[] = {"restart", "broker", "cluster"};
-    char                     bytes[1024];
-    struct mr_text           text;
+    char bytes[1024];
+    struct mr_text text;
     (void)state;
     read_document();
     for (int id = 0; id < MR_CONFIG_COUNT; id++) {
@@ -83,7 +82,8 @@ static void test_config_doc_has_the_line_of_every_row(void **state)
         mr_text_init(&text, bytes, sizeof bytes);
         put_begin(&text, &row->key);
         mr_text_fmt(&text, " | ");
-        put_default(&text, row->broker == MR_CONFIG_none ? NULL : mr_config_rows[row->broker].key.name);
+        put_default(&text,
+                    row->broker == MR_CONFIG_none ? NULL : mr_config_rows[row->broker].key.name);
         mr_text_fmt(&text, " | %s |\n", row->key.text);
         assert_line(bytes);
     }

@@ -2,19 +2,18 @@
  * config_load, config_table: properties text as Java reads it, messages that name file, line, value and
  * range, the nearest key, effective values, networks; and every row against its own check.
  */
-#include "test.h"
-
 #include "boot/config_load.h"
 #include "config_table.h"
+#include "test.h"
 
 #include <unistd.h>
 
-static char             said[4096];
-static int              warnings;
-static int              refusals;
+static char said[4096];
+static int warnings;
+static int refusals;
 static struct mr_config config;
-static struct mr_arena  arena;
-static char             memory[1 << 20];
+static struct mr_arena arena;
+static char memory[1 << 20];
 
 static void say(void *user, enum mr_config_say kind, const char *line)
 {
@@ -38,7 +37,8 @@ static struct mr_config_load load_begin(void)
 static bool load_text(const char *text)
 {
     struct mr_config_load load = load_begin();
-    return mr_config_load_text(&load, "server.properties", text, strlen(text)) && mr_config_load_end(&load);
+    return mr_config_load_text(&load, "server.properties", text, strlen(text)) &&
+           mr_config_load_end(&load);
 }
 
 static void assert_str(struct mr_str got, const char *expected)
@@ -71,13 +71,15 @@ static void test_config_every_default_is_accepted_by_its_row(void **state)
     (void)state;
     assert_true(load_text(""));
     for (int id = 0; id < MR_TOPIC_CONFIG_COUNT; id++) {
-        char                   bytes[256];
-        struct mr_text         text;
-        struct mr_config_value value = mr_topic_config_default(&config, (enum mr_topic_config_id)id);
+        char bytes[256];
+        struct mr_text text;
+        struct mr_config_value value =
+            mr_topic_config_default(&config, (enum mr_topic_config_id)id);
         struct mr_config_value again;
         mr_text_init(&text, bytes, sizeof bytes);
         if (mr_config_print(&mr_topic_config_rows[id].key, &value, &text)) {
-            assert_int_equal(mr_config_parse(&mr_topic_config_rows[id].key, mr_str(bytes), &again), MR_OK);
+            assert_int_equal(mr_config_parse(&mr_topic_config_rows[id].key, mr_str(bytes), &again),
+                             MR_OK);
             assert_int_equal(again.number, value.number);
         }
     }
@@ -88,8 +90,8 @@ static void test_config_defaults_print_as_the_rows_say(void **state)
     (void)state;
     mr_config_defaults(&config);
     for (int id = 0; id < MR_CONFIG_COUNT; id++) {
-        char                   bytes[256];
-        struct mr_text         text;
+        char bytes[256];
+        struct mr_text text;
         struct mr_config_value value = mr_config_get(&config, (enum mr_config_id)id);
         mr_text_init(&text, bytes, sizeof bytes);
         bool is_there = mr_config_print(&mr_config_rows[id].key, &value, &text);
@@ -125,13 +127,16 @@ static void test_config_bad_value_names_file_line_value_and_range(void **state)
 {
     (void)state;
     assert_false(load_text("node.id=1\n\nlog.segment.bytes=12\n"));
-    assert_string_equal(said, "server.properties:3: log.segment.bytes=12: expected a whole number from 1048576 "
-                              "to 2147483647");
+    assert_string_equal(
+        said, "server.properties:3: log.segment.bytes=12: expected a whole number from 1048576 "
+              "to 2147483647");
     assert_false(load_text("millrace.ack=memory\n"));
     assert_string_equal(said, "server.properties:1: millrace.ack=memory: expected sync or write");
     assert_false(load_text("log.cleanup.policy=delete,burn"));
-    assert_string_equal(said, "server.properties:1: log.cleanup.policy=delete,burn: expected a comma-separated list "
-                              "of compact or delete");
+    assert_string_equal(
+        said,
+        "server.properties:1: log.cleanup.policy=delete,burn: expected a comma-separated list "
+        "of compact or delete");
     assert_false(load_text("auto.create.topics.enable=yes"));
     assert_non_null(strstr(said, "expected true or false"));
     assert_false(load_text("num.partitions=9223372036854775808"));
@@ -144,10 +149,13 @@ static void test_config_unknown_key_warns_with_the_nearest_one(void **state)
     (void)state;
     assert_true(load_text("log.retension.ms=5\n"));
     assert_int_equal(warnings, 1);
-    assert_string_equal(said, "server.properties:1: log.retension.ms is not a key and has no effect; the nearest one "
-                              "is log.retention.ms");
+    assert_string_equal(
+        said,
+        "server.properties:1: log.retension.ms is not a key and has no effect; the nearest one "
+        "is log.retention.ms");
     assert_true(load_text("zzzzzzzzzzzzzzzzzzzzzzzzzzz=5\n"));
-    assert_string_equal(said, "server.properties:1: zzzzzzzzzzzzzzzzzzzzzzzzzzz is not a key and has no effect");
+    assert_string_equal(
+        said, "server.properties:1: zzzzzzzzzzzzzzzzzzzzzzzzzzz is not a key and has no effect");
     assert_true(load_text("ssl.keystore.location=/x\n"));
     assert_non_null(strstr(said, "TLS is not served yet"));
 }
@@ -163,7 +171,8 @@ static void test_config_argument_wins_over_file(void **state)
     load = load_begin();
     assert_false(mr_config_load_set(&load, "num.partitions"));
     assert_false(mr_config_load_set(&load, "num.partitions=x"));
-    assert_string_equal(said, "--set num.partitions=x: expected a whole number from 1 to 2147483647");
+    assert_string_equal(said,
+                        "--set num.partitions=x: expected a whole number from 1 to 2147483647");
 }
 
 static void test_config_roles_other_than_both_refuse(void **state)
@@ -178,7 +187,8 @@ static void test_config_roles_other_than_both_refuse(void **state)
 static void test_config_derived_values_follow_kafka(void **state)
 {
     (void)state;
-    assert_true(load_text("log.retention.minutes=3\nlog.roll.hours=2\nbroker.id=5\nlog.dir=/tmp/q\n"));
+    assert_true(
+        load_text("log.retention.minutes=3\nlog.roll.hours=2\nbroker.id=5\nlog.dir=/tmp/q\n"));
     assert_int_equal(config.log_retention_ms, 180000);
     assert_int_equal(config.log_roll_ms, 7200000);
     assert_int_equal(config.node_id, 5);
@@ -199,7 +209,8 @@ static void test_config_advertises_what_clients_can_reach(void **state)
     assert_str(config.advertised_listeners, expected);
     assert_str(config.listeners, "PLAINTEXT://:9092, B://[::1]:7");
     assert_false(load_text("listeners=PLAINTEXT://0.0.0.0:9092\n"));
-    assert_true(load_text("listeners=PLAINTEXT://0.0.0.0:9092\nadvertised.listeners=PLAINTEXT://h:1\n"));
+    assert_true(
+        load_text("listeners=PLAINTEXT://0.0.0.0:9092\nadvertised.listeners=PLAINTEXT://h:1\n"));
     assert_str(config.advertised_listeners, "PLAINTEXT://h:1");
 }
 
@@ -208,20 +219,28 @@ static void test_config_networks(void **state)
     static const struct {
         const char *networks;
         const char *address;
-        bool        is_in;
+        bool is_in;
     } cases[] = {
-        {"10.0.0.0/8", "10.255.1.2", true},     {"10.0.0.0/8", "11.0.0.1", false},
-        {"192.168.1.7", "192.168.1.7", true},   {"192.168.1.7", "192.168.1.8", false},
-        {"0.0.0.0/0", "1.2.3.4", true},         {"::/0", "fe80::1", true},
-        {"fd00::/8, 127.0.0.1", "fd12:3::4", true}, {"fd00::/8", "fe00::1", false},
-        {"10.0.0.0/33", "10.0.0.1", false},     {"junk,10.0.0.0/8", "10.1.1.1", true},
-        {"", "10.1.1.1", false},                {"10.0.0.0/8", "junk", false},
-        {"10.0.0.0/8", "::ffff:10.1.1.1", true}, {"1::2::3", "1::2", false},
+        {"10.0.0.0/8", "10.255.1.2", true},
+        {"10.0.0.0/8", "11.0.0.1", false},
+        {"192.168.1.7", "192.168.1.7", true},
+        {"192.168.1.7", "192.168.1.8", false},
+        {"0.0.0.0/0", "1.2.3.4", true},
+        {"::/0", "fe80::1", true},
+        {"fd00::/8, 127.0.0.1", "fd12:3::4", true},
+        {"fd00::/8", "fe00::1", false},
+        {"10.0.0.0/33", "10.0.0.1", false},
+        {"junk,10.0.0.0/8", "10.1.1.1", true},
+        {"", "10.1.1.1", false},
+        {"10.0.0.0/8", "junk", false},
+        {"10.0.0.0/8", "::ffff:10.1.1.1", true},
+        {"1::2::3", "1::2", false},
     };
     (void)state;
     for (size_t index = 0; index < sizeof cases / sizeof cases[0]; index++) {
-        assert_int_equal(mr_config_network_has(mr_str(cases[index].networks), mr_str(cases[index].address)),
-                         cases[index].is_in);
+        assert_int_equal(
+            mr_config_network_has(mr_str(cases[index].networks), mr_str(cases[index].address)),
+            cases[index].is_in);
     }
 }
 
@@ -232,11 +251,11 @@ static void test_properties_random_text_ends(void **state)
     static const char alphabet[] = "ab=: \\u0\n\r#!\t9";
     srand(1);
     for (int round = 0; round < 20000; round++) {
-        char                 text[24];
-        char                 out[24];
-        size_t               len = (size_t)rand() % sizeof text;
-        struct mr_str        key;
-        struct mr_str        value;
+        char text[24];
+        char out[24];
+        size_t len = (size_t)rand() % sizeof text;
+        struct mr_str key;
+        struct mr_str value;
         struct mr_properties p = {.text = text, .len = len, .line = 1, .out = out};
         for (size_t at = 0; at < len; at++) {
             text[at] = alphabet[(size_t)rand() % (sizeof alphabet - 1)];

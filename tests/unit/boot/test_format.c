@@ -2,10 +2,9 @@
  * millrace format, the command itself in a temporary directory: what it leaves, what it refuses, and that
  * nothing that exists is overwritten. Exit codes are an interface.
  */
-#include "test.h"
-
 #include "cli/cli.h"
 #include "millrace/batch.h"
+#include "test.h"
 
 #include <dirent.h>
 #include <sys/stat.h>
@@ -49,11 +48,11 @@ static int remove_root(void **state)
 
 static int format(const char *more, const char *value)
 {
-    char  set[128];
+    char set[128];
     char *argv[] = {(char[]){"--set"}, set, NULL, NULL};
-    char  more_bytes[128];
-    char  value_bytes[128];
-    int   argc = 2;
+    char more_bytes[128];
+    char value_bytes[128];
+    int argc = 2;
     snprintf(set, sizeof set, "log.dirs=%s/a/b", root);
     if (more != NULL) {
         snprintf(more_bytes, sizeof more_bytes, "%s", more);
@@ -80,11 +79,11 @@ static size_t load(const char *name, char *bytes, size_t size)
 
 static void test_format_leaves_identity_and_first_records(void **state)
 {
-    char           meta_text[1024];
-    char           checkpoint[4096];
-    struct mr_cli  cli = {.command = "test"};
+    char meta_text[1024];
+    char checkpoint[4096];
+    struct mr_cli cli = {.command = "test"};
     struct mr_cli_meta meta;
-    char           path[128];
+    char path[128];
     (void)state;
     assert_int_equal(format("--cluster-id", "Some-Cluster"), MR_CLI_OK);
     (void)load("meta.properties", meta_text, sizeof meta_text);
@@ -96,7 +95,7 @@ static void test_format_leaves_identity_and_first_records(void **state)
     assert_true(meta.is_there && meta.has_directory_id && !meta.is_guarded);
     assert_int_equal(meta.node_id, 1);
 
-    size_t  len = load(CHECKPOINT, checkpoint, sizeof checkpoint);
+    size_t len = load(CHECKPOINT, checkpoint, sizeof checkpoint);
     int64_t next = 0;
     for (size_t at = 0; at < len;) {
         struct mr_batch batch;
@@ -104,7 +103,8 @@ static void test_format_leaves_identity_and_first_records(void **state)
         mr_batch_header_load((const uint8_t *)checkpoint + at, &batch);
         assert_int_equal(batch.base_offset, next);
         assert_int_equal(batch.leader_epoch, 0);
-        assert_int_equal(mr_crc32c(0, checkpoint + at + 21, mr_batch_bytes(&batch) - 21), batch.crc);
+        assert_int_equal(mr_crc32c(0, checkpoint + at + 21, mr_batch_bytes(&batch) - 21),
+                         batch.crc);
         assert_int_equal((batch.attributes & MR_BATCH_CONTROL) != 0, next != 1);
         next = mr_batch_last_offset(&batch) + 1;
         at += mr_batch_bytes(&batch);
@@ -114,8 +114,9 @@ static void test_format_leaves_identity_and_first_records(void **state)
 
 static void test_format_writes_the_level_that_was_asked_for(void **state)
 {
-    static const char record[] = {1, 12, 0, 17, 'm', 'e', 't', 'a', 'd', 'a', 't', 'a', '.', 'v', 'e', 'r', 's', 'i', 'o', 'n', 0, 30, 0};
-    char              checkpoint[4096];
+    static const char record[] = {1,   12,  0,   17,  'm', 'e', 't', 'a', 'd', 'a', 't', 'a',
+                                  '.', 'v', 'e', 'r', 's', 'i', 'o', 'n', 0,   30,  0};
+    char checkpoint[4096];
     (void)state;
     assert_int_equal(format("--feature", "metadata.version=30"), MR_CLI_OK);
     size_t len = load(CHECKPOINT, checkpoint, sizeof checkpoint);
@@ -175,11 +176,16 @@ static void test_format_wrong_arguments_try_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_format_leaves_identity_and_first_records, make_root, remove_root),
-        cmocka_unit_test_setup_teardown(test_format_writes_the_level_that_was_asked_for, make_root, remove_root),
-        cmocka_unit_test_setup_teardown(test_format_twice_refuses_and_keeps_the_identity, make_root, remove_root),
-        cmocka_unit_test_setup_teardown(test_format_refuses_a_directory_with_foreign_things, make_root, remove_root),
-        cmocka_unit_test_setup_teardown(test_format_wrong_arguments_try_nothing, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_format_leaves_identity_and_first_records, make_root,
+                                        remove_root),
+        cmocka_unit_test_setup_teardown(test_format_writes_the_level_that_was_asked_for, make_root,
+                                        remove_root),
+        cmocka_unit_test_setup_teardown(test_format_twice_refuses_and_keeps_the_identity, make_root,
+                                        remove_root),
+        cmocka_unit_test_setup_teardown(test_format_refuses_a_directory_with_foreign_things,
+                                        make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_format_wrong_arguments_try_nothing, make_root,
+                                        remove_root),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

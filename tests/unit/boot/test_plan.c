@@ -1,19 +1,18 @@
 /*
  * plan: cores from the machine or from CPU lists, shares that add up to the totals, listeners.
  */
-#include "test.h"
-
 #include "config_table.h"
 #include "millrace/plan.h"
+#include "test.h"
 
 static struct mr_config config;
-static struct mr_plan   plan;
-static char             why[512];
+static struct mr_plan plan;
+static char why[512];
 
 static void set(const char *name, const char *text)
 {
     struct mr_config_value value;
-    enum mr_config_id      id = mr_config_find(mr_str(name));
+    enum mr_config_id id = mr_config_find(mr_str(name));
     assert_int_equal(mr_config_parse(&mr_config_rows[id].key, mr_str(text), &value), MR_OK);
     mr_config_set(&config, id, &value);
 }

@@ -2,9 +2,8 @@
  * wait_uring: completions are sorted by tag, a deadline ends the wait, a doorbell from another thread ends
  * it too and is never lost (two threads hand a counter to and fro; a lost ring would hang the test).
  */
-#include "test.h"
-
 #include "boot/wait_uring.h"
+#include "test.h"
 
 #include <liburing.h>
 #include <pthread.h>
@@ -14,11 +13,11 @@
 #define ENTRIES 64u
 
 struct side {
-    struct mr_doorbell  bell;
-    struct mr_wait     *wait;
-    _Atomic uint32_t    mail;
-    struct side        *other;
-    uint32_t            rounds;
+    struct mr_doorbell bell;
+    struct mr_wait *wait;
+    _Atomic uint32_t mail;
+    struct side *other;
+    uint32_t rounds;
 };
 
 static uint64_t mono_ns(void)
@@ -30,7 +29,7 @@ static uint64_t mono_ns(void)
 
 static struct mr_wait *make_wait(struct mr_doorbell *bell)
 {
-    int   os_errno = 0;
+    int os_errno = 0;
     void *memory = aligned_alloc(64, (mr_wait_uring_bytes(ENTRIES) + 63) & ~(size_t)63);
     struct mr_wait *wait = mr_wait_uring_init(memory, ENTRIES, bell, &os_errno);
     assert_non_null(wait);
@@ -39,7 +38,7 @@ static struct mr_wait *make_wait(struct mr_doorbell *bell)
 
 static void test_wait_completions_arrive_by_tag_in_order(void **state)
 {
-    struct mr_doorbell   bell;
+    struct mr_doorbell bell;
     struct mr_completion out[200];
     (void)state;
     assert_true(mr_doorbell_init(&bell));
@@ -48,7 +47,8 @@ static void test_wait_completions_arrive_by_tag_in_order(void **state)
     for (uint64_t index = 0; index < 150; index++) {
         struct io_uring_sqe *sqe = mr_wait_sqe(wait);
         io_uring_prep_nop(sqe);
-        io_uring_sqe_set_data64(sqe, (index << 3) | (index % 2 == 0 ? MR_WAIT_TAG_DISK : MR_WAIT_TAG_TRANSPORT));
+        io_uring_sqe_set_data64(
+            sqe, (index << 3) | (index % 2 == 0 ? MR_WAIT_TAG_DISK : MR_WAIT_TAG_TRANSPORT));
     }
     uint32_t disk = 0;
     uint32_t transport = 0;
@@ -78,7 +78,7 @@ static void test_wait_deadline_ends_the_sleep_not_before(void **state)
     (void)state;
     assert_true(mr_doorbell_init(&bell));
     struct mr_wait *wait = make_wait(&bell);
-    uint64_t        until_ns = mono_ns() + 3 * MR_NS_PER_MS;
+    uint64_t until_ns = mono_ns() + 3 * MR_NS_PER_MS;
     while (mono_ns() < until_ns) {
         mr_wait(wait, until_ns);
     }
@@ -91,7 +91,7 @@ static void test_wait_deadline_ends_the_sleep_not_before(void **state)
 static void test_doorbell_silent_while_awake(void **state)
 {
     struct mr_doorbell bell;
-    uint64_t           count = 0;
+    uint64_t count = 0;
     (void)state;
     assert_true(mr_doorbell_init(&bell));
     mr_doorbell_ring(&bell); /* nobody sleeps: no system call, nothing to be read */
@@ -126,7 +126,7 @@ static void *side_main(void *argument)
 static void test_doorbell_between_two_threads_is_never_lost(void **state)
 {
     static struct side sides[2];
-    pthread_t          threads[2];
+    pthread_t threads[2];
     (void)state;
     for (int index = 0; index < 2; index++) {
         assert_true(mr_doorbell_init(&sides[index].bell));
