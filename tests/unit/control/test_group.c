@@ -566,6 +566,37 @@ static void test_group_static_member_returns_without_rebalance(void **state)
     golden("static_member");
 }
 
+static void test_group_static_member_twice_fences_the_older(void **state)
+{
+    (void)state;
+    struct ask *older = join("s", "", "i", 9);
+    struct ask *newer = join("s2", "", "i", 9);
+    assert_false(older->is_open);
+    assert_int_equal(older->error, MR_KAFKA_FENCED_INSTANCE_ID);
+    assert_string_equal(older->member_id, "i-00000000-0000-0000-0000-000000000001");
+    pass(3000);
+    assert_false(newer->is_open);
+    assert_int_equal(newer->error, MR_KAFKA_NONE);
+    assert_string_equal(newer->leader, newer->member_id);
+    assert_int_equal(mr_group_find(&world->shard, MR_STR("g"))->classic_part.member_count, 1);
+}
+
+static void test_group_follower_leaving_while_it_syncs_is_answered(void **state)
+{
+    (void)state;
+    struct ask *one = join("a", "", NULL, 3);
+    struct ask *two = join("b", "", NULL, 3);
+    char b[80];
+    pass(6000);
+    assert_false(one->is_open || two->is_open);
+    mr_fmt(b, sizeof b, "%s", two->member_id);
+    struct ask *waits = sync("b", b, 1, NULL, NULL);
+    assert_true(waits->is_open);
+    assert_int_equal(leave("b", b), MR_KAFKA_NONE);
+    assert_false(waits->is_open);
+    assert_int_equal(waits->error, MR_KAFKA_UNKNOWN_MEMBER_ID);
+}
+
 static void test_group_session_timeout_out_of_bounds_is_refused(void **state)
 {
     (void)state;
@@ -753,6 +784,8 @@ int main(void)
         cmocka_unit_test_setup(test_group_join_sync_leave_crash, setup),
         cmocka_unit_test_setup(test_group_restart_keeps_generation_and_offsets, setup),
         cmocka_unit_test_setup(test_group_static_member_returns_without_rebalance, setup),
+        cmocka_unit_test_setup(test_group_static_member_twice_fences_the_older, setup),
+        cmocka_unit_test_setup(test_group_follower_leaving_while_it_syncs_is_answered, setup),
         cmocka_unit_test_setup(test_group_session_timeout_out_of_bounds_is_refused, setup),
         cmocka_unit_test_setup(test_group_full_refuses_one_more, setup),
         cmocka_unit_test_setup(test_group_member_without_sync_is_removed, setup),
