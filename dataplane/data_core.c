@@ -17,7 +17,7 @@
 #define STARVED_SLICE 64u
 
 /* mr_batch_check's working memory: one decompressed batch. Larger ones are refused. */
-#define CHECK_BYTES (16u << 20)
+#define CHECK_BYTES   (16u << 20)
 
 static uint32_t requests_max(const struct mr_data_plan *plan)
 {
@@ -51,7 +51,7 @@ size_t mr_data_core_bytes(const struct mr_data_plan *plan)
 
 struct mr_data_core *mr_data_core_init(const struct mr_data_params *params)
 {
-    struct mr_arena     *arena = params->arena;
+    struct mr_arena *arena = params->arena;
     struct mr_data_core *core = MR_ARENA_GET(arena, struct mr_data_core, 1);
     core->plan = *params->plan;
     core->config = params->config;
@@ -84,7 +84,7 @@ struct mr_data_core *mr_data_core_init(const struct mr_data_params *params)
 void mr_data_core_release(struct mr_data_core *core, const struct mr_lent *lent)
 {
     struct mr_plane_msg msg;
-    const uint32_t      max = sizeof msg.u.pages / sizeof msg.u.pages[0];
+    const uint32_t max = sizeof msg.u.pages / sizeof msg.u.pages[0];
     for (; lent != NULL; lent = lent->next) {
         uint32_t to = mr_endpoint_storage(core->endpoints, lent->storage_core);
         msg = (struct mr_plane_msg){.kind = MR_PLANE_RELEASE};
@@ -153,7 +153,7 @@ static void take_image(struct mr_data_core *core, const struct mr_plane_msg *msg
 static void take_listen(struct mr_data_core *core, const struct mr_plane_msg *msg)
 {
     struct mr_plane_msg done = {.kind = MR_PLANE_LISTENING};
-    enum mr_err         err = core->transport->ops->listen(core->transport);
+    enum mr_err err = core->transport->ops->listen(core->transport);
     if (err == MR_OK) {
         core->life = MR_DATA_SERVING;
     }
@@ -289,7 +289,7 @@ bool mr_data_core_turn(struct mr_data_core *core, struct mr_now now)
 {
     struct mr_net_event events[EVENTS_MAX];
     struct mr_plane_msg msg;
-    bool                is_work = false;
+    bool is_work = false;
     core->now = now;
     uint32_t count = core->transport->ops->poll(core->transport, now.mono_ns, events, EVENTS_MAX);
     is_work |= count > 0;

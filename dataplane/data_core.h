@@ -18,7 +18,7 @@
 #include "millrace/metadata.h"
 
 enum mr_data_life {
-    MR_DATA_QUIET,    /* not listening yet */
+    MR_DATA_QUIET, /* not listening yet */
     MR_DATA_SERVING,
     MR_DATA_DRAINING, /* no new connections, open requests are answered */
     MR_DATA_DRAINED,
@@ -32,40 +32,40 @@ enum mr_data_timer {
 };
 
 struct mr_data_core {
-    struct mr_data_plan        plan;
-    const struct mr_config    *config;
+    struct mr_data_plan plan;
+    const struct mr_config *config;
     const struct mr_endpoints *endpoints;
-    uint32_t                   index;
-    struct mr_port            *port;
-    struct mr_transport       *transport;
-    struct mr_log             *log;
-    const char                *bug;
-    struct mr_prng             prng;
+    uint32_t index;
+    struct mr_port *port;
+    struct mr_transport *transport;
+    struct mr_log *log;
+    const char *bug;
+    struct mr_prng prng;
 
-    struct mr_now          now;
+    struct mr_now now;
     const struct mr_image *image; /* NULL before the first */
-    enum mr_data_life      life;
-    struct mr_timer        drain_timer;
-    struct mr_timers       timers;
+    enum mr_data_life life;
+    struct mr_timer drain_timer;
+    struct mr_timers timers;
 
     struct mr_pool sessions;
     struct mr_pool pieces;
     struct mr_list session_list; /* least recently active first */
     struct mr_list runnable;
     struct mr_list starved; /* sessions whose next request waits for memory */
-    bool           has_room; /* a request ended: the starved may try again */
-    uint64_t       next_conn_id;
+    bool has_room;          /* a request ended: the starved may try again */
+    uint64_t next_conn_id;
 
-    struct mr_pool    requests;
-    uint32_t          requests_max;
+    struct mr_pool requests;
+    uint32_t requests_max;
     struct mr_scratch scratch;
-    struct mr_arena   check; /* mr_batch_check's, reset for each batch */
+    struct mr_arena check; /* mr_batch_check's, reset for each batch */
 
-    struct mr_intake         intake;
-    struct mr_limits         limits;
-    struct mr_purgatory      purgatory;
+    struct mr_intake intake;
+    struct mr_limits limits;
+    struct mr_purgatory purgatory;
     struct mr_fetch_sessions fetch_sessions;
-    struct mr_list           creating; /* topics under automatic creation (handle_metadata.c) */
+    struct mr_list creating; /* topics under automatic creation (handle_metadata.c) */
 
     struct mr_log_brake brake_frame;  /* refused frames */
     struct mr_log_brake brake_refuse; /* refused connections */

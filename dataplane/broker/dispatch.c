@@ -70,7 +70,7 @@ static enum mr_err start(struct mr_request *request)
 enum mr_err mr_dispatch_start(struct mr_request *request)
 {
     struct mr_data_core *core = request->core;
-    enum mr_err          err = MR_ERR_MALFORMED;
+    enum mr_err err = MR_ERR_MALFORMED;
     if (!request->is_refused) {
         request->state = MR_REQUEST_RUNNING;
         err = start(request);
@@ -88,8 +88,8 @@ enum mr_err mr_dispatch_start(struct mr_request *request)
         if (mr_log_may(&core->brake_frame, core->now.mono_ns, MR_NS_PER_S)) {
             mr_log(core->log, MR_LOG_WARN,
                    "request refused, connection closed peer=%s api=%s version=%d why=%s",
-                   request->session->conn->peer, request->header.api->name,
-                   request->header.version, mr_err_text(err));
+                   request->session->conn->peer, request->header.api->name, request->header.version,
+                   mr_err_text(err));
         }
     }
     request->is_close_after = true;

@@ -104,13 +104,14 @@ struct mr_fetch_partition *mr_fetch_session_add(struct mr_data_core *core, struc
                                                 struct mr_fetch_topic **topic, struct mr_str name,
                                                 const struct mr_uuid *id, int32_t index)
 {
-    struct mr_fetch_sessions  *sessions = &core->fetch_sessions;
-    uint64_t                   key = key_of(core, set, name, id, index);
+    struct mr_fetch_sessions *sessions = &core->fetch_sessions;
+    uint64_t key = key_of(core, set, name, id, index);
     struct mr_fetch_partition *partition = mr_map_find(&sessions->by_partition, key);
     if (partition != NULL) {
         return is_same(set, partition, name, id, index) ? partition : NULL;
     }
-    if (name.len > MR_TOPIC_NAME_MAX || sessions->partitions.used >= core->plan.fetch_partitions_max) {
+    if (name.len > MR_TOPIC_NAME_MAX ||
+        sessions->partitions.used >= core->plan.fetch_partitions_max) {
         return NULL;
     }
     if (*topic == NULL) {
@@ -120,7 +121,8 @@ struct mr_fetch_partition *mr_fetch_session_add(struct mr_data_core *core, struc
         }
         (*topic)->refs = 0;
         (*topic)->id = *id;
-        (*topic)->name = (struct mr_str){.data = (*topic)->text, .len = name.len > 0 ? name.len : 0};
+        (*topic)->name =
+            (struct mr_str){.data = (*topic)->text, .len = name.len > 0 ? name.len : 0};
         if (name.len > 0) {
             memcpy((*topic)->text, name.data, (size_t)name.len);
         }
@@ -144,7 +146,7 @@ struct mr_fetch_partition *mr_fetch_session_add(struct mr_data_core *core, struc
 static void partition_free(struct mr_data_core *core, struct mr_fetch_partition *partition)
 {
     struct mr_fetch_set *set = partition->set;
-    uint64_t             key =
+    uint64_t key =
         key_of(core, set, partition->topic->name, &partition->topic->id, partition->index);
     mr_map_remove(&core->fetch_sessions.by_partition, key);
     mr_watch_disarm(core, partition);
@@ -155,8 +157,8 @@ static void partition_free(struct mr_data_core *core, struct mr_fetch_partition 
     mr_pool_put(&core->fetch_sessions.partitions, partition);
 }
 
-void mr_fetch_session_remove(struct mr_data_core *core, struct mr_fetch_set *set, struct mr_str name,
-                             const struct mr_uuid *id, int32_t index)
+void mr_fetch_session_remove(struct mr_data_core *core, struct mr_fetch_set *set,
+                             struct mr_str name, const struct mr_uuid *id, int32_t index)
 {
     struct mr_fetch_partition *partition =
         mr_map_find(&core->fetch_sessions.by_partition, key_of(core, set, name, id, index));
@@ -171,10 +173,8 @@ struct mr_fetch_set *mr_fetch_session_open(struct mr_data_core *core, bool is_by
 {
     struct mr_fetch_sessions *sessions = &core->fetch_sessions;
     if (sessions->sets.used >= sessions->max && !mr_list_is_empty(&sessions->used)) {
-        struct mr_fetch_set *oldest =
-            MR_LIST_ENTRY(sessions->used.next, struct mr_fetch_set, link);
-        if (oldest->user == NULL &&
-            core->now.mono_ns - oldest->used_ns > EVICT_MS * MR_NS_PER_MS) {
+        struct mr_fetch_set *oldest = MR_LIST_ENTRY(sessions->used.next, struct mr_fetch_set, link);
+        if (oldest->user == NULL && core->now.mono_ns - oldest->used_ns > EVICT_MS * MR_NS_PER_MS) {
             mr_fetch_session_close(core, oldest);
         }
     }
@@ -221,7 +221,7 @@ void mr_fetch_session_close(struct mr_data_core *core, struct mr_fetch_set *set)
 
 void mr_fetch_partition_resolve(struct mr_data_core *core, struct mr_fetch_partition *partition)
 {
-    const struct mr_image_topic     *topic;
+    const struct mr_image_topic *topic;
     const struct mr_image_partition *found;
     int16_t error = mr_topics_find(core, partition->set->is_by_id, partition->topic->name,
                                    &partition->topic->id, partition->index, &topic, &found);

@@ -9,7 +9,7 @@
 static void send_to_control(struct mr_request *request)
 {
     struct mr_data_core *core = request->core;
-    struct mr_plane_msg  msg = {.kind = MR_PLANE_REQUEST, .u.forward = &request->forward};
+    struct mr_plane_msg msg = {.kind = MR_PLANE_REQUEST, .u.forward = &request->forward};
     request->forward.session_slot = request;
     request->is_forwarded = true;
     mr_port_send(core->port, mr_endpoint_control(core->endpoints), &msg);
@@ -18,8 +18,8 @@ static void send_to_control(struct mr_request *request)
 enum mr_err mr_forward_send(struct mr_request *request)
 {
     struct mr_session *session = request->session;
-    enum mr_err        err = mr_request_more(
-        request, sizeof(struct mr_span) * (request->body.next_count + 2));
+    enum mr_err err =
+        mr_request_more(request, sizeof(struct mr_span) * (request->body.next_count + 2));
     if (err != MR_OK) {
         return err;
     }
@@ -38,8 +38,8 @@ enum mr_err mr_forward_send(struct mr_request *request)
     memcpy(request->peer, session->conn->peer, sizeof request->peer);
     request->forward.client_host.data = request->peer;
     struct mr_reader reader = request->body;
-    err = mr_reader_chain(&reader, mr_reader_left(&reader), &request->arena,
-                          &request->forward.body);
+    err =
+        mr_reader_chain(&reader, mr_reader_left(&reader), &request->arena, &request->forward.body);
     if (err != MR_OK) {
         return err == MR_ERR_NO_MEMORY ? MR_AGAIN : err;
     }
@@ -51,8 +51,8 @@ enum mr_err mr_forward_send(struct mr_request *request)
 void mr_forward_done(struct mr_request *request)
 {
     struct mr_data_core *core = request->core;
-    struct mr_plane_msg  msg = {.kind = MR_PLANE_REPLY_DONE,
-                                .u.cookie = request->forward.reply_cookie};
+    struct mr_plane_msg msg = {.kind = MR_PLANE_REPLY_DONE,
+                               .u.cookie = request->forward.reply_cookie};
     request->is_reply_lent = false;
     mr_port_send(core->port, mr_endpoint_control(core->endpoints), &msg);
 }
@@ -90,7 +90,7 @@ void mr_forward_reply(struct mr_data_core *core, struct mr_forward *forward)
 
 struct creating {
     struct mr_str *names;
-    uint32_t       count;
+    uint32_t count;
 };
 
 static bool is_creating(const struct mr_data_core *core, struct mr_str name)
@@ -155,11 +155,11 @@ void mr_forward_create_topics(struct mr_data_core *core, const struct mr_str *na
     }
     struct mr_request *request = under_way < CREATING_MAX ? mr_request_new(core) : NULL;
     if (request == NULL ||
-        mr_request_more(request, sizeof(struct creating) +
-                                     count * (sizeof(struct mr_str) + 2 * MR_TOPIC_NAME_MAX +
-                                              sizeof(struct mr_create_topics_request_creatable_topic) +
-                                              32) +
-                                     1024) != MR_OK) {
+        mr_request_more(request,
+                        sizeof(struct creating) +
+                            count * (sizeof(struct mr_str) + 2 * MR_TOPIC_NAME_MAX +
+                                     sizeof(struct mr_create_topics_request_creatable_topic) + 32) +
+                            1024) != MR_OK) {
         if (request != NULL) {
             mr_request_free(request);
         }
@@ -174,8 +174,7 @@ void mr_forward_create_topics(struct mr_data_core *core, const struct mr_str *na
             continue;
         }
         memcpy(copy, names[index].data, (size_t)names[index].len);
-        creating->names[creating->count++] =
-            (struct mr_str){.data = copy, .len = names[index].len};
+        creating->names[creating->count++] = (struct mr_str){.data = copy, .len = names[index].len};
     }
     request->is_internal = true;
     request->work = creating;

@@ -18,6 +18,7 @@ void mr_forward_reply(struct mr_data_core *core, struct mr_forward *forward);
 void mr_forward_done(struct mr_request *request);
 
 /* Ask control to create these topics with the broker's defaults; nobody waits for the answer. */
-void mr_forward_create_topics(struct mr_data_core *core, const struct mr_str *names, uint32_t count);
+void mr_forward_create_topics(struct mr_data_core *core, const struct mr_str *names,
+                              uint32_t count);
 
 #endif

@@ -14,14 +14,15 @@
 
 enum mr_err mr_handle_cluster(struct mr_request *request)
 {
-    const struct mr_image             *image = request->core->image;
+    const struct mr_image *image = request->core->image;
     struct mr_describe_cluster_request in;
-    enum mr_err                        err = mr_request_decode(request, &in);
+    enum mr_err err = mr_request_decode(request, &in);
     if (err != MR_OK) {
         return err;
     }
-    err = mr_request_more(request, image->broker_count *
-                                       sizeof(struct mr_describe_cluster_response_describe_cluster_broker));
+    err = mr_request_more(request,
+                          image->broker_count *
+                              sizeof(struct mr_describe_cluster_response_describe_cluster_broker));
     if (err != MR_OK) {
         return err;
     }
@@ -38,9 +39,9 @@ enum mr_err mr_handle_cluster(struct mr_request *request)
     out.endpoint_type = ENDPOINT_BROKERS;
     out.cluster_id = image->cluster_id;
     out.controller_id = image->controller_id;
-    out.brokers = MR_ARENA_TRY(&request->arena,
-                               struct mr_describe_cluster_response_describe_cluster_broker,
-                               image->broker_count);
+    out.brokers =
+        MR_ARENA_TRY(&request->arena, struct mr_describe_cluster_response_describe_cluster_broker,
+                     image->broker_count);
     mr_assert(out.brokers != NULL);
     for (uint32_t index = 0; index < image->broker_count; index++) {
         const struct mr_image_broker *broker = &image->brokers[index];
@@ -65,18 +66,18 @@ enum mr_err mr_handle_cluster(struct mr_request *request)
 /* ---- DescribeTopicPartitions ---- */
 
 struct page {
-    struct mr_request                                 *request;
-    struct mr_describe_topic_partitions_response       out;
+    struct mr_request *request;
+    struct mr_describe_topic_partitions_response out;
     struct mr_describe_topic_partitions_response_cursor next;
     struct mr_describe_topic_partitions_response_partition *partitions;
-    uint32_t                                           left; /* partitions that still fit */
+    uint32_t left; /* partitions that still fit */
 };
 
 static int32_t *nodes(const int32_t *ids)
 {
     union {
         const int32_t *in;
-        int32_t       *out;
+        int32_t *out;
     } pun = {.in = ids};
     return pun.out;
 }
@@ -85,8 +86,7 @@ static void add_partition(struct page *page, const struct mr_image_partition *fr
 {
     struct mr_describe_topic_partitions_response_partition *to = page->partitions++;
     MR_DEFAULTS(describe_topic_partitions_response_partition, to);
-    bool is_open =
-        from->leader != page->request->core->image->node_id || from->log_id != 0;
+    bool is_open = from->leader != page->request->core->image->node_id || from->log_id != 0;
     to->partition_index = (int32_t)index;
     to->leader_id = is_open ? from->leader : -1;
     to->leader_epoch = from->leader_epoch;
@@ -192,10 +192,10 @@ static bool add_named(struct page *page, struct mr_str name,
 
 enum mr_err mr_handle_topic_partitions(struct mr_request *request)
 {
-    struct mr_data_core                        *core = request->core;
-    const struct mr_image                      *image = core->image;
+    struct mr_data_core *core = request->core;
+    const struct mr_image *image = core->image;
     struct mr_describe_topic_partitions_request in;
-    enum mr_err                                 err = mr_request_decode(request, &in);
+    enum mr_err err = mr_request_decode(request, &in);
     if (err != MR_OK) {
         return err;
     }
@@ -203,7 +203,7 @@ enum mr_err mr_handle_topic_partitions(struct mr_request *request)
     if (in.response_partition_limit < limit) {
         limit = in.response_partition_limit > 0 ? in.response_partition_limit : 1;
     }
-    bool   is_all = in.topics_count == 0;
+    bool is_all = in.topics_count == 0;
     size_t named = is_all ? 0 : (size_t)in.topics_count;
     size_t topics = is_all ? (size_t)limit + 1 : named;
     err = mr_request_more(
@@ -216,8 +216,8 @@ enum mr_err mr_handle_topic_partitions(struct mr_request *request)
     }
     struct page page = {.request = request, .left = (uint32_t)limit};
     MR_DEFAULTS(describe_topic_partitions_response, &page.out);
-    page.out.topics = MR_ARENA_TRY(&request->arena,
-                                   struct mr_describe_topic_partitions_response_topic, topics);
+    page.out.topics =
+        MR_ARENA_TRY(&request->arena, struct mr_describe_topic_partitions_response_topic, topics);
     page.partitions = MR_ARENA_TRY(&request->arena,
                                    struct mr_describe_topic_partitions_response_partition, limit);
     struct mr_str *names = MR_ARENA_TRY(&request->arena, struct mr_str, named);

@@ -12,10 +12,10 @@
 
 struct deletes {
     struct mr_delete_records_request in;
-    struct mr_scatter                scatter;
-    struct mr_delete_records_entry  *entries;
-    struct mr_delete_records_op     *ops;
-    int16_t                         *errors;
+    struct mr_scatter scatter;
+    struct mr_delete_records_entry *entries;
+    struct mr_delete_records_op *ops;
+    int16_t *errors;
 };
 
 static int16_t check_one(const struct mr_data_core *core, struct mr_str name, int32_t index,
@@ -34,15 +34,15 @@ static int16_t check_one(const struct mr_data_core *core, struct mr_str name, in
 
 enum mr_err mr_handle_delete_records(struct mr_request *request)
 {
-    struct mr_data_core             *core = request->core;
-    uint32_t                         core_count = core->endpoints->storage_count;
+    struct mr_data_core *core = request->core;
+    uint32_t core_count = core->endpoints->storage_count;
     struct mr_delete_records_request in;
-    enum mr_err                      err = mr_request_decode(request, &in);
+    enum mr_err err = mr_request_decode(request, &in);
     if (err != MR_OK) {
         return err;
     }
     uint32_t count = 0;
-    size_t   names = 0;
+    size_t names = 0;
     for (int32_t t = 0; t < in.topics_count; t++) {
         count += (uint32_t)in.topics[t].partitions_count;
         names += (size_t)in.topics[t].name.len + 64 +
@@ -111,16 +111,15 @@ enum mr_err mr_handle_delete_records(struct mr_request *request)
 
 void mr_handle_delete_records_done(struct mr_request *request)
 {
-    struct deletes                   *deletes = request->work;
+    struct deletes *deletes = request->work;
     struct mr_delete_records_response out;
     MR_DEFAULTS(delete_records_response, &out);
-    out.topics = MR_ARENA_TRY(&request->arena,
-                              struct mr_delete_records_response_delete_records_topic_result,
-                              deletes->in.topics_count);
-    struct mr_delete_records_response_delete_records_partition_result *partitions =
-        MR_ARENA_TRY(&request->arena,
-                     struct mr_delete_records_response_delete_records_partition_result,
-                     deletes->scatter.count);
+    out.topics =
+        MR_ARENA_TRY(&request->arena, struct mr_delete_records_response_delete_records_topic_result,
+                     deletes->in.topics_count);
+    struct mr_delete_records_response_delete_records_partition_result *partitions = MR_ARENA_TRY(
+        &request->arena, struct mr_delete_records_response_delete_records_partition_result,
+        deletes->scatter.count);
     mr_assert(out.topics != NULL && partitions != NULL);
     out.topics_count = deletes->in.topics_count;
     uint32_t at = 0;

@@ -11,23 +11,23 @@
 
 struct epochs {
     struct mr_offset_for_leader_epoch_request in;
-    struct mr_scatter                         scatter;
-    struct mr_epoch_end_entry                *entries;
-    struct mr_epoch_end_op                   *ops;
-    int16_t                                  *errors;
+    struct mr_scatter scatter;
+    struct mr_epoch_end_entry *entries;
+    struct mr_epoch_end_op *ops;
+    int16_t *errors;
 };
 
 enum mr_err mr_handle_epochs(struct mr_request *request)
 {
-    struct mr_data_core                      *core = request->core;
-    uint32_t                                  core_count = core->endpoints->storage_count;
+    struct mr_data_core *core = request->core;
+    uint32_t core_count = core->endpoints->storage_count;
     struct mr_offset_for_leader_epoch_request in;
-    enum mr_err                               err = mr_request_decode(request, &in);
+    enum mr_err err = mr_request_decode(request, &in);
     if (err != MR_OK) {
         return err;
     }
     uint32_t count = 0;
-    size_t   names = 0;
+    size_t names = 0;
     for (int32_t t = 0; t < in.topics_count; t++) {
         count += (uint32_t)in.topics[t].partitions_count;
         names += (size_t)in.topics[t].topic.len + 64 +
@@ -54,7 +54,7 @@ enum mr_err mr_handle_epochs(struct mr_request *request)
     uint32_t at = 0;
     for (int32_t t = 0; t < in.topics_count; t++) {
         for (int32_t p = 0; p < in.topics[t].partitions_count; p++, at++) {
-            const struct mr_image_topic     *topic;
+            const struct mr_image_topic *topic;
             const struct mr_image_partition *partition;
             int16_t error =
                 mr_topics_find(core, false, in.topics[t].topic, NULL,
@@ -99,13 +99,12 @@ enum mr_err mr_handle_epochs(struct mr_request *request)
 
 void mr_handle_epochs_done(struct mr_request *request)
 {
-    struct epochs                             *epochs = request->work;
+    struct epochs *epochs = request->work;
     struct mr_offset_for_leader_epoch_response out;
     MR_DEFAULTS(offset_for_leader_epoch_response, &out);
-    out.topics =
-        MR_ARENA_TRY(&request->arena,
-                     struct mr_offset_for_leader_epoch_response_offset_for_leader_topic_result,
-                     epochs->in.topics_count);
+    out.topics = MR_ARENA_TRY(
+        &request->arena, struct mr_offset_for_leader_epoch_response_offset_for_leader_topic_result,
+        epochs->in.topics_count);
     struct mr_offset_for_leader_epoch_response_epoch_end_offset *partitions =
         MR_ARENA_TRY(&request->arena, struct mr_offset_for_leader_epoch_response_epoch_end_offset,
                      epochs->scatter.count);

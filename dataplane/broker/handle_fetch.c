@@ -20,7 +20,7 @@
 #define POLL_MS   50 /* how often to look when a watch is missing */
 
 static enum mr_err pass_begin(struct mr_fetch *fetch);
-static void        answer(struct mr_fetch *fetch);
+static void answer(struct mr_fetch *fetch);
 
 /* ---- the set of partitions ---- */
 
@@ -39,7 +39,7 @@ static bool session_update(struct mr_data_core *core, struct mr_fetch_set *set,
 {
     for (int32_t t = 0; t < in->topics_count; t++) {
         const struct mr_fetch_request_fetch_topic *topic = &in->topics[t];
-        struct mr_fetch_topic                     *held = NULL;
+        struct mr_fetch_topic *held = NULL;
         for (int32_t p = 0; p < topic->partitions_count; p++) {
             struct mr_fetch_partition *partition = mr_fetch_session_add(
                 core, set, &held, topic->topic, &topic->topic_id, topic->partitions[p].partition);
@@ -71,9 +71,9 @@ static enum mr_err own_set(struct mr_request *request, struct mr_fetch *fetch,
     for (int32_t t = 0; t < in->topics_count; t++) {
         count += (uint32_t)in->topics[t].partitions_count;
     }
-    enum mr_err err = mr_request_more(
-        request, (sizeof(struct mr_fetch_topic) + 8) * (size_t)in->topics_count +
-                     sizeof(struct mr_fetch_partition) * count + 64);
+    enum mr_err err =
+        mr_request_more(request, (sizeof(struct mr_fetch_topic) + 8) * (size_t)in->topics_count +
+                                     sizeof(struct mr_fetch_partition) * count + 64);
     if (err != MR_OK) {
         return err;
     }
@@ -82,8 +82,7 @@ static enum mr_err own_set(struct mr_request *request, struct mr_fetch *fetch,
     for (int32_t t = 0; t < in->topics_count; t++) {
         struct mr_fetch_topic *topic = MR_ARENA_TRY(&request->arena, struct mr_fetch_topic, 1);
         mr_assert(topic != NULL);
-        *topic =
-            (struct mr_fetch_topic){.id = in->topics[t].topic_id, .name = in->topics[t].topic};
+        *topic = (struct mr_fetch_topic){.id = in->topics[t].topic_id, .name = in->topics[t].topic};
         for (int32_t p = 0; p < in->topics[t].partitions_count; p++) {
             struct mr_fetch_partition *partition =
                 MR_ARENA_TRY(&request->arena, struct mr_fetch_partition, 1);
@@ -107,7 +106,7 @@ static enum mr_err find_set(struct mr_request *request, struct mr_fetch *fetch,
                             const struct mr_fetch_request *in)
 {
     struct mr_data_core *core = request->core;
-    bool                 is_by_id = request->header.version >= 13;
+    bool is_by_id = request->header.version >= 13;
     struct mr_fetch_set *set = NULL;
     fetch->is_full = true;
     if (in->session_id != 0) {
@@ -156,9 +155,9 @@ static enum mr_err find_set(struct mr_request *request, struct mr_fetch *fetch,
 
 enum mr_err mr_handle_fetch(struct mr_request *request)
 {
-    struct mr_data_core    *core = request->core;
+    struct mr_data_core *core = request->core;
     struct mr_fetch_request in;
-    enum mr_err             err = mr_request_decode(request, &in);
+    enum mr_err err = mr_request_decode(request, &in);
     if (err != MR_OK) {
         return err;
     }
@@ -169,8 +168,8 @@ enum mr_err mr_handle_fetch(struct mr_request *request)
     struct mr_fetch *fetch = MR_ARENA_TRY(&request->arena, struct mr_fetch, 1);
     *fetch = (struct mr_fetch){.request = request};
     mr_list_init(&fetch->link);
-    int64_t bytes_max = in.max_bytes < core->config->fetch_max_bytes ? in.max_bytes
-                                                                     : core->config->fetch_max_bytes;
+    int64_t bytes_max =
+        in.max_bytes < core->config->fetch_max_bytes ? in.max_bytes : core->config->fetch_max_bytes;
     fetch->bytes_max = bytes_max > 0 ? (uint32_t)bytes_max : 0;
     fetch->bytes_min = in.min_bytes > 0 ? (uint32_t)in.min_bytes : 0;
     if (fetch->bytes_min > fetch->bytes_max) {
@@ -228,10 +227,10 @@ static void pass_end(struct mr_fetch *fetch)
 static enum mr_err pass_begin(struct mr_fetch *fetch)
 {
     struct mr_data_core *core = fetch->request->core;
-    uint32_t             core_count = core->endpoints->storage_count;
-    uint32_t             reads = 0;
-    uint32_t             dirty = 0;
-    uint64_t             wanted = 0;
+    uint32_t core_count = core->endpoints->storage_count;
+    uint32_t reads = 0;
+    uint32_t dirty = 0;
+    uint64_t wanted = 0;
     MR_LIST_EACH(link, &fetch->set->dirty)
     {
         const struct mr_fetch_partition *partition =
@@ -247,7 +246,7 @@ static enum mr_err pass_begin(struct mr_fetch *fetch)
     fetch->span_max = spans < SPANS_MAX ? (uint32_t)spans : SPANS_MAX;
     fetch->copy_max = reads < 32 ? reads * 2048 : 65536;
     uint32_t answers = fetch->is_full ? fetch->set->count : dirty;
-    size_t   bytes = sizeof(struct mr_read_op) * core_count + sizeof(struct mr_lent) * core_count +
+    size_t bytes = sizeof(struct mr_read_op) * core_count + sizeof(struct mr_lent) * core_count +
                    sizeof(struct mr_read_entry) * reads + fetch->copy_max +
                    fetch->span_max * (sizeof(struct mr_lent_span) + 3 * sizeof(struct mr_span)) +
                    answers * (sizeof(struct mr_fetch_response_partition_data) +
@@ -374,8 +373,7 @@ static bool watch_all(struct mr_fetch *fetch)
         if (entry == NULL || entry->err != MR_OK) {
             continue;
         }
-        bool is_armed =
-            mr_watch_arm(fetch->request->core, partition, partition->high_watermark);
+        bool is_armed = mr_watch_arm(fetch->request->core, partition, partition->high_watermark);
         is_all &= is_armed;
         if (is_armed && entry->bytes == 0) {
             partition->entry = NULL;
@@ -388,8 +386,8 @@ static bool watch_all(struct mr_fetch *fetch)
 void mr_handle_fetch_done(struct mr_request *request)
 {
     struct mr_data_core *core = request->core;
-    struct mr_fetch     *fetch = request->fetch;
-    uint32_t             core_count = core->endpoints->storage_count;
+    struct mr_fetch *fetch = request->fetch;
+    uint32_t core_count = core->endpoints->storage_count;
     if (fetch->next_core > 0) {
         pass_gather(fetch, fetch->next_core - 1);
     }
@@ -420,9 +418,8 @@ void mr_handle_fetch_done(struct mr_request *request)
         answer(fetch);
         return;
     }
-    bool     is_missed =
-        is_any_missed(fetch) || fetch->set->image_version != core->image->version;
-    bool     is_all = watch_all(fetch);
+    bool is_missed = is_any_missed(fetch) || fetch->set->image_version != core->image->version;
+    bool is_all = watch_all(fetch);
     uint64_t until = fetch->deadline_ns;
     pass_end(fetch);
     if (is_missed) {
@@ -453,7 +450,7 @@ static void fill(struct mr_fetch *fetch, const struct mr_fetch_partition *partit
                  struct mr_fetch_response_partition_data *out, uint32_t *record_bytes,
                  uint32_t *record_spans)
 {
-    struct mr_request          *request = fetch->request;
+    struct mr_request *request = fetch->request;
     const struct mr_read_entry *entry = partition->entry;
     static const struct mr_span no_span;
     MR_DEFAULTS(fetch_response_partition_data, out);
@@ -494,8 +491,8 @@ static void fill(struct mr_fetch *fetch, const struct mr_fetch_partition *partit
     for (uint32_t at = 0; at < entry->span_count; at++) {
         spans[at] = op->spans[entry->span_first + at].span;
     }
-    out->records = (struct mr_chain){
-        .spans = spans, .span_count = entry->span_count, .bytes = entry->bytes};
+    out->records =
+        (struct mr_chain){.spans = spans, .span_count = entry->span_count, .bytes = entry->bytes};
     *record_bytes += entry->bytes;
     *record_spans += entry->span_count;
 }
@@ -510,12 +507,12 @@ static bool is_told(const struct mr_fetch *fetch, const struct mr_fetch_partitio
 }
 
 struct gather {
-    struct mr_fetch_response                           out;
-    struct mr_fetch_response_partition_data           *partitions;
-    uint32_t                                           count;
-    const struct mr_fetch_topic                       *topic;
-    uint32_t                                           record_bytes;
-    uint32_t                                           record_spans;
+    struct mr_fetch_response out;
+    struct mr_fetch_response_partition_data *partitions;
+    uint32_t count;
+    const struct mr_fetch_topic *topic;
+    uint32_t record_bytes;
+    uint32_t record_spans;
 };
 
 static void gather_one(struct mr_fetch *fetch, struct gather *gather,
@@ -544,7 +541,7 @@ static void add_nodes(struct mr_fetch *fetch, struct gather *gather)
 {
     struct mr_request *request = fetch->request;
     for (uint32_t at = 0; request->header.version >= 16 && at < gather->count; at++) {
-        int32_t                       leader = gather->partitions[at].current_leader.leader_id;
+        int32_t leader = gather->partitions[at].current_leader.leader_id;
         const struct mr_image_broker *broker =
             leader < 0 ? NULL : mr_topics_broker(request->core, leader);
         if (broker == NULL) {
@@ -568,7 +565,7 @@ static void add_nodes(struct mr_fetch *fetch, struct gather *gather)
 static void rotate(struct mr_fetch_set *set)
 {
     struct mr_list *last = set->dirty.prev;
-    bool            is_last = mr_list_is_empty(&set->dirty);
+    bool is_last = mr_list_is_empty(&set->dirty);
     for (struct mr_list *link = set->dirty.next, *after; !is_last; link = after) {
         after = link->next;
         is_last = link == last;
@@ -605,7 +602,7 @@ static void leave_set(struct mr_fetch *fetch)
 static void answer(struct mr_fetch *fetch)
 {
     struct mr_request *request = fetch->request;
-    struct gather      gather = {0};
+    struct gather gather = {0};
     MR_DEFAULTS(fetch_response, &gather.out);
     gather.out.session_id = fetch->session_id;
     uint32_t count = fetch->is_full ? fetch->set->count : 0;
@@ -626,8 +623,7 @@ static void answer(struct mr_fetch *fetch)
         if (fetch->is_full) {
             MR_LIST_EACH(link, &fetch->set->order)
             {
-                gather_one(fetch, &gather,
-                           MR_LIST_ENTRY(link, struct mr_fetch_partition, link));
+                gather_one(fetch, &gather, MR_LIST_ENTRY(link, struct mr_fetch_partition, link));
             }
         } else {
             MR_LIST_EACH(link, &fetch->set->dirty)

@@ -17,12 +17,12 @@
 #define CREATE_MAX 64u /* topics asked for at once; the client asks again for the others */
 
 struct build {
-    struct mr_request                  *request;
-    const struct mr_image              *image;
-    struct mr_metadata_response         out;
-    struct mr_metadata_response_topic  *topics;
+    struct mr_request *request;
+    const struct mr_image *image;
+    struct mr_metadata_response out;
+    struct mr_metadata_response_topic *topics;
     struct mr_metadata_response_partition *partitions;
-    bool                                is_told_operations;
+    bool is_told_operations;
 };
 
 /* The wire has int32 arrays; the image's live as long as this answer is being encoded. */
@@ -30,7 +30,7 @@ static int32_t *nodes(const int32_t *ids)
 {
     union {
         const int32_t *in;
-        int32_t       *out;
+        int32_t *out;
     } pun = {.in = ids};
     return pun.out;
 }
@@ -48,7 +48,7 @@ static void add_found(struct build *build, const struct mr_image_topic *topic)
         to->topic_authorized_operations = MR_METADATA_TOPIC_OPS;
     }
     for (uint32_t index = 0; index < topic->partition_count; index++) {
-        const struct mr_image_partition       *partition = &topic->partitions[index];
+        const struct mr_image_partition *partition = &topic->partitions[index];
         struct mr_metadata_response_partition *out = build->partitions++;
         MR_DEFAULTS(metadata_response_partition, out);
         bool is_open = partition->leader != build->image->node_id || partition->log_id != 0;
@@ -84,8 +84,8 @@ static void add_missing(struct build *build, struct mr_str name, const struct mr
 static void add_brokers(struct build *build)
 {
     const struct mr_image *image = build->image;
-    build->out.brokers =
-        MR_ARENA_TRY(&build->request->arena, struct mr_metadata_response_broker, image->broker_count);
+    build->out.brokers = MR_ARENA_TRY(&build->request->arena, struct mr_metadata_response_broker,
+                                      image->broker_count);
     mr_assert(build->out.brokers != NULL);
     for (uint32_t index = 0; index < image->broker_count; index++) {
         const struct mr_image_broker *broker = &image->brokers[index];
@@ -102,11 +102,11 @@ static void add_brokers(struct build *build)
 
 enum mr_err mr_handle_metadata(struct mr_request *request)
 {
-    struct mr_data_core       *core = request->core;
-    const struct mr_image     *image = core->image;
-    int16_t                    version = request->header.version;
+    struct mr_data_core *core = request->core;
+    const struct mr_image *image = core->image;
+    int16_t version = request->header.version;
     struct mr_metadata_request in;
-    enum mr_err                err = mr_request_decode(request, &in);
+    enum mr_err err = mr_request_decode(request, &in);
     if (err != MR_OK) {
         return err;
     }
@@ -115,22 +115,22 @@ enum mr_err mr_handle_metadata(struct mr_request *request)
     size_t partition_count = 0;
     for (size_t index = 0; index < topic_count; index++) {
         const struct mr_image_topic *topic =
-            is_all                                           ? image->topics[index]
-            : mr_uuid_is_zero(&in.topics[index].topic_id) ? mr_image_topic_by_name(image, in.topics[index].name)
-                                                             : mr_image_topic_by_id(image, &in.topics[index].topic_id);
+            is_all ? image->topics[index]
+            : mr_uuid_is_zero(&in.topics[index].topic_id)
+                ? mr_image_topic_by_name(image, in.topics[index].name)
+                : mr_image_topic_by_id(image, &in.topics[index].topic_id);
         partition_count += topic == NULL ? 0 : topic->partition_count;
     }
-    err = mr_request_more(request,
-                          topic_count * sizeof(struct mr_metadata_response_topic) +
-                              partition_count * sizeof(struct mr_metadata_response_partition) +
-                              image->broker_count * sizeof(struct mr_metadata_response_broker) + 256);
+    err = mr_request_more(
+        request, topic_count * sizeof(struct mr_metadata_response_topic) +
+                     partition_count * sizeof(struct mr_metadata_response_partition) +
+                     image->broker_count * sizeof(struct mr_metadata_response_broker) + 256);
     if (err != MR_OK) {
         return err;
     }
     struct build build = {.request = request, .image = image};
     MR_DEFAULTS(metadata_response, &build.out);
-    build.topics =
-        MR_ARENA_TRY(&request->arena, struct mr_metadata_response_topic, topic_count);
+    build.topics = MR_ARENA_TRY(&request->arena, struct mr_metadata_response_topic, topic_count);
     build.partitions =
         MR_ARENA_TRY(&request->arena, struct mr_metadata_response_partition, partition_count);
     mr_assert(build.topics != NULL && build.partitions != NULL);
@@ -144,8 +144,8 @@ enum mr_err mr_handle_metadata(struct mr_request *request)
     add_brokers(&build);
 
     struct mr_str create[CREATE_MAX];
-    uint32_t      create_count = 0;
-    bool          may_create = in.allow_auto_topic_creation && image->is_auto_create;
+    uint32_t create_count = 0;
+    bool may_create = in.allow_auto_topic_creation && image->is_auto_create;
     for (size_t index = 0; index < topic_count; index++) {
         if (is_all) {
             add_found(&build, image->topics[index]);
@@ -167,8 +167,7 @@ enum mr_err mr_handle_metadata(struct mr_request *request)
         } else if (!mr_topics_is_name(asked->name)) {
             add_missing(&build, asked->name, &asked->topic_id, MR_KAFKA_INVALID_TOPIC_EXCEPTION);
         } else {
-            add_missing(&build, asked->name, &asked->topic_id,
-                        MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
+            add_missing(&build, asked->name, &asked->topic_id, MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
             if (may_create && create_count < CREATE_MAX) {
                 create[create_count++] = asked->name;
             }

@@ -11,10 +11,10 @@
 
 struct offsets {
     struct mr_list_offsets_request in;
-    struct mr_scatter              scatter;
-    struct mr_list_offsets_entry  *entries;
-    struct mr_list_offsets_op     *ops;
-    int16_t                       *errors; /* in request order: found here */
+    struct mr_scatter scatter;
+    struct mr_list_offsets_entry *entries;
+    struct mr_list_offsets_op *ops;
+    int16_t *errors; /* in request order: found here */
 };
 
 /* The lowest version that knows a special time; a plain timestamp is known to all. */
@@ -43,25 +43,26 @@ static bool is_named_twice(const struct mr_list_offsets_request *in, int32_t top
 
 enum mr_err mr_handle_offsets(struct mr_request *request)
 {
-    struct mr_data_core           *core = request->core;
-    uint32_t                       core_count = core->endpoints->storage_count;
+    struct mr_data_core *core = request->core;
+    uint32_t core_count = core->endpoints->storage_count;
     struct mr_list_offsets_request in;
-    enum mr_err                    err = mr_request_decode(request, &in);
+    enum mr_err err = mr_request_decode(request, &in);
     if (err != MR_OK) {
         return err;
     }
     uint32_t count = 0;
-    size_t   names = 0;
+    size_t names = 0;
     for (int32_t t = 0; t < in.topics_count; t++) {
         count += (uint32_t)in.topics[t].partitions_count;
         names += (size_t)in.topics[t].name.len + 64 +
                  sizeof(struct mr_list_offsets_response_list_offsets_topic_response);
     }
     err = mr_request_more(
-        request, sizeof(struct offsets) + mr_scatter_room(count, core_count) + names + 1024 +
-                     count * (sizeof(struct mr_list_offsets_entry) + 2 + 64 +
-                              sizeof(struct mr_list_offsets_response_list_offsets_partition_response)) +
-                     core_count * sizeof(struct mr_list_offsets_op));
+        request,
+        sizeof(struct offsets) + mr_scatter_room(count, core_count) + names + 1024 +
+            count * (sizeof(struct mr_list_offsets_entry) + 2 + 64 +
+                     sizeof(struct mr_list_offsets_response_list_offsets_partition_response)) +
+            core_count * sizeof(struct mr_list_offsets_op));
     if (err != MR_OK) {
         return err;
     }
@@ -80,7 +81,7 @@ enum mr_err mr_handle_offsets(struct mr_request *request)
         for (int32_t p = 0; p < in.topics[t].partitions_count; p++, at++) {
             const struct mr_list_offsets_request_list_offsets_partition *one =
                 &in.topics[t].partitions[p];
-            const struct mr_image_topic     *topic;
+            const struct mr_image_topic *topic;
             const struct mr_image_partition *partition;
             int16_t error = mr_topics_find(core, false, in.topics[t].name, NULL,
                                            one->partition_index, &topic, &partition);
@@ -105,9 +106,9 @@ enum mr_err mr_handle_offsets(struct mr_request *request)
                 continue;
             }
             offsets->entries[offsets->scatter.places[at]] = (struct mr_list_offsets_entry){
-                .log_id = mr_topics_partition(core, false, in.topics[t].name, NULL,
-                                              one->partition_index)
-                              ->log_id,
+                .log_id =
+                    mr_topics_partition(core, false, in.topics[t].name, NULL, one->partition_index)
+                        ->log_id,
                 .timestamp = one->timestamp,
                 .current_leader_epoch = one->current_leader_epoch,
                 .isolation = in.isolation_level == 1 ? MR_READ_COMMITTED : MR_READ_UNCOMMITTED,
@@ -134,16 +135,15 @@ enum mr_err mr_handle_offsets(struct mr_request *request)
 
 void mr_handle_offsets_done(struct mr_request *request)
 {
-    struct offsets                 *offsets = request->work;
+    struct offsets *offsets = request->work;
     struct mr_list_offsets_response out;
     MR_DEFAULTS(list_offsets_response, &out);
-    out.topics = MR_ARENA_TRY(&request->arena,
-                              struct mr_list_offsets_response_list_offsets_topic_response,
-                              offsets->in.topics_count);
-    struct mr_list_offsets_response_list_offsets_partition_response *partitions =
-        MR_ARENA_TRY(&request->arena,
-                     struct mr_list_offsets_response_list_offsets_partition_response,
-                     offsets->scatter.count);
+    out.topics =
+        MR_ARENA_TRY(&request->arena, struct mr_list_offsets_response_list_offsets_topic_response,
+                     offsets->in.topics_count);
+    struct mr_list_offsets_response_list_offsets_partition_response *partitions = MR_ARENA_TRY(
+        &request->arena, struct mr_list_offsets_response_list_offsets_partition_response,
+        offsets->scatter.count);
     mr_assert(out.topics != NULL && partitions != NULL);
     out.topics_count = offsets->in.topics_count;
     uint32_t at = 0;

@@ -16,18 +16,18 @@
 #include "data_core.h"
 #include "millrace/batch.h"
 
-struct one { /* one partition of the request, in its order */
-    struct mr_append_entry  *entry; /* NULL: refused here */
-    int16_t                  error;
-    const char              *message;
+struct one {                       /* one partition of the request, in its order */
+    struct mr_append_entry *entry; /* NULL: refused here */
+    int16_t error;
+    const char *message;
     struct mr_batch_refusal *refusal;
 };
 
 struct produce {
     struct mr_produce_request in;
-    struct mr_append_op      *ops; /* per storage core */
-    struct one               *ones;
-    uint32_t                  count;
+    struct mr_append_op *ops; /* per storage core */
+    struct one *ones;
+    uint32_t count;
 };
 
 /* The first reason not to append, in Kafka's order; 0 when the batch may go. */
@@ -37,7 +37,7 @@ static int16_t check_one(struct mr_request *request, const struct produce *produ
                          const struct mr_image_partition **partition, struct one *one)
 {
     struct mr_data_core *core = request->core;
-    int16_t              acks = produce->in.acks;
+    int16_t acks = produce->in.acks;
     if (acks < -1 || acks > 1) {
         return MR_KAFKA_INVALID_REQUIRED_ACKS;
     }
@@ -47,8 +47,7 @@ static int16_t check_one(struct mr_request *request, const struct produce *produ
     if (error != MR_KAFKA_NONE && error != MR_KAFKA_NOT_LEADER_OR_FOLLOWER) {
         return error;
     }
-    if (topic->is_internal &&
-        !mr_str_equal(request->header.client_id, MR_STR("__admin_client"))) {
+    if (topic->is_internal && !mr_str_equal(request->header.client_id, MR_STR("__admin_client"))) {
         return MR_KAFKA_INVALID_TOPIC_EXCEPTION;
     }
     if (error != MR_KAFKA_NONE) {
@@ -62,7 +61,7 @@ static int16_t check_one(struct mr_request *request, const struct produce *produ
         .now_unix_ms = core->now.unix_ms,
         .produce_version = request->header.version,
     };
-    struct mr_batch         batch;
+    struct mr_batch batch;
     struct mr_batch_refusal refusal = {0};
     mr_arena_reset(&core->check);
     enum mr_err err = mr_batch_check(&in->records, &rules, &core->check, &batch, &refusal);
@@ -118,7 +117,7 @@ static void hand_over(struct mr_request *request, struct produce *produce)
 
 enum mr_err mr_handle_produce(struct mr_request *request)
 {
-    uint32_t    core_count = request->core->endpoints->storage_count;
+    uint32_t core_count = request->core->endpoints->storage_count;
     enum mr_err err = mr_request_more(request, sizeof(struct produce) + 512);
     if (err != MR_OK) {
         return err;
@@ -153,9 +152,9 @@ enum mr_err mr_handle_produce(struct mr_request *request)
         const struct mr_produce_request_topic_produce_data *topic = &in.topic_data[t];
         for (int32_t p = 0; p < topic->partition_data_count; p++, at++) {
             const struct mr_image_partition *partition = NULL;
-            struct one                      *one = &produce->ones[at];
-            one->error = check_one(request, produce, topic, &topic->partition_data[p], &partition,
-                                   one);
+            struct one *one = &produce->ones[at];
+            one->error =
+                check_one(request, produce, topic, &topic->partition_data[p], &partition, one);
             if (one->error == MR_KAFKA_NONE) {
                 entries[at] = (struct mr_append_entry){
                     .log_id = partition->log_id,
@@ -236,9 +235,8 @@ static void fill_one(struct mr_request *request, const struct produce *produce,
         uint32_t count = refusal->record_error_count < MR_BATCH_RECORD_ERRORS
                              ? refusal->record_error_count
                              : MR_BATCH_RECORD_ERRORS;
-        out->record_errors =
-            MR_ARENA_TRY(&request->arena, struct mr_produce_response_batch_index_and_error_message,
-                         count);
+        out->record_errors = MR_ARENA_TRY(
+            &request->arena, struct mr_produce_response_batch_index_and_error_message, count);
         for (uint32_t at = 0; out->record_errors != NULL && at < count; at++) {
             out->record_errors[at] = (struct mr_produce_response_batch_index_and_error_message){
                 .batch_index = refusal->record_errors[at].batch_index,
@@ -290,7 +288,7 @@ static void add_nodes(struct mr_request *request, struct mr_produce_response *ou
 void mr_handle_produce_done(struct mr_request *request)
 {
     struct produce *produce = request->work;
-    bool            is_any_error = false;
+    bool is_any_error = false;
     for (uint32_t index = 0; index < produce->count; index++) {
         const struct one *one = &produce->ones[index];
         is_any_error |= one->entry == NULL || one->entry->err != MR_OK;
@@ -320,7 +318,7 @@ void mr_handle_produce_done(struct mr_request *request)
     out.responses_count = produce->in.topic_data_count;
     for (int32_t t = 0; t < produce->in.topic_data_count; t++) {
         const struct mr_produce_request_topic_produce_data *topic = &produce->in.topic_data[t];
-        struct mr_produce_response_topic_produce_response  *to = &out.responses[t];
+        struct mr_produce_response_topic_produce_response *to = &out.responses[t];
         MR_DEFAULTS(produce_response_topic_produce_response, to);
         to->name = topic->name;
         to->topic_id = topic->topic_id;

@@ -15,9 +15,9 @@
 
 enum mr_err mr_handle_versions_unsupported(struct mr_request *request)
 {
-    struct mr_api_versions_response             out;
+    struct mr_api_versions_response out;
     struct mr_api_versions_response_api_version one;
-    const struct mr_api                        *api = request->header.api;
+    const struct mr_api *api = request->header.api;
     MR_DEFAULTS(api_versions_response, &out);
     out.error_code = MR_KAFKA_UNSUPPORTED_VERSION;
     one = (struct mr_api_versions_response_api_version){
@@ -62,17 +62,17 @@ static int16_t check(const struct mr_request *request, const struct mr_api_versi
 
 enum mr_err mr_handle_versions(struct mr_request *request)
 {
-    const struct mr_image         *image = request->core->image;
+    const struct mr_image *image = request->core->image;
     struct mr_api_versions_request in;
-    enum mr_err                    err = mr_request_decode(request, &in);
+    enum mr_err err = mr_request_decode(request, &in);
     if (err != MR_OK) {
         return err;
     }
-    err = mr_request_more(
-        request, mr_api_count * sizeof(struct mr_api_versions_response_api_version) +
-                     (image->feature_count + 1) *
-                         (sizeof(struct mr_api_versions_response_supported_feature_key) +
-                          sizeof(struct mr_api_versions_response_finalized_feature_key)));
+    err = mr_request_more(request,
+                          mr_api_count * sizeof(struct mr_api_versions_response_api_version) +
+                              (image->feature_count + 1) *
+                                  (sizeof(struct mr_api_versions_response_supported_feature_key) +
+                                   sizeof(struct mr_api_versions_response_finalized_feature_key)));
     if (err != MR_OK) {
         return err;
     }
@@ -94,8 +94,10 @@ enum mr_err mr_handle_versions(struct mr_request *request)
     for (uint32_t index = 0; index < mr_api_count; index++) {
         const struct mr_api *api = &mr_api_all[index];
         if (api->is_served) {
-            out.api_keys[out.api_keys_count++] = (struct mr_api_versions_response_api_version){
-                .api_key = api->key, .min_version = api->listed_min, .max_version = api->version_max};
+            out.api_keys[out.api_keys_count++] =
+                (struct mr_api_versions_response_api_version){.api_key = api->key,
+                                                              .min_version = api->listed_min,
+                                                              .max_version = api->version_max};
         }
     }
     out.supported_features[0] = (struct mr_api_versions_response_supported_feature_key){

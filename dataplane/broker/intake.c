@@ -8,15 +8,16 @@
 void mr_intake_init(struct mr_data_core *core)
 {
     struct mr_intake *intake = &core->intake;
-    uint64_t          room = core->plan.receive_bytes;
+    uint64_t room = core->plan.receive_bytes;
     mr_list_init(&intake->waiting);
     intake->limit = room / 4;
     intake->frame_bytes_max = core->plan.frame_bytes_max;
     if (intake->frame_bytes_max > room / 2) {
         intake->frame_bytes_max = (uint32_t)(room / 2);
-        mr_log(core->log, MR_LOG_WARN,
-               "requests are limited by millrace.receive.bytes bytes=%u socket.request.max.bytes=%u",
-               intake->frame_bytes_max, core->plan.frame_bytes_max);
+        mr_log(
+            core->log, MR_LOG_WARN,
+            "requests are limited by millrace.receive.bytes bytes=%u socket.request.max.bytes=%u",
+            intake->frame_bytes_max, core->plan.frame_bytes_max);
     }
     intake->timer.kind = MR_DATA_TIMER_INTAKE;
 }
@@ -35,8 +36,8 @@ static bool may_grow(struct mr_intake *intake, const struct mr_session *session,
 void mr_intake_grow(struct mr_session *session)
 {
     struct mr_data_core *core = session->core;
-    struct mr_intake    *intake = &core->intake;
-    uint32_t             window = MR_NET_WINDOW + session->reserved;
+    struct mr_intake *intake = &core->intake;
+    uint32_t window = MR_NET_WINDOW + session->reserved;
     if (session->frame_bytes <= window || session->inbox_bytes * 2ull <= window) {
         return;
     }
@@ -102,9 +103,9 @@ void mr_intake_timer(struct mr_data_core *core)
     MR_LIST_EACH_SAFE(link, after, &core->session_list)
     {
         struct mr_session *session = MR_LIST_ENTRY(link, struct mr_session, link);
-        bool is_stalled = session->reserved > 0 && mr_list_is_empty(&session->intake_link) &&
-                          core->now.mono_ns - session->active_ns >
-                              MR_INTAKE_STALL_MS * MR_NS_PER_MS;
+        bool is_stalled =
+            session->reserved > 0 && mr_list_is_empty(&session->intake_link) &&
+            core->now.mono_ns - session->active_ns > MR_INTAKE_STALL_MS * MR_NS_PER_MS;
         if (is_stalled && !session->is_closing) {
             if (mr_log_may(&core->brake_memory, core->now.mono_ns, MR_NS_PER_S)) {
                 mr_log(core->log, MR_LOG_WARN,

@@ -19,17 +19,16 @@
 
 #define MR_INTAKE_STALL_MS 10000
 
-
 struct mr_data_core;
 struct mr_session;
 
 struct mr_intake {
-    uint64_t           used;
-    uint64_t           limit;
-    uint32_t           frame_bytes_max; /* socket.request.max.bytes, as far as memory allows */
-    struct mr_list     waiting;
+    uint64_t used;
+    uint64_t limit;
+    uint32_t frame_bytes_max; /* socket.request.max.bytes, as far as memory allows */
+    struct mr_list waiting;
     struct mr_session *privileged;
-    struct mr_timer    timer; /* set while somebody waits */
+    struct mr_timer timer; /* set while somebody waits */
 };
 
 void mr_intake_init(struct mr_data_core *core);
@@ -39,7 +38,7 @@ void mr_intake_grow(struct mr_session *session);
 
 /* The frame is whole, or will never be: returns what was reserved, which the caller gives back. */
 uint32_t mr_intake_take(struct mr_session *session);
-void     mr_intake_give(struct mr_data_core *core, uint32_t reserved);
+void mr_intake_give(struct mr_data_core *core, uint32_t reserved);
 
 void mr_intake_timer(struct mr_data_core *core);
 

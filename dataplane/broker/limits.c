@@ -20,10 +20,10 @@ size_t mr_limits_memory(uint32_t connections_max)
 static int32_t ip4_parse(struct mr_str text, uint32_t *address)
 {
     uint32_t value = 0;
-    int32_t  at = 0;
+    int32_t at = 0;
     for (int part = 0; part < 4; part++) {
         uint32_t number = 0;
-        int32_t  start = at;
+        int32_t start = at;
         while (at < text.len && at - start < 3 && text.data[at] >= '0' && text.data[at] <= '9') {
             number = number * 10 + (uint32_t)(text.data[at++] - '0');
         }
@@ -42,10 +42,10 @@ static int32_t ip4_parse(struct mr_str text, uint32_t *address)
 static void add_network(struct mr_data_core *core, struct mr_str text)
 {
     struct mr_limits *limits = &core->limits;
-    uint32_t          address;
-    uint32_t          bits = 0;
-    int32_t           at = ip4_parse(text, &address);
-    bool              is_good = at > 0;
+    uint32_t address;
+    uint32_t bits = 0;
+    int32_t at = ip4_parse(text, &address);
+    bool is_good = at > 0;
     if (is_good && at == text.len) {
         bits = 32;
     } else if (is_good && text.data[at] == '/') {
@@ -76,7 +76,7 @@ static uint32_t share(int64_t limit, uint32_t cores)
 void mr_limits_init(struct mr_data_core *core, struct mr_arena *arena)
 {
     struct mr_limits *limits = &core->limits;
-    uint32_t          cores = core->endpoints->data_count;
+    uint32_t cores = core->endpoints->data_count;
     mr_map_init(&limits->peers, arena, core->plan.connections_max);
     mr_pool_init(&limits->pool, arena, sizeof(struct peer), core->plan.connections_max, 16);
     limits->key = (struct mr_hash_key){mr_prng_next(&core->prng), mr_prng_next(&core->prng)};
@@ -106,7 +106,7 @@ void mr_limits_init(struct mr_data_core *core, struct mr_arena *arena)
 
 static bool is_exempt(const struct mr_limits *limits, const struct mr_conn *conn)
 {
-    uint32_t      address;
+    uint32_t address;
     struct mr_str peer = mr_str(conn->peer);
     if (conn->is_loopback) {
         return true;
@@ -125,14 +125,14 @@ static bool is_exempt(const struct mr_limits *limits, const struct mr_conn *conn
 const char *mr_limits_open(struct mr_session *session)
 {
     struct mr_data_core *core = session->core;
-    struct mr_limits    *limits = &core->limits;
+    struct mr_limits *limits = &core->limits;
     if (core->stats.connections > limits->connections) {
         return "max.connections";
     }
     if (is_exempt(limits, session->conn)) {
         return NULL;
     }
-    uint64_t     hash = mr_hash_str(&limits->key, mr_str(session->conn->peer));
+    uint64_t hash = mr_hash_str(&limits->key, mr_str(session->conn->peer));
     struct peer *peer = mr_map_find(&limits->peers, hash);
     if (peer != NULL && peer->count >= limits->per_ip) {
         return "max.connections.per.ip";
@@ -168,7 +168,7 @@ void mr_limits_proven(struct mr_session *session)
 void mr_limits_closed(struct mr_session *session)
 {
     struct mr_limits *limits = &session->core->limits;
-    struct peer      *peer = session->peer_count;
+    struct peer *peer = session->peer_count;
     if (peer == NULL) {
         return;
     }

@@ -18,23 +18,23 @@ struct mr_data_core;
 struct mr_session;
 
 struct mr_limits {
-    struct mr_map      peers; /* hash of the address -> struct peer */
-    struct mr_pool     pool;
+    struct mr_map peers; /* hash of the address -> struct peer */
+    struct mr_pool pool;
     struct mr_hash_key key;
-    uint32_t           per_ip;
-    uint32_t           unproven_per_ip;
-    uint32_t           connections;
-    uint32_t           network_count;
-    uint32_t           networks[MR_LIMITS_NETWORKS]; /* IPv4 */
-    uint32_t           masks[MR_LIMITS_NETWORKS];
+    uint32_t per_ip;
+    uint32_t unproven_per_ip;
+    uint32_t connections;
+    uint32_t network_count;
+    uint32_t networks[MR_LIMITS_NETWORKS]; /* IPv4 */
+    uint32_t masks[MR_LIMITS_NETWORKS];
 };
 
 size_t mr_limits_memory(uint32_t connections_max);
-void   mr_limits_init(struct mr_data_core *core, struct mr_arena *arena);
+void mr_limits_init(struct mr_data_core *core, struct mr_arena *arena);
 
 /* Whether one more connection of this peer is allowed; counts it if so. NULL: allowed. */
 const char *mr_limits_open(struct mr_session *session);
-void        mr_limits_proven(struct mr_session *session);
-void        mr_limits_closed(struct mr_session *session);
+void mr_limits_proven(struct mr_session *session);
+void mr_limits_closed(struct mr_session *session);
 
 #endif

@@ -7,12 +7,12 @@
 
 #include "millrace/kafka/api.h"
 
-#define MR_METADATA_TOPIC_OPS                                                                      \
-    (1 << MR_OP_READ | 1 << MR_OP_WRITE | 1 << MR_OP_CREATE | 1 << MR_OP_DELETE |                  \
-     1 << MR_OP_ALTER | 1 << MR_OP_DESCRIBE | 1 << MR_OP_DESCRIBE_CONFIGS |                        \
+#define MR_METADATA_TOPIC_OPS                                                     \
+    (1 << MR_OP_READ | 1 << MR_OP_WRITE | 1 << MR_OP_CREATE | 1 << MR_OP_DELETE | \
+     1 << MR_OP_ALTER | 1 << MR_OP_DESCRIBE | 1 << MR_OP_DESCRIBE_CONFIGS |       \
      1 << MR_OP_ALTER_CONFIGS)
-#define MR_METADATA_CLUSTER_OPS                                                                    \
-    (1 << MR_OP_CREATE | 1 << MR_OP_ALTER | 1 << MR_OP_DESCRIBE | 1 << MR_OP_CLUSTER_ACTION |      \
+#define MR_METADATA_CLUSTER_OPS                                                               \
+    (1 << MR_OP_CREATE | 1 << MR_OP_ALTER | 1 << MR_OP_DESCRIBE | 1 << MR_OP_CLUSTER_ACTION | \
      1 << MR_OP_DESCRIBE_CONFIGS | 1 << MR_OP_ALTER_CONFIGS | 1 << MR_OP_IDEMPOTENT_WRITE)
 
 #endif

@@ -38,8 +38,8 @@ bool mr_watch_arm(struct mr_data_core *core, struct mr_fetch_partition *partitio
     }
     /* The pool keeps its free list in the first word of an object: the generation survives. */
     struct mr_purgatory *purgatory = &core->purgatory;
-    bool                 is_fresh = purgatory->watches.free_head == NULL;
-    struct mr_watch     *watch = mr_pool_get(&purgatory->watches);
+    bool is_fresh = purgatory->watches.free_head == NULL;
+    struct mr_watch *watch = mr_pool_get(&purgatory->watches);
     if (watch == NULL) {
         return false;
     }
@@ -81,13 +81,12 @@ void mr_watch_disarm(struct mr_data_core *core, struct mr_fetch_partition *parti
 void mr_purgatory_moved(struct mr_data_core *core, uint64_t token)
 {
     struct mr_purgatory *purgatory = &core->purgatory;
-    uint32_t             place = (uint32_t)token;
+    uint32_t place = (uint32_t)token;
     if (place >= purgatory->watches.touched) {
         return;
     }
-    struct mr_watch *watch =
-        (struct mr_watch *)(void *)(purgatory->watches.base +
-                                    place * purgatory->watches.object_bytes);
+    struct mr_watch *watch = (struct mr_watch *)(void *)(purgatory->watches.base +
+                                                         place * purgatory->watches.object_bytes);
     /* log_id tells a live watch from a free one: the pool writes only the first word */
     if (watch->generation != (uint32_t)(token >> 32) || watch->log_id == 0) {
         return; /* given up in the meantime */

@@ -12,15 +12,15 @@
 
 #include "broker/fetch_session.h"
 #include "millrace/base/list.h"
-#include "millrace/dataplane.h"
 #include "millrace/base/pool.h"
 #include "millrace/base/timer.h"
+#include "millrace/dataplane.h"
 
 struct mr_watch {
     struct mr_fetch_partition *partition;
-    uint64_t                   log_id;
-    uint32_t                   storage_core;
-    uint32_t                   generation;
+    uint64_t log_id;
+    uint32_t storage_core;
+    uint32_t generation;
 };
 
 struct mr_purgatory {
@@ -31,39 +31,39 @@ struct mr_purgatory {
 
 /* One Fetch request while it is served. */
 struct mr_fetch {
-    struct mr_request      *request;
-    struct mr_fetch_set    *set;
-    struct mr_fetch_set     own; /* without a session */
-    struct mr_list          link; /* purgatory, waiting or moved */
-    struct mr_timer         timer;
-    uint64_t                deadline_ns;
-    uint32_t                bytes_min;
-    uint32_t                bytes_max;
-    enum mr_isolation       isolation;
-    int16_t                 error;       /* of the whole request */
-    int32_t                 session_id;  /* told in the answer */
-    bool                    is_full;     /* every partition is answered, not only what changed */
-    bool                    is_over;     /* no more waiting */
+    struct mr_request *request;
+    struct mr_fetch_set *set;
+    struct mr_fetch_set own; /* without a session */
+    struct mr_list link;     /* purgatory, waiting or moved */
+    struct mr_timer timer;
+    uint64_t deadline_ns;
+    uint32_t bytes_min;
+    uint32_t bytes_max;
+    enum mr_isolation isolation;
+    int16_t error;      /* of the whole request */
+    int32_t session_id; /* told in the answer */
+    bool is_full;       /* every partition is answered, not only what changed */
+    bool is_over;       /* no more waiting */
 
     /* the pass of reading under way */
-    void                 *block; /* its memory, also of the answer */
-    struct mr_arena       arena; /* in it */
-    struct mr_lent_span  *spans;
-    uint32_t              span_max;
-    uint32_t              span_count;
-    uint8_t              *copies;
-    uint32_t              copy_max;
-    uint32_t              copy_used;
-    struct mr_read_op    *ops;   /* per storage core; sent one after the other */
-    struct mr_lent       *lents;
-    uint32_t              next_core;
-    uint32_t              bytes;
-    bool                  is_reading;
-    bool                  is_any_error;
+    void *block;           /* its memory, also of the answer */
+    struct mr_arena arena; /* in it */
+    struct mr_lent_span *spans;
+    uint32_t span_max;
+    uint32_t span_count;
+    uint8_t *copies;
+    uint32_t copy_max;
+    uint32_t copy_used;
+    struct mr_read_op *ops; /* per storage core; sent one after the other */
+    struct mr_lent *lents;
+    uint32_t next_core;
+    uint32_t bytes;
+    bool is_reading;
+    bool is_any_error;
 };
 
 size_t mr_purgatory_memory(const struct mr_data_plan *plan);
-void   mr_purgatory_init(struct mr_data_core *core, struct mr_arena *arena);
+void mr_purgatory_init(struct mr_data_core *core, struct mr_arena *arena);
 
 /* Wake when the high watermark of the partition's log passes `offset`. False: no watch left. */
 bool mr_watch_arm(struct mr_data_core *core, struct mr_fetch_partition *partition, int64_t offset);
@@ -83,7 +83,7 @@ void mr_purgatory_run(struct mr_data_core *core);
 void mr_purgatory_wake_all(struct mr_data_core *core, bool is_over);
 
 /* handle_fetch.c */
-void mr_fetch_again(struct mr_fetch *fetch);  /* waiting is over or something moved */
+void mr_fetch_again(struct mr_fetch *fetch);      /* waiting is over or something moved */
 void mr_fetch_cancel(struct mr_request *request); /* its connection closes: stop waiting */
 void mr_fetch_drop(struct mr_request *request);   /* the request ends */
 

@@ -13,16 +13,16 @@ static enum mr_err encode(struct mr_request *request, const void *response, int1
     mr_assert(spans != NULL);
     struct mr_writer writer;
     mr_writer_init(&writer, &request->arena, spans, span_max);
-    uint8_t    *prefix = mr_frame_begin(&writer);
+    uint8_t *prefix = mr_frame_begin(&writer);
     enum mr_err err = prefix == NULL ? MR_ERR_NO_MEMORY : MR_OK;
     if (err == MR_OK) {
         err = mr_header_encode_response(&writer, request->header.api, version,
                                         request->header.correlation_id);
     }
     if (err == MR_OK) {
-        err = chain != NULL ? mr_writer_chain(&writer, chain)
-                            : mr_msg_encode(request->header.api->response, version, response,
-                                            &writer);
+        err = chain != NULL
+                  ? mr_writer_chain(&writer, chain)
+                  : mr_msg_encode(request->header.api->response, version, response, &writer);
     }
     if (err == MR_OK) {
         err = mr_frame_end(&writer, prefix);
@@ -35,8 +35,8 @@ static enum mr_err encode(struct mr_request *request, const void *response, int1
 enum mr_err mr_reply_message(struct mr_request *request, const void *response,
                              uint32_t record_bytes, uint32_t record_spans)
 {
-    int16_t     version = request->header.version;
-    uint32_t    bytes;
+    int16_t version = request->header.version;
+    uint32_t bytes;
     enum mr_err err = mr_msg_size(request->header.api->response, version, response, &bytes);
     mr_assert(err == MR_OK && bytes >= record_bytes);
     err = mr_request_more(request, mr_reply_room(bytes - record_bytes, record_spans));
@@ -50,7 +50,7 @@ enum mr_err mr_reply_message(struct mr_request *request, const void *response,
 
 enum mr_err mr_reply_version(struct mr_request *request, const void *response, int16_t version)
 {
-    uint32_t    bytes;
+    uint32_t bytes;
     enum mr_err err = mr_msg_size(request->header.api->response, version, response, &bytes);
     mr_assert(err == MR_OK);
     err = mr_request_more(request, mr_reply_room(bytes, 0));

@@ -26,12 +26,11 @@ enum mr_err mr_request_more(struct mr_request *request, size_t bytes)
     if (request->arena.size - request->arena.used >= bytes + 64) {
         return MR_OK;
     }
-    if (bytes + 64 > mr_scratch_max(&core->scratch) ||
-        request->block_count == MR_REQUEST_BLOCKS) {
+    if (bytes + 64 > mr_scratch_max(&core->scratch) || request->block_count == MR_REQUEST_BLOCKS) {
         return MR_ERR_TOO_LARGE;
     }
     size_t got;
-    void  *block = mr_scratch_get(&core->scratch, bytes + 64, &got);
+    void *block = mr_scratch_get(&core->scratch, bytes + 64, &got);
     if (block == NULL) {
         return MR_AGAIN;
     }
@@ -61,8 +60,8 @@ enum mr_err mr_request_decode(struct mr_request *request, void *out)
 {
     for (size_t want = MR_SCRATCH_BLOCK;; want *= 2) {
         struct mr_reader reader = request->body;
-        enum mr_err      err = mr_msg_decode(request->header.api->request, request->header.version,
-                                             &reader, &request->arena, out);
+        enum mr_err err = mr_msg_decode(request->header.api->request, request->header.version,
+                                        &reader, &request->arena, out);
         if (err != MR_ERR_NO_MEMORY) {
             return err;
         }
@@ -118,7 +117,7 @@ void mr_request_free(struct mr_request *request)
 void mr_request_storage(struct mr_request *request, uint32_t storage_core, struct mr_storage_op *op)
 {
     struct mr_data_core *core = request->core;
-    struct mr_plane_msg  msg = {.kind = MR_PLANE_STORAGE_OP, .u.op = op};
+    struct mr_plane_msg msg = {.kind = MR_PLANE_STORAGE_OP, .u.op = op};
     op->user = request;
     op->err = MR_OK;
     op->from = core->port->self;

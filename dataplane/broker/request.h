@@ -25,28 +25,28 @@
 #include <stdint.h>
 
 enum mr_request_state {
-    MR_REQUEST_QUEUED,   /* its frame is whole; those before it must be answered first               */
-    MR_REQUEST_RUNNING,  /* its handler has begun                                                    */
-    MR_REQUEST_HANDED,   /* a Produce whose appends are on their way: the next Produce may start,
+    MR_REQUEST_QUEUED, /* its frame is whole; those before it must be answered first               */
+    MR_REQUEST_RUNNING, /* its handler has begun                                                    */
+    MR_REQUEST_HANDED, /* a Produce whose appends are on their way: the next Produce may start,
                           * because the rings keep the order in which offsets will be assigned       */
     MR_REQUEST_ANSWERED, /* the reply is ready and waits for the replies before it                   */
-    MR_REQUEST_SENDING,  /* with the transport until MR_NET_SENT                                     */
+    MR_REQUEST_SENDING, /* with the transport until MR_NET_SENT                                     */
 };
 
 /* A run of received bytes in one buffer of the transport, shared by the frames that lie in it. */
 struct mr_piece {
     struct mr_piece *next; /* in the session's inbox */
-    struct mr_span   span;
-    void            *buffer;
-    uint32_t         refs;
+    struct mr_span span;
+    void *buffer;
+    uint32_t refs;
 };
 
 /* Pages that a read lent to this request, to be released when the reply is sent. */
 struct mr_lent {
-    struct mr_lent      *next;
+    struct mr_lent *next;
     struct mr_lent_span *spans;
-    uint32_t             span_count;
-    uint32_t             storage_core;
+    uint32_t span_count;
+    uint32_t storage_core;
 };
 
 #define MR_REQUEST_BYTES  4096u /* of the pool's objects */
@@ -57,42 +57,42 @@ struct mr_session;
 struct mr_fetch;
 
 struct mr_request {
-    struct mr_list        link; /* the session's queue, or its sent ones */
-    struct mr_data_core  *core;
-    struct mr_session    *session; /* NULL: the connection is gone, or never was */
+    struct mr_list link; /* the session's queue, or its sent ones */
+    struct mr_data_core *core;
+    struct mr_session *session; /* NULL: the connection is gone, or never was */
     enum mr_request_state state;
-    bool                  is_refused;   /* close the connection when its turn comes */
-    bool                  is_close_after; /* no answer: close when those before it are answered */
-    bool                  is_version_unknown; /* ApiVersions answers all the same */
-    bool                  is_internal;  /* ours: the answer is only taken */
-    bool                  is_forwarded; /* with control */
-    bool                  is_reply_lent; /* control's bytes: REPLY_DONE when sent */
+    bool is_refused;         /* close the connection when its turn comes */
+    bool is_close_after;     /* no answer: close when those before it are answered */
+    bool is_version_unknown; /* ApiVersions answers all the same */
+    bool is_internal;        /* ours: the answer is only taken */
+    bool is_forwarded;       /* with control */
+    bool is_reply_lent;      /* control's bytes: REPLY_DONE when sent */
 
     struct mr_header header;
     struct mr_reader body; /* stands behind the header */
 
     struct mr_piece **pieces; /* the buffers of the frame, until it is not needed any more */
-    uint32_t          piece_count;
-    uint32_t          frame_reserved; /* receive memory reserved for it (intake.h) */
+    uint32_t piece_count;
+    uint32_t frame_reserved; /* receive memory reserved for it (intake.h) */
 
     struct mr_arena arena;
-    uint8_t        *inline_base; /* where the arena stands when the handler begins */
-    size_t          inline_size;
-    size_t          inline_mark;
-    void           *blocks[MR_REQUEST_BLOCKS];
-    uint32_t        block_count;
-    uint32_t        blocks_kept; /* of those, held by the frame's own lists */
+    uint8_t *inline_base; /* where the arena stands when the handler begins */
+    size_t inline_size;
+    size_t inline_mark;
+    void *blocks[MR_REQUEST_BLOCKS];
+    uint32_t block_count;
+    uint32_t blocks_kept; /* of those, held by the frame's own lists */
 
-    uint32_t         storage_pending; /* operations under way */
-    void            *work;            /* the handler's own state, in the arena */
-    struct mr_fetch *fetch;           /* of a Fetch that reads or waits */
+    uint32_t storage_pending; /* operations under way */
+    void *work;               /* the handler's own state, in the arena */
+    struct mr_fetch *fetch;   /* of a Fetch that reads or waits */
 
     struct mr_chain reply; /* no spans: none is sent */
-    uint64_t        token;
+    uint64_t token;
     struct mr_lent *lent;
 
     struct mr_forward forward;
-    char              peer[48];
+    char peer[48];
 };
 
 /* A fresh request of no connection yet; NULL: not now. */
@@ -119,6 +119,7 @@ void mr_request_release_frame(struct mr_request *request);
 void mr_request_free(struct mr_request *request);
 
 /* Hand an operation over to a storage core; the answer comes to mr_dispatch_resume. */
-void mr_request_storage(struct mr_request *request, uint32_t storage_core, struct mr_storage_op *op);
+void mr_request_storage(struct mr_request *request, uint32_t storage_core,
+                        struct mr_storage_op *op);
 
 #endif

@@ -17,8 +17,8 @@ struct mr_scatter {
     uint32_t *cores;  /* in request order: storage core, or MR_SCATTER_NONE */
     uint32_t *places; /* in request order: index into the entries */
     uint32_t *firsts; /* per core: where its entries begin; one more at the end */
-    uint32_t  count;
-    uint32_t  core_count;
+    uint32_t count;
+    uint32_t core_count;
 };
 
 static inline size_t mr_scatter_room(uint32_t count, uint32_t core_count)

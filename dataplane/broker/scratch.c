@@ -9,7 +9,8 @@
 static uint32_t region_blocks(size_t bytes)
 {
     uint32_t count = 4;
-    while ((size_t)count * 2 * MR_SCRATCH_BLOCK <= bytes && count < (1u << (MR_SCRATCH_ORDERS + 1))) {
+    while ((size_t)count * 2 * MR_SCRATCH_BLOCK <= bytes &&
+           count < (1u << (MR_SCRATCH_ORDERS + 1))) {
         count *= 2;
     }
     return count;
@@ -62,7 +63,8 @@ void mr_scratch_init(struct mr_scratch *scratch, struct mr_arena *arena, size_t 
         scratch->heads[order] = NONE;
     }
     for (uint32_t at = count; at > 0; at -= 1u << scratch->order_max) {
-        add(scratch, at - (1u << scratch->order_max), scratch->order_max); /* lowest address first */
+        add(scratch, at - (1u << scratch->order_max),
+            scratch->order_max); /* lowest address first */
     }
 }
 

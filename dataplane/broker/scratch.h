@@ -30,18 +30,18 @@ struct mr_scratch_link {
 };
 
 struct mr_scratch {
-    uint8_t                *base;
-    uint8_t                *orders; /* per smallest block: order + 1 of a block beginning here, top bit: free */
-    struct mr_scratch_link *links;  /* of free blocks */
-    uint32_t                heads[MR_SCRATCH_ORDERS];
-    uint32_t                block_count; /* a power of two */
-    uint32_t                order_max;   /* the largest block is 1 / 4 of the region */
-    size_t                  used_bytes;
+    uint8_t *base;
+    uint8_t *orders; /* per smallest block: order + 1 of a block beginning here, top bit: free */
+    struct mr_scratch_link *links; /* of free blocks */
+    uint32_t heads[MR_SCRATCH_ORDERS];
+    uint32_t block_count; /* a power of two */
+    uint32_t order_max;   /* the largest block is 1 / 4 of the region */
+    size_t used_bytes;
 };
 
 /* What init takes from the arena for a region of `bytes`, which is rounded down to a power of two. */
 size_t mr_scratch_memory(size_t bytes);
-void   mr_scratch_init(struct mr_scratch *scratch, struct mr_arena *arena, size_t bytes);
+void mr_scratch_init(struct mr_scratch *scratch, struct mr_arena *arena, size_t bytes);
 
 /* The largest block there can be. */
 static inline size_t mr_scratch_max(const struct mr_scratch *scratch)
@@ -52,6 +52,6 @@ static inline size_t mr_scratch_max(const struct mr_scratch *scratch)
 /* At least `bytes` bytes, not cleared; `got` [out] is the block's size. NULL: not now, or (above
  * mr_scratch_max) never. Cost: O(orders). */
 void *mr_scratch_get(struct mr_scratch *scratch, size_t bytes, size_t *got);
-void  mr_scratch_put(struct mr_scratch *scratch, void *block);
+void mr_scratch_put(struct mr_scratch *scratch, void *block);
 
 #endif

@@ -92,7 +92,8 @@ void mr_session_input(struct mr_session *session, struct mr_span span, void *buf
         core->transport->ops->release(core->transport, buffer);
     } else {
         struct mr_piece *piece = mr_pool_get(&core->pieces);
-        if (piece == NULL) { /* more pieces than buffers: cannot be with a transport that fills them */
+        if (piece ==
+            NULL) { /* more pieces than buffers: cannot be with a transport that fills them */
             core->transport->ops->release(core->transport, buffer);
             mr_session_close(session, MR_ERR_NO_MEMORY);
             return;
@@ -126,7 +127,7 @@ static void inbox_drop(struct mr_session *session)
 static void inbox_peek(const struct mr_session *session, uint8_t *to, uint32_t len)
 {
     const struct mr_piece *piece = session->inbox_first;
-    uint32_t               at = session->inbox_at;
+    uint32_t at = session->inbox_at;
     while (len > 0) {
         uint32_t part = piece->span.len - at < len ? piece->span.len - at : len;
         memcpy(to, piece->span.data + at, part);
@@ -161,9 +162,9 @@ static bool frame_is_whole(struct mr_session *session)
         }
         uint8_t head[MR_FRAME_PREFIX + 4];
         inbox_peek(session, head, sizeof head);
-        const struct mr_span  span = {.data = head, .len = sizeof head};
+        const struct mr_span span = {.data = head, .len = sizeof head};
         const struct mr_chain chain = {.spans = &span, .span_count = 1, .bytes = sizeof head};
-        uint32_t              body;
+        uint32_t body;
         enum mr_err err = mr_frame_check(&chain, core->intake.frame_bytes_max, &body);
         if (err != MR_OK && err != MR_AGAIN) {
             session_refuse(session, err == MR_ERR_TOO_LARGE ? "too large" : "not a frame",
@@ -206,8 +207,8 @@ static bool frame_take(struct mr_session *session, struct mr_request *request)
     left = session->frame_bytes;
     for (uint32_t index = 0; index < count; index++) {
         struct mr_piece *piece = session->inbox_first;
-        uint32_t         room = piece->span.len - session->inbox_at;
-        uint32_t         part = room < left ? room : left;
+        uint32_t room = piece->span.len - session->inbox_at;
+        uint32_t part = room < left ? room : left;
         spans[index] = (struct mr_span){.data = piece->span.data + session->inbox_at, .len = part};
         request->pieces[index] = piece;
         piece->refs++;
@@ -322,8 +323,7 @@ static void session_write(struct mr_session *session)
 {
     struct mr_data_core *core = session->core;
     while (!mr_list_is_empty(&session->requests) && !session->is_blocked) {
-        struct mr_request *request =
-            MR_LIST_ENTRY(session->requests.next, struct mr_request, link);
+        struct mr_request *request = MR_LIST_ENTRY(session->requests.next, struct mr_request, link);
         if (request->state != MR_REQUEST_ANSWERED) {
             return;
         }

@@ -19,45 +19,45 @@
 
 /* Frames that may be whole and waiting behind the one that is served: five produces in flight are
  * the most that idempotent clients send. */
-#define MR_SESSION_AHEAD 16u
+#define MR_SESSION_AHEAD         16u
 
 /* Replies that the peer has not taken, above which nothing more is started for it: what they lend from
  * the cache must not grow with the requests of a client that does not read. */
 #define MR_SESSION_SENDING_BYTES (1u << 20)
 
 struct mr_session {
-    struct mr_list       link;     /* all sessions, least recently active first */
-    struct mr_list       run_link; /* runnable, or waiting for memory */
+    struct mr_list link;     /* all sessions, least recently active first */
+    struct mr_list run_link; /* runnable, or waiting for memory */
     struct mr_data_core *core;
-    struct mr_conn      *conn;
-    uint64_t             id; /* never reused */
+    struct mr_conn *conn;
+    uint64_t id; /* never reused */
 
     /* bytes received and not yet part of a request */
     struct mr_piece *inbox_first;
     struct mr_piece *inbox_last;
-    uint32_t         inbox_at;    /* consumed of the first piece */
-    uint32_t         inbox_bytes; /* after inbox_at, all pieces */
-    uint32_t         frame_bytes; /* whole size of the next frame; 0: not known yet */
-    uint32_t         reserved;    /* receive memory beyond MR_NET_WINDOW (intake.h) */
-    struct mr_list   intake_link; /* waiting for receive memory */
-    uint64_t         intake_since_ns; /* when a large frame last grew */
+    uint32_t inbox_at;          /* consumed of the first piece */
+    uint32_t inbox_bytes;       /* after inbox_at, all pieces */
+    uint32_t frame_bytes;       /* whole size of the next frame; 0: not known yet */
+    uint32_t reserved;          /* receive memory beyond MR_NET_WINDOW (intake.h) */
+    struct mr_list intake_link; /* waiting for receive memory */
+    uint64_t intake_since_ns;   /* when a large frame last grew */
 
     struct mr_list requests; /* QUEUED .. ANSWERED, in order */
-    uint32_t       request_count;
+    uint32_t request_count;
     struct mr_list sending;
-    uint32_t       sending_count;
-    uint64_t       sending_bytes;
-    uint64_t       token;
+    uint32_t sending_count;
+    uint64_t sending_bytes;
+    uint64_t token;
 
     struct mr_timer idle;
-    uint64_t        active_ns;
-    bool            is_runnable;
-    bool            is_refused;   /* nothing more is read: close when all before is answered */
-    bool            is_closing;   /* close() has been called */
-    bool            is_forwarded; /* control knows this connection */
-    bool            is_blocked;   /* the transport's queue is full: wait for MR_NET_ROOM */
-    bool            is_proven;    /* has sent a valid request */
-    void           *peer_count;   /* limits.c: connections of this address */
+    uint64_t active_ns;
+    bool is_runnable;
+    bool is_refused;   /* nothing more is read: close when all before is answered */
+    bool is_closing;   /* close() has been called */
+    bool is_forwarded; /* control knows this connection */
+    bool is_blocked;   /* the transport's queue is full: wait for MR_NET_ROOM */
+    bool is_proven;    /* has sent a valid request */
+    void *peer_count;  /* limits.c: connections of this address */
 };
 
 struct mr_session *mr_session_open(struct mr_data_core *core, struct mr_conn *conn);

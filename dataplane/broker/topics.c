@@ -14,8 +14,7 @@ static const struct mr_image_topic *find_topic(const struct mr_data_core *core, 
 }
 
 int16_t mr_topics_find(const struct mr_data_core *core, bool is_by_id, struct mr_str name,
-                       const struct mr_uuid *id, int32_t index,
-                       const struct mr_image_topic **topic,
+                       const struct mr_uuid *id, int32_t index, const struct mr_image_topic **topic,
                        const struct mr_image_partition **partition)
 {
     *topic = find_topic(core, is_by_id, name, id);

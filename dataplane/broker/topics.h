@@ -21,8 +21,7 @@ struct mr_data_core;
  *   UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION   neither is set, or only `topic`
  */
 int16_t mr_topics_find(const struct mr_data_core *core, bool is_by_id, struct mr_str name,
-                       const struct mr_uuid *id, int32_t index,
-                       const struct mr_image_topic **topic,
+                       const struct mr_uuid *id, int32_t index, const struct mr_image_topic **topic,
                        const struct mr_image_partition **partition);
 
 /* The partition as the image has it now, whoever leads it; NULL when there is none. */

@@ -14,11 +14,10 @@
  *
  * Memory: the arena given to init. Thread: the data core. Edge: sockets, io_uring.
  */
-#include "millrace/dataplane.h"
-
 #include "millrace/base/list.h"
 #include "millrace/base/log.h"
 #include "millrace/base/pool.h"
+#include "millrace/dataplane.h"
 #include "millrace/wait.h"
 
 #include <arpa/inet.h>
@@ -42,7 +41,7 @@
 #define EVENTS_EACH   (RECV_BUFFERS + 4u) /* events that one completion can make */
 #define TURN_IOVS     16384u
 #define TURN_MSGS     4096u
-#define BIND_TRIES    100 /* ten milliseconds apart */
+#define BIND_TRIES    100                  /* ten milliseconds apart */
 #define ACCEPT_PAUSE  (100 * MR_NS_PER_MS) /* after running out of descriptors */
 
 enum op_kind {
@@ -55,7 +54,7 @@ enum op_kind {
 /* What user_data points at. */
 struct op {
     _Alignas(16) enum op_kind kind;
-    bool  is_under_way;
+    bool is_under_way;
     void *owner;
 };
 
@@ -67,31 +66,31 @@ struct buffer {
 /* Queued pieces; len 0: a token. */
 struct piece {
     const void *data;
-    uint64_t    len_or_token;
+    uint64_t len_or_token;
 };
 
 struct block {
     struct block *next;
-    uint32_t      first;
-    uint32_t      count;
-    struct piece  pieces[BLOCK_PIECES];
+    uint32_t first;
+    uint32_t count;
+    struct piece pieces[BLOCK_PIECES];
 };
 
 struct uring_conn {
     struct mr_conn conn; /* first */
     struct mr_list link; /* in conns */
     struct mr_list dirty_link;
-    struct op      recv;
-    struct op      send;
-    struct op      cancel;
-    int            fd;
-    bool           is_closing;
-    bool           is_close_reported;
-    bool           is_cancelled;
-    bool           is_eof;
-    bool           is_blocked; /* send() has answered MR_AGAIN */
-    bool           is_starved; /* no receive buffer was free */
-    enum mr_err    why;
+    struct op recv;
+    struct op send;
+    struct op cancel;
+    int fd;
+    bool is_closing;
+    bool is_close_reported;
+    bool is_cancelled;
+    bool is_eof;
+    bool is_blocked; /* send() has answered MR_AGAIN */
+    bool is_starved; /* no receive buffer was free */
+    enum mr_err why;
 
     uint32_t outstanding; /* delivered and not consumed */
     uint32_t fill;        /* buffer that is being filled + 1 */
@@ -102,43 +101,43 @@ struct uring_conn {
 
     struct block *head;
     struct block *tail;
-    uint32_t      sent_at; /* bytes of the first piece that are already sent */
+    uint32_t sent_at; /* bytes of the first piece that are already sent */
 };
 
 struct uring_transport {
-    struct mr_transport              base; /* first */
+    struct mr_transport base; /* first */
     struct mr_transport_uring_params params;
-    struct mr_wait                  *wait;
-    struct mr_log                   *log;
-    struct mr_pool                   conns;
-    struct mr_pool                   blocks;
-    struct mr_list                   dirty;
-    struct mr_list                   starved;
-    struct mr_list                   closed; /* ready to be reported */
+    struct mr_wait *wait;
+    struct mr_log *log;
+    struct mr_pool conns;
+    struct mr_pool blocks;
+    struct mr_list dirty;
+    struct mr_list starved;
+    struct mr_list closed; /* ready to be reported */
 
-    uint8_t                 *memory;
-    struct buffer           *buffers;
-    uint32_t                 buffer_count;
-    uint32_t                 free_head; /* + 1 */
-    uint32_t                 free_count;
-    uint32_t                 touched;
-    uint32_t                 provided;
-    uint32_t                 provided_max;
+    uint8_t *memory;
+    struct buffer *buffers;
+    uint32_t buffer_count;
+    uint32_t free_head; /* + 1 */
+    uint32_t free_count;
+    uint32_t touched;
+    uint32_t provided;
+    uint32_t provided_max;
     struct io_uring_buf_ring *ring;
-    bool                     is_ring_ready;
+    bool is_ring_ready;
 
-    struct op    accepts[LISTENERS_MAX];
-    int          listen_fds[LISTENERS_MAX];
-    uint64_t     accept_again_ns;
-    bool         is_listening;
+    struct op accepts[LISTENERS_MAX];
+    int listen_fds[LISTENERS_MAX];
+    uint64_t accept_again_ns;
+    bool is_listening;
     struct mr_list freed; /* reported as closed, reused from the next turn on */
 
     /* Vectors of the operations prepared in this turn: the kernel copies them when they are submitted
      * (IORING_FEAT_SUBMIT_STABLE), which is before the next turn. */
-    struct iovec  *iovs;
+    struct iovec *iovs;
     struct msghdr *msgs;
-    uint32_t       iov_used;
-    uint32_t       msg_used;
+    uint32_t iov_used;
+    uint32_t msg_used;
 };
 
 /* ---- receive buffers ---- */
@@ -194,7 +193,7 @@ static void buffer_put(struct uring_transport *t, uint32_t id)
 static void provide(struct uring_transport *t)
 {
     uint32_t added = 0;
-    int      mask = io_uring_buf_ring_mask(t->provided_max);
+    int mask = io_uring_buf_ring_mask(t->provided_max);
     uint32_t id;
     while (t->provided + added < t->provided_max && buffer_get(t, &id)) {
         io_uring_buf_ring_add(t->ring, buffer_data(t, id), BUFFER_BYTES, (unsigned short)id, mask,
@@ -234,8 +233,8 @@ static void drop_queue(struct uring_transport *t, struct uring_conn *c)
 
 static void conn_finish_if_idle(struct uring_transport *t, struct uring_conn *c)
 {
-    if (!c->is_closing || c->recv.is_under_way || c->send.is_under_way ||
-        c->cancel.is_under_way || c->is_close_reported) {
+    if (!c->is_closing || c->recv.is_under_way || c->send.is_under_way || c->cancel.is_under_way ||
+        c->is_close_reported) {
         return;
     }
     if (c->why == MR_OK && c->head != NULL && !c->is_cancelled) {
@@ -296,7 +295,7 @@ static struct uring_conn *conn_open(struct uring_transport *t, int fd, uint32_t 
     mr_list_init(&c->dirty_link);
     mr_list_init(&c->link);
     struct sockaddr_storage address;
-    socklen_t               len = sizeof address;
+    socklen_t len = sizeof address;
     if (getpeername(fd, (struct sockaddr *)&address, &len) == 0) {
         if (address.ss_family == AF_INET) {
             const struct sockaddr_in *in = (const void *)&address;
@@ -352,15 +351,15 @@ static void fill_drop(struct uring_transport *t, struct uring_conn *c)
 /* In the middle of a frame: go on in the last buffer, then in new ones, up to the window. */
 static void recv_more(struct uring_transport *t, struct uring_conn *c)
 {
-    uint32_t      want = c->conn.window_bytes - c->outstanding;
-    uint32_t      count = 0;
-    uint32_t      room = 0;
+    uint32_t want = c->conn.window_bytes - c->outstanding;
+    uint32_t count = 0;
+    uint32_t room = 0;
     struct iovec *iovs = t->iovs + t->iov_used;
     c->recv_at = 0;
     if (c->fill != 0 && c->fill_at < BUFFER_BYTES) {
         room = BUFFER_BYTES - c->fill_at;
-        iovs[0] = (struct iovec){.iov_base = buffer_data(t, c->fill - 1) + c->fill_at,
-                                 .iov_len = room};
+        iovs[0] =
+            (struct iovec){.iov_base = buffer_data(t, c->fill - 1) + c->fill_at, .iov_len = room};
         c->recv_at = c->fill_at;
         c->recv_ids[count++] = c->fill - 1; /* the reference moves with it */
         c->fill = 0;
@@ -443,7 +442,7 @@ static void recv_done(struct uring_transport *t, struct uring_conn *c, int32_t r
     for (uint32_t index = 0; index < c->recv_count; index++, at = 0) {
         uint32_t id = c->recv_ids[index];
         uint32_t part = BUFFER_BYTES - at < left ? BUFFER_BYTES - at : left;
-        bool     is_first = index == 0 && c->recv_at > 0;
+        bool is_first = index == 0 && c->recv_at > 0;
         if (c->is_closing || (part == 0 && !is_first)) {
             buffer_put(t, id);
             continue;
@@ -480,8 +479,8 @@ static void send_arm(struct uring_transport *t, struct uring_conn *c)
         return;
     }
     struct iovec *iovs = t->iovs + t->iov_used;
-    uint32_t      count = 0;
-    uint32_t      skip = c->sent_at;
+    uint32_t count = 0;
+    uint32_t skip = c->sent_at;
     for (const struct block *block = c->head; block != NULL && count < SEND_PIECES;
          block = block->next) {
         for (uint32_t index = block->first; index < block->count && count < SEND_PIECES; index++) {
@@ -491,7 +490,7 @@ static void send_arm(struct uring_transport *t, struct uring_conn *c)
             }
             union {
                 const void *in;
-                char       *out;
+                char *out;
             } pun = {.in = piece->data};
             iovs[count++] =
                 (struct iovec){.iov_base = pun.out + skip, .iov_len = piece->len_or_token - skip};
@@ -564,14 +563,15 @@ static void send_done(struct uring_transport *t, struct uring_conn *c, int32_t r
 static enum mr_err uring_send(struct mr_conn *conn, const struct mr_span *spans,
                               uint32_t span_count, uint64_t token)
 {
-    struct uring_conn      *c = (struct uring_conn *)(void *)conn;
+    struct uring_conn *c = (struct uring_conn *)(void *)conn;
     struct uring_transport *t = (struct uring_transport *)(void *)conn->transport;
     mr_assert(token != 0);
     if (c->is_closing) {
         return MR_ERR_CLOSED;
     }
     uint32_t room = c->tail == NULL ? 0 : BLOCK_PIECES - c->tail->count;
-    uint32_t need = span_count + 1 > room ? (span_count + 1 - room + BLOCK_PIECES - 1) / BLOCK_PIECES : 0;
+    uint32_t need =
+        span_count + 1 > room ? (span_count + 1 - room + BLOCK_PIECES - 1) / BLOCK_PIECES : 0;
     if (t->blocks.capacity - t->blocks.used < need) {
         if (c->head == NULL) {
             return MR_ERR_TOO_LARGE; /* nothing of its own will make room */
@@ -622,7 +622,7 @@ static void uring_release(struct mr_transport *transport, void *buffer)
 
 static void uring_close(struct mr_conn *conn, enum mr_err why)
 {
-    struct uring_conn      *c = (struct uring_conn *)(void *)conn;
+    struct uring_conn *c = (struct uring_conn *)(void *)conn;
     struct uring_transport *t = (struct uring_transport *)(void *)conn->transport;
     if (c->is_close_reported) {
         return;
@@ -707,13 +707,14 @@ static int bind_patiently(int fd, const struct addrinfo *at)
     }
 }
 
-static enum mr_err listen_one(struct uring_transport *t, const struct mr_endpoint *endpoint, int *out)
+static enum mr_err listen_one(struct uring_transport *t, const struct mr_endpoint *endpoint,
+                              int *out)
 {
-    char                   port[8];
-    struct addrinfo       *found = NULL;
-    const struct addrinfo  hints = {.ai_family = AF_UNSPEC,
-                                    .ai_socktype = SOCK_STREAM,
-                                    .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    char port[8];
+    struct addrinfo *found = NULL;
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                                   .ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     bool is_any = endpoint->host[0] == '\0';
     mr_fmt(port, sizeof port, "%u", endpoint->port);
     int failed = getaddrinfo(is_any ? "::" : endpoint->host, port, &hints, &found);
@@ -742,7 +743,8 @@ static enum mr_err listen_one(struct uring_transport *t, const struct mr_endpoin
         }
         /* accepted sockets inherit both */
         if (t->params.socket_send_buffer_bytes > 0) {
-            (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &t->params.socket_send_buffer_bytes, sizeof one);
+            (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &t->params.socket_send_buffer_bytes,
+                             sizeof one);
         }
         if (t->params.socket_receive_buffer_bytes > 0) {
             (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &t->params.socket_receive_buffer_bytes,
@@ -798,7 +800,7 @@ static void uring_stop_listening(struct mr_transport *transport)
 static enum mr_err uring_listen(struct mr_transport *transport)
 {
     struct uring_transport *t = (struct uring_transport *)(void *)transport;
-    enum mr_err             err = ring_ready(t);
+    enum mr_err err = ring_ready(t);
     if (err != MR_OK) {
         return err;
     }
@@ -865,8 +867,8 @@ static uint32_t uring_poll(struct mr_transport *transport, uint64_t now_ns,
                            struct mr_net_event *events, uint32_t events_max)
 {
     struct uring_transport *t = (struct uring_transport *)(void *)transport;
-    uint32_t                count = 0;
-    struct mr_list         *link;
+    uint32_t count = 0;
+    struct mr_list *link;
     if (events_max == 0) {
         transmit(t);
         return 0;
@@ -886,8 +888,9 @@ static uint32_t uring_poll(struct mr_transport *transport, uint64_t now_ns,
     }
     while (events_max - count >= EVENTS_EACH) {
         struct mr_completion done[TAKE_MAX];
-        uint32_t             max = (events_max - count) / EVENTS_EACH;
-        uint32_t taken = mr_wait_take(t->wait, MR_WAIT_TAG_TRANSPORT, done, max < TAKE_MAX ? max : TAKE_MAX);
+        uint32_t max = (events_max - count) / EVENTS_EACH;
+        uint32_t taken =
+            mr_wait_take(t->wait, MR_WAIT_TAG_TRANSPORT, done, max < TAKE_MAX ? max : TAKE_MAX);
         for (uint32_t index = 0; index < taken; index++) {
             op_done(t, &done[index], now_ns, events, &count);
         }
@@ -924,7 +927,8 @@ static uint32_t block_total(const struct mr_transport_uring_params *params)
 size_t mr_transport_uring_bytes(const struct mr_transport_uring_params *params)
 {
     size_t buffers = buffer_total(params->receive_bytes);
-    return sizeof(struct uring_transport) + 65536 + buffers * (BUFFER_BYTES + sizeof(struct buffer)) +
+    return sizeof(struct uring_transport) + 65536 +
+           buffers * (BUFFER_BYTES + sizeof(struct buffer)) +
            PROVIDED_MAX * sizeof(struct io_uring_buf) +
            (size_t)params->connections_max * (sizeof(struct uring_conn) + 64) +
            (size_t)block_total(params) * (sizeof(struct block) + 16) +
@@ -945,7 +949,7 @@ struct mr_transport *mr_transport_uring_init(const struct mr_transport_uring_par
         .connect = uring_connect,
         .close = uring_close,
     };
-    struct mr_arena        *arena = params->arena;
+    struct mr_arena *arena = params->arena;
     struct uring_transport *t = MR_ARENA_GET(arena, struct uring_transport, 1);
     t->base.ops = &ops;
     t->params = *params;

@@ -12,55 +12,55 @@
 
 struct queue {
     uint8_t *bytes;
-    size_t   len;
-    size_t   at;
-    size_t   size;
+    size_t len;
+    size_t at;
+    size_t size;
 };
 
 /* One delivery; its own allocation, so that a use after release is seen. */
 struct buffer {
     struct mr_list link;
-    uint8_t        data[];
+    uint8_t data[];
 };
 
 struct out_piece {
     const uint8_t *data;
-    uint32_t       len; /* 0: a token */
-    uint64_t       token;
+    uint32_t len; /* 0: a token */
+    uint64_t token;
 };
 
 struct mr_sim_peer {
-    struct mr_conn     conn; /* first */
-    struct mr_list     link;
+    struct mr_conn conn; /* first */
+    struct mr_list link;
     struct mr_sim_net *net;
-    struct queue       in; /* to the broker */
-    struct out_piece  *out;
-    uint32_t           out_first;
-    uint32_t           out_count;
-    uint32_t           out_size;
-    uint32_t           out_at;
-    uint64_t           sent_token;
-    uint64_t           told_token;
-    uint64_t           delivered;
-    uint32_t           outstanding;
-    bool               is_opened;
-    bool               is_reset;   /* by the peer */
-    bool               is_closing; /* by the broker */
-    bool               is_closed;  /* CLOSED was reported */
-    bool               is_blocked;
-    enum mr_err        why;
+    struct queue in; /* to the broker */
+    struct out_piece *out;
+    uint32_t out_first;
+    uint32_t out_count;
+    uint32_t out_size;
+    uint32_t out_at;
+    uint64_t sent_token;
+    uint64_t told_token;
+    uint64_t delivered;
+    uint32_t outstanding;
+    bool is_opened;
+    bool is_reset;   /* by the peer */
+    bool is_closing; /* by the broker */
+    bool is_closed;  /* CLOSED was reported */
+    bool is_blocked;
+    enum mr_err why;
 };
 
 struct mr_sim_net {
     struct mr_transport base; /* first */
-    struct mr_list      peers;
-    struct mr_list      buffers; /* that the broker holds */
-    struct mr_prng      prng;
-    uint32_t            piece_max;
-    uint32_t            send_limit;
-    uint32_t            held;
-    bool                is_random;
-    bool                is_listening;
+    struct mr_list peers;
+    struct mr_list buffers; /* that the broker holds */
+    struct mr_prng prng;
+    uint32_t piece_max;
+    uint32_t send_limit;
+    uint32_t held;
+    bool is_random;
+    bool is_listening;
 };
 
 static struct mr_sim_peer *peer_of(struct mr_conn *conn)
@@ -100,7 +100,7 @@ static uint32_t sim_poll(struct mr_transport *transport, uint64_t now_ns,
                          struct mr_net_event *events, uint32_t events_max)
 {
     struct mr_sim_net *net = (struct mr_sim_net *)(void *)transport;
-    uint32_t           count = 0;
+    uint32_t count = 0;
     (void)now_ns;
     MR_LIST_EACH(link, &net->peers)
     {
@@ -127,8 +127,8 @@ static uint32_t sim_poll(struct mr_transport *transport, uint64_t now_ns,
         }
         if (can_deliver(peer) && !peer->is_reset) {
             size_t len = peer->in.len - peer->in.at;
-            size_t max = net->is_random ? 1 + mr_prng_below(&net->prng, net->piece_max)
-                                        : net->piece_max;
+            size_t max =
+                net->is_random ? 1 + mr_prng_below(&net->prng, net->piece_max) : net->piece_max;
             size_t window = peer->conn.window_bytes - peer->outstanding;
             len = len < max ? len : max;
             len = len < window ? len : window;
@@ -147,10 +147,10 @@ static uint32_t sim_poll(struct mr_transport *transport, uint64_t now_ns,
         }
         if (is_over(peer)) {
             peer->is_closed = true;
-            events[count++] = (struct mr_net_event){
-                .kind = MR_NET_CLOSED,
-                .conn = &peer->conn,
-                .err = peer->is_reset ? MR_ERR_CLOSED : peer->why};
+            events[count++] =
+                (struct mr_net_event){.kind = MR_NET_CLOSED,
+                                      .conn = &peer->conn,
+                                      .err = peer->is_reset ? MR_ERR_CLOSED : peer->why};
         }
     }
     return count;
@@ -184,8 +184,7 @@ static enum mr_err sim_send(struct mr_conn *conn, const struct mr_span *spans, u
     }
     for (uint32_t index = 0; index < span_count; index++) {
         if (spans[index].len > 0) {
-            out_add(peer,
-                    (struct out_piece){.data = spans[index].data, .len = spans[index].len});
+            out_add(peer, (struct out_piece){.data = spans[index].data, .len = spans[index].len});
         }
     }
     out_add(peer, (struct out_piece){.token = token});
@@ -290,7 +289,8 @@ struct mr_sim_peer *mr_sim_net_connect(struct mr_sim_net *net, const char *addre
     peer->conn.transport = &net->base;
     peer->conn.window_bytes = MR_NET_WINDOW;
     peer->conn.is_loopback = address == NULL;
-    snprintf(peer->conn.peer, sizeof peer->conn.peer, "%s", address == NULL ? "127.0.0.1" : address);
+    snprintf(peer->conn.peer, sizeof peer->conn.peer, "%s",
+             address == NULL ? "127.0.0.1" : address);
     mr_list_add_tail(&net->peers, &peer->link);
     return peer;
 }
@@ -375,8 +375,7 @@ bool mr_sim_net_has_work(const struct mr_sim_net *net)
     {
         const struct mr_sim_peer *peer = MR_LIST_ENTRY(link, struct mr_sim_peer, link);
         bool is_sent = peer->sent_token > peer->told_token && !peer->is_reset;
-        bool is_room =
-            peer->is_blocked && peer->out_first == peer->out_count && !peer->is_closing;
+        bool is_room = peer->is_blocked && peer->out_first == peer->out_count && !peer->is_closing;
         if (!peer->is_closed && (!peer->is_opened || is_sent || is_room ||
                                  (can_deliver(peer) && !peer->is_reset) || is_over(peer))) {
             return true;

@@ -18,8 +18,8 @@
 struct mr_sim_net;
 struct mr_sim_peer;
 
-struct mr_sim_net   *mr_sim_net_create(uint64_t seed);
-void                 mr_sim_net_destroy(struct mr_sim_net *net);
+struct mr_sim_net *mr_sim_net_create(uint64_t seed);
+void mr_sim_net_destroy(struct mr_sim_net *net);
 struct mr_transport *mr_sim_net_transport(struct mr_sim_net *net);
 
 /* Bytes of one DATA event at most (default 4096), and whether sizes vary by seed. */
@@ -30,7 +30,7 @@ void mr_sim_net_send_limit(struct mr_sim_net *net, uint32_t pieces);
 
 /* NULL while the broker does not listen. `address` NULL: "127.0.0.1", which is loopback. */
 struct mr_sim_peer *mr_sim_net_connect(struct mr_sim_net *net, const char *address);
-void                mr_sim_peer_free(struct mr_sim_peer *peer);
+void mr_sim_peer_free(struct mr_sim_peer *peer);
 
 /* Queue bytes on their way to the broker. */
 void mr_sim_peer_send(struct mr_sim_peer *peer, const void *bytes, uint32_t len);

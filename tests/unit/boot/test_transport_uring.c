@@ -2,10 +2,9 @@
  * Kernel sockets over io_uring, against plain client sockets in the same thread. Nothing sleeps: the
  * ring is asked until what must happen has happened.
  */
-#include "test.h"
-
 #include "boot/wait_uring.h"
 #include "millrace/dataplane.h"
+#include "test.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,26 +16,26 @@
 
 #define EVENTS 256
 
-static struct mr_arena      arena;
-static struct mr_doorbell   bell;
-static struct mr_wait      *wait_;
+static struct mr_arena arena;
+static struct mr_doorbell bell;
+static struct mr_wait *wait_;
 static struct mr_transport *transport;
-static uint16_t             port;
+static uint16_t port;
 
 struct side { /* what the broker's side of a connection has seen */
     struct mr_conn *conn;
-    uint64_t        received;
-    uint64_t        checksum;
-    uint64_t        sent_token;
-    uint32_t        held_count;
-    void           *held[4096];
-    bool            is_keeping; /* neither consumes nor releases */
-    bool            is_closed;
-    bool            is_room;
+    uint64_t received;
+    uint64_t checksum;
+    uint64_t sent_token;
+    uint32_t held_count;
+    void *held[4096];
+    bool is_keeping; /* neither consumes nor releases */
+    bool is_closed;
+    bool is_room;
 };
 
 static struct side sides[64];
-static uint32_t    side_count;
+static uint32_t side_count;
 
 static uint64_t now_ns(void)
 {
@@ -48,7 +47,7 @@ static uint64_t now_ns(void)
 static void step(void)
 {
     struct mr_net_event events[EVENTS];
-    uint32_t            count = transport->ops->poll(transport, now_ns(), events, EVENTS);
+    uint32_t count = transport->ops->poll(transport, now_ns(), events, EVENTS);
     for (uint32_t i = 0; i < count; i++) {
         struct side *side = events[i].conn->user;
         switch (events[i].kind) {
@@ -83,24 +82,24 @@ static void step(void)
     mr_wait(wait_, now_ns() + 1000000);
 }
 
-#define UNTIL(condition_)                                                                          \
-    do {                                                                                           \
-        uint64_t until_ = now_ns() + 10000000000u;                                                 \
-        while (!(condition_)) {                                                                    \
-            assert_true(now_ns() < until_);                                                        \
-            step();                                                                                \
-        }                                                                                          \
+#define UNTIL(condition_)                          \
+    do {                                           \
+        uint64_t until_ = now_ns() + 10000000000u; \
+        while (!(condition_)) {                    \
+            assert_true(now_ns() < until_);        \
+            step();                                \
+        }                                          \
     } while (0)
 
 static int setup(void **state)
 {
     (void)state;
     static struct mr_endpoint listener;
-    int                       os_errno;
+    int os_errno;
     /* a free port, asked from the kernel */
     struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t          len = sizeof address;
-    int                probe = socket(AF_INET, SOCK_STREAM, 0);
+    socklen_t len = sizeof address;
+    int probe = socket(AF_INET, SOCK_STREAM, 0);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     assert_int_equal(bind(probe, (struct sockaddr *)&address, sizeof address), 0);
     assert_int_equal(getsockname(probe, (struct sockaddr *)&address, &len), 0);
@@ -148,7 +147,7 @@ static int join(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int      fd = socket(AF_INET, SOCK_STREAM, 0);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
     uint32_t before = side_count;
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
     fcntl(fd, F_SETFL, O_NONBLOCK);
@@ -159,11 +158,11 @@ static int join(void)
 static void test_bytes_arrive_in_order_however_they_were_sent(void **state)
 {
     (void)state;
-    int          fd = join();
+    int fd = join();
     struct side *side = &sides[0];
-    uint64_t     checksum = 0;
-    uint64_t     sent = 0;
-    uint8_t      chunk[100000];
+    uint64_t checksum = 0;
+    uint64_t sent = 0;
+    uint8_t chunk[100000];
     assert_string_equal(side->conn->peer, "127.0.0.1");
     assert_true(side->conn->is_loopback);
     for (uint32_t round = 0; round < 60; round++) {
@@ -189,8 +188,8 @@ static void test_window_bounds_what_is_delivered_and_grows(void **state)
 {
     (void)state;
     static uint8_t data[1u << 20];
-    int            fd = join();
-    struct side   *side = &sides[0];
+    int fd = join();
+    struct side *side = &sides[0];
     side->is_keeping = true;
     uint64_t checksum = 0;
     for (size_t i = 0; i < sizeof data; i++) {
@@ -225,10 +224,10 @@ static void test_window_bounds_what_is_delivered_and_grows(void **state)
 static void test_many_pieces_leave_in_order_and_are_reported_when_done(void **state)
 {
     (void)state;
-    static uint8_t        data[3000][997];
+    static uint8_t data[3000][997];
     static struct mr_span spans[3000];
-    int                   fd = join();
-    struct side          *side = &sides[0];
+    int fd = join();
+    struct side *side = &sides[0];
     for (uint32_t i = 0; i < 3000; i++) {
         memset(data[i], (int)(i % 251), sizeof data[i]);
         spans[i] = (struct mr_span){.data = data[i], .len = sizeof data[i]};
@@ -259,9 +258,9 @@ static void test_connections_come_and_go_without_mixing(void **state)
 {
     (void)state;
     for (uint32_t round = 0; round < 60; round++) {
-        int          fd = join();
+        int fd = join();
         struct side *side = &sides[side_count - 1];
-        uint8_t      byte = (uint8_t)round;
+        uint8_t byte = (uint8_t)round;
         assert_int_equal(write(fd, &byte, 1), 1);
         UNTIL(side->received == 1);
         assert_int_equal(side->checksum, byte);
@@ -291,8 +290,8 @@ static void test_reader_that_does_not_read_is_cut_by_an_error_close(void **state
 {
     (void)state;
     static uint8_t data[16u << 20];
-    int            fd = join();
-    struct side   *side = &sides[0];
+    int fd = join();
+    struct side *side = &sides[0];
     struct mr_span span = {.data = data, .len = sizeof data};
     assert_int_equal(transport->ops->send(side->conn, &span, 1, 1), MR_OK);
     for (int i = 0; i < 20; i++) {

@@ -2,8 +2,6 @@
  * The data core between a simulated network and a storage and a control that the test plays. The test
  * owns both ends of every ring, so it decides when an append is durable and when a reply comes.
  */
-#include "test.h"
-
 #include "data_core.h"
 #include "millrace/base/bytes.h"
 #include "millrace/base/prng.h"
@@ -14,6 +12,7 @@
 #include "millrace/kafka/header.h"
 #include "millrace/metadata.h"
 #include "sim_transport.h"
+#include "test.h"
 
 #define OPS_MAX     64
 #define LOGS        4
@@ -23,44 +22,44 @@
 struct log_model {
     uint8_t *bytes; /* batches, one after the other */
     uint32_t len;
-    int64_t  end;
+    int64_t end;
 };
 
 struct watch_model {
     uint64_t log_id;
     uint64_t token;
-    int64_t  offset;
-    bool     is_live;
+    int64_t offset;
+    bool is_live;
 };
 
 struct world {
-    struct mr_arena          arena;
-    struct mr_endpoints      endpoints;
-    struct mr_port           data;
-    struct mr_port           storage;
-    struct mr_port           control;
-    struct mr_sim_net       *net;
-    struct mr_config         config;
-    struct mr_data_plan      plan;
-    struct mr_data_core     *core;
-    struct mr_now            now;
-    struct mr_image          image;
-    struct mr_image_topic    topic;
+    struct mr_arena arena;
+    struct mr_endpoints endpoints;
+    struct mr_port data;
+    struct mr_port storage;
+    struct mr_port control;
+    struct mr_sim_net *net;
+    struct mr_config config;
+    struct mr_data_plan plan;
+    struct mr_data_core *core;
+    struct mr_now now;
+    struct mr_image image;
+    struct mr_image_topic topic;
     const struct mr_image_topic *topics[1];
     struct mr_image_partition partitions[LOGS];
-    struct mr_image_broker   broker;
-    int32_t                  nodes[1];
+    struct mr_image_broker broker;
+    int32_t nodes[1];
 
-    struct log_model      logs[LOGS];
-    struct watch_model    watches[WATCHES_MAX];
-    bool                  is_storage_held; /* operations are kept, not answered */
+    struct log_model logs[LOGS];
+    struct watch_model watches[WATCHES_MAX];
+    bool is_storage_held; /* operations are kept, not answered */
     struct mr_storage_op *held[OPS_MAX];
-    uint32_t              held_count;
-    uint32_t              appends, reads, entries_read, releases, lent, unwatches;
-    struct mr_forward    *forwards[OPS_MAX];
-    uint32_t              forward_count, reply_dones, conn_closes, image_dones, drained;
-    uint32_t              append_order[256];
-    uint32_t              append_count;
+    uint32_t held_count;
+    uint32_t appends, reads, entries_read, releases, lent, unwatches;
+    struct mr_forward *forwards[OPS_MAX];
+    uint32_t forward_count, reply_dones, conn_closes, image_dones, drained;
+    uint32_t append_order[256];
+    uint32_t append_count;
 };
 
 static struct world w;
@@ -91,9 +90,9 @@ static void do_append(struct mr_append_op *op)
 {
     for (uint32_t i = 0; i < op->entry_count; i++) {
         struct mr_append_entry *entry = &op->entries[i];
-        struct log_model       *log = log_of(entry->log_id);
-        struct mr_batch         batch;
-        uint8_t                *at = log->bytes + log->len;
+        struct log_model *log = log_of(entry->log_id);
+        struct mr_batch batch;
+        uint8_t *at = log->bytes + log->len;
         mr_chain_copy(&entry->batch, 0, at, entry->batch.bytes);
         mr_batch_header_load(at, &batch);
         mr_store_be64(at, (uint64_t)log->end);
@@ -112,14 +111,15 @@ static void do_append(struct mr_append_op *op)
 static void do_read(struct mr_read_op *op)
 {
     uint32_t left = op->bytes_max;
-    bool     is_first = true;
+    bool is_first = true;
     w.reads++;
     for (uint32_t i = 0; i < op->entry_count; i++) {
         struct mr_read_entry *entry = &op->entries[i];
-        struct log_model     *log = log_of(entry->log_id);
-        uint32_t              at = 0;
+        struct log_model *log = log_of(entry->log_id);
+        uint32_t at = 0;
         w.entries_read++;
-        entry->err = entry->offset < 0 || entry->offset > log->end ? MR_ERR_OFFSET_OUT_OF_RANGE : MR_OK;
+        entry->err =
+            entry->offset < 0 || entry->offset > log->end ? MR_ERR_OFFSET_OUT_OF_RANGE : MR_OK;
         entry->high_watermark = entry->last_stable_offset = log->end;
         entry->log_start_offset = 0;
         entry->span_first = op->span_count;
@@ -170,8 +170,8 @@ static void storage_take(struct mr_storage_op *op)
     } else if (op->kind == MR_STORAGE_EPOCH_END) {
         struct mr_epoch_end_op *ends = (struct mr_epoch_end_op *)op;
         for (uint32_t i = 0; i < ends->entry_count; i++) {
-            ends->entries[i].err = ends->entries[i].current_leader_epoch == 2 ? MR_ERR_FENCED_EPOCH
-                                                                              : MR_OK;
+            ends->entries[i].err =
+                ends->entries[i].current_leader_epoch == 2 ? MR_ERR_FENCED_EPOCH : MR_OK;
             ends->entries[i].end_epoch = ends->entries[i].leader_epoch;
             ends->entries[i].end_offset = log_of(ends->entries[i].log_id)->end;
         }
@@ -179,9 +179,8 @@ static void storage_take(struct mr_storage_op *op)
         struct mr_list_offsets_op *list = (struct mr_list_offsets_op *)op;
         for (uint32_t i = 0; i < list->entry_count; i++) {
             list->entries[i].err = MR_OK;
-            list->entries[i].offset = list->entries[i].timestamp == -2
-                                          ? 0
-                                          : log_of(list->entries[i].log_id)->end;
+            list->entries[i].offset =
+                list->entries[i].timestamp == -2 ? 0 : log_of(list->entries[i].log_id)->end;
             list->entries[i].leader_epoch = 3;
         }
     } else {
@@ -274,7 +273,7 @@ static void run(void)
 {
     for (int quiet = 0; quiet < 3;) {
         uint64_t woken[(MR_ENDPOINTS_MAX + 63) / 64] = {0};
-        bool     is_work = mr_data_core_turn(w.core, w.now);
+        bool is_work = mr_data_core_turn(w.core, w.now);
         is_work |= mr_port_flush(&w.data, woken);
         play_storage();
         play_control();
@@ -391,18 +390,20 @@ static int teardown(void **state)
 
 /* ---- the test's client ---- */
 
-static uint8_t  bytes[3u << 20];
-static uint8_t  memory[4u << 20];
+static uint8_t bytes[3u << 20];
+static uint8_t memory[4u << 20];
 
 static uint32_t build(int16_t key, int16_t version, int32_t correlation, const void *in)
 {
-    struct mr_arena  arena;
-    struct mr_span   spans[256];
+    struct mr_arena arena;
+    struct mr_span spans[256];
     struct mr_writer writer;
     mr_arena_init(&arena, memory, sizeof memory);
     mr_writer_init(&writer, &arena, spans, 256);
     uint8_t *prefix = mr_frame_begin(&writer);
-    assert_int_equal(mr_header_encode_request(&writer, mr_api_find(key), version, correlation, MR_STR("c")), MR_OK);
+    assert_int_equal(
+        mr_header_encode_request(&writer, mr_api_find(key), version, correlation, MR_STR("c")),
+        MR_OK);
     assert_int_equal(mr_msg_encode(mr_api_find(key)->request, version, in, &writer), MR_OK);
     assert_int_equal(mr_frame_end(&writer, prefix), MR_OK);
     struct mr_chain chain = mr_writer_finish(&writer);
@@ -422,7 +423,7 @@ static bool answer(struct mr_sim_peer *peer, int16_t key, int16_t version, int32
                    void *out)
 {
     static struct mr_arena arena;
-    uint8_t                prefix[4];
+    uint8_t prefix[4];
     run();
     if (mr_sim_peer_take(peer, prefix, 4) == 0) {
         return false;
@@ -435,24 +436,27 @@ static bool answer(struct mr_sim_peer *peer, int16_t key, int16_t version, int32
         at += got;
     }
     run();
-    struct mr_reader          reader;
+    struct mr_reader reader;
     struct mr_response_header header;
     mr_arena_init(&arena, memory, sizeof memory);
     mr_reader_init_bytes(&reader, bytes, len);
-    assert_int_equal(mr_msg_decode(&mr_msg_response_header, mr_header_response_version(mr_api_find(key), version),
-                                   &reader, &arena, &header), MR_OK);
-    assert_int_equal(mr_msg_decode(mr_api_find(key)->response, version, &reader, &arena, out), MR_OK);
+    assert_int_equal(mr_msg_decode(&mr_msg_response_header,
+                                   mr_header_response_version(mr_api_find(key), version), &reader,
+                                   &arena, &header),
+                     MR_OK);
+    assert_int_equal(mr_msg_decode(mr_api_find(key)->response, version, &reader, &arena, out),
+                     MR_OK);
     assert_int_equal(mr_reader_left(&reader), 0);
     *correlation = header.correlation_id;
     return true;
 }
 
-static uint8_t        batch_bytes[600000];
+static uint8_t batch_bytes[600000];
 static struct mr_span batch_span;
 
 static struct mr_chain batch_of(uint32_t records, uint32_t value_bytes)
 {
-    static uint8_t          value[500000];
+    static uint8_t value[500000];
     struct mr_batch_builder builder;
     mr_batch_begin(&builder, batch_bytes, sizeof batch_bytes, 0, 0);
     for (uint32_t i = 0; i < records; i++) {
@@ -464,10 +468,11 @@ static struct mr_chain batch_of(uint32_t records, uint32_t value_bytes)
 }
 
 static void produce_to(struct mr_sim_peer *peer, int32_t correlation, int16_t acks,
-                       struct mr_str topic, int32_t partition, uint32_t records, uint32_t value_bytes)
+                       struct mr_str topic, int32_t partition, uint32_t records,
+                       uint32_t value_bytes)
 {
-    struct mr_produce_request                        in;
-    struct mr_produce_request_topic_produce_data     one;
+    struct mr_produce_request in;
+    struct mr_produce_request_topic_produce_data one;
     struct mr_produce_request_partition_produce_data data = {
         .index = partition, .records = batch_of(records, value_bytes)};
     MR_DEFAULTS(produce_request, &in);
@@ -488,15 +493,15 @@ static void produce(struct mr_sim_peer *peer, int32_t correlation, int32_t parti
 }
 
 struct fetch_ask {
-    int32_t  session_id, session_epoch, max_wait_ms, min_bytes, max_bytes;
+    int32_t session_id, session_epoch, max_wait_ms, min_bytes, max_bytes;
     uint32_t first, count; /* partitions named */
-    int64_t  offset;
+    int64_t offset;
 };
 
 static void fetch(struct mr_sim_peer *peer, int32_t correlation, struct fetch_ask ask_)
 {
-    struct mr_fetch_request                 in;
-    struct mr_fetch_request_fetch_topic     topic;
+    struct mr_fetch_request in;
+    struct mr_fetch_request_fetch_topic topic;
     struct mr_fetch_request_fetch_partition partitions[LOGS];
     MR_DEFAULTS(fetch_request, &in);
     MR_DEFAULTS(fetch_request_fetch_topic, &topic);
@@ -531,10 +536,10 @@ static struct mr_sim_peer *join(void)
 static void test_versions_asked_lists_exactly_what_is_served(void **state)
 {
     (void)state;
-    struct mr_api_versions_request  in;
+    struct mr_api_versions_request in;
     struct mr_api_versions_response out;
-    int32_t                         correlation;
-    struct mr_sim_peer             *peer = join();
+    int32_t correlation;
+    struct mr_sim_peer *peer = join();
     MR_DEFAULTS(api_versions_request, &in);
     in.client_software_name = MR_STR("test");
     in.client_software_version = MR_STR("1.0");
@@ -566,9 +571,9 @@ static void test_produce_then_fetch_returns_the_same_bytes(void **state)
 {
     (void)state;
     struct mr_produce_response made;
-    struct mr_fetch_response   got;
-    int32_t                    correlation;
-    struct mr_sim_peer        *peer = join();
+    struct mr_fetch_response got;
+    int32_t correlation;
+    struct mr_sim_peer *peer = join();
     mr_sim_net_pieces(w.net, 7, true);
     produce_to(peer, 1, -1, MR_STR("t"), 2, 3, 100);
     assert_true(answer(peer, 0, 9, &correlation, &made));
@@ -592,8 +597,8 @@ static void test_fetch_of_a_slow_reader_keeps_its_pages_until_it_has_read(void *
 {
     (void)state;
     struct mr_fetch_response got;
-    int32_t                  correlation;
-    struct mr_sim_peer      *peer = join();
+    int32_t correlation;
+    struct mr_sim_peer *peer = join();
     produce(peer, 1, 0);
     struct mr_produce_response made;
     assert_true(answer(peer, 0, 9, &correlation, &made));
@@ -609,8 +614,8 @@ static void test_produce_errors_are_told_per_partition(void **state)
 {
     (void)state;
     struct mr_produce_response out;
-    int32_t                    correlation;
-    struct mr_sim_peer        *peer = join();
+    int32_t correlation;
+    struct mr_sim_peer *peer = join();
     produce_to(peer, 1, -1, MR_STR("nowhere"), 0, 1, 1);
     assert_true(answer(peer, 0, 9, &correlation, &out));
     assert_int_equal(out.responses[0].partition_responses[0].error_code, 3);
@@ -643,9 +648,9 @@ static void test_produce_errors_are_told_per_partition(void **state)
 static void test_produce_without_acks_is_not_answered_and_closes_on_error(void **state)
 {
     (void)state;
-    int32_t                    correlation;
+    int32_t correlation;
     struct mr_produce_response out;
-    struct mr_sim_peer        *peer = join();
+    struct mr_sim_peer *peer = join();
     produce_to(peer, 1, 0, MR_STR("t"), 0, 1, 1);
     produce(peer, 2, 0);
     assert_true(answer(peer, 0, 9, &correlation, &out));
@@ -659,9 +664,9 @@ static void test_produce_without_acks_is_not_answered_and_closes_on_error(void *
 static void test_error_without_acks_closes_after_the_answers_before_it(void **state)
 {
     (void)state;
-    int32_t                    correlation;
+    int32_t correlation;
     struct mr_produce_response out;
-    struct mr_sim_peer        *peer = join();
+    struct mr_sim_peer *peer = join();
     w.is_storage_held = true;
     produce(peer, 1, 0);
     produce_to(peer, 2, 0, MR_STR("nowhere"), 0, 1, 1);
@@ -680,10 +685,10 @@ static void test_error_without_acks_closes_after_the_answers_before_it(void **st
 static void test_reader_that_does_not_read_is_not_served_further(void **state)
 {
     (void)state;
-    int32_t                    correlation;
+    int32_t correlation;
     struct mr_produce_response made;
-    struct mr_fetch_response   got;
-    struct mr_sim_peer        *peer = join();
+    struct mr_fetch_response got;
+    struct mr_sim_peer *peer = join();
     produce_to(peer, 1, -1, MR_STR("t"), 0, 1, 400000);
     assert_true(answer(peer, 0, 9, &correlation, &made));
     for (int32_t i = 0; i < 30; i++) {
@@ -702,15 +707,16 @@ static void test_reader_that_does_not_read_is_not_served_further(void **state)
 static void test_fetch_first_batch_is_returned_even_when_it_is_larger_than_asked(void **state)
 {
     (void)state;
-    int32_t                    correlation;
+    int32_t correlation;
     struct mr_produce_response made;
-    struct mr_fetch_response   got;
-    struct mr_sim_peer        *peer = join();
+    struct mr_fetch_response got;
+    struct mr_sim_peer *peer = join();
     for (int32_t i = 0; i < 2; i++) {
         produce_to(peer, i, -1, MR_STR("t"), i, 1, 3000);
         assert_true(answer(peer, 0, 9, &correlation, &made));
     }
-    fetch(peer, 3, (struct fetch_ask){.session_epoch = -1, .count = 2, .max_bytes = 100, .min_bytes = 1});
+    fetch(peer, 3,
+          (struct fetch_ask){.session_epoch = -1, .count = 2, .max_bytes = 100, .min_bytes = 1});
     assert_true(answer(peer, 1, 12, &correlation, &got));
     assert_int_equal(got.responses[0].partitions[0].records.bytes, w.logs[0].len);
     assert_int_equal(got.responses[0].partitions[1].records.bytes, 0);
@@ -719,15 +725,15 @@ static void test_fetch_first_batch_is_returned_even_when_it_is_larger_than_asked
 static void test_topics_by_id_in_the_versions_that_ask_for_it(void **state)
 {
     (void)state;
-    struct mr_fetch_request                     in;
-    struct mr_fetch_request_fetch_topic         topics[2];
-    struct mr_fetch_request_fetch_partition     partition;
-    struct mr_fetch_response                    got;
-    struct mr_produce_request                   pin;
+    struct mr_fetch_request in;
+    struct mr_fetch_request_fetch_topic topics[2];
+    struct mr_fetch_request_fetch_partition partition;
+    struct mr_fetch_response got;
+    struct mr_produce_request pin;
     struct mr_produce_request_topic_produce_data one;
-    struct mr_produce_response                  made;
-    int32_t                                     correlation;
-    struct mr_sim_peer                         *peer = join();
+    struct mr_produce_response made;
+    int32_t correlation;
+    struct mr_sim_peer *peer = join();
     struct mr_produce_request_partition_produce_data data = {.index = 0, .records = batch_of(1, 5)};
     MR_DEFAULTS(produce_request, &pin);
     MR_DEFAULTS(produce_request_topic_produce_data, &one);
@@ -769,13 +775,13 @@ static void test_topics_by_id_in_the_versions_that_ask_for_it(void **state)
 static void test_described_topics_come_in_pages(void **state)
 {
     (void)state;
-    struct mr_describe_topic_partitions_request        in;
+    struct mr_describe_topic_partitions_request in;
     struct mr_describe_topic_partitions_request_cursor cursor;
-    struct mr_describe_topic_partitions_response       out;
-    struct mr_describe_cluster_request                 cluster;
-    struct mr_describe_cluster_response                told;
-    int32_t                                            correlation;
-    struct mr_sim_peer                                *peer = join();
+    struct mr_describe_topic_partitions_response out;
+    struct mr_describe_cluster_request cluster;
+    struct mr_describe_cluster_response told;
+    int32_t correlation;
+    struct mr_sim_peer *peer = join();
     MR_DEFAULTS(describe_topic_partitions_request, &in);
     in.response_partition_limit = 3;
     ask(peer, 75, 0, 1, &in);
@@ -807,9 +813,9 @@ static void test_described_topics_come_in_pages(void **state)
 static void test_produces_overlap_and_are_answered_in_order(void **state)
 {
     (void)state;
-    int32_t                    correlation;
+    int32_t correlation;
     struct mr_produce_response out;
-    struct mr_sim_peer        *peer = join();
+    struct mr_sim_peer *peer = join();
     w.is_storage_held = true;
     for (int32_t i = 0; i < 5; i++) {
         produce(peer, i, 0);
@@ -830,11 +836,11 @@ static void test_produces_overlap_and_are_answered_in_order(void **state)
 static void test_fetch_waits_for_bytes_and_wakes_once(void **state)
 {
     (void)state;
-    int32_t                    correlation;
-    struct mr_fetch_response   got;
+    int32_t correlation;
+    struct mr_fetch_response got;
     struct mr_produce_response made;
-    struct mr_sim_peer        *reader = join();
-    struct mr_sim_peer        *writer = join();
+    struct mr_sim_peer *reader = join();
+    struct mr_sim_peer *writer = join();
     fetch(reader, 1,
           (struct fetch_ask){
               .session_epoch = -1, .count = LOGS, .min_bytes = 1, .max_wait_ms = 1000});
@@ -864,16 +870,16 @@ static void test_fetch_waits_for_bytes_and_wakes_once(void **state)
 static void test_fetch_min_bytes_counts_over_all_partitions(void **state)
 {
     (void)state;
-    int32_t                    correlation;
-    struct mr_fetch_response   got;
+    int32_t correlation;
+    struct mr_fetch_response got;
     struct mr_produce_response made;
-    struct mr_sim_peer        *reader = join();
-    struct mr_sim_peer        *writer = join();
+    struct mr_sim_peer *reader = join();
+    struct mr_sim_peer *writer = join();
     produce_to(writer, 1, -1, MR_STR("t"), 0, 1, 100);
     assert_true(answer(writer, 0, 9, &correlation, &made));
-    fetch(reader, 1,
-          (struct fetch_ask){
-              .session_epoch = -1, .count = 2, .min_bytes = 300, .max_wait_ms = 1000});
+    fetch(
+        reader, 1,
+        (struct fetch_ask){.session_epoch = -1, .count = 2, .min_bytes = 300, .max_wait_ms = 1000});
     assert_false(answer(reader, 1, 12, &correlation, &got));
     assert_int_equal(w.lent, w.releases); /* a fetch that waits holds no page */
     produce_to(writer, 2, -1, MR_STR("t"), 1, 1, 100);
@@ -886,11 +892,11 @@ static void test_fetch_min_bytes_counts_over_all_partitions(void **state)
 static void test_fetch_moved_while_it_reads_is_read_again(void **state)
 {
     (void)state;
-    int32_t                  correlation;
+    int32_t correlation;
     struct mr_fetch_response got;
-    struct mr_sim_peer      *reader = join();
-    struct mr_sim_peer      *writer = join();
-    struct mr_sim_peer      *other = join();
+    struct mr_sim_peer *reader = join();
+    struct mr_sim_peer *writer = join();
+    struct mr_sim_peer *other = join();
     fetch(reader, 1,
           (struct fetch_ask){
               .session_epoch = -1, .count = 2, .min_bytes = 1000, .max_wait_ms = 60000});
@@ -913,11 +919,11 @@ static void test_fetch_moved_while_it_reads_is_read_again(void **state)
 static void test_request_without_memory_waits_until_there_is_some(void **state)
 {
     (void)state;
-    int32_t                  correlation;
-    size_t                   got_bytes;
-    void                    *blocks[4];
+    int32_t correlation;
+    size_t got_bytes;
+    void *blocks[4];
     struct mr_fetch_response got;
-    struct mr_sim_peer      *reader = join();
+    struct mr_sim_peer *reader = join();
     for (int i = 0; i < 4; i++) {
         blocks[i] = mr_scratch_get(&w.core->scratch, mr_scratch_max(&w.core->scratch), &got_bytes);
         assert_non_null(blocks[i]);
@@ -954,11 +960,11 @@ static void test_fetch_waiting_is_freed_when_its_connection_closes(void **state)
 static void test_fetch_session_answers_only_what_changed(void **state)
 {
     (void)state;
-    int32_t                    correlation;
-    struct mr_fetch_response   got;
+    int32_t correlation;
+    struct mr_fetch_response got;
     struct mr_produce_response made;
-    struct mr_sim_peer        *reader = join();
-    struct mr_sim_peer        *writer = join();
+    struct mr_sim_peer *reader = join();
+    struct mr_sim_peer *writer = join();
     fetch(reader, 1, (struct fetch_ask){.count = LOGS, .min_bytes = 1});
     assert_true(answer(reader, 1, 12, &correlation, &got));
     int32_t id = got.session_id;
@@ -1005,9 +1011,9 @@ static void test_fetch_session_answers_only_what_changed(void **state)
 static void test_fetch_sessions_full_serves_without_one(void **state)
 {
     (void)state;
-    int32_t                  correlation;
+    int32_t correlation;
     struct mr_fetch_response got;
-    struct mr_sim_peer      *reader = join();
+    struct mr_sim_peer *reader = join();
     for (int32_t i = 0; i < 6; i++) {
         fetch(reader, i, (struct fetch_ask){.count = LOGS, .min_bytes = 1});
         assert_true(answer(reader, 1, 12, &correlation, &got));
@@ -1023,21 +1029,17 @@ static void test_fetch_sessions_full_serves_without_one(void **state)
 static void test_fetch_errors_are_told_at_once(void **state)
 {
     (void)state;
-    int32_t                  correlation;
+    int32_t correlation;
     struct mr_fetch_response got;
-    struct mr_sim_peer      *reader = join();
+    struct mr_sim_peer *reader = join();
     fetch(reader, 1,
-          (struct fetch_ask){.session_epoch = -1,
-                             .count = 1,
-                             .offset = 77,
-                             .min_bytes = 1,
-                             .max_wait_ms = 1000});
+          (struct fetch_ask){
+              .session_epoch = -1, .count = 1, .offset = 77, .min_bytes = 1, .max_wait_ms = 1000});
     assert_true(answer(reader, 1, 12, &correlation, &got));
     assert_int_equal(got.responses[0].partitions[0].error_code, 1);
     w.partitions[0].leader = 2;
     fetch(reader, 2,
-          (struct fetch_ask){
-              .session_epoch = -1, .count = 2, .min_bytes = 1, .max_wait_ms = 1000});
+          (struct fetch_ask){.session_epoch = -1, .count = 2, .min_bytes = 1, .max_wait_ms = 1000});
     assert_true(answer(reader, 1, 12, &correlation, &got));
     assert_int_equal(got.responses[0].partitions[0].error_code, 6);
     assert_int_equal(got.responses[0].partitions[0].current_leader.leader_id, 2);
@@ -1047,11 +1049,11 @@ static void test_fetch_errors_are_told_at_once(void **state)
 static void test_metadata_of_a_missing_topic_asks_control_to_create_it_once(void **state)
 {
     (void)state;
-    struct mr_metadata_request       in;
+    struct mr_metadata_request in;
     struct mr_metadata_request_topic topic;
-    struct mr_metadata_response      out;
-    int32_t                          correlation;
-    struct mr_sim_peer              *peer = join();
+    struct mr_metadata_response out;
+    int32_t correlation;
+    struct mr_sim_peer *peer = join();
     MR_DEFAULTS(metadata_request, &in);
     MR_DEFAULTS(metadata_request_topic, &topic);
     topic.name = MR_STR("new");
@@ -1085,10 +1087,10 @@ static void test_metadata_of_a_missing_topic_asks_control_to_create_it_once(void
 static void test_forwarded_request_returns_controls_bytes(void **state)
 {
     (void)state;
-    struct mr_heartbeat_request  in;
+    struct mr_heartbeat_request in;
     struct mr_heartbeat_response out;
-    int32_t                      correlation;
-    struct mr_sim_peer          *peer = join();
+    int32_t correlation;
+    struct mr_sim_peer *peer = join();
     MR_DEFAULTS(heartbeat_request, &in);
     in.group_id = MR_STR("g");
     ask(peer, 12, 4, 77, &in);
@@ -1096,7 +1098,7 @@ static void test_forwarded_request_returns_controls_bytes(void **state)
     assert_int_equal(w.forward_count, 1);
     assert_int_equal(w.forwards[0]->body.bytes > 0, true);
     static const uint8_t body[] = {0, 0, 0, 0, 0, 27, 0}; /* throttle, error 27, no tags */
-    struct mr_span       span = {.data = body, .len = sizeof body};
+    struct mr_span span = {.data = body, .len = sizeof body};
     w.forwards[0]->reply = (struct mr_chain){.spans = &span, .span_count = 1, .bytes = sizeof body};
     struct mr_plane_msg reply = {.kind = MR_PLANE_REPLY, .u.forward = w.forwards[0]};
     mr_port_send(&w.control, 0, &reply);
@@ -1120,13 +1122,13 @@ static void test_forwarded_request_returns_controls_bytes(void **state)
 static void test_list_offsets_by_special_times(void **state)
 {
     (void)state;
-    struct mr_list_offsets_request                        in;
-    struct mr_list_offsets_request_list_offsets_topic     topic;
+    struct mr_list_offsets_request in;
+    struct mr_list_offsets_request_list_offsets_topic topic;
     struct mr_list_offsets_request_list_offsets_partition parts[3];
-    struct mr_list_offsets_response                       out;
-    struct mr_produce_response                            made;
-    int32_t                                               correlation;
-    struct mr_sim_peer                                   *peer = join();
+    struct mr_list_offsets_response out;
+    struct mr_produce_response made;
+    int32_t correlation;
+    struct mr_sim_peer *peer = join();
     produce(peer, 1, 1);
     assert_true(answer(peer, 0, 9, &correlation, &made));
     MR_DEFAULTS(list_offsets_request, &in);
@@ -1153,17 +1155,17 @@ static void test_list_offsets_by_special_times(void **state)
 static void test_delete_records_and_epochs_are_told_per_partition(void **state)
 {
     (void)state;
-    struct mr_delete_records_request                             in;
-    struct mr_delete_records_request_delete_records_topic        topic;
-    struct mr_delete_records_request_delete_records_partition    parts[3];
-    struct mr_delete_records_response                            out;
-    struct mr_offset_for_leader_epoch_request                    ein;
-    struct mr_offset_for_leader_epoch_request_offset_for_leader_topic     etopic;
+    struct mr_delete_records_request in;
+    struct mr_delete_records_request_delete_records_topic topic;
+    struct mr_delete_records_request_delete_records_partition parts[3];
+    struct mr_delete_records_response out;
+    struct mr_offset_for_leader_epoch_request ein;
+    struct mr_offset_for_leader_epoch_request_offset_for_leader_topic etopic;
     struct mr_offset_for_leader_epoch_request_offset_for_leader_partition eparts[2];
-    struct mr_offset_for_leader_epoch_response                   eout;
-    struct mr_produce_response                                   made;
-    int32_t                                                      correlation;
-    struct mr_sim_peer                                          *peer = join();
+    struct mr_offset_for_leader_epoch_response eout;
+    struct mr_produce_response made;
+    int32_t correlation;
+    struct mr_sim_peer *peer = join();
     produce(peer, 1, 1);
     assert_true(answer(peer, 0, 9, &correlation, &made));
     MR_DEFAULTS(delete_records_request, &in);
@@ -1222,9 +1224,9 @@ static void test_frames_that_lie_close_the_connection(void **state)
     expect_closed("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11);
     expect_closed("\x00\x00\x00\x00\x00\x00\x00\x00", 8);
     expect_closed("\xff\xff\xff\xff\x00\x00\x00\x00", 8);
-    expect_closed("\x00\x00\x00\x10\x03\xe7\x00\x00", 8);         /* unknown key, before it is whole */
+    expect_closed("\x00\x00\x00\x10\x03\xe7\x00\x00", 8); /* unknown key, before it is whole */
     expect_closed("\x00\x00\x00\x0a\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00", 14); /* Produce v2 */
-    expect_closed("\x00\x20\x00\x01\x00\x00\x00\x09", 8);         /* above socket.request.max.bytes */
+    expect_closed("\x00\x20\x00\x01\x00\x00\x00\x09", 8); /* above socket.request.max.bytes */
     assert_int_equal(mr_sim_net_held(w.net), 0);
 }
 
@@ -1234,7 +1236,7 @@ static void test_frames_cut_at_every_byte_do_no_harm(void **state)
     struct mr_sim_peer *probe = join();
     produce_to(probe, 1, -1, MR_STR("t"), 0, 2, 20);
     uint32_t len = mr_load_be32(bytes) + 4;
-    uint8_t  frame[1024];
+    uint8_t frame[1024];
     memcpy(frame, bytes, len);
     for (uint32_t cut = 0; cut < len; cut++) {
         struct mr_sim_peer *peer = join();
@@ -1265,7 +1267,7 @@ static void test_frames_cut_at_every_byte_do_no_harm(void **state)
 static void test_large_frames_that_never_end_do_not_lock_out_others(void **state)
 {
     (void)state;
-    static uint8_t      head[900000] = {0, 0x0f, 0, 0, 0, 0, 0, 9};
+    static uint8_t head[900000] = {0, 0x0f, 0, 0, 0, 0, 0, 9};
     struct mr_sim_peer *slow[16];
     for (int i = 0; i < 16; i++) {
         slow[i] = join();
@@ -1277,9 +1279,9 @@ static void test_large_frames_that_never_end_do_not_lock_out_others(void **state
         taken += mr_sim_peer_delivered(slow[i]);
     }
     assert_true(taken <= (4u << 20)); /* never more than there is memory */
-    struct mr_sim_peer        *peer = join();
+    struct mr_sim_peer *peer = join();
     struct mr_produce_response made;
-    int32_t                    correlation;
+    int32_t correlation;
     produce(peer, 1, 0); /* small ones go on */
     assert_true(answer(peer, 0, 9, &correlation, &made));
     for (int i = 0; i < 400; i++) { /* the stalled are closed, one after the other */
@@ -1324,9 +1326,9 @@ static void test_idle_connection_is_closed_a_waiting_one_is_not(void **state)
     w.config.connections_max_idle_ms = 5000;
     struct mr_sim_peer *idle = join();
     struct mr_sim_peer *busy = join();
-    fetch(busy, 1,
-          (struct fetch_ask){
-              .session_epoch = -1, .count = 1, .min_bytes = 1, .max_wait_ms = 60000});
+    fetch(
+        busy, 1,
+        (struct fetch_ask){.session_epoch = -1, .count = 1, .min_bytes = 1, .max_wait_ms = 60000});
     run();
     pass_ms(4999);
     assert_false(mr_sim_peer_is_closed(idle));
@@ -1338,14 +1340,14 @@ static void test_idle_connection_is_closed_a_waiting_one_is_not(void **state)
 static void test_drain_answers_what_is_open_and_closes(void **state)
 {
     (void)state;
-    int32_t                    correlation;
-    struct mr_fetch_response   got;
+    int32_t correlation;
+    struct mr_fetch_response got;
     struct mr_produce_response made;
-    struct mr_sim_peer        *waiting = join();
-    struct mr_sim_peer        *writing = join();
-    fetch(waiting, 1,
-          (struct fetch_ask){
-              .session_epoch = -1, .count = 1, .min_bytes = 1, .max_wait_ms = 60000});
+    struct mr_sim_peer *waiting = join();
+    struct mr_sim_peer *writing = join();
+    fetch(
+        waiting, 1,
+        (struct fetch_ask){.session_epoch = -1, .count = 1, .min_bytes = 1, .max_wait_ms = 60000});
     run();
     w.is_storage_held = true;
     produce(writing, 2, 1);
@@ -1369,12 +1371,12 @@ static void test_random_pipelines_are_answered_as_if_served_serially(void **stat
 {
     (void)state;
     struct mr_prng prng = {.state = 42};
-    int64_t        ends[LOGS] = {0};
+    int64_t ends[LOGS] = {0};
     mr_sim_net_pieces(w.net, 300, true);
     struct mr_sim_peer *peer = join();
     for (int round = 0; round < 60; round++) {
         struct {
-            int     kind;
+            int kind;
             int32_t partition;
             int64_t offset;
         } asked[24];

@@ -2,27 +2,26 @@
  * The buddy allocator of open requests against the plainest model: every block is filled with its own
  * number, nobody else's number appears in it, and when all is given back the largest block is there.
  */
-#include "test.h"
-
 #include "broker/scratch.h"
 #include "millrace/base/prng.h"
+#include "test.h"
 
 #define BLOCKS 64
 
 static void test_random_blocks_never_overlap_and_merge_again(void **state)
 {
     (void)state;
-    struct mr_arena   arena;
+    struct mr_arena arena;
     struct mr_scratch scratch;
-    size_t            bytes = 8u << 20;
+    size_t bytes = 8u << 20;
     mr_arena_init(&arena, mr_test_memory(mr_scratch_memory(bytes)), mr_scratch_memory(bytes));
     mr_scratch_init(&scratch, &arena, bytes);
     assert_int_equal(mr_scratch_max(&scratch), bytes / 4);
     for (uint64_t seed = 1; seed <= 20; seed++) {
         struct mr_prng prng = {.state = seed};
-        uint8_t       *held[BLOCKS] = {0};
-        size_t         sizes[BLOCKS];
-        size_t         used = 0;
+        uint8_t *held[BLOCKS] = {0};
+        size_t sizes[BLOCKS];
+        size_t used = 0;
         for (int step = 0; step < 2000; step++) {
             uint32_t slot = (uint32_t)mr_prng_below(&prng, BLOCKS);
             if (held[slot] != NULL) {
@@ -34,7 +33,8 @@ static void test_random_blocks_never_overlap_and_merge_again(void **state)
                 held[slot] = NULL;
                 continue;
             }
-            size_t want = 1 + (size_t)mr_prng_below(&prng, mr_prng_below(&prng, 4) == 0 ? 2u << 20 : 60000);
+            size_t want =
+                1 + (size_t)mr_prng_below(&prng, mr_prng_below(&prng, 4) == 0 ? 2u << 20 : 60000);
             held[slot] = mr_scratch_get(&scratch, want, &sizes[slot]);
             if (held[slot] == NULL) {
                 continue;
@@ -53,7 +53,7 @@ static void test_random_blocks_never_overlap_and_merge_again(void **state)
             }
         }
         assert_int_equal(scratch.used_bytes, 0);
-        void  *largest[4];
+        void *largest[4];
         size_t got;
         for (int i = 0; i < 4; i++) {
             largest[i] = mr_scratch_get(&scratch, bytes / 4, &got);
@@ -69,10 +69,10 @@ static void test_random_blocks_never_overlap_and_merge_again(void **state)
 static void test_block_larger_than_a_quarter_is_never_given(void **state)
 {
     (void)state;
-    struct mr_arena   arena;
+    struct mr_arena arena;
     struct mr_scratch scratch;
-    size_t            bytes = 1u << 20;
-    size_t            got;
+    size_t bytes = 1u << 20;
+    size_t got;
     mr_arena_init(&arena, mr_test_memory(mr_scratch_memory(bytes)), mr_scratch_memory(bytes));
     mr_scratch_init(&scratch, &arena, bytes);
     assert_null(mr_scratch_get(&scratch, bytes / 4 + 1, &got));
