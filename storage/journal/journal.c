@@ -424,7 +424,7 @@ static void submit_commit(struct mr_journal *journal, enum mr_disk_kind kind, ui
 {
     journal->commit_op = (struct mr_disk_op){.kind = kind,
                                              .flags = flags,
-                                             .file = journal->files[journal->active].handle,
+                                             .file = journal->flying_handle,
                                              .buffer = journal->flying->buffer,
                                              .pos = journal->flying->pos,
                                              .len = len,
@@ -458,6 +458,8 @@ static void seal(struct mr_journal *journal)
     journal->flying = commit;
     *journal->open = (struct mr_commit){.buffer = journal->open->buffer, .seq = commit->seq + 1};
     journal->step = MR_COMMIT_WRITING;
+    /* Kept: the flush of an EARLY commit comes when the active file may be the next one already. */
+    journal->flying_handle = active->handle;
     submit_commit(journal, MR_DISK_WRITE, commit->is_early ? 0 : MR_DISK_DSYNC, padded);
 }
 

@@ -261,6 +261,7 @@ struct mr_journal {
     struct mr_commit    commits[2];
     struct mr_commit   *open;
     struct mr_commit   *flying;
+    int32_t             flying_handle;
     enum mr_commit_step step;
     struct mr_disk_op   commit_op;
     uint32_t            last_crc;

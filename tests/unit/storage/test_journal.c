@@ -319,6 +319,7 @@ static bool rig_start(struct rig *rig, struct mr_sim_fs *fs)
 static void rig_turn(struct rig *rig)
 {
     struct mr_disk_op *done[16];
+    mr_sim_fs_set_clock(rig->fs, rig->now.mono_ns);
     uint32_t           count = mr_disk_reap(rig->disk, done, 16);
     for (uint32_t index = 0; index < count; index++) {
         mr_journal_done(rig->journal, done[index]);
@@ -348,18 +349,22 @@ static bool demux(struct rig *rig)
         struct shadow *log = &rig->logs[index];
         uint32_t       end = log->end_pos & ~4095u;
         if (end > log->written_pos) {
-            if (rig->disk->in_flight > 0) {
-                return false; /* mr_disk_run wants the disk for itself */
+            struct mr_disk_op  write = {.kind = MR_DISK_WRITE,
+                                        .file = log->handle,
+                                        .buffer = log->bytes + log->written_pos,
+                                        .pos = log->written_pos,
+                                        .len = end - log->written_pos};
+            struct mr_disk_op *done = NULL;
+            mr_disk_submit(rig->disk, &write);
+            while (done != &write) {
+                if (mr_disk_reap(rig->disk, &done, 1) == 0) {
+                    rig->disk->ops->wait(rig->disk);
+                } else if (done != &write) {
+                    mr_journal_done(rig->journal, done);
+                }
             }
-            enum mr_err err = run(rig->disk,
-                                  (struct mr_disk_op){.kind = MR_DISK_WRITE,
-                                                      .file = log->handle,
-                                                      .buffer = log->bytes + log->written_pos,
-                                                      .pos = log->written_pos,
-                                                      .len = end - log->written_pos},
-                                  NULL);
-            if (err != MR_OK) {
-                mr_journal_fail(rig->journal, err, 5, "segment");
+            if (write.err != MR_OK) {
+                mr_journal_fail(rig->journal, write.err, 5, "segment");
                 return false;
             }
             log->written_pos = end;
@@ -519,6 +524,10 @@ static void crash_at(uint64_t n, uint64_t *ops_all)
     struct mr_sim_fs *fs = fresh_fs();
     mr_sim_fs_die_at(fs, n);
     if (rig_start(&rig, fs)) {
+        rig.now.mono_ns = mr_sim_fs_clock(fs) + 1000;
+        if (n % 2 == 1) {
+            mr_sim_fs_latency(fs, 0, 60 * MR_NS_PER_MS, true); /* in any order, over several turns */
+        }
         work(&rig);
     }
     if (ops_all != NULL) {
@@ -527,6 +536,7 @@ static void crash_at(uint64_t n, uint64_t *ops_all)
     rig_stop(&rig);
     for (int cut = 0; cut < MR_SIM_CUT_COUNT; cut++) {
         struct mr_sim_fs *image = mr_sim_fs_clone(fs);
+        mr_sim_fs_latency(image, 0, 0, false);
         mr_sim_fs_power_cut(image, (enum mr_sim_cut)cut, n);
         struct mr_disk *disk = mr_sim_disk_create(image);
         struct mr_guard guard;
