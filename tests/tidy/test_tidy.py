@@ -1,0 +1,94 @@
+"""Each rule of tidy.py accepts a good tree and refuses a bad one."""
+
+import tempfile
+from pathlib import Path
+
+import tidy
+
+TESTS = []
+
+
+def case(f):
+    TESTS.append(f)
+    return f
+
+
+def said(rule, files):
+    with tempfile.TemporaryDirectory() as d:
+        root = Path(d)
+        for top in ("include", "dataplane", "storage", "control"):
+            (root / top).mkdir()
+        for name, text in files.items():
+            p = root / name
+            p.parent.mkdir(parents=True, exist_ok=True)
+            p.write_text(text)
+        return rule(root)
+
+
+def both(rule, good, bad):
+    assert said(rule, good) == [], "refuses a good tree: %s" % said(rule, good)
+    assert said(rule, bad), "accepts a bad tree"
+
+
+@case
+def test_headers_alone():
+    both(tidy.rule_headers_alone, {"include/millrace/a.h": "#include <stdint.h>\nstruct mr_a { uint32_t x; };\n"},
+         {"include/millrace/a.h": "struct mr_a { uint32_t x; };\n"})
+
+
+@case
+def test_unique_names():
+    both(tidy.rule_unique_names, {"storage/a.c": "", "storage/a.h": ""}, {"storage/a.c": "", "control/x/a.c": ""})
+
+
+@case
+def test_planes_apart():
+    both(tidy.rule_planes_apart, {"storage/log/x.h": "", "storage/log/y.c": '#include "log/x.h"\n'},
+         {"storage/log/x.h": "", "control/y.c": '#include "log/x.h"\n'})
+    assert said(tidy.rule_planes_apart, {"control/y.c": '#include "../storage/log/x.h"\n'})
+
+
+@case
+def test_todo_numbered():
+    word = "TO" "DO"
+    both(tidy.rule_todo_numbered, {"storage/a.c": "/* %s(#7) later */\n" % word}, {"storage/a.c": "/* %s later */\n" % word})
+
+
+@case
+def test_public_comments():
+    both(tidy.rule_public_comments, {"include/a.h": "/* What it does. */\nint mr_a_x(int n);\nint mr_a_y(int n);\n"},
+         {"include/a.h": "#include <stdint.h>\n\nint mr_a_x(int n);\n"})
+
+
+@case
+def test_api_table():
+    row = 'API( 1, FETCH, fetch, "Fetch",\n     4, 18, 12, 4, DATA, TOPIC, READ, SERVED)\n'
+    both(tidy.rule_api_table, {"include/millrace/kafka/api.def": row, "docs/PROTOCOL.md": "| 1 | Fetch | 4-18 | 12 | x |\n"},
+         {"include/millrace/kafka/api.def": row, "docs/PROTOCOL.md": "| 1 | Fetch | 4-17 | 12 | x |\n"})
+
+
+@case
+def test_config_table():
+    row = 'CONFIG(a_b, "a.b", INT, "1", ANY, READ_ONLY, "", "What.")\n'
+    both(tidy.rule_config_table, {"include/millrace/config.def": row, "docs/CONFIG.md": "| `a.b` | int |\n"},
+         {"include/millrace/config.def": row, "docs/CONFIG.md": "| `a.c` | int |\n"})
+
+
+@case
+def test_symbols():
+    assert tidy.complaints_of_symbols("storage/log/a.c", ["memcpy", "mr_b_c", "ZSTD_compress"], ["mr_a_b"]) == []
+    assert tidy.complaints_of_symbols("storage/log/a.c", ["malloc"], [])
+    assert tidy.complaints_of_symbols("storage/log/a.c", ["clock_gettime"], [])
+    assert tidy.complaints_of_symbols("storage/log/a.c", [], ["helper"])
+    assert tidy.complaints_of_symbols("storage/disk/disk_uring.c", ["io_uring_submit"], []) == []
+
+
+@case
+def test_interop_rows():
+    import sys
+    sys.path.insert(0, str(tidy.ROOT / "tests/interop"))
+    from lib import rows
+    every = [(str(r), "t", "o", "-") for r in rows.WHOLE + rows.PARTLY]
+    assert rows.problems(every, {"t"}) == []
+    assert rows.problems(every[1:], {"t"})
+    assert rows.problems(every, {"t", "unlisted"})
