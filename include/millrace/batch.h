@@ -150,6 +150,7 @@ struct mr_batch_builder {
     bool            is_full; /* a record did not fit: nothing of it was written */
 };
 
+/* Begin a batch in `bytes`; records follow by mr_batch_add, the header at the end. Cannot fail. */
 void mr_batch_begin(struct mr_batch_builder *builder, void *bytes, uint32_t size, int64_t base_offset,
                     int16_t attributes);
 /* False when it does not fit. Key and value may be null. */

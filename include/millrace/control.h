@@ -52,6 +52,7 @@ enum mr_control_state {
     MR_CONTROL_FAILED, /* see mr_control_why */
 };
 
+/* Bytes of arena that init takes, and the control thread made in them. */
 size_t             mr_control_bytes(const struct mr_control_plan *plan);
 struct mr_control *mr_control_init(const struct mr_control_params *params);
 
@@ -62,6 +63,7 @@ uint64_t mr_control_deadline_ns(const struct mr_control *control);
 /* Begin a clean stop (idempotent). The thread's runner calls it when SIGTERM came. */
 void mr_control_stop(struct mr_control *control, struct mr_now now);
 
+/* What the control thread is doing, and the reason once it has failed. */
 enum mr_control_state mr_control_state(const struct mr_control *control);
 const char           *mr_control_why(const struct mr_control *control); /* of FAILED; "" otherwise */
 

@@ -42,6 +42,7 @@ struct mr_data_params {
     const char                *bug; /* test build: a mutant's name or NULL */
 };
 
+/* Bytes of arena that init takes, and the core made in them. */
 size_t               mr_data_core_bytes(const struct mr_data_plan *plan);
 struct mr_data_core *mr_data_core_init(const struct mr_data_params *params);
 
@@ -53,6 +54,7 @@ struct mr_data_stats {
     uint64_t requests, bytes_in, bytes_out, connections_opened, connections_refused, frames_refused;
     uint32_t connections;
 };
+/* A copy of the counters. Thread: the data core. */
 void mr_data_core_stats(const struct mr_data_core *core, struct mr_data_stats *out);
 
 /* Kernel sockets over io_uring (edge: dataplane/transport/transport_uring.c). */

@@ -327,6 +327,7 @@ struct mr_storage_params {
 /* Bytes of arena that init takes (most of them untouched). */
 size_t mr_storage_core_bytes(const struct mr_storage_plan *plan);
 
+/* Make a core in its arena; what the params point at outlives it. */
 struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *params);
 
 /* One turn: mail in, completions, journal, background slice, mail out. Returns whether there was work. */

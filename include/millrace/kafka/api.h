@@ -72,6 +72,7 @@ const struct mr_api *mr_api_find(int16_t key);
 /* The row of any API that has rows, served or not; NULL for any other key. */
 const struct mr_api *mr_api_find_row(int16_t key);
 
+/* The rows of a request or response body; NULL for a key that has none. */
 const struct mr_msg *mr_api_request_desc(int16_t key);
 const struct mr_msg *mr_api_response_desc(int16_t key);
 

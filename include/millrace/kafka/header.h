@@ -32,6 +32,7 @@ struct mr_header {
 enum mr_err mr_header_decode(struct mr_reader *reader, struct mr_arena *scratch,
                              struct mr_header *header);
 
+/* Which header version goes with a version of an API. */
 int16_t mr_header_request_version(const struct mr_api *api, int16_t version);
 int16_t mr_header_response_version(const struct mr_api *api, int16_t version);
 

@@ -95,6 +95,7 @@ struct mr_chain mr_writer_finish(struct mr_writer *writer);
  * spans are used up. */
 uint8_t *mr_writer_reserve(struct mr_writer *writer, uint32_t len);
 
+/* Append one value in wire form. Errors: MR_NO_MEMORY when scratch or spans are used up. */
 enum mr_err mr_writer_int16(struct mr_writer *writer, int16_t value);
 enum mr_err mr_writer_int32(struct mr_writer *writer, int32_t value);
 enum mr_err mr_writer_uvarint(struct mr_writer *writer, uint32_t value);
