@@ -52,7 +52,7 @@ def offsets_by_time(t):
     t.java("delete_records", topic=topic, before=12)
     for reset, offset, expected in (("earliest", 3, "first=12"), ("latest", 3, "position=30"), ("earliest", 99, "first=12"),
                                     ("latest", 99, "position=30"), ("none", 99, "error=OffsetOutOfRangeException"),
-                                    ("none", 3, "error=OffsetOutOfRangeException"), ("by_duration:P36500D", 99, "first=12")):
+                                    ("none", 3, "error=OffsetOutOfRangeException"), ("by_duration:P3650D", 99, "first=12")):
         t.equal(t.java("reset", topic=topic, offset=offset, **{"c.auto.offset.reset": reset}), expected, "%s from %d" % (reset, offset))
 
 
@@ -125,7 +125,7 @@ def fetch_limits(t):
     got = consume_all(t, big, 2, **{"c.max.partition.fetch.bytes": 1048576, "c.fetch.max.bytes": 1048576})
     t.equal(len(got[0]), 2, "5 MB records with limits of 1 MB")
     many = t.topic(100)
-    t.java("produce", topic=many, count=20000, partitions=100, size=1000)
+    t.java("produce", topic=many, count=10000, partitions=100, size=2000, **{"p.linger.ms": 50})
     got = fields(t.java("every_partition_advances", topic=many, **{"c.fetch.max.bytes": 1048576}))
     t.equal(got["seen"], "100", "partitions that advanced")
 

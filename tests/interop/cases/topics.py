@@ -42,7 +42,8 @@ def topic_verbs(t):
 def topic_recreated_under_clients(t):
     topic = t.topic(2)
     first_id = t.java("topic_id", topic=topic)
-    quick = {"p.metadata.max.age.ms": 500, "p.delivery.timeout.ms": 40000, "p.linger.ms": 0, "p.request.timeout.ms": 5000}
+    quick = {"p.metadata.max.age.ms": 500, "p.delivery.timeout.ms": 40000, "p.linger.ms": 0, "p.request.timeout.ms": 5000,
+             "p.enable.idempotence": "false"}
     t.java("produce", topic=topic, count=500, partitions=2, prefix="old")
     job = t.java_start("produce", topic=topic, partitions=2, rate=200, count=10 ** 9, prefix="run", **quick)
     reader = t.java_start("member", topic=topic, **{"c.group.id": topic, "c.metadata.max.age.ms": 500})
@@ -57,7 +58,7 @@ def topic_recreated_under_clients(t):
         t.check("already exists" in str(e), "create: %s", e)
     second_id = t.java("topic_id", topic=topic)
     t.check(second_id != first_id, "the new topic has the old id")
-    t.eventually(lambda: total(t, topic) > 200, 30, "the producer to go on in the new topic")
+    t.eventually(lambda: total(t, topic) > 200, 45, "the producer to go on in the new topic")
     job.tell("stop")
     job.wait(60)
     reader.tell("close")
@@ -81,5 +82,5 @@ def metadata_survives_restart(t):
             b.kill()
         b.start()
         t.equal((t.java("topic_id", topic=topic), t.java("cluster")), before, "topic id and cluster after " + how)
-        t.equal(t.java("topic_config", topic=topic, name="retention.ms"), "7200000 DYNAMIC_TOPIC_CONFIG", "config after " + how)
+        t.equal(t.java("topic_config", topic=topic, key="retention.ms"), "7200000 DYNAMIC_TOPIC_CONFIG", "config after " + how)
         t.equal({p: len(r) for p, r in consume_all(t, topic, 300).items()}, {0: 100, 1: 100, 2: 100}, "records after " + how)

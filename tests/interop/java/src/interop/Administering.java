@@ -133,7 +133,7 @@ final class Administering {
     static String topicConfig(Args a) throws Exception {
         try (Admin admin = admin(a)) {
             ConfigResource r = new ConfigResource(ConfigResource.Type.TOPIC, a.get("topic"));
-            ConfigEntry e = admin.describeConfigs(List.of(r)).all().get(30, TimeUnit.SECONDS).get(r).get(a.get("name"));
+            ConfigEntry e = admin.describeConfigs(List.of(r)).all().get(30, TimeUnit.SECONDS).get(r).get(a.get("key"));
             return e == null ? "none" : e.value() + " " + e.source();
         }
     }
