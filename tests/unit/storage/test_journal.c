@@ -572,7 +572,11 @@ static void test_journal_power_cut_at_any_operation_keeps_what_was_acknowledged(
     (void)state;
     need_memory();
     uint64_t ops_all;
-    crash_at(UINT64_MAX, &ops_all);
+    uint64_t ops_shuffled;
+    crash_at(UINT64_MAX, &ops_shuffled);
+    crash_at(UINT64_MAX - 1, &ops_all);
+    assert_true(ops_all > 200 && ops_shuffled > 100);
+    ops_all = ops_shuffled > ops_all ? ops_shuffled : ops_all;
     const char *every = getenv("MR_TEST_CRASH_STEP");
     uint64_t    step = every != NULL ? (uint64_t)atoi(every) : 17;
     for (uint64_t n = 0; n < ops_all; n += step) {
