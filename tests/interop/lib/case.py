@@ -139,6 +139,12 @@ class Context:
             return md is not None and len(md.partitions) == partitions and all(p.leader >= 0 for p in md.partitions.values())
 
         self.eventually(ready, 20, "topic %s to have leaders" % name)
+
+        # Metadata runs ahead of the logs in Kafka. A producer that is faster loses its first batch to a
+        # retriable error, the second becomes the first, and the retry is out of sequence for ever.
+        w = self.wire(b)
+        self.eventually(lambda: all(w.list_offsets(name, p, -1)[0] == 0 for p in range(partitions)), 20,
+                        "the logs of topic %s" % name)
         return name
 
     def admin(self, broker=None):
