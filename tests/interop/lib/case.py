@@ -58,6 +58,7 @@ class Shared:
         b = brokers.KINDS[kind or self.kind](conf, **kw)
         if self.bug and b.kind == "millrace":
             b.bug = self.bug
+            b.binary = deps.ROOT / "build" / "bugs" / "millrace"
         return b
 
     def get_jvm(self):
