@@ -13,6 +13,7 @@
 #define MILLRACE_STORAGE_PRODUCER_STATE_H
 
 #include "millrace/base/arena.h"
+#include "millrace/base/hash.h"
 #include "millrace/base/list.h"
 #include "millrace/base/pool.h"
 #include "millrace/batch.h"

@@ -1,0 +1,324 @@
+/*
+ * demux: tail runs into segment files, behind the journal.
+ *
+ *   a run that is full and flushed     is written at once: waiting would make it no larger
+ *   a log with bytes in the oldest     its whole blocks are written; what is left of less than a block is
+ *   journal file                       journaled again (CARRY); a log that was idle since its last CARRY is
+ *                                      written to its end and truncated there (parked): no memory, no file
+ *   a sealed segment                   is written to its end, truncated, synced, before its successor
+ *
+ * Only flushed bytes are written (J4: a block that is rewritten is in the live journal as IMAGE, CARRY or APPEND).
+ * One write per log at a time. Nothing else touches a segment with live entries (J6).
+ */
+#include "storage_core.h"
+
+#define DEMUX_IN_FLIGHT 16
+
+void mr_demux_note_dirty(struct mr_storage_core *core, struct mr_partition *p, uint64_t seq)
+{
+    if (!mr_list_is_empty(&p->dirty_link)) {
+        return;
+    }
+    p->first_dirty_seq = seq;
+    /* By sequence; what comes later is nearly always the largest. */
+    struct mr_list *after = core->dirty.prev;
+    while (after != &core->dirty &&
+           MR_LIST_ENTRY(after, struct mr_partition, dirty_link)->first_dirty_seq > seq) {
+        after = after->prev;
+    }
+    mr_list_add_head(after, &p->dirty_link);
+}
+
+/* Flushed bytes of a segment. */
+static uint32_t durable_end(const struct mr_partition *p, const struct mr_segment *segment)
+{
+    if (segment->base < p->durable.base) {
+        return segment->size;
+    }
+    return segment->base == p->durable.base ? p->durable.pos : 0;
+}
+
+/* The first run that is not wholly in its file; NULL: none. */
+static struct mr_page *first_dirty(const struct mr_partition *p)
+{
+    struct mr_page *found = NULL;
+    for (struct mr_list *link = p->runs.prev; link != &p->runs; link = link->prev) {
+        struct mr_page *run = MR_LIST_ENTRY(link, struct mr_page, link);
+        if (run->used > 0 && run->clean == run->used) {
+            break;
+        }
+        if (run->used > 0) {
+            found = run;
+        }
+    }
+    return found;
+}
+
+/* The first segment that is sealed but not finished; NULL: none. */
+static struct mr_segment *first_unsealed(const struct mr_partition *p)
+{
+    struct mr_segment *found = NULL;
+    for (struct mr_list *link = p->segments.prev; link != &p->segments; link = link->prev) {
+        struct mr_segment *segment = MR_LIST_ENTRY(link, struct mr_segment, link);
+        if (segment->is_seal_done) {
+            break;
+        }
+        if (segment->is_sealed) {
+            found = segment;
+        }
+    }
+    return found;
+}
+
+static bool has_full_run(const struct mr_partition *p)
+{
+    const struct mr_page *run = first_dirty(p);
+    if (run == NULL) {
+        return first_unsealed(p) != NULL && durable_end(p, first_unsealed(p)) == first_unsealed(p)->size;
+    }
+    uint32_t end = durable_end(p, run->segment);
+    return (run->used == mr_page_capacity(run) && run->pos + run->used <= end) ||
+           (run->segment->is_sealed && end == run->segment->size);
+}
+
+void mr_demux_ready(struct mr_storage_core *core, struct mr_partition *p)
+{
+    if (mr_list_is_empty(&p->demux_link) && !p->is_demuxing && (p->is_draining || has_full_run(p))) {
+        mr_list_add_tail(&core->demux_ready, &p->demux_link);
+    }
+}
+
+enum demux_at {
+    DEMUX_BEGIN,
+    DEMUX_WRITTEN,
+    DEMUX_TRUNCATED,
+    DEMUX_SYNCED,
+};
+
+static void demux_end(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_partition *p = task->partition;
+    task->segment->users--;
+    p->is_demuxing = false;
+    core->demux_in_flight--;
+    mr_list_remove(&p->demux_link);
+    mr_demux_ready(core, p);
+}
+
+/* Task: page: the run; a: position written from; b: to (multiples of a block, or the end); x: 1 when the segment's
+ * end was written. */
+static bool demux_step(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_segment *segment = task->segment;
+    struct mr_disk_op *op = &task->io.op;
+    if (task->at != DEMUX_BEGIN && op->err != MR_OK) {
+        if (task->page != NULL) {
+            task->page->is_busy = false;
+        }
+        mr_core_fail(core, op, "writing a segment");
+        demux_end(core, task);
+        return false;
+    }
+    switch ((enum demux_at)task->at) {
+    case DEMUX_BEGIN: {
+        struct mr_page *run = task->page;
+        if (run == NULL) {
+            task->at = DEMUX_TRUNCATED;
+            *op = (struct mr_disk_op){.kind = MR_DISK_TRUNCATE, .file = segment->file, .pos = segment->size};
+            return true;
+        }
+        uint32_t len = (uint32_t)(task->b - task->a);
+        uint32_t whole = (len + MR_PAGE_BYTES - 1) & ~(MR_PAGE_BYTES - 1);
+        uint8_t *from = mr_page_memory(&core->cache, run) + (task->a - run->pos);
+        if (whole != len) {
+            memset(from + len, 0, whole - len); /* behind `used`: nobody reads it, appends overwrite it */
+        }
+        task->at = DEMUX_WRITTEN;
+        *op = (struct mr_disk_op){.kind = MR_DISK_WRITE,
+                                  .flags = task->a + whole > segment->allocated ? (uint32_t)MR_DISK_BACKGROUND : 0u,
+                                  .file = segment->file,
+                                  .buffer = from,
+                                  .len = whole,
+                                  .pos = task->a};
+        return true;
+    }
+    case DEMUX_WRITTEN: {
+        struct mr_page *run = task->page;
+        uint32_t        clean = (uint32_t)(task->b - run->pos);
+        run->is_busy = false;
+        core->dirty_bytes -= clean > run->clean ? clean - run->clean : 0;
+        core->stats.demux_bytes += op->len;
+        run->clean = clean > run->clean ? clean : run->clean;
+        segment->written = (uint32_t)task->b > segment->written ? (uint32_t)task->b : segment->written;
+        segment->allocated = (uint32_t)op->pos + op->len > segment->allocated ? (uint32_t)op->pos + op->len
+                                                                              : segment->allocated;
+        if (run->clean == run->used && (run->used == mr_page_capacity(run) || segment->is_sealed)) {
+            mr_list_add_tail(&core->clean_runs, &run->by_age);
+        }
+        if (task->x == 0) {
+            demux_end(core, task);
+            return false;
+        }
+        task->page = NULL;
+        task->at = DEMUX_TRUNCATED;
+        *op = (struct mr_disk_op){.kind = MR_DISK_TRUNCATE, .file = segment->file, .pos = task->b};
+        return true;
+    }
+    case DEMUX_TRUNCATED:
+        segment->allocated = segment->size;
+        if (!segment->is_sealed) {
+            demux_end(core, task);
+            return false;
+        }
+        task->at = DEMUX_SYNCED;
+        *op = (struct mr_disk_op){.kind = MR_DISK_SYNC, .flags = MR_DISK_BACKGROUND, .file = segment->file};
+        return true;
+    case DEMUX_SYNCED:
+        segment->is_seal_done = true;
+        mr_segment_index_flush(core, segment);
+        demux_end(core, task);
+        return false;
+    }
+    mr_unreachable("demux");
+}
+
+/* Start the next write of a log. Returns whether there was one to start (or to wait for). */
+static bool demux(struct mr_storage_core *core, struct mr_partition *p, bool is_to_the_end)
+{
+    struct mr_page    *run = first_dirty(p);
+    struct mr_segment *unsealed = first_unsealed(p);
+    struct mr_segment *segment = run == NULL ? unsealed : run->segment;
+    if (unsealed != NULL && run != NULL && unsealed->base < segment->base) {
+        segment = unsealed; /* everything of it is written; it is not finished */
+        run = NULL;
+    }
+    if (segment == NULL) {
+        return false;
+    }
+    uint32_t durable = durable_end(p, segment);
+    uint32_t from = 0;
+    uint32_t to = 0;
+    bool     is_end = false;
+    if (run != NULL) {
+        from = (run->pos + run->clean) & ~(MR_PAGE_BYTES - 1);
+        to = run->pos + run->used < durable ? run->pos + run->used : durable;
+        is_end = to == segment->size && (segment->is_sealed || is_to_the_end);
+        to = is_end ? to : to & ~(MR_PAGE_BYTES - 1);
+        if (to <= run->pos + run->clean) {
+            return false;
+        }
+    } else if (durable != segment->size) {
+        return false;
+    }
+    if (!mr_segment_file_ready(core, segment)) {
+        return true;
+    }
+    struct mr_task *task = mr_core_task(core, p, demux_step);
+    if (task == NULL) {
+        return true;
+    }
+    task->segment = segment;
+    task->page = run;
+    task->a = from;
+    task->b = to;
+    task->x = is_end ? 1 : 0;
+    if (run != NULL) {
+        run->is_busy = true;
+    }
+    segment->users++;
+    p->is_demuxing = true;
+    core->demux_in_flight++;
+    mr_core_task_start(core, task);
+    return true;
+}
+
+/* What is left of less than a block goes into the journal again. False: no room now. */
+static bool carry(struct mr_storage_core *core, struct mr_partition *p)
+{
+    struct mr_page *run = first_dirty(p);
+    if (run == NULL) {
+        return true;
+    }
+    uint32_t from = (run->pos + run->clean) & ~(MR_PAGE_BYTES - 1);
+    uint64_t seq = 0;
+    for (; run->link.next != &p->runs || run->used > 0;) {
+        uint32_t                  end = run->pos + run->used;
+        struct mr_journal_entry   entry = {.kind = MR_JOURNAL_CARRY, .offset = p->end.offset,
+                                           .segment_base = run->segment->base, .pos = from};
+        struct mr_journal_payload payload = {.prefix = mr_page_memory(&core->cache, run) + (from - run->pos),
+                                             .prefix_bytes = end - from, .bytes = UINT32_MAX};
+        if (end > from && mr_journal_add(core->journal, &p->jlog, &entry, &payload, &seq, NULL) != MR_OK) {
+            return false;
+        }
+        if (run->link.next == &p->runs) {
+            break;
+        }
+        run = MR_LIST_ENTRY(run->link.next, struct mr_page, link);
+        from = run->pos;
+    }
+    mr_list_remove(&p->dirty_link);
+    mr_demux_note_dirty(core, p, seq);
+    p->is_carried = true;
+    return true;
+}
+
+/* One log for the oldest file. Returns whether it is done with it. */
+static bool drain(struct mr_storage_core *core, struct mr_partition *p)
+{
+    bool is_park = p->is_carried && p->pending_count == 0;
+    if (p->is_demuxing || demux(core, p, is_park || core->is_stopping)) {
+        return false;
+    }
+    if (first_dirty(p) == NULL) {
+        mr_list_remove(&p->dirty_link);
+        if (is_park && !core->is_stopping) {
+            mr_segment_index_flush(core, p->active);
+            mr_tail_drop(core, p);
+            p->tail = p->active->size % MR_PAGE_BYTES == 0 ? MR_TAIL_HOT : MR_TAIL_COLD;
+            p->run_order = 0;
+        }
+        return true;
+    }
+    return carry(core, p);
+}
+
+void mr_demux_turn(struct mr_storage_core *core)
+{
+    struct mr_journal_pressure pressure;
+    if (core->is_offline) {
+        return;
+    }
+    MR_LIST_EACH_SAFE(link, after, &core->demux_ready) {
+        if (core->demux_in_flight >= DEMUX_IN_FLIGHT) {
+            break;
+        }
+        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, demux_link);
+        mr_list_remove(&p->demux_link);
+        if (!p->is_demuxing && demux(core, p, false) && !p->is_demuxing) {
+            mr_list_add_tail(&core->demux_ready, &p->demux_link); /* its file is being opened */
+        }
+    }
+    mr_journal_pressure(core->journal, &pressure);
+    if (pressure.oldest_end_seq == 0 || pressure.is_recycling ||
+        pressure.oldest_end_seq > mr_journal_durable_seq(core->journal)) {
+        return;
+    }
+    bool is_memory_short = core->dirty_bytes > core->plan.cache_bytes / 2;
+    if (!core->is_stopping && !pressure.is_starved && !is_memory_short &&
+        pressure.free_bytes > pressure.ring_bytes / 2) {
+        return;
+    }
+    uint32_t left = 0;
+    MR_LIST_EACH_SAFE(link, after, &core->dirty) {
+        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, dirty_link);
+        if (p->first_dirty_seq > pressure.oldest_end_seq) {
+            break;
+        }
+        if (core->demux_in_flight >= DEMUX_IN_FLIGHT || !drain(core, p)) {
+            left++;
+        }
+    }
+    if (left == 0) {
+        mr_journal_drained(core->journal, pressure.oldest_end_seq);
+    }
+}

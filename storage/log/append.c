@@ -1,0 +1,359 @@
+/*
+ * append: a batch gets its offset, goes into the open commit and into the tail, and is answered later.
+ *
+ *   refuse early: unknown, offline, full, wrong epoch, too large, producer
+ *   wait:         the log's last block is being read; no room in the journal or the cache
+ *   assign:       offset, epoch, time -> header; journal entry; tail; indexes; ends
+ *
+ * Order per log is the order of arrival, also for what waits: an entry that waits for its own log
+ * holds up that log only; one that waits for room holds up everything behind it, or a small batch
+ * could overtake a large one of the same producer.
+ */
+#include "storage_core.h"
+
+enum append_result {
+    APPEND_DONE,     /* entry->err says how it ended; entry->seq what it waits for */
+    APPEND_LOG_WAIT, /* this log is not ready */
+    APPEND_ROOM_WAIT,
+};
+
+static enum append_result refuse(struct mr_append_entry *entry, enum mr_err err)
+{
+    entry->err = err;
+    return APPEND_DONE;
+}
+
+/* With LogAppendTime the broker's clock replaces the producer's, so the CRC changes. */
+static void stamp_time(const struct mr_storage_core *core, struct mr_append_entry *entry, struct mr_batch *batch,
+                       uint8_t header[MR_BATCH_HEADER])
+{
+    batch->attributes |= MR_BATCH_LOG_APPEND_TIME;
+    batch->max_timestamp = core->now.unix_ms;
+    entry->log_append_time_ms = core->now.unix_ms;
+    mr_batch_header_store(batch, header);
+    uint32_t crc = mr_crc32c(0, header + 21, MR_BATCH_HEADER - 21);
+    uint32_t at = MR_BATCH_HEADER;
+    for (uint32_t index = 0; index < entry->batch.span_count; index++) {
+        const struct mr_span *span = &entry->batch.spans[index];
+        uint32_t skip = at < span->len ? at : span->len;
+        crc = mr_crc32c(crc, span->data + skip, span->len - skip);
+        at -= skip;
+    }
+    batch->crc = crc;
+}
+
+static enum mr_err check_producer(struct mr_storage_core *core, struct mr_partition *p,
+                                  struct mr_append_entry *entry, const struct mr_batch *batch)
+{
+    const struct mr_producer_batch *duplicate = NULL;
+    if (entry->origin != MR_APPEND_CLIENT) {
+        return MR_OK;
+    }
+    if ((batch->attributes & MR_BATCH_TRANSACTIONAL) != 0) {
+        return MR_ERR_INVALID_TXN_STATE;
+    }
+    if (batch->producer_id < 0) {
+        return MR_OK;
+    }
+    enum mr_err err = mr_producer_check(&core->producers, &p->producers, batch, &duplicate);
+    if (err == MR_OK && duplicate != NULL) {
+        entry->is_duplicate = true;
+        entry->base_offset = duplicate->last_offset - duplicate->offset_delta;
+        entry->log_append_time_ms =
+            p->config.timestamp_type == MR_TIMESTAMP_LOG_APPEND_TIME ? duplicate->timestamp : -1;
+        /* Not before what it duplicates is durable: that is at latest the log's last entry. */
+        entry->seq = p->jlog.last_seq;
+    }
+    return err;
+}
+
+/* The block that holds the end of the log is in the file: it may be rewritten only after it is journaled (J4). */
+static enum mr_err journal_image(struct mr_storage_core *core, struct mr_partition *p)
+{
+    const struct mr_page   *run = MR_LIST_ENTRY(p->runs.prev, struct mr_page, link);
+    struct mr_journal_entry image = {.kind = MR_JOURNAL_IMAGE,
+                                     .offset = p->end.offset,
+                                     .segment_base = p->active->base,
+                                     .pos = run->pos};
+    struct mr_journal_payload payload = {.prefix = mr_page_memory(&core->cache, run),
+                                         .prefix_bytes = run->used,
+                                         .bytes = UINT32_MAX};
+    uint64_t seq = 0;
+    enum mr_err err = mr_journal_add(core->journal, &p->jlog, &image, &payload, &seq, NULL);
+    if (err == MR_OK) {
+        p->is_image_due = false;
+        mr_demux_note_dirty(core, p, seq);
+    }
+    return err;
+}
+
+/* The bytes of one batch into the journal and the tail, in parts when one entry cannot hold it. MR_AGAIN: go
+ * on later from p->part_at. */
+static enum mr_err store(struct mr_storage_core *core, struct mr_partition *p, struct mr_append_entry *entry,
+                         const struct mr_batch *batch, const uint8_t header[MR_BATCH_HEADER], uint64_t *seq)
+{
+    uint32_t bytes = entry->batch.bytes;
+    uint32_t part_max = mr_journal_payload_max(core->journal);
+    do {
+        uint32_t part = bytes - p->part_at < part_max ? bytes - p->part_at : part_max;
+        struct mr_journal_entry head = {
+            .kind = MR_JOURNAL_APPEND,
+            .flags = (p->is_internal ? (uint32_t)MR_JOURNAL_RESERVED : 0u) |
+                     (p->config.ack == MR_ACK_WRITE ? (uint32_t)MR_JOURNAL_EARLY : 0u),
+            .offset = batch->base_offset,
+            .last_offset = mr_batch_last_offset(batch),
+            .segment_base = p->active->base,
+            .pos = p->active->size,
+            .epoch = batch->leader_epoch,
+            .part_at = p->part_at,
+            .batch_bytes = part == bytes ? 0 : bytes,
+        };
+        struct mr_journal_payload payload = {.prefix = header,
+                                             .prefix_bytes = MR_BATCH_HEADER,
+                                             .chain = &entry->batch,
+                                             .at = p->part_at,
+                                             .bytes = part};
+        const uint8_t *placed = NULL;
+        enum mr_err err = mr_journal_add(core->journal, &p->jlog, &head, &payload, seq, &placed);
+        if (err != MR_OK) {
+            return err;
+        }
+        mr_demux_note_dirty(core, p, *seq);
+        mr_tail_append(core, p, placed, part, p->part_at == 0 ? batch->base_offset : -1, *seq);
+        p->part_at += part;
+    } while (p->part_at < bytes);
+    return MR_OK;
+}
+
+static bool has_room(struct mr_storage_core *core, struct mr_partition *p, uint32_t bytes)
+{
+    uint32_t part_max = mr_journal_payload_max(core->journal);
+    return mr_journal_has_room(core->journal, &p->jlog, bytes < part_max ? bytes : part_max) &&
+           mr_tail_reserve(core, p, bytes);
+}
+
+static enum append_result append(struct mr_storage_core *core, struct mr_append_entry *entry)
+{
+    struct mr_partition *p = mr_core_find(core, entry->log_id);
+    if (core->is_offline) {
+        return refuse(entry, MR_ERR_DIR_OFFLINE);
+    }
+    if (p == NULL || p->state != MR_PARTITION_OPEN) {
+        return refuse(entry, p != NULL && p->state == MR_PARTITION_OFFLINE ? MR_ERR_DIR_OFFLINE
+                                                                           : MR_ERR_UNKNOWN_LOG);
+    }
+    uint8_t         scratch[MR_BATCH_HEADER];
+    uint8_t         header[MR_BATCH_HEADER];
+    struct mr_batch batch;
+    uint32_t        bytes = entry->batch.bytes;
+    mr_assert(bytes >= MR_BATCH_HEADER);
+    mr_batch_header_load(mr_chain_view(&entry->batch, 0, MR_BATCH_HEADER, scratch), &batch);
+    mr_assert(mr_batch_bytes(&batch) == bytes && batch.last_offset_delta >= 0);
+    if (p->part_of != NULL && p->part_of != entry) {
+        return APPEND_LOG_WAIT;
+    }
+    if (p->part_of == NULL) {
+        entry->log_start_offset = p->log_start;
+        if (entry->leader_epoch >= 0 && entry->origin != MR_APPEND_CONTROLLER &&
+            entry->leader_epoch != p->leader_epoch) {
+            return refuse(entry, entry->leader_epoch < p->leader_epoch ? MR_ERR_FENCED_EPOCH
+                                                                       : MR_ERR_UNKNOWN_EPOCH);
+        }
+        if (core->is_full && !p->is_internal) {
+            return refuse(entry, MR_ERR_DIR_FULL);
+        }
+        if (bytes > p->config.segment_bytes) {
+            return refuse(entry, MR_ERR_RECORD_LIST_TOO_LARGE);
+        }
+        enum mr_err err = check_producer(core, p, entry, &batch);
+        if (err != MR_OK || entry->is_duplicate) {
+            return refuse(entry, err);
+        }
+        if (p->tail != MR_TAIL_HOT) {
+            if (p->tail == MR_TAIL_COLD) {
+                mr_tail_hydrate(core, p);
+            }
+            if (p->tail != MR_TAIL_HOT) {
+                return core->is_offline ? refuse(entry, MR_ERR_DIR_OFFLINE) : APPEND_LOG_WAIT;
+            }
+        }
+        if (p->is_image_due) {
+            if (journal_image(core, p) != MR_OK) {
+                return core->is_offline ? refuse(entry, MR_ERR_DIR_OFFLINE) : APPEND_ROOM_WAIT;
+            }
+        }
+        if (mr_roll_is_due(core, p, &batch, bytes)) {
+            err = mr_roll(core, p);
+            if (err != MR_OK) {
+                return err == MR_AGAIN ? APPEND_ROOM_WAIT : refuse(entry, err);
+            }
+        }
+        if (!has_room(core, p, bytes)) {
+            return APPEND_ROOM_WAIT;
+        }
+        p->part_of = entry;
+        p->part_at = 0;
+    }
+
+    batch.base_offset = p->end.offset;
+    batch.leader_epoch = entry->origin == MR_APPEND_CONTROLLER && entry->leader_epoch >= 0 ? entry->leader_epoch
+                                                                                           : p->leader_epoch;
+    if (p->config.timestamp_type == MR_TIMESTAMP_LOG_APPEND_TIME && entry->origin == MR_APPEND_CLIENT) {
+        if (p->part_at > 0) { /* the same time in all parts */
+            batch.max_timestamp = entry->log_append_time_ms;
+        } else {
+            stamp_time(core, entry, &batch, header);
+        }
+    }
+    mr_batch_header_store(&batch, header);
+
+    uint32_t    pos = p->active->size - p->part_at;
+    uint64_t    seq = 0;
+    enum mr_err err = store(core, p, entry, &batch, header, &seq);
+    if (err == MR_AGAIN) {
+        return p->part_at > 0 ? APPEND_LOG_WAIT : (p->part_of = NULL, APPEND_ROOM_WAIT);
+    }
+    p->part_of = NULL;
+    p->part_at = 0;
+    if (err != MR_OK) {
+        return refuse(entry, err);
+    }
+    p->end.offset = batch.base_offset + batch.last_offset_delta + 1;
+    p->is_carried = false;
+    p->is_clean_on_disk = false;
+    mr_segment_index(core, p->active, &batch, pos, bytes);
+    if (batch.leader_epoch > mr_epoch_cache_latest(&p->epochs)) {
+        mr_partition_set_epoch_room(core, p);
+        p->is_epoch_dirty |= mr_epoch_cache_assign(&p->epochs, batch.leader_epoch, batch.base_offset);
+    }
+    if (batch.producer_id >= 0 && (batch.attributes & MR_BATCH_CONTROL) == 0) {
+        mr_producer_update(&core->producers, &p->producers, &batch);
+    }
+    mr_partition_pending_add(core, p, seq);
+    core->stats.appends++;
+    core->stats.append_bytes += bytes;
+    entry->base_offset = batch.base_offset;
+    entry->log_start_offset = p->log_start;
+    entry->seq = seq;
+    return refuse(entry, MR_OK);
+}
+
+/* Try the entries of `op` that have no offset yet. False: nothing behind it may pass. */
+static bool advance(struct mr_storage_core *core, struct mr_append_op *op)
+{
+    for (uint32_t index = 0; index < op->entry_count && op->op.pending > 0; index++) {
+        struct mr_append_entry *entry = &op->entries[index];
+        if (entry->err != MR_AGAIN) {
+            continue;
+        }
+        struct mr_partition *p = mr_core_find(core, entry->log_id);
+        if (p != NULL && p->is_passed) {
+            continue; /* an entry before this one waits for the same log */
+        }
+        enum append_result result = append(core, entry);
+        if (result == APPEND_ROOM_WAIT) {
+            return false;
+        }
+        if (result == APPEND_LOG_WAIT) {
+            p->is_passed = true;
+            continue;
+        }
+        op->op.pending--;
+    }
+    return true;
+}
+
+static void assigned(struct mr_storage_core *core, struct mr_append_op *op)
+{
+    uint64_t seq = 0;
+    bool     is_written_enough = true;
+    for (uint32_t index = 0; index < op->entry_count; index++) {
+        const struct mr_append_entry *entry = &op->entries[index];
+        if (entry->err != MR_OK || entry->seq == 0) {
+            continue;
+        }
+        const struct mr_partition *p = mr_core_find(core, entry->log_id);
+        is_written_enough &= p != NULL && p->config.ack == MR_ACK_WRITE;
+        seq = entry->seq > seq ? entry->seq : seq;
+    }
+    if (seq == 0 || op->acks == 0) {
+        mr_core_answer(core, &op->op);
+        return;
+    }
+    mr_core_ack_later(core, &op->op, seq, is_written_enough);
+}
+
+void mr_append_op_start(struct mr_storage_core *core, struct mr_append_op *op)
+{
+    op->op.pending = op->entry_count;
+    for (uint32_t index = 0; index < op->entry_count; index++) {
+        struct mr_append_entry *entry = &op->entries[index];
+        entry->err = MR_AGAIN;
+        entry->is_duplicate = false;
+        entry->base_offset = -1;
+        entry->log_append_time_ms = -1;
+        entry->log_start_offset = -1;
+        entry->seq = 0;
+    }
+    if (core->is_offline) {
+        op->op.pending = 0;
+        for (uint32_t index = 0; index < op->entry_count; index++) {
+            op->entries[index].err = MR_ERR_DIR_OFFLINE;
+        }
+        mr_core_answer(core, &op->op);
+        return;
+    }
+    /* Behind what waits, always: the retry goes through them in order. */
+    if (!mr_list_is_empty(&core->parked)) {
+        mr_list_add_tail(&core->parked, &op->op.link);
+        core->is_append_due = true;
+        return;
+    }
+    if (!advance(core, op)) {
+        core->is_parked_blocked = true;
+    }
+    if (op->op.pending == 0) {
+        assigned(core, op);
+    } else {
+        mr_list_add_tail(&core->parked, &op->op.link);
+    }
+    mr_append_passed_reset(core);
+}
+
+void mr_append_passed_reset(struct mr_storage_core *core)
+{
+    MR_LIST_EACH(link, &core->parked) {
+        struct mr_append_op *op = (struct mr_append_op *)(void *)MR_LIST_ENTRY(link, struct mr_storage_op, link);
+        for (uint32_t index = 0; index < op->entry_count; index++) {
+            struct mr_partition *p = mr_core_find(core, op->entries[index].log_id);
+            if (p != NULL) {
+                p->is_passed = false;
+            }
+        }
+    }
+}
+
+void mr_append_retry(struct mr_storage_core *core)
+{
+    core->is_append_due = false;
+    core->is_parked_blocked = false;
+    MR_LIST_EACH_SAFE(link, after, &core->parked) {
+        struct mr_append_op *op = (struct mr_append_op *)(void *)MR_LIST_ENTRY(link, struct mr_storage_op, link);
+        bool may_go_on = advance(core, op);
+        if (op->op.pending == 0) {
+            mr_list_remove(&op->op.link);
+            for (uint32_t index = 0; index < op->entry_count; index++) {
+                struct mr_partition *p = mr_core_find(core, op->entries[index].log_id);
+                if (p != NULL) {
+                    p->is_passed = false;
+                }
+            }
+            assigned(core, op);
+        }
+        if (!may_go_on) {
+            core->is_parked_blocked = true;
+            break;
+        }
+    }
+    mr_append_passed_reset(core);
+}

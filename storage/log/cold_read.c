@@ -1,0 +1,382 @@
+/*
+ * cold_read: batches that are in files only, by O_DIRECT into pages of a pool of their own, so that a
+ * backfill does not push the tail out of memory.
+ *
+ *   place    a remembered place, the index in memory, or the .index file -> where to begin
+ *   data     256 KiB to 1 MiB from there; the batch with the offset is looked for; more pages while the first
+ *            batch is not whole
+ *   checks   offsets rise, lengths hold, CRC of every batch that is lent (a rotten one is MR_ERR_CORRUPT)
+ *
+ * Nothing above segment->written is read from a file: what is not there yet is in the runs.
+ */
+#include "log/log_walk.h"
+#include "log/offset_index.h"
+
+#define COLD_READ_BYTES (256u << 10)
+
+enum cold_at {
+    COLD_BEGIN,
+    COLD_INDEX_OPEN,
+    COLD_INDEX_READ,
+    COLD_INDEX_CLOSED,
+    COLD_DATA,
+    COLD_DATA_READ,
+};
+
+/* Task fields: index: of the entry; x: the offset looked for; a: file position where the scan goes on; b: where the
+ * page's bytes begin; c: bytes in it; op: the read. */
+
+static struct mr_read_entry *entry_of(struct mr_task *task)
+{
+    return &((struct mr_read_op *)(void *)task->op)->entries[task->index];
+}
+
+static bool finish(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
+{
+    struct mr_read_op *op = (struct mr_read_op *)(void *)task->op;
+    if (task->page != NULL) {
+        task->page->is_busy = false;
+        if (task->page->refs == 0) {
+            mr_page_pool_put(&core->cold, task->page);
+        } else {
+            task->page->is_dropped = true;
+        }
+    }
+    if (task->page2 != NULL) {
+        task->page2->is_busy = false;
+        if (task->page2->refs == 0) {
+            mr_page_pool_put(&core->cold, task->page2);
+        } else {
+            task->page2->is_dropped = true;
+        }
+    }
+    entry_of(task)->err = err;
+    task->segment->users--;
+    op->op.pending++;
+    core->stats.cold_reads++;
+    task->is_read_due = true; /* the operation goes on when the task is gone */
+    return false;
+}
+
+static bool gather(struct mr_storage_core *core, struct mr_task *task, uint64_t from);
+
+static bool read_data(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_segment    *segment = task->segment;
+    struct mr_read_entry *entry = entry_of(task);
+    uint64_t              from = task->a & ~(uint64_t)(MR_PAGE_BYTES - 1);
+    uint64_t              want = (task->a - from) + entry->bytes_max;
+    want = want < COLD_READ_BYTES ? COLD_READ_BYTES : want;
+    if (task->is_whole_wanted) {
+        want = MR_PAGE_BYTES << MR_PAGE_ORDER_MAX;
+    }
+    if (task->a >= segment->written) {
+        return finish(core, task, MR_OK);
+    }
+    if (!mr_segment_file_ready(core, segment)) {
+        mr_list_add_tail(&core->retry_tasks, &task->link);
+        task->is_waiting = true;
+        return true;
+    }
+    if (task->page == NULL) {
+        task->page = mr_page_pool_get(&core->cold, mr_page_order(want));
+        if (task->page == NULL) {
+            mr_list_add_tail(&core->retry_tasks, &task->link);
+            task->is_waiting = true;
+            return true;
+        }
+        task->page->is_busy = true;
+    }
+    uint32_t len = mr_page_capacity(task->page);
+    uint64_t end = ((uint64_t)segment->written + MR_PAGE_BYTES - 1) & ~(uint64_t)(MR_PAGE_BYTES - 1);
+    len = end - from < len ? (uint32_t)(end - from) : len;
+    task->b = from;
+    task->at = COLD_DATA_READ;
+    task->io.op = (struct mr_disk_op){.kind = MR_DISK_READ,
+                                      .file = segment->file,
+                                      .buffer = mr_page_memory(&core->cold, task->page),
+                                      .len = len,
+                                      .pos = from};
+    return true;
+}
+
+/* Lend [from, to) of the page. */
+static void lend_page(struct mr_storage_core *core, struct mr_read_op *op, struct mr_read_entry *entry,
+                      struct mr_page *page, const uint8_t *from, uint32_t len)
+{
+    op->spans[op->span_count++] =
+        (struct mr_lent_span){.span = {.data = from, .len = len},
+                              .page = mr_page_reference(&core->cold, page) | MR_COLD_REFERENCE};
+    page->refs++;
+    entry->span_count++;
+}
+
+/* The page holds bytes [b, b + c) of the file; the scan is at a. */
+static bool use_data(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_read_op    *op = (struct mr_read_op *)(void *)task->op;
+    struct mr_read_entry *entry = entry_of(task);
+    struct mr_segment    *segment = task->segment;
+    const uint8_t        *memory = mr_page_memory(&core->cold, task->page);
+    uint64_t              end = task->b + task->io.op.done_bytes;
+    uint64_t              limit = mr_walk_limit(task->partition, segment);
+    uint32_t              max = op->bytes_max > op->bytes ? op->bytes_max - op->bytes : 0;
+    bool                  is_first_whole = entry->is_first_batch_whole && op->bytes == 0;
+    max = entry->bytes_max < max ? entry->bytes_max : max;
+    limit = limit < segment->written ? limit : segment->written;
+    end = end < limit ? end : limit;
+    core->stats.cold_bytes += task->io.op.done_bytes;
+
+    uint64_t at = task->a;
+    uint64_t first = UINT64_MAX; /* where the answer begins */
+    int64_t  next_offset = -1;
+    while (at + MR_BATCH_HEADER <= end) {
+        struct mr_batch batch;
+        const uint8_t  *here = memory + (at - task->b);
+        mr_batch_header_load(here, &batch);
+        uint64_t bytes = batch.batch_length < MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS ? 0
+                                                                                     : mr_batch_bytes(&batch);
+        if (bytes == 0 || batch.base_offset < segment->base || at + bytes > segment->written ||
+            batch.last_offset_delta < 0) {
+            if (first != UINT64_MAX) {
+                break; /* what came before it is good */
+            }
+            return finish(core, task, MR_ERR_CORRUPT);
+        }
+        if (first == UINT64_MAX && mr_batch_last_offset(&batch) < task->x) {
+            at += bytes;
+            continue;
+        }
+        if (first == UINT64_MAX) {
+            first = at;
+        }
+        bool is_within = at + bytes - first <= max || (is_first_whole && at == first);
+        if (!is_within || at + bytes > end) {
+            break;
+        }
+        if (batch.magic == 2 && mr_crc32c(0, here + 21, (size_t)bytes - 21) != batch.crc) {
+            if (at == first) {
+                mr_log(core->log, MR_LOG_ERROR, "bad CRC dir=%s segment=%lld pos=%llu",
+                       task->partition->dir_name, (long long)segment->base, (unsigned long long)at);
+                return finish(core, task, MR_ERR_CORRUPT);
+            }
+            break;
+        }
+        at += bytes;
+        next_offset = mr_batch_last_offset(&batch) + 1;
+    }
+    if (first != UINT64_MAX && at > first) {
+        uint32_t len = (uint32_t)(at - first);
+        if (op->span_count < op->span_max) {
+            lend_page(core, op, entry, task->page, memory + (first - task->b), len);
+            entry->bytes = len;
+            op->bytes += len;
+            core->stats.read_bytes += len;
+            mr_walk_hint(task->partition, next_offset, segment->base, (uint32_t)at);
+        }
+        return finish(core, task, MR_OK);
+    }
+    if (first != UINT64_MAX && max < MR_BATCH_HEADER && !is_first_whole) {
+        return finish(core, task, MR_OK);
+    }
+    if (at >= limit) {
+        return finish(core, task, MR_OK);
+    }
+    /* The batch is not whole in this page, or not here: read on from it. */
+    uint64_t from = first != UINT64_MAX ? first : at;
+    if (from == task->a && task->is_whole_wanted) {
+        /* It is larger than a page can hold from its start: gather it. */
+        return gather(core, task, from);
+    }
+    task->is_whole_wanted = from == task->a;
+    task->a = from;
+    if (mr_page_capacity(task->page) < (MR_PAGE_BYTES << MR_PAGE_ORDER_MAX)) {
+        task->page->is_busy = false;
+        mr_page_pool_put(&core->cold, task->page);
+        task->page = NULL;
+    }
+    return read_data(core, task);
+}
+
+/* ---- A first batch larger than one page: page by page, each lent as a span ---- */
+
+static bool gather_step(struct mr_storage_core *core, struct mr_task *task)
+{
+    /* a: start of the batch; b: position of the next byte; c: end of the batch; y: running CRC */
+    struct mr_read_op    *op = (struct mr_read_op *)(void *)task->op;
+    struct mr_read_entry *entry = entry_of(task);
+    struct mr_disk_op    *disk = &task->io.op;
+    if (task->is_data_there) {
+        task->is_data_there = false;
+        if (disk->err != MR_OK) {
+            mr_core_fail(core, disk, "reading a segment");
+            return finish(core, task, MR_ERR_IO);
+        }
+        uint64_t       from = task->b & ~(uint64_t)(MR_PAGE_BYTES - 1);
+        const uint8_t *memory = mr_page_memory(&core->cold, task->page);
+        uint64_t       have = from + disk->done_bytes < task->c ? from + disk->done_bytes : task->c;
+        if (have <= task->b || op->span_count == op->span_max) {
+            return finish(core, task, MR_ERR_CORRUPT);
+        }
+        uint32_t len = (uint32_t)(have - task->b);
+        lend_page(core, op, entry, task->page, memory + (task->b - from), len);
+        uint64_t skip = task->b == task->a ? 21 : 0;
+        task->y = (int64_t)mr_crc32c((uint32_t)task->y, memory + (task->b - from) + skip, len - skip);
+        task->b = have;
+        task->page->is_busy = false;
+        task->page->is_dropped = true; /* freed by the last release */
+        task->page = NULL;
+        if (task->b == task->c) {
+            if ((uint32_t)task->y != (uint32_t)task->crc) {
+                return finish(core, task, MR_ERR_CORRUPT); /* its spans are of no use but released as any */
+            }
+            entry->bytes = (uint32_t)(task->c - task->a);
+            op->bytes += entry->bytes;
+            return finish(core, task, MR_OK);
+        }
+    }
+    if (!mr_segment_file_ready(core, task->segment) ||
+        (task->page = mr_page_pool_get(&core->cold, MR_PAGE_ORDER_MAX)) == NULL) {
+        mr_list_add_tail(&core->retry_tasks, &task->link);
+        task->is_waiting = true;
+        return true;
+    }
+    task->page->is_busy = true;
+    task->is_data_there = true;
+    *disk = (struct mr_disk_op){.kind = MR_DISK_READ,
+                                .file = task->segment->file,
+                                .buffer = mr_page_memory(&core->cold, task->page),
+                                .len = mr_page_capacity(task->page),
+                                .pos = task->b & ~(uint64_t)(MR_PAGE_BYTES - 1)};
+    return true;
+}
+
+static bool gather(struct mr_storage_core *core, struct mr_task *task, uint64_t from)
+{
+    struct mr_read_op    *op = (struct mr_read_op *)(void *)task->op;
+    struct mr_batch       batch;
+    uint64_t              page_from = from & ~(uint64_t)(MR_PAGE_BYTES - 1);
+    const uint8_t        *memory = mr_page_memory(&core->cold, task->page);
+    if (task->b != page_from || op->span_count + 2 > op->span_max) {
+        return finish(core, task, MR_OK);
+    }
+    mr_batch_header_load(memory + (from - page_from), &batch);
+    task->a = from;
+    task->b = from;
+    task->c = from + mr_batch_bytes(&batch);
+    task->y = 0;
+    task->crc = batch.crc;
+    task->step = gather_step;
+    task->page->is_busy = false;
+    mr_page_pool_put(&core->cold, task->page);
+    task->page = NULL;
+    return gather_step(core, task);
+}
+
+static bool cold_step(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_disk_op *op = &task->io.op;
+    switch ((enum cold_at)task->at) {
+    case COLD_BEGIN: {
+        uint32_t pos = 0;
+        for (uint32_t index = 0; index < MR_READ_HINTS; index++) {
+            const struct mr_place *hint = &task->partition->hints[index];
+            if (hint->offset == task->x && hint->base == task->segment->base) {
+                task->a = hint->pos;
+                task->at = COLD_DATA;
+                return read_data(core, task);
+            }
+        }
+        if (mr_segment_index_find(core, task->segment, task->x, &pos)) {
+            task->a = pos;
+            task->at = COLD_DATA;
+            return read_data(core, task);
+        }
+        mr_segment_name(task->segment, ".index", task->name);
+        task->at = COLD_INDEX_OPEN;
+        *op = (struct mr_disk_op){.kind = MR_DISK_OPEN, .flags = MR_DISK_READ_ONLY, .dir = core->root,
+                                  .name = task->name};
+        return true;
+    }
+    case COLD_INDEX_OPEN:
+        if (op->err != MR_OK) {
+            task->at = COLD_DATA;
+            return read_data(core, task); /* no index: from the start */
+        }
+        task->file = op->file;
+        task->b = 0;
+        task->page = mr_page_pool_get(&core->cold, mr_page_order(task->segment->index_bytes));
+        if (task->page == NULL) {
+            task->at = COLD_INDEX_CLOSED;
+            *op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
+            return true;
+        }
+        task->page->is_busy = true;
+        task->at = COLD_INDEX_READ;
+        *op = (struct mr_disk_op){.kind = MR_DISK_READ, .file = task->file,
+                                  .buffer = mr_page_memory(&core->cold, task->page),
+                                  .len = mr_page_capacity(task->page), .pos = 0};
+        return true;
+    case COLD_INDEX_READ: {
+        struct mr_offset_index_entry entry = {0};
+        uint32_t count = op->err == MR_OK ? op->done_bytes / MR_OFFSET_INDEX_ENTRY : 0;
+        const uint8_t *entries = mr_page_memory(&core->cold, task->page);
+        int64_t relative = task->x - task->segment->base;
+        count = mr_offset_index_check(entries, count, (struct mr_offset_index_entry){.relative = -1},
+                                      INT32_MAX, task->segment->size);
+        bool is_found = mr_offset_index_find(entries, count, relative > INT32_MAX ? INT32_MAX : (int32_t)relative,
+                                             &entry);
+        if (is_found) {
+            task->a = entry.pos;
+        }
+        /* A whole page of entries, all before the offset: the file goes on. */
+        if (is_found && count == mr_page_capacity(task->page) / MR_OFFSET_INDEX_ENTRY &&
+            mr_offset_index_load(entries + (size_t)(count - 1) * MR_OFFSET_INDEX_ENTRY).relative <= relative) {
+            *op = (struct mr_disk_op){.kind = MR_DISK_READ, .file = task->file, .buffer = op->buffer,
+                                      .len = op->len, .pos = op->pos + op->len};
+            return true;
+        }
+        task->page->is_busy = false;
+        mr_page_pool_put(&core->cold, task->page);
+        task->page = NULL;
+        task->at = COLD_INDEX_CLOSED;
+        *op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
+        return true;
+    }
+    case COLD_INDEX_CLOSED:
+        task->at = COLD_DATA;
+        return read_data(core, task);
+    case COLD_DATA:
+        return read_data(core, task);
+    case COLD_DATA_READ:
+        if (op->err != MR_OK) {
+            mr_core_fail(core, op, "reading a segment");
+            return finish(core, task, MR_ERR_IO);
+        }
+        return use_data(core, task);
+    }
+    mr_unreachable("cold read");
+}
+
+void mr_cold_read_start(struct mr_storage_core *core, struct mr_read_op *op, uint32_t index)
+{
+    struct mr_read_entry *entry = &op->entries[index];
+    struct mr_partition  *p = mr_core_find(core, entry->log_id);
+    struct mr_segment    *segment = mr_segment_find(p, entry->offset);
+    struct mr_task       *task = segment == NULL ? NULL : mr_core_task(core, p, cold_step);
+    if (task == NULL) {
+        if (segment == NULL) {
+            entry->err = MR_ERR_OFFSET_OUT_OF_RANGE;
+        }
+        /* No task is free: an empty answer, and the reader asks again. */
+        op->op.pending++;
+        mr_read_continue(core, op);
+        return;
+    }
+    task->op = &op->op;
+    task->index = index;
+    task->segment = segment;
+    task->x = entry->offset;
+    segment->users++;
+    mr_core_task_start(core, task);
+}

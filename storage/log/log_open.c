@@ -1,0 +1,216 @@
+/*
+ * log_open: OPEN of a log: adopt what recovery found, read what is on disk, or make a directory.
+ *
+ * Nothing is synced when a directory is made: the journal's OPEN entry makes it again after a crash, and a file is
+ * recycled only after a syncfs. A log without state and without entries has had no change since its files
+ * were complete, so its files alone tell the truth (as after Kafka's clean stop).
+ */
+#include "storage_core.h"
+
+#include "log/log_files.h"
+
+enum open_at {
+    OPEN_BEGIN,
+    OPEN_DIR,
+    OPEN_MADE,
+    OPEN_MADE_DIR,
+    OPEN_META_OPEN,
+    OPEN_META_WRITTEN,
+    OPEN_META_CLOSED,
+    OPEN_LOG_OPEN,
+    OPEN_LOG_CLOSED,
+    OPEN_DIR_CLOSED,
+};
+
+static void answer(struct mr_storage_core *core, struct mr_open_op *op, struct mr_partition *p, enum mr_err err)
+{
+    op->op.err = err;
+    op->log_id = err == MR_OK ? p->jlog.log_id : 0;
+    op->log_start_offset = err == MR_OK ? p->log_start : -1;
+    op->log_end_offset = err == MR_OK ? p->end.offset : -1;
+    mr_core_answer(core, &op->op);
+}
+
+/* The log is there: what the operation says of it holds from now on. */
+static void adopt(struct mr_storage_core *core, struct mr_open_op *op, struct mr_partition *p)
+{
+    if (p->state == MR_PARTITION_OFFLINE) {
+        answer(core, op, p, MR_ERR_DIR_OFFLINE);
+        return;
+    }
+    p->config = *op->config;
+    p->is_internal = op->is_internal;
+    p->state = MR_PARTITION_OPEN;
+    int32_t latest = mr_epoch_cache_latest(&p->epochs);
+    p->leader_epoch = op->leader_epoch;
+    if (op->leader_epoch > latest && p->end.offset > 0 && latest >= 0) {
+        struct mr_journal_entry entry = {.kind = MR_JOURNAL_EPOCH_START, .offset = p->end.offset,
+                                         .segment_base = p->active->base, .pos = p->active->size,
+                                         .epoch = op->leader_epoch};
+        uint64_t seq = 0;
+        if (mr_journal_add(core->journal, &p->jlog, &entry, NULL, &seq, NULL) == MR_OK) {
+            mr_partition_set_epoch_room(core, p);
+            p->is_epoch_dirty |= mr_epoch_cache_assign(&p->epochs, op->leader_epoch, p->end.offset);
+            p->is_clean_on_disk = false;
+        }
+    }
+    answer(core, op, p, MR_OK);
+}
+
+static bool open_failed(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
+{
+    struct mr_open_op   *op = (struct mr_open_op *)(void *)task->op;
+    struct mr_partition *p = task->partition;
+    answer(core, op, p, err);
+    mr_journal_log_deinit(core->journal, &p->jlog);
+    task->partition = NULL;
+    p->task_count--;
+    mr_partition_free(core, p);
+    return false;
+}
+
+static bool create_step(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_open_op   *op = (struct mr_open_op *)(void *)task->op;
+    struct mr_partition *p = task->partition;
+    struct mr_disk_op   *disk = &task->io.op;
+    if (disk->err != MR_OK && !(task->at == OPEN_MADE && disk->err == MR_ERR_EXISTS)) {
+        return open_failed(core, task, disk->err);
+    }
+    switch ((enum open_at)task->at) {
+    case OPEN_BEGIN:
+    case OPEN_DIR:
+        task->at = OPEN_MADE;
+        *disk = (struct mr_disk_op){.kind = MR_DISK_MKDIR, .dir = core->root, .name = p->dir_name};
+        return true;
+    case OPEN_MADE:
+    case OPEN_MADE_DIR:
+        task->at = OPEN_META_OPEN;
+        mr_fmt(task->name, sizeof task->name, "%s/partition.metadata", p->dir_name);
+        *disk = (struct mr_disk_op){.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE | MR_DISK_TRUNC,
+                                    .dir = core->root, .name = task->name};
+        return true;
+    case OPEN_META_OPEN: {
+        char id[MR_UUID_TEXT + 1];
+        mr_uuid_text(&op->topic_id, id);
+        task->file = disk->file;
+        uint32_t len = (uint32_t)mr_fmt(task->new_name, sizeof task->new_name, "version: 0\ntopic_id: %s\n", id);
+        task->at = OPEN_META_WRITTEN;
+        *disk = (struct mr_disk_op){.kind = MR_DISK_WRITE, .file = task->file, .buffer = task->new_name,
+                                    .len = len};
+        return true;
+    }
+    case OPEN_META_WRITTEN:
+        task->at = OPEN_META_CLOSED;
+        *disk = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
+        return true;
+    case OPEN_META_CLOSED:
+        task->at = OPEN_LOG_OPEN;
+        mr_segment_name(p->active, ".log", task->name);
+        *disk = (struct mr_disk_op){.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE, .dir = core->root,
+                                    .name = task->name};
+        return true;
+    case OPEN_LOG_OPEN:
+        task->at = OPEN_LOG_CLOSED;
+        *disk = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = disk->file};
+        return true;
+    case OPEN_LOG_CLOSED:
+    case OPEN_DIR_CLOSED:
+        break;
+    }
+    op->is_created = true;
+    p->is_clean_on_disk = false;
+    adopt(core, op, p);
+    return false;
+}
+
+static struct mr_partition *find_by_name(struct mr_storage_core *core, struct mr_str name)
+{
+    MR_LIST_EACH(link, &core->partitions) {
+        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
+        if (mr_str_equal(p->jlog.dir_name, name) && p->state != MR_PARTITION_DROPPING) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+static void loaded(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
+{
+    struct mr_open_op   *op = (struct mr_open_op *)(void *)task->op;
+    struct mr_partition *p = task->partition;
+    if (err == MR_ERR_NOT_FOUND) {
+        if (mr_segment_new(core, p, 0) == NULL) {
+            open_failed(core, task, MR_ERR_NO_MEMORY);
+            return;
+        }
+        p->active = MR_LIST_ENTRY(p->segments.prev, struct mr_segment, link);
+        p->active->is_time_known = true;
+        struct mr_task *create = mr_core_task(core, p, create_step);
+        if (create == NULL) {
+            open_failed(core, task, MR_ERR_NO_MEMORY);
+            return;
+        }
+        create->op = task->op;
+        mr_core_task_start(core, create);
+        return;
+    }
+    if (err != MR_OK) {
+        mr_log(core->log, MR_LOG_ERROR, "cannot open a log dir=%s err=%s", p->dir_name, mr_err_text(err));
+        open_failed(core, task, err);
+        return;
+    }
+    adopt(core, op, p);
+}
+
+void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op)
+{
+    op->is_created = false;
+    char name[MR_DIR_NAME_BYTES];
+    if (!core->is_recovered || core->is_offline) {
+        answer(core, op, NULL, MR_ERR_DIR_OFFLINE);
+        return;
+    }
+    if (op->topic.len <= 0 || op->topic.len > MR_TOPIC_NAME_MAX || op->partition < 0) {
+        answer(core, op, NULL, MR_ERR_INVALID);
+        return;
+    }
+    uint32_t len = (uint32_t)mr_fmt(name, sizeof name, "%.*s-%d", (int)op->topic.len, op->topic.data,
+                                    op->partition);
+    struct mr_str        dir_name = {.data = name, .len = (int32_t)len};
+    struct mr_partition *p = find_by_name(core, dir_name);
+    if (p != NULL) {
+        if (p->state == MR_PARTITION_OPENING) {
+            answer(core, op, NULL, MR_ERR_EXISTS);
+            return;
+        }
+        if (!mr_uuid_equal(&p->jlog.topic_id, &op->topic_id)) {
+            answer(core, op, NULL, MR_ERR_EXISTS); /* another topic's directory: control drops it first */
+            return;
+        }
+        adopt(core, op, p);
+        return;
+    }
+    uint64_t log_id = 0;
+    do {
+        log_id = mr_journal_draw_log_id(core->journal);
+    } while (mr_core_find(core, log_id) != NULL);
+    p = mr_partition_new(core, log_id, &op->topic_id, op->partition, dir_name);
+    if (p == NULL) {
+        answer(core, op, NULL, MR_ERR_NO_MEMORY);
+        return;
+    }
+    mr_journal_log_init(core->journal, &p->jlog);
+    p->state = MR_PARTITION_OPENING;
+    p->config = *op->config;
+    struct mr_task *task = mr_log_load_task(core, p, &op->topic_id, loaded);
+    if (task == NULL) {
+        /* Every task is busy: asked again when one is free. */
+        mr_journal_log_deinit(core->journal, &p->jlog);
+        mr_partition_free(core, p);
+        mr_list_add_tail(&core->open_waiting, &op->op.link);
+        return;
+    }
+    task->op = &op->op;
+    mr_core_task_start(core, task);
+}

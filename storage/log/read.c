@@ -1,0 +1,306 @@
+/*
+ * read: offset -> whole batches, lent from the tail runs; older ones come from files (cold_read.c).
+ */
+#include "storage_core.h"
+
+#include "log/log_walk.h"
+
+/* ---- Walking over the bytes of tail runs ---- */
+
+void mr_walk_copy(const struct mr_storage_core *core, const struct mr_partition *p, const struct mr_page *run,
+                  uint32_t pos, void *to, uint32_t len)
+{
+    uint8_t *out = to;
+    while (len > 0) {
+        mr_assert(pos >= run->pos);
+        if (pos < run->pos + run->used) {
+            uint32_t room = run->pos + run->used - pos;
+            uint32_t part = len < room ? len : room;
+            memcpy(out, mr_page_memory(&core->cache, run) + (pos - run->pos), part);
+            out += part;
+            pos += part;
+            len -= part;
+            if (len == 0) {
+                return;
+            }
+        }
+        mr_assert(run->link.next != &p->runs);
+        run = MR_LIST_ENTRY(run->link.next, struct mr_page, link);
+    }
+}
+
+void mr_walk_head(const struct mr_storage_core *core, const struct mr_partition *p, const struct mr_page *run,
+                  uint32_t pos, struct mr_batch *batch)
+{
+    uint8_t        scratch[MR_BATCH_HEADER];
+    const uint8_t *at = scratch;
+    if (pos >= run->pos && pos + MR_BATCH_HEADER <= run->pos + run->used) {
+        at = mr_page_memory(&core->cache, run) + (pos - run->pos);
+    } else {
+        mr_walk_copy(core, p, run, pos, scratch, MR_BATCH_HEADER);
+    }
+    mr_batch_header_load(at, batch);
+}
+
+struct mr_page *mr_walk_run_of(struct mr_partition *p, struct mr_page *run, uint32_t pos)
+{
+    while (pos >= run->pos + run->used && run->link.next != &p->runs) {
+        struct mr_page *next = MR_LIST_ENTRY(run->link.next, struct mr_page, link);
+        if (next->segment != run->segment) {
+            break;
+        }
+        run = next;
+    }
+    return run;
+}
+
+struct mr_page *mr_walk_find(struct mr_storage_core *core, struct mr_partition *p, int64_t offset, uint32_t *pos)
+{
+    for (uint32_t index = 0; index < MR_READ_HINTS; index++) {
+        const struct mr_place *hint = &p->hints[index];
+        if (hint->offset != offset) {
+            continue;
+        }
+        for (struct mr_list *link = p->runs.prev; link != &p->runs; link = link->prev) {
+            struct mr_page *run = MR_LIST_ENTRY(link, struct mr_page, link);
+            if (run->segment->base == hint->base && run->pos <= hint->pos &&
+                hint->pos < run->pos + run->used) {
+                *pos = hint->pos;
+                return run;
+            }
+        }
+    }
+    for (struct mr_list *link = p->runs.prev; link != &p->runs; link = link->prev) {
+        struct mr_page *run = MR_LIST_ENTRY(link, struct mr_page, link);
+        if (run->first_offset < 0 || run->first_offset > offset) {
+            continue;
+        }
+        *pos = run->first_pos;
+        for (;;) {
+            struct mr_batch batch;
+            run = mr_walk_run_of(p, run, *pos);
+            if (*pos >= run->segment->size) {
+                return NULL; /* only in a log with a hole at the end of a segment */
+            }
+            mr_walk_head(core, p, run, *pos, &batch);
+            if (mr_batch_last_offset(&batch) >= offset) {
+                return run;
+            }
+            *pos += mr_batch_bytes(&batch);
+        }
+    }
+    return NULL;
+}
+
+uint32_t mr_walk_limit(const struct mr_partition *p, const struct mr_segment *segment)
+{
+    if (segment->base < p->high_watermark.base) {
+        return segment->size;
+    }
+    return segment->base == p->high_watermark.base ? p->high_watermark.pos : 0;
+}
+
+void mr_walk_hint(struct mr_partition *p, int64_t offset, int64_t base, uint32_t pos)
+{
+    p->hints[p->hint_next] = (struct mr_place){.offset = offset, .base = base, .pos = pos};
+    p->hint_next = (uint8_t)((p->hint_next + 1) % MR_READ_HINTS);
+}
+
+/* ---- The operation ---- */
+
+/* Where whole batches from `pos` end when at most `max` bytes are wanted. */
+static uint32_t cut(struct mr_storage_core *core, struct mr_partition *p, struct mr_page *run, uint32_t pos,
+                    uint32_t limit, uint32_t max, bool is_first_whole)
+{
+    if (limit - pos <= max) {
+        return limit;
+    }
+    uint32_t at = pos;
+    /* Where a batch begins in a later run is known: jump. */
+    for (struct mr_page *next = run; next->link.next != &p->runs;) {
+        next = MR_LIST_ENTRY(next->link.next, struct mr_page, link);
+        if (next->segment != run->segment || next->first_offset < 0 || next->first_pos - pos > max ||
+            next->first_pos > limit) {
+            break;
+        }
+        at = next->first_pos;
+    }
+    while (at < limit) {
+        struct mr_batch batch;
+        run = mr_walk_run_of(p, run, at);
+        mr_walk_head(core, p, run, at, &batch);
+        uint32_t bytes = mr_batch_bytes(&batch);
+        if (at + bytes - pos > max && !(is_first_whole && at == pos)) {
+            break;
+        }
+        at += bytes;
+        if (at - pos > max) {
+            break;
+        }
+    }
+    return at;
+}
+
+static uint32_t lend(struct mr_storage_core *core, struct mr_partition *p, struct mr_read_op *op,
+                     struct mr_read_entry *entry, struct mr_page *run, uint32_t pos, uint32_t end)
+{
+    uint32_t bytes = end - pos;
+    if (bytes < MR_SMALL_SPAN && op->copy_max - op->copy_used >= bytes && op->span_count < op->span_max) {
+        uint8_t *to = op->copy_buffer + op->copy_used;
+        mr_walk_copy(core, p, run, pos, to, bytes);
+        op->copy_used += bytes;
+        op->spans[op->span_count++] =
+            (struct mr_lent_span){.span = {.data = to, .len = bytes}, .page = MR_PAGE_NONE};
+        entry->span_count++;
+        return bytes;
+    }
+    while (pos < end) {
+        mr_assert(op->span_count < op->span_max);
+        run = mr_walk_run_of(p, run, pos);
+        uint32_t part = run->pos + run->used - pos;
+        part = part < end - pos ? part : end - pos;
+        op->spans[op->span_count++] = (struct mr_lent_span){
+            .span = {.data = mr_page_memory(&core->cache, run) + (pos - run->pos), .len = part},
+            .page = mr_page_reference(&core->cache, run),
+        };
+        run->refs++;
+        entry->span_count++;
+        pos += part;
+    }
+    return bytes;
+}
+
+/* Spans that [pos, end) takes. */
+static uint32_t span_need(struct mr_partition *p, struct mr_page *run, uint32_t pos, uint32_t end,
+                          uint32_t max, uint32_t *reach)
+{
+    uint32_t count = 0;
+    *reach = pos;
+    while (*reach < end && count < max + 1) {
+        run = mr_walk_run_of(p, run, *reach);
+        uint32_t to = run->pos + run->used < end ? run->pos + run->used : end;
+        if (count == max) {
+            return max + 1;
+        }
+        *reach = to;
+        count++;
+    }
+    return count;
+}
+
+static void read_hot(struct mr_storage_core *core, struct mr_partition *p, struct mr_read_op *op,
+                     struct mr_read_entry *entry, struct mr_page *run, uint32_t pos, uint32_t max,
+                     bool is_first_whole)
+{
+    struct mr_segment *segment = run->segment;
+    uint32_t           limit = mr_walk_limit(p, segment);
+    if (pos >= limit) {
+        return;
+    }
+    uint32_t end = cut(core, p, run, pos, limit, max, is_first_whole);
+    uint32_t reach = 0;
+    uint32_t spans_left = op->span_max - op->span_count;
+    if (span_need(p, run, pos, end, spans_left, &reach) > spans_left) {
+        end = reach == pos ? pos : cut(core, p, run, pos, limit, reach - pos, false);
+    }
+    if (end == pos) {
+        return;
+    }
+    entry->bytes = lend(core, p, op, entry, run, pos, end);
+    /* A reader that comes back asks for what follows. */
+    if (end == limit && segment->base == p->high_watermark.base) {
+        mr_walk_hint(p, p->high_watermark.offset, segment->base, end);
+    } else if (end == segment->size) {
+        struct mr_segment *next = mr_segment_next(segment);
+        if (next != NULL) {
+            mr_walk_hint(p, next->base, next->base, 0);
+        }
+    } else {
+        struct mr_batch batch;
+        mr_walk_head(core, p, mr_walk_run_of(p, run, end), end, &batch);
+        mr_walk_hint(p, batch.base_offset, segment->base, end);
+    }
+}
+
+enum mr_err mr_read_epoch_check(const struct mr_partition *p, int32_t current_leader_epoch)
+{
+    if (current_leader_epoch < 0 || current_leader_epoch == p->leader_epoch) {
+        return MR_OK;
+    }
+    return current_leader_epoch < p->leader_epoch ? MR_ERR_FENCED_EPOCH : MR_ERR_UNKNOWN_EPOCH;
+}
+
+/* False: the entry is being read from a file, and the operation goes on when it has come. */
+static bool read_entry(struct mr_storage_core *core, struct mr_read_op *op, uint32_t index)
+{
+    struct mr_read_entry *entry = &op->entries[index];
+    struct mr_partition  *p = mr_core_find(core, entry->log_id);
+    entry->span_first = op->span_count;
+    if (p == NULL || p->state != MR_PARTITION_OPEN) {
+        entry->err = p != NULL && p->state == MR_PARTITION_OFFLINE ? MR_ERR_DIR_OFFLINE : MR_ERR_UNKNOWN_LOG;
+        return true;
+    }
+    if (core->is_offline) {
+        entry->err = MR_ERR_DIR_OFFLINE;
+        return true;
+    }
+    entry->high_watermark = p->high_watermark.offset;
+    entry->last_stable_offset = p->high_watermark.offset;
+    entry->log_start_offset = p->log_start;
+    entry->err = mr_read_epoch_check(p, entry->current_leader_epoch);
+    if (entry->err != MR_OK) {
+        return true;
+    }
+    if (entry->offset < p->log_start || entry->offset > p->end.offset) {
+        entry->err = MR_ERR_OFFSET_OUT_OF_RANGE;
+        return true;
+    }
+    uint32_t max = op->bytes_max > op->bytes ? op->bytes_max - op->bytes : 0;
+    bool     is_first_whole = entry->is_first_batch_whole && op->bytes == 0;
+    max = entry->bytes_max < max ? entry->bytes_max : max;
+    if (entry->offset >= p->high_watermark.offset || (max == 0 && !is_first_whole)) {
+        return true;
+    }
+    uint32_t        pos = 0;
+    struct mr_page *run = mr_walk_find(core, p, entry->offset, &pos);
+    if (run == NULL) {
+        mr_cold_read_start(core, op, index);
+        return false;
+    }
+    read_hot(core, p, op, entry, run, pos, max, is_first_whole);
+    op->bytes += entry->bytes;
+    core->stats.read_bytes += entry->bytes;
+    return true;
+}
+
+/* op->op.pending counts the entries that are done. */
+void mr_read_continue(struct mr_storage_core *core, struct mr_read_op *op)
+{
+    while (op->op.pending < op->entry_count) {
+        if (!read_entry(core, op, op->op.pending)) {
+            return; /* cold_read.c counts it and calls again */
+        }
+        op->op.pending++;
+    }
+    mr_core_answer(core, &op->op);
+}
+
+void mr_read_op_start(struct mr_storage_core *core, struct mr_read_op *op)
+{
+    op->op.pending = 0;
+    op->span_count = 0;
+    op->copy_used = 0;
+    op->bytes = 0;
+    core->stats.reads++;
+    for (uint32_t index = 0; index < op->entry_count; index++) {
+        struct mr_read_entry *entry = &op->entries[index];
+        entry->err = MR_OK;
+        entry->high_watermark = -1;
+        entry->last_stable_offset = -1;
+        entry->log_start_offset = -1;
+        entry->span_first = 0;
+        entry->span_count = 0;
+        entry->bytes = 0;
+    }
+    mr_read_continue(core, op);
+}

@@ -1,0 +1,73 @@
+/*
+ * roll: when a new segment begins, and how. The rules are Kafka's (4.4): by size, by the time between the
+ * segment's first batch and the one that comes, by full indexes, by the width of a relative offset.
+ */
+#include "storage_core.h"
+
+bool mr_roll_is_due(const struct mr_storage_core *core, const struct mr_partition *p,
+                    const struct mr_batch *batch, uint32_t batch_bytes)
+{
+    const struct mr_segment    *active = p->active;
+    const struct mr_log_config *config = &p->config;
+    if (active->size == 0) {
+        return false;
+    }
+    if ((int64_t)active->size + batch_bytes > config->segment_bytes) {
+        return true;
+    }
+    int64_t segment_ms = config->segment_ms;
+    if (config->is_cleanup_compact && config->max_compaction_lag_ms < segment_ms) {
+        segment_ms = config->max_compaction_lag_ms;
+    }
+    /* The jitter is drawn once per segment, here from its base so that it survives a restart. */
+    int64_t jitter = config->segment_jitter_ms <= 0
+                         ? 0
+                         : (int64_t)(mr_hash_u64((uint64_t)active->base ^ p->jlog.log_id) %
+                                     (uint64_t)config->segment_jitter_ms);
+    int64_t age = active->first_timestamp >= 0 && batch->max_timestamp >= 0
+                      ? batch->max_timestamp - active->first_timestamp
+                      : core->now.unix_ms - active->created_ms;
+    if (age > segment_ms - jitter) {
+        return true;
+    }
+    return mr_segment_is_index_full(active) ||
+           p->end.offset + batch->last_offset_delta - active->base > INT32_MAX;
+}
+
+/* MR_AGAIN: no room in the journal now. */
+enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *p)
+{
+    struct mr_segment *old = p->active;
+    if (core->segment_pool.used == core->segment_pool.capacity) {
+        return MR_ERR_NO_MEMORY;
+    }
+    struct mr_journal_entry seal = {.kind = MR_JOURNAL_SEAL,
+                                    .offset = p->end.offset,
+                                    .segment_base = old->base,
+                                    .pos = old->size};
+    uint64_t    seq = 0;
+    enum mr_err err = mr_journal_add(core->journal, &p->jlog, &seal, NULL, &seq, NULL);
+    if (err != MR_OK) {
+        return err;
+    }
+    mr_segment_index_end(core, old);
+    old->is_sealed = true;
+    old->last_seq = seq;
+    struct mr_segment *next = mr_segment_new(core, p, p->end.offset);
+    mr_assert(next != NULL);
+    /* Runs behind the old segment's end that were reserved and are empty have no use any more. */
+    while (!mr_list_is_empty(&p->runs)) {
+        struct mr_page *run = MR_LIST_ENTRY(p->runs.prev, struct mr_page, link);
+        if (run->used > 0) {
+            break;
+        }
+        mr_page_pool_put(&core->cache, run);
+    }
+    p->active = next;
+    p->end.base = next->base;
+    p->end.pos = 0;
+    p->is_clean_on_disk = false;
+    mr_demux_note_dirty(core, p, seq);
+    mr_partition_pending_add(core, p, seq);
+    return MR_OK;
+}

@@ -1,0 +1,379 @@
+/*
+ * segment: one segment of a log: its files, its range, and the index entries that are not in a file yet.
+ *
+ * Index files are written through the page cache, without O_DIRECT and without padding: their size is
+ * always exactly their entries, which is what Kafka expects of a segment that is not being written.
+ */
+#include "storage_core.h"
+
+#include "log/offset_index.h"
+#include "log/time_index.h"
+
+struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partition *partition, int64_t base)
+{
+    struct mr_segment *segment = mr_pool_get(&core->segment_pool);
+    if (segment == NULL) {
+        return NULL;
+    }
+    *segment = (struct mr_segment){
+        .partition = partition,
+        .base = base,
+        .max_timestamp = -1,
+        .max_timestamp_offset = -1,
+        .first_timestamp = -1,
+        .created_ms = core->now.unix_ms,
+        .file = MR_DISK_NONE,
+        .is_time_known = true,
+        .last_relative = -1,
+        .last_time_relative = -1,
+        .last_time = -1,
+    };
+    mr_list_init(&segment->by_use);
+    mr_list_add_tail(&partition->segments, &segment->link);
+    partition->segment_count++;
+    return segment;
+}
+
+void mr_segment_free(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    mr_assert(segment->users == 0 && segment->file_state != MR_FILE_OPENING);
+    if (segment->file_state == MR_FILE_OPEN) {
+        mr_segment_file_close(core, segment);
+    }
+    if (segment->index_page != NULL) {
+        mr_page_pool_put(&core->cache, segment->index_page);
+    }
+    if (segment->time_page != NULL) {
+        mr_page_pool_put(&core->cache, segment->time_page);
+    }
+    mr_list_remove(&segment->link);
+    segment->partition->segment_count--;
+    mr_pool_put(&core->segment_pool, segment);
+}
+
+struct mr_segment *mr_segment_next(const struct mr_segment *segment)
+{
+    return segment->link.next == &segment->partition->segments
+               ? NULL
+               : MR_LIST_ENTRY(segment->link.next, struct mr_segment, link);
+}
+
+struct mr_segment *mr_segment_find(const struct mr_partition *partition, int64_t offset)
+{
+    for (struct mr_list *link = partition->segments.prev; link != &partition->segments; link = link->prev) {
+        struct mr_segment *segment = MR_LIST_ENTRY(link, struct mr_segment, link);
+        if (segment->base <= offset) {
+            return segment;
+        }
+    }
+    return NULL;
+}
+
+void mr_segment_name(const struct mr_segment *segment, const char *suffix, char name[MR_FILE_NAME_BYTES])
+{
+    mr_fmt(name, MR_FILE_NAME_BYTES, "%s/%020lld%s", segment->partition->dir_name,
+           (long long)segment->base, suffix);
+}
+
+/* ---- The open file ---- */
+
+static void close_done(struct mr_storage_core *core, struct mr_io *io)
+{
+    mr_pool_put(&core->task_pool, MR_LIST_ENTRY(io, struct mr_task, io));
+}
+
+void mr_segment_file_close(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    mr_assert(segment->file_state == MR_FILE_OPEN && segment->users == 0);
+    struct mr_disk_op op = {.kind = MR_DISK_CLOSE, .file = segment->file};
+    segment->file_state = MR_FILE_CLOSED;
+    segment->file = MR_DISK_NONE;
+    mr_list_remove(&segment->by_use);
+    core->open_file_count--;
+    if (core->disk->in_flight == 0) {
+        mr_disk_run(core->disk, &op);
+        return;
+    }
+    struct mr_task *task = mr_core_task(core, NULL, NULL);
+    mr_assert(task != NULL); /* some are kept for this */
+    task->io.op = op;
+    task->io.done = close_done;
+    mr_core_submit(core, &task->io);
+}
+
+static bool open_step(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_segment *segment = task->segment;
+    struct mr_disk_op *op = &task->io.op;
+    if (task->at == 0 || (task->at == 1 && op->err == MR_ERR_INVALID && !core->is_buffered)) {
+        if (task->at == 1) {
+            core->is_buffered = true;
+            mr_log(core->log, MR_LOG_WARN,
+                   "the log directory refuses O_DIRECT; segments go through the page cache");
+        }
+        task->at++;
+        mr_segment_name(segment, ".log", task->name);
+        *op = (struct mr_disk_op){
+            .kind = MR_DISK_OPEN,
+            .flags = MR_DISK_CREATE | (core->is_buffered ? 0u : (uint32_t)MR_DISK_DIRECT),
+            .dir = core->root,
+            .name = task->name,
+        };
+        return true;
+    }
+    segment->users--;
+    if (op->err != MR_OK) {
+        segment->file_state = MR_FILE_CLOSED;
+        mr_core_fail(core, op, "opening a segment");
+        return false;
+    }
+    segment->file = op->file;
+    segment->file_state = MR_FILE_OPEN;
+    mr_list_add_tail(&core->open_files, &segment->by_use);
+    core->open_file_count++;
+    return false;
+}
+
+bool mr_segment_file_ready(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    if (segment->file_state == MR_FILE_OPEN) {
+        mr_list_remove(&segment->by_use);
+        mr_list_add_tail(&core->open_files, &segment->by_use);
+        return true;
+    }
+    if (segment->file_state == MR_FILE_OPENING) {
+        return false;
+    }
+    if (core->open_file_count >= MR_OPEN_FILES_MAX) {
+        MR_LIST_EACH(link, &core->open_files) {
+            struct mr_segment *old = MR_LIST_ENTRY(link, struct mr_segment, by_use);
+            if (old->users == 0) {
+                mr_segment_file_close(core, old);
+                break;
+            }
+        }
+    }
+    struct mr_task *task = mr_core_task(core, segment->partition, open_step);
+    if (task == NULL) {
+        return false;
+    }
+    task->segment = segment;
+    segment->users++;
+    segment->file_state = MR_FILE_OPENING;
+    mr_core_task_start(core, task);
+    return segment->file_state == MR_FILE_OPEN;
+}
+
+/* ---- Indexes ---- */
+
+bool mr_segment_is_index_full(const struct mr_segment *segment)
+{
+    int64_t max = segment->partition->config.segment_index_bytes;
+    int64_t index = segment->index_bytes + (segment->index_page == NULL ? 0 : segment->index_page->used);
+    int64_t time = segment->time_bytes + (segment->time_page == NULL ? 0 : segment->time_page->used);
+    /* One slot of the time index is kept free for the entry at the end, as Kafka does. */
+    return index + MR_OFFSET_INDEX_ENTRY > max || time + 2 * MR_TIME_INDEX_ENTRY > max;
+}
+
+static uint8_t *chunk_room(struct mr_storage_core *core, struct mr_segment *segment, struct mr_page **page,
+                           uint32_t bytes)
+{
+    if (*page == NULL) {
+        *page = mr_tail_page_get(core, 0);
+    }
+    if (*page != NULL && (*page)->used + bytes > MR_PAGE_BYTES && !segment->is_index_busy) {
+        mr_segment_index_flush(core, segment);
+        if (*page == NULL) {
+            *page = mr_tail_page_get(core, 0);
+        }
+    }
+    /* Without memory an entry is left out: the index is sparse anyhow, a reader scans a little more. */
+    return *page == NULL || (*page)->used + bytes > MR_PAGE_BYTES
+               ? NULL
+               : mr_page_memory(&core->cache, *page) + (*page)->used;
+}
+
+/* The largest timestamp so far, when it is larger than the last entry's. */
+static void add_time(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    int64_t relative = segment->max_timestamp_offset - segment->base;
+    if (segment->max_timestamp <= segment->last_time || relative <= segment->last_time_relative ||
+        relative > INT32_MAX) {
+        return;
+    }
+    uint8_t *at = chunk_room(core, segment, &segment->time_page, MR_TIME_INDEX_ENTRY);
+    if (at == NULL) {
+        return;
+    }
+    mr_time_index_store(at, (struct mr_time_index_entry){.timestamp = segment->max_timestamp,
+                                                         .relative = (int32_t)relative});
+    segment->time_page->used += MR_TIME_INDEX_ENTRY;
+    segment->last_time = segment->max_timestamp;
+    segment->last_time_relative = (int32_t)relative;
+}
+
+void mr_segment_index(struct mr_storage_core *core, struct mr_segment *segment, const struct mr_batch *batch,
+                      uint32_t pos, uint32_t batch_bytes)
+{
+    int64_t last_offset = mr_batch_last_offset(batch);
+    if (pos == 0) {
+        segment->first_timestamp = batch->max_timestamp;
+    }
+    if (batch->max_timestamp > segment->max_timestamp) {
+        segment->max_timestamp = batch->max_timestamp;
+        segment->max_timestamp_offset = last_offset;
+    }
+    if (segment->since_index > segment->partition->config.index_interval_bytes) {
+        uint8_t *at = chunk_room(core, segment, &segment->index_page, MR_OFFSET_INDEX_ENTRY);
+        int64_t  relative = last_offset - segment->base;
+        if (at != NULL && relative > segment->last_relative && relative <= INT32_MAX) {
+            mr_offset_index_store(at, (struct mr_offset_index_entry){.relative = (int32_t)relative, .pos = pos});
+            segment->index_page->used += MR_OFFSET_INDEX_ENTRY;
+            segment->last_relative = (int32_t)relative;
+        }
+        add_time(core, segment);
+        segment->since_index = 0;
+    }
+    segment->since_index += batch_bytes;
+}
+
+void mr_segment_index_end(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    add_time(core, segment);
+}
+
+bool mr_segment_index_find(struct mr_storage_core *core, const struct mr_segment *segment, int64_t offset,
+                           uint32_t *pos)
+{
+    struct mr_offset_index_entry entry;
+    if (segment->index_page != NULL && segment->index_page->used > 0 &&
+        offset - segment->base <= INT32_MAX &&
+        mr_offset_index_find(mr_page_memory(&core->cache, segment->index_page),
+                             segment->index_page->used / MR_OFFSET_INDEX_ENTRY,
+                             (int32_t)(offset - segment->base), &entry)) {
+        *pos = entry.pos;
+        return true;
+    }
+    if (segment->index_bytes == 0) {
+        *pos = 0;
+        return true;
+    }
+    return false;
+}
+
+/*
+ * Append the chunks to the files: open, write, close, for one file after the other. The pages belong to the task
+ * from the start, so new entries go to new pages.
+ */
+enum flush_at {
+    FLUSH_BEGIN,
+    FLUSH_INDEX_OPEN,
+    FLUSH_INDEX_WRITTEN,
+    FLUSH_INDEX_CLOSED,
+    FLUSH_TIME_OPEN,
+    FLUSH_TIME_WRITTEN,
+    FLUSH_TIME_CLOSED,
+};
+
+static void flush_open(struct mr_storage_core *core, struct mr_task *task, const char *suffix)
+{
+    mr_segment_name(task->segment, suffix, task->name);
+    task->io.op = (struct mr_disk_op){.kind = MR_DISK_OPEN,
+                                      .flags = MR_DISK_CREATE | MR_DISK_BACKGROUND,
+                                      .dir = core->root,
+                                      .name = task->name};
+}
+
+static bool flush_step(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_segment *segment = task->segment;
+    struct mr_disk_op *op = &task->io.op;
+    if (op->err != MR_OK) {
+        mr_core_fail(core, op, "writing an index");
+        task->at = FLUSH_TIME_CLOSED;
+    }
+    switch ((enum flush_at)task->at) {
+    case FLUSH_BEGIN:
+        task->at = FLUSH_INDEX_OPEN;
+        flush_open(core, task, ".index");
+        return true;
+    case FLUSH_INDEX_OPEN:
+    case FLUSH_TIME_OPEN: {
+        struct mr_page *page = task->at == FLUSH_INDEX_OPEN ? task->page : task->page2;
+        uint32_t        before = (uint32_t)(task->at == FLUSH_INDEX_OPEN ? task->a : task->b);
+        task->file = op->file;
+        task->at++;
+        *op = (struct mr_disk_op){.kind = MR_DISK_WRITE, .flags = MR_DISK_BACKGROUND, .file = task->file,
+                                  .pos = before};
+        if (page != NULL && page->used > 0) {
+            op->buffer = mr_page_memory(&core->cache, page);
+            op->len = page->used;
+        } else {
+            /* Nothing to add, but the file must exist: Kafka rebuilds indexes that do not. */
+            op->kind = MR_DISK_STAT;
+            op->flags = 0;
+        }
+        return true;
+    }
+    case FLUSH_INDEX_WRITTEN:
+    case FLUSH_TIME_WRITTEN:
+        task->at++;
+        *op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
+        return true;
+    case FLUSH_INDEX_CLOSED:
+        task->at = FLUSH_TIME_OPEN;
+        flush_open(core, task, ".timeindex");
+        return true;
+    case FLUSH_TIME_CLOSED:
+        break;
+    }
+    if (task->page != NULL) {
+        task->page->is_busy = false;
+        mr_page_pool_put(&core->cache, task->page);
+    }
+    if (task->page2 != NULL) {
+        task->page2->is_busy = false;
+        mr_page_pool_put(&core->cache, task->page2);
+    }
+    segment->is_index_busy = false;
+    segment->has_index_files = true;
+    segment->users--;
+    return false;
+}
+
+struct mr_task *mr_segment_index_flush_task(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    if (segment->is_index_busy) {
+        return NULL;
+    }
+    struct mr_task *task = mr_core_task(core, segment->partition, flush_step);
+    if (task == NULL) {
+        return NULL;
+    }
+    task->segment = segment;
+    task->page = segment->index_page;
+    task->page2 = segment->time_page;
+    task->a = segment->index_bytes;
+    task->b = segment->time_bytes;
+    if (task->page != NULL) {
+        segment->index_bytes += task->page->used;
+        task->page->is_busy = true;
+    }
+    if (task->page2 != NULL) {
+        segment->time_bytes += task->page2->used;
+        task->page2->is_busy = true;
+    }
+    segment->index_page = NULL;
+    segment->time_page = NULL;
+    segment->is_index_busy = true;
+    segment->users++;
+    return task;
+}
+
+void mr_segment_index_flush(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    struct mr_task *task = mr_segment_index_flush_task(core, segment);
+    if (task != NULL) {
+        mr_core_task_start(core, task);
+    }
+}

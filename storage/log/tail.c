@@ -1,0 +1,218 @@
+/*
+ * tail: the runs of memory that mirror the end of a log's segments.
+ *
+ *   segment   |........written........|.... not in the file yet ....|
+ *   runs              [ clean ][ clean, dirty ][ dirty ][ dirty   ..|  ]
+ *
+ * Runs of a log are contiguous and reach its end; each begins at a multiple of 4096 of the file, so
+ * they are written without gathering. The next run is twice as large as the last one while a log is
+ * busy: a slow log holds 4 KiB, a fast one 1 MiB pieces that are one write and one span.
+ */
+#include "storage_core.h"
+
+struct mr_page *mr_tail_page_get(struct mr_storage_core *core, uint32_t order)
+{
+    struct mr_page *page;
+    while ((page = mr_page_pool_get(&core->cache, order)) == NULL) {
+        if (mr_list_is_empty(&core->clean_runs)) {
+            return NULL;
+        }
+        /* Everything of this log up to the longest clean run goes, so that its runs stay contiguous. */
+        struct mr_page      *oldest = MR_LIST_ENTRY(core->clean_runs.next, struct mr_page, by_age);
+        struct mr_partition *p = oldest->partition;
+        struct mr_page      *run;
+        do {
+            run = MR_LIST_ENTRY(p->runs.next, struct mr_page, link);
+            mr_assert(run->clean == run->used && !run->is_busy);
+            mr_list_remove(&run->link);
+            mr_list_remove(&run->by_age);
+            if (run->refs > 0) {
+                run->is_dropped = true;
+                run->partition = NULL;
+            } else {
+                mr_page_pool_put(&core->cache, run);
+            }
+        } while (run != oldest);
+        if (mr_list_is_empty(&p->runs)) {
+            p->tail = MR_TAIL_COLD;
+        }
+    }
+    return page;
+}
+
+static struct mr_page *last_run(const struct mr_partition *p)
+{
+    return mr_list_is_empty(&p->runs) ? NULL : MR_LIST_ENTRY(p->runs.prev, struct mr_page, link);
+}
+
+/* A new last run at `pos` of the active segment. */
+static struct mr_page *add_run(struct mr_storage_core *core, struct mr_partition *p, uint32_t pos, uint32_t order)
+{
+    struct mr_page *run = NULL;
+    for (;; order--) {
+        run = mr_tail_page_get(core, order);
+        if (run != NULL || order == 0) {
+            break;
+        }
+    }
+    if (run != NULL) {
+        run->partition = p;
+        run->segment = p->active;
+        run->pos = pos;
+        mr_list_add_tail(&p->runs, &run->link);
+    }
+    return run;
+}
+
+bool mr_tail_reserve(struct mr_storage_core *core, struct mr_partition *p, uint32_t bytes)
+{
+    struct mr_page *run = last_run(p);
+    uint32_t        end = p->active->size; /* of the memory that there is */
+    if (run != NULL && run->segment == p->active) {
+        end = run->pos + mr_page_capacity(run);
+    } else {
+        mr_assert(p->active->size % MR_PAGE_BYTES == 0);
+    }
+    uint32_t want = p->active->size + bytes;
+    while (end < want) {
+        uint32_t order = mr_page_order(want - end);
+        order = order < p->run_order ? p->run_order : order;
+        run = add_run(core, p, end, order);
+        if (run == NULL) {
+            return false; /* what there is stays, for the next try */
+        }
+        end += mr_page_capacity(run);
+        if (p->run_order < MR_PAGE_ORDER_MAX) {
+            p->run_order++;
+        }
+    }
+    return true;
+}
+
+void mr_tail_append(struct mr_storage_core *core, struct mr_partition *p, const uint8_t *bytes, uint32_t len,
+                    int64_t batch_offset, uint64_t seq)
+{
+    struct mr_segment *segment = p->active;
+    /* The first run that is not full: walk back over empty ones. */
+    struct mr_list *link = p->runs.prev;
+    while (link->prev != &p->runs) {
+        struct mr_page *before = MR_LIST_ENTRY(link->prev, struct mr_page, link);
+        if (before->segment != segment || before->used == mr_page_capacity(before)) {
+            break;
+        }
+        link = link->prev;
+    }
+    segment->last_seq = seq;
+    core->dirty_bytes += len;
+    while (len > 0) {
+        mr_assert(link != &p->runs);
+        struct mr_page *run = MR_LIST_ENTRY(link, struct mr_page, link);
+        uint32_t        room = mr_page_capacity(run) - run->used;
+        uint32_t        part = len < room ? len : room;
+        mr_assert(run->segment == segment && run->pos + run->used == segment->size);
+        if (batch_offset >= 0 && run->first_offset < 0) {
+            run->first_offset = batch_offset;
+            run->first_pos = segment->size;
+        }
+        batch_offset = -1; /* it begins in one run only */
+        memcpy(mr_page_memory(&core->cache, run) + run->used, bytes, part);
+        run->used += part;
+        mr_list_remove(&run->by_age); /* not clean any more */
+        segment->size += part;
+        bytes += part;
+        len -= part;
+        link = link->next;
+    }
+    p->end.base = segment->base;
+    p->end.pos = segment->size;
+}
+
+static bool hydrate_step(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_partition *p = task->partition;
+    struct mr_segment   *segment = task->segment;
+    struct mr_disk_op   *op = &task->io.op;
+    uint32_t             block = segment->size & ~(MR_PAGE_BYTES - 1);
+    if (task->at == 0) {
+        task->at = 1;
+        *op = (struct mr_disk_op){.kind = MR_DISK_READ,
+                                  .file = segment->file,
+                                  .buffer = mr_page_memory(&core->cache, task->page),
+                                  .len = MR_PAGE_BYTES,
+                                  .pos = block};
+        return true;
+    }
+    segment->users--;
+    task->page->is_busy = false;
+    if (op->err != MR_OK || op->done_bytes < segment->size - block) {
+        op->err = op->err == MR_OK ? MR_ERR_CORRUPT : op->err;
+        mr_page_pool_put(&core->cache, task->page);
+        p->tail = MR_TAIL_COLD;
+        mr_core_fail(core, op, "reading the last block of a segment");
+        return false;
+    }
+    task->page->partition = p;
+    task->page->segment = segment;
+    task->page->pos = block;
+    task->page->used = segment->size - block;
+    task->page->clean = task->page->used;
+    mr_list_add_tail(&p->runs, &task->page->link);
+    p->tail = MR_TAIL_HOT;
+    p->is_image_due = true;
+    return false;
+}
+
+void mr_tail_hydrate(struct mr_storage_core *core, struct mr_partition *p)
+{
+    struct mr_segment *segment = p->active;
+    mr_assert(p->tail == MR_TAIL_COLD);
+    if (segment->size % MR_PAGE_BYTES == 0) {
+        p->tail = MR_TAIL_HOT;
+        return;
+    }
+    if (!mr_segment_file_ready(core, segment)) {
+        return; /* asked again with the parked operations */
+    }
+    struct mr_page *page = mr_tail_page_get(core, 0);
+    struct mr_task *task = page == NULL ? NULL : mr_core_task(core, p, hydrate_step);
+    if (task == NULL) {
+        if (page != NULL) {
+            mr_page_pool_put(&core->cache, page);
+        }
+        return;
+    }
+    mr_tail_drop(core, p);
+    task->segment = segment;
+    task->page = page;
+    page->is_busy = true;
+    segment->users++;
+    p->tail = MR_TAIL_READING;
+    mr_core_task_start(core, task);
+}
+
+void mr_tail_drop(struct mr_storage_core *core, struct mr_partition *p)
+{
+    while (!mr_list_is_empty(&p->runs)) {
+        struct mr_page *run = MR_LIST_ENTRY(mr_list_pop(&p->runs), struct mr_page, link);
+        mr_list_remove(&run->by_age);
+        core->dirty_bytes -= run->used - run->clean;
+        run->partition = NULL;
+        if (run->refs > 0) {
+            run->is_dropped = true;
+        } else {
+            mr_page_pool_put(&core->cache, run);
+        }
+    }
+}
+
+void mr_tail_release(struct mr_storage_core *core, uint64_t reference)
+{
+    bool                 is_cold = (reference & MR_COLD_REFERENCE) != 0;
+    struct mr_page_pool *pool = is_cold ? &core->cold : &core->cache;
+    struct mr_page      *page = mr_page_find(pool, reference & ~MR_COLD_REFERENCE);
+    mr_assert(page->refs > 0);
+    page->refs--;
+    if (page->refs == 0 && page->is_dropped) {
+        mr_page_pool_put(pool, page);
+    }
+}

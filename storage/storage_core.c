@@ -1,0 +1,419 @@
+/*
+ * storage_core: one turn of a storage core: mail in, completions, journal, background slice, mail out.
+ */
+#include "storage_core.h"
+
+#define REAP_MAX  64
+#define MAIL_MAX  256
+#define TASKS_KEPT 32 /* for closing files, whatever happens */
+
+static uint32_t watch_count(const struct mr_storage_plan *plan)
+{
+    uint32_t count = 1024;
+    while (count < plan->logs_max * 4 && count < (1u << 20)) {
+        count *= 2;
+    }
+    return count;
+}
+
+static uint64_t cold_bytes(const struct mr_storage_plan *plan)
+{
+    /* Also the scratch of recovery, which needs it for 10,000 logs. */
+    uint64_t need = mr_journal_recover_bytes(plan->logs_max);
+    return plan->cold_bytes > need ? plan->cold_bytes : need;
+}
+
+size_t mr_storage_core_bytes(const struct mr_storage_plan *plan)
+{
+    uint32_t segments = plan->segments_max < plan->logs_max ? plan->logs_max : plan->segments_max;
+    return sizeof(struct mr_storage_core) + mr_page_pool_bytes(plan->cache_bytes) +
+           mr_page_pool_bytes(cold_bytes(plan)) +
+           (sizeof(struct mr_partition) + 16) * (size_t)plan->logs_max +
+           (sizeof(struct mr_segment) + 16) * (size_t)segments +
+           (sizeof(struct mr_watch) + 16 + sizeof(void *)) * (size_t)watch_count(plan) +
+           (sizeof(struct mr_task) + 64) * (size_t)MR_TASKS_MAX +
+           sizeof(struct mr_map_slot) * 4 * (size_t)(plan->logs_max + 8) +
+           mr_producers_bytes(plan->producers_max) + mr_journal_bytes() + MR_SCRATCH_BYTES + (64u << 10);
+}
+
+static void store_cb(void *context, struct mr_journal_log *log, struct mr_journal_state_out *out)
+{
+    (void)context;
+    mr_partition_store(MR_LIST_ENTRY(log, struct mr_partition, jlog), out);
+}
+
+static void fail_acks(struct mr_storage_core *core, struct mr_list *list)
+{
+    struct mr_list *link;
+    while ((link = mr_list_pop(list)) != NULL) {
+        struct mr_storage_op *op = MR_LIST_ENTRY(link, struct mr_storage_op, link);
+        op->err = MR_ERR_DIR_OFFLINE;
+        if (op->kind == MR_STORAGE_APPEND) {
+            struct mr_append_op *append = (struct mr_append_op *)(void *)op;
+            for (uint32_t index = 0; index < append->entry_count; index++) {
+                struct mr_append_entry *entry = &append->entries[index];
+                if (entry->err == MR_OK || entry->err == MR_AGAIN) {
+                    entry->err = MR_ERR_DIR_OFFLINE;
+                    entry->base_offset = -1;
+                }
+            }
+        }
+        mr_core_answer(core, op);
+    }
+}
+
+static void offline_cb(void *context, enum mr_err err, int32_t os_errno, const char *what)
+{
+    struct mr_storage_core *core = context;
+    mr_log(core->log, MR_LOG_ERROR, "log directory offline: %s err=%s errno=%d", what, mr_err_text(err),
+           os_errno);
+    core->is_offline = true;
+    /* J7: nothing is acknowledged after the first error. */
+    fail_acks(core, &core->acks_durable);
+    fail_acks(core, &core->acks_written);
+    fail_acks(core, &core->parked);
+    MR_LIST_EACH(link, &core->partitions) {
+        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
+        p->part_of = NULL;
+        mr_watch_fire(core, p, true);
+    }
+}
+
+struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *params)
+{
+    struct mr_arena               *arena = params->arena;
+    const struct mr_storage_plan  *plan = params->plan;
+    struct mr_storage_core        *core = mr_arena_get(arena, sizeof *core, 64);
+    core->params = *params;
+    core->plan = *plan;
+    core->params.plan = &core->plan;
+    core->disk = params->disk;
+    core->port = params->port;
+    core->log = params->log;
+    core->root = MR_DISK_NONE;
+    core->prng.state = params->seed;
+    mr_page_pool_init(&core->cache, arena, plan->cache_bytes);
+    mr_page_pool_init(&core->cold, arena, cold_bytes(plan));
+    mr_pool_init(&core->partition_pool, arena, sizeof(struct mr_partition), plan->logs_max, 16);
+    mr_pool_init(&core->segment_pool, arena, sizeof(struct mr_segment),
+                 plan->segments_max < plan->logs_max ? plan->logs_max : plan->segments_max, 16);
+    mr_pool_init(&core->watch_pool, arena, sizeof(struct mr_watch), watch_count(plan), 16);
+    mr_pool_init(&core->task_pool, arena, sizeof(struct mr_task), MR_TASKS_MAX, 16);
+    mr_map_init(&core->by_log_id, arena, plan->logs_max);
+    mr_producers_init(&core->producers, arena, plan->producers_max);
+    core->watch_mask = watch_count(plan) - 1;
+    core->watch_buckets = MR_ARENA_GET(arena, struct mr_watch *, watch_count(plan));
+    mr_list_init(&core->partitions);
+    mr_list_init(&core->acks_durable);
+    mr_list_init(&core->acks_written);
+    mr_list_init(&core->parked);
+    mr_list_init(&core->open_waiting);
+    mr_list_init(&core->undurable);
+    mr_list_init(&core->dirty);
+    mr_list_init(&core->demux_ready);
+    mr_list_init(&core->clean_runs);
+    mr_list_init(&core->open_files);
+    mr_list_init(&core->retry_tasks);
+    core->scratch = mr_arena_get_fresh(arena, MR_SCRATCH_BYTES, MR_PAGE_BYTES);
+    static const struct mr_journal_ops ops = {.store = store_cb, .offline = offline_cb};
+    struct mr_journal_params           journal = {
+                  .disk = core->disk,
+                  .log = core->log,
+                  .ops = &ops,
+                  .context = core,
+                  .log_dir = params->log_dir,
+                  .ring = params->core,
+                  .file_bytes = plan->journal_file_bytes,
+                  .files_max = plan->journal_files_max,
+                  .reserve_bytes = plan->disk_reserve_bytes,
+                  .seed = params->seed,
+    };
+    core->journal = mr_journal_init(arena, &journal);
+    return core;
+}
+
+/* ---- Services for the files under log/ ---- */
+
+void mr_core_submit(struct mr_storage_core *core, struct mr_io *io)
+{
+    io->op.user = io;
+    mr_disk_submit(core->disk, &io->op);
+}
+
+void mr_core_answer(struct mr_storage_core *core, struct mr_storage_op *op)
+{
+    struct mr_plane_msg msg = {.kind = MR_PLANE_STORAGE_DONE, .u.op = op};
+    mr_port_send(core->port, op->from, &msg);
+}
+
+struct mr_partition *mr_core_find(struct mr_storage_core *core, uint64_t log_id)
+{
+    return log_id == 0 ? NULL : mr_map_find(&core->by_log_id, log_id);
+}
+
+void mr_core_ack_later(struct mr_storage_core *core, struct mr_storage_op *op, uint64_t seq,
+                       bool is_written_enough)
+{
+    op->seq = seq;
+    mr_list_add_tail(is_written_enough ? &core->acks_written : &core->acks_durable, &op->link);
+}
+
+enum mr_err mr_core_disk(struct mr_storage_core *core, struct mr_disk_op *op)
+{
+    return mr_disk_run(core->disk, op);
+}
+
+void mr_core_fail(struct mr_storage_core *core, const struct mr_disk_op *op, const char *what)
+{
+    mr_journal_fail(core->journal, op->err, op->os_errno, what);
+    core->is_offline = true;
+}
+
+struct mr_task *mr_core_task(struct mr_storage_core *core, struct mr_partition *partition,
+                             bool (*step)(struct mr_storage_core *, struct mr_task *))
+{
+    if (step != NULL && core->task_pool.used + TASKS_KEPT > core->task_pool.capacity) {
+        return NULL;
+    }
+    struct mr_task *task = mr_pool_get(&core->task_pool);
+    if (task != NULL) {
+        memset(task, 0, offsetof(struct mr_task, name));
+        task->step = step;
+        task->partition = partition;
+        task->file = MR_DISK_NONE;
+        task->dir = MR_DISK_NONE;
+        mr_list_init(&task->link);
+        if (partition != NULL) {
+            partition->task_count++;
+        }
+    }
+    return task;
+}
+
+static void task_end(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_storage_op *op = task->is_read_due ? task->op : NULL;
+    if (task->partition != NULL) {
+        task->partition->task_count--;
+    }
+    mr_pool_put(&core->task_pool, task);
+    core->is_append_due = true;
+    if (op != NULL) {
+        mr_read_continue(core, (struct mr_read_op *)(void *)op);
+    }
+}
+
+static void task_step(struct mr_storage_core *core, struct mr_task *task)
+{
+    if (!task->step(core, task)) {
+        task_end(core, task);
+    } else if (!task->is_waiting) {
+        mr_core_submit(core, &task->io);
+    }
+}
+
+static void task_done(struct mr_storage_core *core, struct mr_io *io)
+{
+    task_step(core, MR_LIST_ENTRY(io, struct mr_task, io));
+}
+
+void mr_core_task_start(struct mr_storage_core *core, struct mr_task *task)
+{
+    task->io.done = task_done;
+    if (core->is_blocking) {
+        (void)mr_core_task_run(core, task);
+        return;
+    }
+    task_step(core, task);
+}
+
+enum mr_err mr_core_task_run(struct mr_storage_core *core, struct mr_task *task)
+{
+    while (task->step(core, task)) {
+        if (task->is_waiting) { /* blocking, there is nothing to wait for but a file, opened meanwhile */
+            task->is_waiting = false;
+            mr_list_remove(&task->link);
+            continue;
+        }
+        (void)mr_disk_run(core->disk, &task->io.op);
+    }
+    enum mr_err err = task->err;
+    task_end(core, task);
+    return err;
+}
+
+static void retry_tasks(struct mr_storage_core *core)
+{
+    struct mr_list again;
+    mr_list_init(&again);
+    while (!mr_list_is_empty(&core->retry_tasks)) {
+        mr_list_add_tail(&again, mr_list_pop(&core->retry_tasks));
+    }
+    while (!mr_list_is_empty(&again)) {
+        struct mr_task *task = MR_LIST_ENTRY(mr_list_pop(&again), struct mr_task, link);
+        task->is_waiting = false;
+        task_step(core, task);
+    }
+}
+
+/* ---- The turn ---- */
+
+static void op_start(struct mr_storage_core *core, struct mr_storage_op *op, uint32_t from)
+{
+    op->from = from;
+    op->err = MR_OK;
+    mr_list_init(&op->link);
+    switch (op->kind) {
+    case MR_STORAGE_APPEND:
+        mr_append_op_start(core, (struct mr_append_op *)(void *)op);
+        return;
+    case MR_STORAGE_READ:
+        mr_read_op_start(core, (struct mr_read_op *)(void *)op);
+        return;
+    case MR_STORAGE_LIST_OFFSETS:
+        mr_list_offsets_start(core, (struct mr_list_offsets_op *)(void *)op);
+        return;
+    case MR_STORAGE_EPOCH_END:
+        mr_epoch_end_start(core, (struct mr_epoch_end_op *)(void *)op);
+        return;
+    case MR_STORAGE_DELETE_RECORDS:
+        mr_delete_records_start(core, (struct mr_delete_records_op *)(void *)op);
+        return;
+    case MR_STORAGE_RECOVER:
+        mr_recover_start(core, (struct mr_recover_op *)(void *)op);
+        return;
+    case MR_STORAGE_OPEN:
+        mr_log_open_start(core, (struct mr_open_op *)(void *)op);
+        return;
+    case MR_STORAGE_CONFIGURE:
+        mr_configure_start(core, (struct mr_configure_op *)(void *)op);
+        return;
+    case MR_STORAGE_DROP:
+        mr_log_drop_start(core, (struct mr_drop_op *)(void *)op);
+        return;
+    case MR_STORAGE_LOG_STAT:
+        mr_log_stat_start(core, (struct mr_log_stat_op *)(void *)op);
+        return;
+    case MR_STORAGE_STOP:
+        mr_clean_stop_start(core, (struct mr_stop_op *)(void *)op);
+        return;
+    }
+    op->err = MR_ERR_INVALID;
+    mr_core_answer(core, op);
+}
+
+static bool take_mail(struct mr_storage_core *core)
+{
+    struct mr_plane_msg msg;
+    uint32_t            count = 0;
+    while (count < MAIL_MAX && mr_port_receive(core->port, &msg)) {
+        count++;
+        switch (msg.kind) {
+        case MR_PLANE_STORAGE_OP:
+            op_start(core, msg.u.op, msg.from);
+            break;
+        case MR_PLANE_RELEASE:
+            for (uint32_t index = 0; index < msg.count; index++) {
+                mr_tail_release(core, msg.u.pages[index]);
+            }
+            break;
+        case MR_PLANE_WATCH:
+            mr_watch_add(core, &msg);
+            break;
+        case MR_PLANE_UNWATCH:
+            mr_watch_remove(core, &msg);
+            break;
+        default:
+            mr_unreachable("mail that storage does not get");
+        }
+    }
+    return count > 0;
+}
+
+static void acknowledge(struct mr_storage_core *core, struct mr_list *list, uint64_t seq)
+{
+    while (!mr_list_is_empty(list)) {
+        struct mr_storage_op *op = MR_LIST_ENTRY(list->next, struct mr_storage_op, link);
+        if (op->seq > seq) {
+            return;
+        }
+        mr_list_remove(&op->link);
+        if (op->kind == MR_STORAGE_DROP) {
+            mr_log_drop_ready(core, (struct mr_drop_op *)(void *)op);
+        } else {
+            mr_core_answer(core, op);
+        }
+    }
+}
+
+bool mr_core_reap(struct mr_storage_core *core)
+{
+    struct mr_disk_op *done[REAP_MAX];
+    uint32_t           count = mr_disk_reap(core->disk, done, REAP_MAX);
+    uint64_t           durable = core->journal == NULL ? 0 : mr_journal_durable_seq(core->journal);
+    for (uint32_t index = 0; index < count; index++) {
+        if (done[index]->user == core->journal) {
+            mr_journal_done(core->journal, done[index]);
+            continue;
+        }
+        struct mr_io *io = done[index]->user;
+        io->done(core, io);
+    }
+    if (count > 0 && !core->is_offline) {
+        uint64_t written = mr_journal_written_seq(core->journal);
+        uint64_t now_durable = mr_journal_durable_seq(core->journal);
+        mr_partition_commits(core, written, now_durable);
+        acknowledge(core, &core->acks_written, written);
+        acknowledge(core, &core->acks_durable, now_durable);
+        core->is_append_due |= now_durable != durable;
+    }
+    return count > 0;
+}
+
+bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
+{
+    core->now = now;
+    bool was_busy = mr_core_reap(core);
+    was_busy |= take_mail(core);
+    if (core->is_recovered && !core->is_stopped) {
+        if (!mr_list_is_empty(&core->retry_tasks)) {
+            retry_tasks(core);
+        }
+        if (core->is_append_due && !mr_list_is_empty(&core->parked)) {
+            mr_append_retry(core);
+        }
+        mr_demux_turn(core);
+        mr_retention_turn(core);
+        was_busy |= mr_journal_turn(core->journal, now);
+        core->is_full = mr_journal_is_full(core->journal) || core->is_space_low;
+        core->is_append_due |= !mr_list_is_empty(&core->parked) && was_busy;
+    }
+    mr_watch_flush(core);
+    return was_busy;
+}
+
+uint64_t mr_storage_core_deadline_ns(const struct mr_storage_core *core)
+{
+    if (!core->is_recovered || core->is_stopped) {
+        return MR_NEVER;
+    }
+    uint64_t at = mr_earlier(mr_journal_deadline_ns(core->journal), core->retention_at_ns);
+    if (!mr_list_is_empty(&core->retry_tasks) || !mr_list_is_empty(&core->parked)) {
+        at = mr_earlier(at, core->now.mono_ns + MR_NS_PER_MS);
+    }
+    return at;
+}
+
+void mr_storage_core_stats(const struct mr_storage_core *core, struct mr_storage_stats *out)
+{
+    struct mr_journal_stats journal;
+    mr_journal_stats(core->journal, &journal);
+    *out = core->stats;
+    out->commits = journal.commits;
+    out->commit_bytes = journal.commit_bytes;
+    out->commit_entries = journal.entries;
+    out->recycled_files = journal.recycled_files;
+    out->logs = core->partition_pool.used;
+    out->is_offline = core->is_offline;
+    out->is_full = core->is_full;
+}

@@ -1,0 +1,375 @@
+/*
+ * storage_core: the inside of a storage core, for the files under storage/ only.
+ *
+ *   mail -> append.c  --> journal (open commit) + tail runs --> acks when durable
+ *           read.c    --> spans of tail runs, or cold_read.c --> segment files
+ *           others    --> a task: a few disk operations, one after the other
+ *   demux.c: tail runs -> segment files, behind the journal
+ *
+ * One thread owns all of it. Memory comes from the arena at init; nothing blocks inside a turn but
+ * MR_STORAGE_RECOVER and MR_STORAGE_STOP, before and after service.
+ */
+#ifndef MILLRACE_STORAGE_CORE_H
+#define MILLRACE_STORAGE_CORE_H
+
+#include "cache/page_pool.h"
+#include "journal/guard.h"
+#include "journal/journal.h"
+#include "log/epoch_cache.h"
+#include "log/producer_state.h"
+
+#include "millrace/base/log.h"
+#include "millrace/base/map.h"
+#include "millrace/base/pool.h"
+#include "millrace/base/prng.h"
+#include "millrace/batch.h"
+#include "millrace/storage.h"
+
+#define MR_DIR_NAME_BYTES 264 /* topic (249), '-', partition (10), zero, rounded */
+#define MR_FILE_NAME_BYTES 352 /* a directory name with suffixes, '/', a file name */
+#define MR_TASKS_MAX     256
+#define MR_PENDING_MAX   4   /* commits that are not flushed and touch one log */
+#define MR_READ_HINTS    2   /* places remembered for readers that come back where they stopped */
+#define MR_OPEN_FILES_MAX 1024
+#define MR_SMALL_SPAN    2048u /* spans below are copied into the reader's memory */
+
+struct mr_storage_core;
+struct mr_task;
+
+/* A disk operation and who wants to hear of it. */
+struct mr_io {
+    struct mr_disk_op op;
+    void (*done)(struct mr_storage_core *core, struct mr_io *io);
+};
+
+/* Where an offset is: byte `pos` of the segment whose base offset is `base`. */
+struct mr_place {
+    int64_t  offset;
+    int64_t  base;
+    uint32_t pos;
+};
+
+enum mr_file_state {
+    MR_FILE_CLOSED,
+    MR_FILE_OPENING,
+    MR_FILE_OPEN,
+};
+
+struct mr_segment {
+    struct mr_list       link;   /* in partition->segments, by base */
+    struct mr_list       by_use; /* in core->open_files while the file is open */
+    struct mr_partition *partition;
+    int64_t              base;
+    int64_t              max_timestamp; /* -1: none yet */
+    int64_t              max_timestamp_offset;
+    int64_t              first_timestamp; /* of the first batch: rolling by time */
+    int64_t              created_ms;
+    uint64_t             last_seq; /* journal sequence of its last entry */
+    uint32_t             size;     /* assigned */
+    uint32_t             written;  /* bytes from the start that are in the file */
+    uint32_t             allocated; /* file size on disk, when larger than written */
+    int32_t              file;
+    uint16_t             users; /* operations and tasks that use `file` */
+    uint8_t              file_state;
+    bool                 is_sealed;       /* a successor exists */
+    bool                 is_seal_done;    /* everything of it is in files, truncated and synced */
+    bool                 is_time_known;   /* max_timestamp is */
+    bool                 is_gone;         /* below the log start: files go when the journal lets them */
+    bool                 has_index_files; /* .index and .timeindex exist and are continued */
+    bool                 is_index_busy;   /* chunks are being written */
+    bool                 is_cleaning;     /* its files are being removed */
+
+    /* Index entries of an active segment: in memory until a chunk is full. */
+    struct mr_page *index_page;
+    struct mr_page *time_page;
+    uint32_t        index_bytes; /* in the .index file */
+    uint32_t        time_bytes;
+    uint32_t        since_index; /* log bytes since the last entry */
+    int32_t         last_relative; /* of the last offset index entry, -1: none */
+    int32_t         last_time_relative;
+    int64_t         last_time; /* of the last time index entry */
+};
+
+enum mr_partition_state {
+    MR_PARTITION_FOUND, /* recovery made it; nobody opened it yet */
+    MR_PARTITION_OPENING,
+    MR_PARTITION_OPEN,
+    MR_PARTITION_OFFLINE, /* lost entries: refused until a human looks */
+    MR_PARTITION_DROPPING,
+};
+
+enum mr_tail_state {
+    MR_TAIL_HOT,     /* runs hold the segment's last block, or that is empty */
+    MR_TAIL_COLD,    /* the last block is in the file only */
+    MR_TAIL_READING, /* and is being read */
+};
+
+struct mr_partition {
+    struct mr_journal_log jlog;
+    struct mr_list        link; /* in core->partitions */
+    uint8_t               state;
+    uint8_t               tail;
+    bool                  is_internal;
+    bool                  is_carried;   /* the tail block was carried and nothing came since */
+    bool                  is_image_due; /* the tail block is in the file: IMAGE before it is rewritten */
+    bool                  is_demuxing;  /* a write of demux.c is under way */
+    bool                  is_draining;  /* for the oldest journal file */
+    bool                  is_sealing;
+    bool                  is_passed;    /* during one pass over parked appends: one waits for this log */
+    bool                  is_clean_on_disk; /* nothing changed since its files were complete */
+    bool                  is_epoch_dirty;   /* leader-epoch-checkpoint on disk is older */
+    uint8_t               run_order;    /* of the next run */
+    uint8_t               pending_count;
+    uint8_t               hint_next;
+    int32_t               leader_epoch;
+    int64_t               log_start;
+    struct mr_place       end;     /* assigned */
+    struct mr_place       durable; /* flushed */
+    struct mr_place       high_watermark;
+    struct mr_place       hints[MR_READ_HINTS];
+    struct {
+        uint64_t        seq;
+        struct mr_place end;
+    } pending[MR_PENDING_MAX];
+    struct mr_list         durable_link; /* in core->undurable, while pending_count > 0 */
+    struct mr_list         dirty_link;   /* in core->dirty, by first_dirty_seq */
+    uint64_t               first_dirty_seq;
+    struct mr_list         demux_link; /* in core->demux_ready */
+    struct mr_list         segments;   /* by base; the last one is active */
+    struct mr_segment     *active;
+    uint32_t               segment_count;
+    uint32_t               part_at; /* progress of a batch that is journaled in parts */
+    const struct mr_append_entry *part_of;
+    struct mr_list         runs; /* tail runs, oldest first, contiguous up to the end */
+    struct mr_list         watches;
+    uint32_t               parked;     /* append entries that wait for this log */
+    uint32_t               task_count; /* tasks that hold the log */
+    struct mr_producer_set producers;
+    struct mr_epoch_cache  epochs;
+    struct mr_page        *epoch_page; /* memory of `epochs` beyond the inline ones */
+    struct mr_log_config   config;
+    char                   dir_name[MR_DIR_NAME_BYTES];
+};
+
+struct mr_watch {
+    struct mr_list link;
+    struct mr_partition *partition;
+    int64_t        offset;
+    uint64_t       token;
+    uint32_t       from;
+    struct mr_watch *next; /* in the bucket by (from, token) */
+};
+
+/*
+ * A sequence of disk operations. `step` is called at the start and after each completion (task->io.op
+ * says how it went): it prepares the next operation in io.op and returns true, or returns false when
+ * the task is over. task_start drives it over turns; task_run drives it here and now.
+ */
+struct mr_task {
+    struct mr_io io;
+    struct mr_list link; /* waiting for something: core->waiting_tasks, or a free list */
+    bool (*step)(struct mr_storage_core *core, struct mr_task *task);
+    void (*loaded)(struct mr_storage_core *core, struct mr_task *task, enum mr_err err);
+    uint32_t              at; /* the step's own program counter */
+    bool                  is_blocking;
+    bool                  is_waiting;      /* prepared nothing: in core->retry_tasks */
+    bool                  is_read_due;     /* at its end the read operation goes on */
+    bool                  is_whole_wanted; /* cold reads */
+    bool                  is_data_there;
+    uint32_t              crc;
+    struct mr_partition  *partition;
+    struct mr_segment    *segment;
+    struct mr_storage_op *op;
+    struct mr_page       *page;
+    struct mr_page       *page2;
+    uint32_t              index; /* free for the step */
+    int32_t               file;
+    int32_t               dir;
+    uint64_t              a, b, c;
+    int64_t               x, y;
+    enum mr_err           err;
+    char                  name[MR_FILE_NAME_BYTES];
+    char                  new_name[MR_FILE_NAME_BYTES];
+};
+
+struct mr_out_moved {
+    uint32_t             count;
+    struct mr_plane_msg  msg;
+};
+
+struct mr_storage_core {
+    struct mr_storage_params params;
+    struct mr_storage_plan   plan;
+    struct mr_now            now;
+    struct mr_disk          *disk;
+    struct mr_port          *port;
+    struct mr_log           *log;
+    struct mr_journal       *journal;
+    struct mr_guard          guard;
+    int32_t                  root; /* the log directory */
+    bool                     is_recovered;
+    bool                     is_offline;
+    bool                     is_full;
+    bool                     is_space_low;
+    bool                     is_blocking; /* recovery, stop: tasks run here and now */
+    bool                     is_buffered; /* O_DIRECT is refused here */
+    bool                     is_stopping;
+    bool                     is_stopped;
+    bool                     is_append_due;     /* parked appends are worth another look */
+    bool                     is_parked_blocked; /* the head of `parked` waits for room, so does the rest */
+
+    struct mr_page_pool cache;
+    struct mr_page_pool cold;
+    struct mr_pool      partition_pool;
+    struct mr_pool      segment_pool;
+    struct mr_pool      watch_pool;
+    struct mr_pool      task_pool;
+    struct mr_map       by_log_id;
+    struct mr_list      partitions;
+    struct mr_producers producers;
+    struct mr_watch   **watch_buckets;
+    uint32_t            watch_mask;
+
+    struct mr_list acks_durable; /* append and other ops by op.seq */
+    struct mr_list acks_written;
+    struct mr_list parked;       /* append ops with entries that wait for room or for their log */
+    struct mr_list open_waiting; /* ops that wait for a task */
+    struct mr_list undurable;    /* partitions with pending commits, in the order of the first one */
+    struct mr_list dirty;        /* partitions by first_dirty_seq */
+    struct mr_list demux_ready;  /* partitions with a full durable run */
+    struct mr_list clean_runs;   /* that may be evicted, longest clean first */
+    struct mr_list open_files;   /* segments with an open file, longest unused first */
+    struct mr_list retry_tasks;  /* that wait for a file or memory */
+    uint32_t       open_file_count;
+    uint32_t       demux_in_flight;
+    uint64_t       dirty_bytes; /* in tail runs, not in files */
+    uint64_t       drain_seq;   /* the oldest file is being drained up to here; 0: no */
+    uint32_t       draining;    /* partitions not done with it */
+    uint64_t       retention_at_ns;
+    uint64_t       space_at_ns;
+    uint64_t       space_free, space_total;
+    bool           is_space_asked;
+    struct mr_io   space_io;
+    struct mr_prng prng;
+
+    struct mr_out_moved moved[MR_ENDPOINTS_MAX];
+    uint64_t            moved_dirty[(MR_ENDPOINTS_MAX + 63) / 64];
+
+    uint8_t *scratch; /* 64 KiB, 4 KiB-aligned: names, small files while blocking */
+    struct mr_storage_stats stats;
+    struct mr_log_brake brake;
+};
+
+#define MR_SCRATCH_BYTES (1u << 20)
+
+/* ---- storage_core.c ---- */
+void            mr_core_submit(struct mr_storage_core *core, struct mr_io *io);
+void            mr_core_answer(struct mr_storage_core *core, struct mr_storage_op *op);
+struct mr_task *mr_core_task(struct mr_storage_core *core, struct mr_partition *partition,
+                             bool (*step)(struct mr_storage_core *, struct mr_task *));
+void            mr_core_task_start(struct mr_storage_core *core, struct mr_task *task);
+/* Blocking: at start and stop only. Returns task->err. */
+enum mr_err mr_core_task_run(struct mr_storage_core *core, struct mr_task *task);
+/* Take completions; also in the loop of a clean stop. */
+bool mr_core_reap(struct mr_storage_core *core);
+/* A failed write or flush of ours: the directory goes offline. */
+void mr_core_fail(struct mr_storage_core *core, const struct mr_disk_op *op, const char *what);
+/* One blocking operation. */
+enum mr_err mr_core_disk(struct mr_storage_core *core, struct mr_disk_op *op);
+struct mr_partition *mr_core_find(struct mr_storage_core *core, uint64_t log_id);
+/* The answer waits until everything journaled so far for it is durable (or written). */
+void mr_core_ack_later(struct mr_storage_core *core, struct mr_storage_op *op, uint64_t seq, bool is_written_enough);
+
+/* ---- log/partition.c ---- */
+struct mr_partition *mr_partition_new(struct mr_storage_core *core, uint64_t log_id, const struct mr_uuid *topic_id,
+                                      int32_t partition, struct mr_str dir_name);
+void mr_partition_free(struct mr_storage_core *core, struct mr_partition *partition);
+/* Commits up to these sequences are written and flushed: move ends, high watermarks, watches. */
+void mr_partition_commits(struct mr_storage_core *core, uint64_t written_seq, uint64_t durable_seq);
+void mr_partition_pending_add(struct mr_storage_core *core, struct mr_partition *partition, uint64_t seq);
+void mr_partition_set_epoch_room(struct mr_storage_core *core, struct mr_partition *partition);
+/* The journal wants the log's state. */
+void mr_partition_store(struct mr_partition *partition, struct mr_journal_state_out *out);
+void mr_partition_log_start(struct mr_storage_core *core, struct mr_partition *partition, int64_t offset);
+
+/* ---- log/segment.c ---- */
+struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partition *partition, int64_t base);
+void mr_segment_free(struct mr_storage_core *core, struct mr_segment *segment);
+struct mr_segment *mr_segment_find(const struct mr_partition *partition, int64_t offset);
+struct mr_segment *mr_segment_next(const struct mr_segment *segment);
+/* "topic-0/00000000000000000000.log" */
+void mr_segment_name(const struct mr_segment *segment, const char *suffix, char name[MR_FILE_NAME_BYTES]);
+/* Whether the file is open now; else it is being opened and core->retry_tasks are asked again then. */
+bool mr_segment_file_ready(struct mr_storage_core *core, struct mr_segment *segment);
+void mr_segment_file_close(struct mr_storage_core *core, struct mr_segment *segment);
+/* Note a batch in the indexes: called when it is appended, with segment->size before it. */
+void mr_segment_index(struct mr_storage_core *core, struct mr_segment *segment, const struct mr_batch *batch,
+                      uint32_t pos, uint32_t batch_bytes);
+bool mr_segment_is_index_full(const struct mr_segment *segment);
+/* The greatest in-memory index entry for `offset`; false: look into the file. */
+bool mr_segment_index_find(struct mr_storage_core *core, const struct mr_segment *segment, int64_t offset,
+                           uint32_t *pos);
+/* Write what is buffered to the index files and free the chunks. Blocking, or by a task. */
+void            mr_segment_index_flush(struct mr_storage_core *core, struct mr_segment *segment);
+struct mr_task *mr_segment_index_flush_task(struct mr_storage_core *core, struct mr_segment *segment);
+/* The entry that Kafka forces when a segment ends: the largest timestamp. */
+void mr_segment_index_end(struct mr_storage_core *core, struct mr_segment *segment);
+
+/* ---- log/append.c ---- */
+void mr_append_op_start(struct mr_storage_core *core, struct mr_append_op *op);
+void mr_append_retry(struct mr_storage_core *core); /* room may have come */
+void mr_append_passed_reset(struct mr_storage_core *core);
+
+/* ---- log/roll.c ---- */
+bool mr_roll_is_due(const struct mr_storage_core *core, const struct mr_partition *partition,
+                    const struct mr_batch *batch, uint32_t batch_bytes);
+enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *partition);
+
+/* ---- log/tail.c ---- */
+/* Room for `bytes` more in tail runs; false: no memory now. */
+bool mr_tail_reserve(struct mr_storage_core *core, struct mr_partition *partition, uint32_t bytes);
+/* Copy bytes to the end of the tail; reserved before. */
+void mr_tail_append(struct mr_storage_core *core, struct mr_partition *partition, const uint8_t *bytes,
+                    uint32_t len, int64_t batch_offset, uint64_t seq);
+/* Start reading the last block of a cold tail. */
+void mr_tail_hydrate(struct mr_storage_core *core, struct mr_partition *partition);
+/* Drop all runs of a log (lent ones are freed when they come back). */
+void mr_tail_drop(struct mr_storage_core *core, struct mr_partition *partition);
+struct mr_page *mr_tail_page_get(struct mr_storage_core *core, uint32_t order);
+void mr_tail_release(struct mr_storage_core *core, uint64_t reference);
+
+/* ---- log/read.c ---- */
+void mr_read_op_start(struct mr_storage_core *core, struct mr_read_op *op);
+void mr_read_continue(struct mr_storage_core *core, struct mr_read_op *op);
+/* ---- log/cold_read.c ---- */
+void mr_cold_read_start(struct mr_storage_core *core, struct mr_read_op *op, uint32_t index);
+#define MR_COLD_REFERENCE (1ull << 63)
+
+/* ---- log/watch.c ---- */
+void mr_watch_add(struct mr_storage_core *core, const struct mr_plane_msg *msg);
+void mr_watch_remove(struct mr_storage_core *core, const struct mr_plane_msg *msg);
+void mr_watch_fire(struct mr_storage_core *core, struct mr_partition *partition, bool is_all);
+void mr_watch_flush(struct mr_storage_core *core);
+
+/* ---- log/log_open.c, log_drop.c, list_offsets.c, retention.c, recover.c, clean_stop.c ---- */
+void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op);
+void mr_log_drop_start(struct mr_storage_core *core, struct mr_drop_op *op);
+void mr_log_drop_ready(struct mr_storage_core *core, struct mr_drop_op *op);
+enum mr_err mr_log_remove_directory(struct mr_storage_core *core, struct mr_str dir_name,
+                                    const struct mr_uuid *topic_id);
+void mr_list_offsets_start(struct mr_storage_core *core, struct mr_list_offsets_op *op);
+void mr_epoch_end_start(struct mr_storage_core *core, struct mr_epoch_end_op *op);
+void mr_delete_records_start(struct mr_storage_core *core, struct mr_delete_records_op *op);
+void mr_log_stat_start(struct mr_storage_core *core, struct mr_log_stat_op *op);
+void mr_configure_start(struct mr_storage_core *core, struct mr_configure_op *op);
+void mr_retention_turn(struct mr_storage_core *core);
+void mr_recover_start(struct mr_storage_core *core, struct mr_recover_op *op);
+void mr_clean_stop_start(struct mr_storage_core *core, struct mr_stop_op *op);
+
+/* ---- journal/demux.c ---- */
+void mr_demux_note_dirty(struct mr_storage_core *core, struct mr_partition *partition, uint64_t seq);
+/* The log may have something to write: more of it is durable, or memory is wanted. */
+void mr_demux_ready(struct mr_storage_core *core, struct mr_partition *partition);
+void mr_demux_turn(struct mr_storage_core *core);
+
+#endif
