@@ -371,5 +371,7 @@ void mr_demux_note_dirty(struct mr_storage_core *core, struct mr_partition *part
 /* The log may have something to write: more of it is durable, or memory is wanted. */
 void mr_demux_ready(struct mr_storage_core *core, struct mr_partition *partition);
 void mr_demux_turn(struct mr_storage_core *core);
+/* Clean stop: start whatever writes are missing, to the end of every log. */
+void mr_demux_flush(struct mr_storage_core *core);
 
 #endif

@@ -322,3 +322,17 @@ void mr_demux_turn(struct mr_storage_core *core)
         mr_journal_drained(core->journal, pressure.oldest_end_seq);
     }
 }
+
+void mr_demux_flush(struct mr_storage_core *core)
+{
+    MR_LIST_EACH_SAFE(link, after, &core->dirty) {
+        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, dirty_link);
+        if (core->demux_in_flight >= DEMUX_IN_FLIGHT) {
+            return;
+        }
+        if (p->is_demuxing || p->pending_count > 0 || demux(core, p, true)) {
+            continue;
+        }
+        mr_list_remove(&p->dirty_link);
+    }
+}

@@ -1,0 +1,170 @@
+/*
+ * clean_stop: drain the journal into the segments and leave what Kafka's clean stop leaves: segments that
+ * end where they end, indexes with the forced last time entry, a snapshot at the end, epochs,
+ * checkpoints, then no guard, then the marker.
+ *
+ * Blocks: nothing else is served any more. A second SIGTERM (stop_hurry) leaves at once: the guard stays, and
+ * the next start recovers.
+ */
+#include "storage_core.h"
+
+static bool is_hurried(const struct mr_storage_core *core)
+{
+    return core->params.stop_hurry != NULL &&
+           atomic_load_explicit(core->params.stop_hurry, memory_order_relaxed) != 0;
+}
+
+/* name.tmp, write, sync, rename: for small files in `scratch`. */
+static enum mr_err write_file(struct mr_storage_core *core, const char *name, uint32_t len, bool is_synced)
+{
+    char temporary[MR_FILE_NAME_BYTES + 8];
+    mr_fmt(temporary, sizeof temporary, "%s.tmp", name);
+    struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE | MR_DISK_TRUNC, .dir = core->root,
+                            .name = temporary};
+    enum mr_err err = mr_core_disk(core, &op);
+    if (err != MR_OK) {
+        return err;
+    }
+    int32_t file = op.file;
+    op = (struct mr_disk_op){.kind = MR_DISK_WRITE, .file = file, .buffer = core->scratch, .len = len};
+    err = mr_core_disk(core, &op);
+    if (err == MR_OK && is_synced) {
+        op = (struct mr_disk_op){.kind = MR_DISK_SYNC, .file = file};
+        err = mr_core_disk(core, &op);
+    }
+    op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
+    (void)mr_core_disk(core, &op);
+    if (err == MR_OK) {
+        op = (struct mr_disk_op){.kind = MR_DISK_RENAME, .dir = core->root, .name = temporary, .new_name = name};
+        err = mr_core_disk(core, &op);
+    }
+    return err;
+}
+
+/* Everything of a log into its files; completions of other operations are none here. */
+static enum mr_err close_log(struct mr_storage_core *core, struct mr_partition *p)
+{
+    char           name[MR_FILE_NAME_BYTES];
+    struct mr_text text;
+    enum mr_err    err = MR_OK;
+    mr_segment_index_end(core, p->active);
+    MR_LIST_EACH(link, &p->segments) {
+        struct mr_segment *segment = MR_LIST_ENTRY(link, struct mr_segment, link);
+        if (segment->index_page != NULL || segment->time_page != NULL || !segment->has_index_files) {
+            mr_segment_index_flush(core, segment);
+        }
+    }
+    if (!p->is_clean_on_disk) {
+        if (mr_producer_snapshot_bytes(&p->producers) <= MR_SCRATCH_BYTES) {
+            mr_fmt(name, sizeof name, "%s/%020lld.snapshot", p->dir_name, (long long)p->end.offset);
+            err = write_file(core, name, mr_producer_snapshot_store(&p->producers, core->scratch), false);
+        }
+        if (err == MR_OK && p->epochs.count > 0) {
+            mr_text_init(&text, (char *)core->scratch, MR_SCRATCH_BYTES);
+            mr_text_fmt(&text, "0\n%u\n", p->epochs.count);
+            for (uint32_t index = 0; index < p->epochs.count; index++) {
+                mr_text_fmt(&text, "%d %lld\n", p->epochs.entries[index].epoch,
+                            (long long)p->epochs.entries[index].start_offset);
+            }
+            mr_fmt(name, sizeof name, "%s/leader-epoch-checkpoint", p->dir_name);
+            err = write_file(core, name, (uint32_t)text.len, false);
+        }
+    }
+    p->is_clean_on_disk = err == MR_OK;
+    return err;
+}
+
+static enum mr_err checkpoint(struct mr_storage_core *core, const char *name, int which)
+{
+    struct mr_text text;
+    uint32_t       count = 0;
+    MR_LIST_EACH(link, &core->partitions) {
+        const struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
+        count += which != 2 || p->log_start > MR_LIST_ENTRY(p->segments.next, struct mr_segment, link)->base;
+    }
+    mr_text_init(&text, (char *)core->scratch, MR_SCRATCH_BYTES);
+    mr_text_fmt(&text, "0\n%u\n", count);
+    MR_LIST_EACH(link, &core->partitions) {
+        const struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
+        if (which == 2 && p->log_start <= MR_LIST_ENTRY(p->segments.next, struct mr_segment, link)->base) {
+            continue;
+        }
+        int32_t topic = p->jlog.dir_name.len;
+        while (topic > 0 && p->dir_name[topic - 1] != '-') {
+            topic--;
+        }
+        mr_text_fmt(&text, "%.*s %d %lld\n", topic - 1, p->dir_name, p->jlog.partition,
+                    (long long)(which == 0 ? p->end.offset : which == 1 ? p->high_watermark.offset : p->log_start));
+    }
+    return text.is_cut ? MR_ERR_TOO_LARGE : write_file(core, name, (uint32_t)text.len, true);
+}
+
+static bool is_dirty(const struct mr_storage_core *core)
+{
+    return !mr_list_is_empty(&core->undurable) || !mr_list_is_empty(&core->dirty) || core->demux_in_flight > 0 ||
+           core->disk->in_flight > 0;
+}
+
+static enum mr_err stop(struct mr_storage_core *core, const struct mr_stop_op *op)
+{
+    struct mr_now now = core->now;
+    core->is_stopping = true;
+    mr_journal_roll(core->journal);
+    while (is_dirty(core) && !core->is_offline) {
+        if (is_hurried(core)) {
+            return MR_ERR_CLOSED;
+        }
+        mr_journal_roll(core->journal);
+        mr_demux_flush(core);
+        mr_journal_turn(core->journal, now);
+        if (core->disk->in_flight > 0) {
+            core->disk->ops->wait(core->disk);
+        }
+        mr_core_reap(core);
+        now.mono_ns += 1000;
+        core->now = now;
+    }
+    if (core->is_offline) {
+        return MR_ERR_DIR_OFFLINE;
+    }
+    core->is_blocking = true;
+    enum mr_err err = MR_OK;
+    MR_LIST_EACH(link, &core->partitions) {
+        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
+        if (err == MR_OK && p->state != MR_PARTITION_OFFLINE && p->active != NULL) {
+            err = close_log(core, p);
+        }
+        if (is_hurried(core)) {
+            return MR_ERR_CLOSED;
+        }
+    }
+    struct mr_disk_op sync = {.kind = MR_DISK_SYNC_FS, .file = core->root};
+    err = err != MR_OK ? err : mr_core_disk(core, &sync);
+    if (err == MR_OK && op->is_last) {
+        static const char *const names[] = {"recovery-point-offset-checkpoint", "replication-offset-checkpoint",
+                                            "log-start-offset-checkpoint"};
+        for (int which = 0; which < 3 && err == MR_OK; which++) {
+            err = checkpoint(core, names[which], which);
+        }
+        sync = (struct mr_disk_op){.kind = MR_DISK_SYNC_FS, .file = core->root};
+        err = err != MR_OK ? err : mr_core_disk(core, &sync);
+    }
+    err = err != MR_OK ? err : mr_journal_close(core->journal);
+    if (err == MR_OK && op->is_last) {
+        err = mr_guard_remove(&core->guard);
+        err = err != MR_OK ? err : mr_guard_mark(&core->guard, op->broker_epoch);
+        mr_guard_close(&core->guard);
+    }
+    return err;
+}
+
+void mr_clean_stop_start(struct mr_storage_core *core, struct mr_stop_op *op)
+{
+    op->op.err = core->is_recovered ? stop(core, op) : MR_OK;
+    if (op->op.err != MR_OK) {
+        mr_log(core->log, MR_LOG_WARN, "not a clean stop: %s; the next start recovers", mr_err_text(op->op.err));
+    }
+    core->is_blocking = false;
+    core->is_stopped = true;
+    mr_core_answer(core, &op->op);
+}

@@ -1,0 +1,105 @@
+/*
+ * log_ops: operations that need no file: ends of epochs, configuration, sizes, DeleteRecords.
+ */
+#include "log/log_walk.h"
+
+static struct mr_partition *find_open(struct mr_storage_core *core, uint64_t log_id, enum mr_err *err)
+{
+    struct mr_partition *p = mr_core_find(core, log_id);
+    *err = core->is_offline                                        ? MR_ERR_DIR_OFFLINE
+           : p == NULL                                             ? MR_ERR_UNKNOWN_LOG
+           : p->state == MR_PARTITION_OFFLINE                      ? MR_ERR_DIR_OFFLINE
+           : p->state != MR_PARTITION_OPEN                         ? MR_ERR_UNKNOWN_LOG
+                                                                   : MR_OK;
+    return *err == MR_OK ? p : NULL;
+}
+
+void mr_epoch_end_start(struct mr_storage_core *core, struct mr_epoch_end_op *op)
+{
+    for (uint32_t index = 0; index < op->entry_count; index++) {
+        struct mr_epoch_end_entry *entry = &op->entries[index];
+        entry->end_epoch = -1;
+        entry->end_offset = -1;
+        struct mr_partition *p = find_open(core, entry->log_id, &entry->err);
+        if (p == NULL) {
+            continue;
+        }
+        entry->err = mr_read_epoch_check(p, entry->current_leader_epoch);
+        if (entry->err == MR_OK) {
+            mr_epoch_cache_end(&p->epochs, entry->leader_epoch, p->high_watermark.offset, &entry->end_epoch,
+                               &entry->end_offset);
+        }
+    }
+    mr_core_answer(core, &op->op);
+}
+
+void mr_configure_start(struct mr_storage_core *core, struct mr_configure_op *op)
+{
+    struct mr_partition *p = find_open(core, op->log_id, &op->op.err);
+    if (p != NULL) {
+        p->config = *op->config;
+        if (op->leader_epoch > p->leader_epoch) {
+            p->leader_epoch = op->leader_epoch;
+        }
+    }
+    mr_core_answer(core, &op->op);
+}
+
+void mr_log_stat_start(struct mr_storage_core *core, struct mr_log_stat_op *op)
+{
+    for (uint32_t index = 0; index < op->entry_count; index++) {
+        struct mr_log_stat_entry *entry = &op->entries[index];
+        struct mr_partition      *p = find_open(core, entry->log_id, &entry->err);
+        entry->size_bytes = 0;
+        if (p == NULL) {
+            continue;
+        }
+        MR_LIST_EACH(link, &p->segments) {
+            entry->size_bytes += MR_LIST_ENTRY(link, struct mr_segment, link)->size;
+        }
+        entry->log_start_offset = p->log_start;
+        entry->log_end_offset = p->end.offset;
+        entry->high_watermark = p->high_watermark.offset;
+    }
+    op->space_total_bytes = core->space_total;
+    op->space_free_bytes = core->space_free;
+    mr_core_answer(core, &op->op);
+}
+
+void mr_delete_records_start(struct mr_storage_core *core, struct mr_delete_records_op *op)
+{
+    uint64_t last = 0;
+    for (uint32_t index = 0; index < op->entry_count; index++) {
+        struct mr_delete_records_entry *entry = &op->entries[index];
+        entry->low_watermark = -1;
+        struct mr_partition *p = find_open(core, entry->log_id, &entry->err);
+        if (p == NULL) {
+            continue;
+        }
+        int64_t offset = entry->offset == -1 ? p->high_watermark.offset : entry->offset;
+        if (offset < 0 || offset > p->high_watermark.offset) {
+            entry->err = MR_ERR_OFFSET_OUT_OF_RANGE;
+            continue;
+        }
+        if (!p->config.is_cleanup_delete) {
+            entry->err = MR_ERR_POLICY_VIOLATION;
+            continue;
+        }
+        if (offset > p->log_start) {
+            struct mr_journal_entry start = {.kind = MR_JOURNAL_LOG_START, .offset = offset};
+            uint64_t                seq = 0;
+            entry->err = mr_journal_add(core->journal, &p->jlog, &start, NULL, &seq, NULL);
+            if (entry->err != MR_OK) {
+                continue;
+            }
+            last = seq;
+            mr_partition_log_start(core, p, offset);
+        }
+        entry->low_watermark = p->log_start;
+    }
+    if (last == 0) {
+        mr_core_answer(core, &op->op);
+        return;
+    }
+    mr_core_ack_later(core, &op->op, last, false);
+}
