@@ -361,6 +361,29 @@ static bool is_any_missed(const struct mr_fetch *fetch)
     return false;
 }
 
+/* Whether there is something to read that found no room beside the others. */
+static bool is_left_out(const struct mr_fetch *fetch, const struct mr_fetch_partition *partition)
+{
+    const struct mr_read_entry *entry = partition->entry;
+    if (entry == NULL || entry->err != MR_OK || entry->bytes > 0 || fetch->bytes == 0) {
+        return false;
+    }
+    return partition->offset < (fetch->isolation == MR_READ_COMMITTED ? entry->last_stable_offset
+                                                                      : entry->high_watermark);
+}
+
+/* A fetch that left something out is as full as it will be: waiting would add nothing. */
+static bool is_any_left_out(const struct mr_fetch *fetch)
+{
+    MR_LIST_EACH(link, &fetch->set->dirty)
+    {
+        if (is_left_out(fetch, MR_LIST_ENTRY(link, struct mr_fetch_partition, dirty_link))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Arm what has to wake this fetch. False: a watch is missing, so look again by the clock. */
 static bool watch_all(struct mr_fetch *fetch)
 {
@@ -370,8 +393,8 @@ static bool watch_all(struct mr_fetch *fetch)
         struct mr_fetch_partition *partition =
             MR_LIST_ENTRY(link, struct mr_fetch_partition, dirty_link);
         const struct mr_read_entry *entry = partition->entry;
-        if (entry == NULL || entry->err != MR_OK) {
-            continue;
+        if (entry == NULL || entry->err != MR_OK || is_left_out(fetch, partition)) {
+            continue; /* what was left out stays dirty: the next fetch reads it, moved or not */
         }
         bool is_armed = mr_watch_arm(fetch->request->core, partition, partition->high_watermark);
         is_all &= is_armed;
@@ -413,7 +436,8 @@ void mr_handle_fetch_done(struct mr_request *request)
     pass_settle(fetch);
     bool is_enough = fetch->is_over || fetch->is_any_error || fetch->bytes >= fetch->bytes_min ||
                      fetch->set->count == 0 || core->now.mono_ns >= fetch->deadline_ns ||
-                     request->session == NULL || request->session->is_closing;
+                     request->session == NULL || request->session->is_closing ||
+                     is_any_left_out(fetch);
     if (is_enough) {
         answer(fetch);
         return;

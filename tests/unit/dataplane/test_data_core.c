@@ -1008,6 +1008,69 @@ static void test_fetch_session_answers_only_what_changed(void **state)
     assert_int_equal(got.error_code, MR_KAFKA_FETCH_SESSION_ID_NOT_FOUND);
 }
 
+/* What did not fit is read by the next fetch of the session, although nothing has moved. */
+static void test_fetch_session_returns_later_what_did_not_fit(void **state)
+{
+    (void)state;
+    int32_t correlation;
+    bool is_seen[LOGS] = {false};
+    struct mr_fetch_response got;
+    struct mr_produce_response made;
+    struct mr_sim_peer *reader = join();
+    struct mr_sim_peer *writer = join();
+    for (int32_t i = 0; i < LOGS; i++) {
+        produce_to(writer, i, -1, MR_STR("t"), i, 1, 1000);
+        assert_true(answer(writer, 0, 9, &correlation, &made));
+    }
+    struct fetch_ask next = {.count = LOGS, .min_bytes = 1, .max_bytes = 1500};
+    for (int32_t i = 0; i < LOGS; i++) {
+        fetch(reader, i, next);
+        assert_true(answer(reader, 1, 12, &correlation, &got));
+        uint32_t with_records = 0;
+        next = (struct fetch_ask){.session_id = got.session_id,
+                                  .session_epoch = i + 1,
+                                  .offset = 1, /* of the one that was read */
+                                  .count = 1,
+                                  .min_bytes = 1,
+                                  .max_bytes = 1500};
+        for (int32_t at = 0; got.responses_count > 0 && at < got.responses[0].partitions_count;
+             at++) {
+            const struct mr_fetch_response_partition_data *data = &got.responses[0].partitions[at];
+            if (data->records.bytes > 0) {
+                with_records++;
+                next.first = (uint32_t)data->partition_index;
+            }
+        }
+        assert_int_equal(with_records, 1);
+        assert_false(is_seen[next.first]);
+        is_seen[next.first] = true;
+    }
+}
+
+/* Min bytes that the answer has no room for are not waited for. */
+static void test_fetch_without_room_for_more_does_not_wait(void **state)
+{
+    (void)state;
+    int32_t correlation;
+    struct mr_fetch_response got;
+    struct mr_produce_response made;
+    struct mr_sim_peer *reader = join();
+    struct mr_sim_peer *writer = join();
+    for (int32_t i = 0; i < 2; i++) {
+        produce_to(writer, i, -1, MR_STR("t"), i, 1, 1000);
+        assert_true(answer(writer, 0, 9, &correlation, &made));
+    }
+    fetch(reader, 1,
+          (struct fetch_ask){.session_epoch = -1,
+                             .count = 2,
+                             .min_bytes = 1500,
+                             .max_bytes = 1500,
+                             .max_wait_ms = 60000});
+    assert_true(answer(reader, 1, 12, &correlation, &got));
+    assert_true(got.responses[0].partitions[0].records.bytes > 0);
+    assert_int_equal(got.responses[0].partitions[1].records.bytes, 0);
+}
+
 static void test_fetch_sessions_full_serves_without_one(void **state)
 {
     (void)state;
@@ -1459,6 +1522,8 @@ int main(void)
         TEST(test_request_without_memory_waits_until_there_is_some),
         TEST(test_fetch_waiting_is_freed_when_its_connection_closes),
         TEST(test_fetch_session_answers_only_what_changed),
+        TEST(test_fetch_session_returns_later_what_did_not_fit),
+        TEST(test_fetch_without_room_for_more_does_not_wait),
         TEST(test_fetch_sessions_full_serves_without_one),
         TEST(test_fetch_errors_are_told_at_once),
         TEST(test_metadata_of_a_missing_topic_asks_control_to_create_it_once),
