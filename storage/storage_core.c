@@ -154,8 +154,20 @@ struct mr_partition *mr_core_find(struct mr_storage_core *core, uint64_t log_id)
 void mr_core_ack_later(struct mr_storage_core *core, struct mr_storage_op *op, uint64_t seq,
                        bool is_written_enough)
 {
+    struct mr_list *acks = is_written_enough ? &core->acks_written : &core->acks_durable;
+    uint64_t        done = is_written_enough ? mr_journal_written_seq(core->journal)
+                                             : mr_journal_durable_seq(core->journal);
     op->seq = seq;
-    mr_list_add_tail(is_written_enough ? &core->acks_written : &core->acks_durable, &op->link);
+    if (seq <= done && op->kind != MR_STORAGE_DROP) {
+        mr_core_answer(core, op); /* a duplicate of something flushed long ago: no completion will come for it */
+        return;
+    }
+    /* Almost always the last; what concerns something older goes further to the front. */
+    struct mr_list *after = acks->prev;
+    while (after != acks && MR_LIST_ENTRY(after, struct mr_storage_op, link)->seq > seq) {
+        after = after->prev;
+    }
+    mr_list_add_head(after, &op->link);
 }
 
 enum mr_err mr_core_disk(struct mr_storage_core *core, struct mr_disk_op *op)
@@ -381,6 +393,15 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
         }
         if (core->is_append_due && !mr_list_is_empty(&core->parked)) {
             mr_append_retry(core);
+        }
+        while (!mr_list_is_empty(&core->open_waiting) &&
+               core->task_pool.used + 2 * TASKS_KEPT < core->task_pool.capacity) {
+            struct mr_storage_op *op = MR_LIST_ENTRY(mr_list_pop(&core->open_waiting), struct mr_storage_op, link);
+            if (op->kind == MR_STORAGE_DROP) {
+                mr_log_drop_ready(core, (struct mr_drop_op *)(void *)op);
+            } else {
+                op_start(core, op, op->from);
+            }
         }
         mr_demux_turn(core);
         mr_retention_turn(core);

@@ -288,15 +288,16 @@ void mr_demux_turn(struct mr_storage_core *core)
     if (core->is_offline) {
         return;
     }
-    MR_LIST_EACH_SAFE(link, after, &core->demux_ready) {
-        if (core->demux_in_flight >= DEMUX_IN_FLIGHT) {
-            break;
-        }
-        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, demux_link);
-        mr_list_remove(&p->demux_link);
+    struct mr_list again; /* logs whose file is being opened: not asked twice in one turn */
+    mr_list_init(&again);
+    while (core->demux_in_flight < DEMUX_IN_FLIGHT && !mr_list_is_empty(&core->demux_ready)) {
+        struct mr_partition *p = MR_LIST_ENTRY(mr_list_pop(&core->demux_ready), struct mr_partition, demux_link);
         if (!p->is_demuxing && demux(core, p, false) && !p->is_demuxing) {
-            mr_list_add_tail(&core->demux_ready, &p->demux_link); /* its file is being opened */
+            mr_list_add_tail(&again, &p->demux_link);
         }
+    }
+    while (!mr_list_is_empty(&again)) {
+        mr_list_add_tail(&core->demux_ready, mr_list_pop(&again));
     }
     mr_journal_pressure(core->journal, &pressure);
     if (pressure.oldest_end_seq == 0 || pressure.is_recycling ||

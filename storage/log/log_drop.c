@@ -93,6 +93,9 @@ static bool drop_step(struct mr_storage_core *core, struct mr_task *task)
                                   .new_name = task->new_name};
         return true;
     case DROP_RENAMED:
+        /* Only now may the name be used again. */
+        mr_core_answer(core, task->op);
+        task->op = NULL;
         if (op->err != MR_OK) {
             return false;
         }
@@ -170,9 +173,11 @@ static bool drop_wait_step(struct mr_storage_core *core, struct mr_task *task)
 void mr_log_drop_ready(struct mr_storage_core *core, struct mr_drop_op *op)
 {
     struct mr_task *task = mr_core_task(core, NULL, drop_wait_step);
-    if (task != NULL) {
-        task->a = op->log_id;
-        mr_core_task_start(core, task);
+    if (task == NULL) {
+        mr_list_add_tail(&core->open_waiting, &op->op.link); /* asked again when a task is free */
+        return;
     }
-    mr_core_answer(core, &op->op);
+    task->a = op->log_id;
+    task->op = &op->op;
+    mr_core_task_start(core, task);
 }

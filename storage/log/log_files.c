@@ -223,7 +223,11 @@ static enum mr_err use_file(struct mr_storage_core *core, struct mr_task *task, 
     }
     case LOAD_BATCHES:
         scan_batches(core, task, at, len);
-        *is_more = len > 0 && task->b < active->size;
+        if (len < mr_page_capacity(task->page) && task->b < active->size) {
+            active->size = (uint32_t)task->b; /* the file ends within a header: a torn tail */
+            active->written = active->size;
+        }
+        *is_more = task->b < active->size;
         return MR_OK;
     case LOAD_SNAPSHOT:
         (void)mr_producer_snapshot_load(&core->producers, &p->producers, at, len);
