@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char help[] =
@@ -74,7 +75,14 @@ static bool check_port(const struct mr_cli *cli, const struct mr_endpoint *endpo
     int one = 1;
     int socket_fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     (void)setsockopt(socket_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (socket_fd >= 0 && bind(socket_fd, found->ai_addr, found->ai_addrlen) != 0) {
+    /* A broker that was killed a moment ago: its ring, and so its listener, ends a little after it. */
+    int bound = socket_fd < 0 ? 0 : bind(socket_fd, found->ai_addr, found->ai_addrlen);
+    for (int tries = 0; bound != 0 && errno == EADDRINUSE && tries < 40; tries++) {
+        const struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
+        nanosleep(&pause, NULL);
+        bound = bind(socket_fd, found->ai_addr, found->ai_addrlen);
+    }
+    if (bound != 0) {
         is_good = false;
         if (errno == EADDRINUSE) {
             mr_cli_complain(cli,
