@@ -526,6 +526,24 @@ static void test_group_join_sync_leave_crash(void **state)
     golden("join_sync_leave_crash");
 }
 
+/* A commit counts while members are awaited, not while their assignments are. */
+static void test_group_commits_in_a_rebalance(void **state)
+{
+    (void)state;
+    char a[80];
+    char b[80];
+    two_members(a, b);
+    assert_int_equal(leave("b", b), MR_KAFKA_NONE);
+    assert_int_equal(commit("a", a, 1, 0, 41), MR_KAFKA_NONE);
+    assert_int_equal(join("a", a, NULL, 9)->generation, 2);
+    assert_int_equal(commit("a", a, 1, 0, 42), MR_KAFKA_ILLEGAL_GENERATION);
+    assert_int_equal(commit("a", a, 2, 0, 43), MR_KAFKA_REBALANCE_IN_PROGRESS);
+    assert_int_equal(fetched(0), 41);
+    sync("a", a, 2, a, NULL);
+    assert_int_equal(commit("a", a, 2, 0, 44), MR_KAFKA_NONE);
+    assert_int_equal(fetched(0), 44);
+}
+
 static void test_group_restart_keeps_generation_and_offsets(void **state)
 {
     (void)state;
@@ -782,6 +800,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_group_join_sync_leave_crash, setup),
+        cmocka_unit_test_setup(test_group_commits_in_a_rebalance, setup),
         cmocka_unit_test_setup(test_group_restart_keeps_generation_and_offsets, setup),
         cmocka_unit_test_setup(test_group_static_member_returns_without_rebalance, setup),
         cmocka_unit_test_setup(test_group_static_member_twice_fences_the_older, setup),
