@@ -51,6 +51,9 @@ static bool finish(struct mr_storage_core *core, struct mr_task *task, enum mr_e
         }
     }
     entry_of(task)->err = err;
+    /* What was read is bounded by the high watermark of now, not of when the read began. */
+    entry_of(task)->high_watermark = task->partition->high_watermark.offset;
+    entry_of(task)->last_stable_offset = task->partition->high_watermark.offset;
     task->segment->users--;
     op->op.pending++;
     core->stats.cold_reads++;

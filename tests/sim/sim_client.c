@@ -52,6 +52,7 @@ void mr_sim_client_verify(struct mr_sim_client *client)
 {
     client->phase = MR_SIM_VERIFY;
     client->waiting = 0;
+    client->waiting_partition = 0;
     memset(client->read_offset, 0, sizeof client->read_offset);
 }
 
