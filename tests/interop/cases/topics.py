@@ -40,6 +40,8 @@ def topic_verbs(t):
 
 @test(seconds=120)
 def topic_recreated_under_clients(t):
+    # Without automatic creation: the running producer would make the topic first, with one partition.
+    t.own({"auto.create.topics.enable": "false"})
     topic = t.topic(2)
     first_id = t.java("topic_id", topic=topic)
     quick = {"p.metadata.max.age.ms": 500, "p.delivery.timeout.ms": 40000, "p.linger.ms": 0, "p.request.timeout.ms": 5000,
