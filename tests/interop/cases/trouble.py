@@ -89,7 +89,7 @@ def cut_connections(t):
     topic = t.topic(2)
     tool = t.tool_start("producer-perf", "--topic", topic, "--num-records", 20000, "--record-size", 200, "--throughput", 3000,
                         "--bootstrap-server", proxy.bootstrap, "--command-property", "acks=all",
-                        "--command-property", "linger.ms=0", "--command-property", "reconnect.backoff.max.ms=100")
+                        "linger.ms=0", "reconnect.backoff.max.ms=100")
     proxy.trouble(lambda: tool.process.poll() is not None, seed=38, pause=(0.3, 0.9))
     t.equal(tool.wait(90), 0, "exit status of the producer")
     t.check(proxy.cuts >= 3, "only %d connections were cut", proxy.cuts)

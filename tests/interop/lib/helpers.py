@@ -29,8 +29,8 @@ def perf_produce(t, topic, count, size, *props, throughput=-1, timeout_s=60, bro
     b = broker or t.broker
     args = ["--topic", topic, "--num-records", count, "--record-size", size, "--throughput", throughput,
             "--bootstrap-server", b.bootstrap]
-    for p in props:
-        args += ["--command-property", p]
+    if props:  # of a repeated option the tool keeps the last
+        args += ["--command-property", *props]
     p = t.tool("producer-perf", *args, timeout_s=timeout_s, check=check)
     return p.stdout() + p.stderr()
 
