@@ -60,6 +60,7 @@ struct mr_data_core *mr_data_core_init(const struct mr_data_params *params)
     core->port = params->port;
     core->transport = params->transport;
     core->log = params->log;
+    core->trace = params->trace;
     core->bug = params->bug;
     core->prng = (struct mr_prng){.state = params->seed};
     mr_list_init(&core->session_list);
@@ -85,6 +86,7 @@ void mr_data_core_release(struct mr_data_core *core, const struct mr_lent *lent)
 {
     struct mr_plane_msg msg;
     const uint32_t max = sizeof msg.u.pages / sizeof msg.u.pages[0];
+    uint32_t count = 0;
     for (; lent != NULL; lent = lent->next) {
         uint32_t to = mr_endpoint_storage(core->endpoints, lent->storage_core);
         msg = (struct mr_plane_msg){.kind = MR_PLANE_RELEASE};
@@ -93,6 +95,7 @@ void mr_data_core_release(struct mr_data_core *core, const struct mr_lent *lent)
                 continue;
             }
             msg.u.pages[msg.count++] = lent->spans[index].page;
+            count++;
             if (msg.count == max) {
                 mr_port_send(core->port, to, &msg);
                 msg.count = 0;
@@ -101,6 +104,9 @@ void mr_data_core_release(struct mr_data_core *core, const struct mr_lent *lent)
         if (msg.count > 0) {
             mr_port_send(core->port, to, &msg);
         }
+    }
+    if (count > 0) {
+        mr_trace(core->trace, MR_EVENT_pages_released, count, 0);
     }
 }
 
@@ -291,6 +297,7 @@ bool mr_data_core_turn(struct mr_data_core *core, struct mr_now now)
     struct mr_plane_msg msg;
     bool is_work = false;
     core->now = now;
+    mr_trace_turn(core->trace, now.mono_ns);
     uint32_t count = core->transport->ops->poll(core->transport, now.mono_ns, events, EVENTS_MAX);
     is_work |= count > 0;
     for (uint32_t index = 0; index < count; index++) {

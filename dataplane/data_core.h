@@ -39,6 +39,7 @@ struct mr_data_core {
     struct mr_port *port;
     struct mr_transport *transport;
     struct mr_log *log;
+    struct mr_trace *trace; /* NULL: nothing is traced */
     const char *bug;
     struct mr_prng prng;
 

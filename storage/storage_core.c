@@ -119,6 +119,7 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     struct mr_journal_params           journal = {
                   .disk = core->disk,
                   .log = core->log,
+                  .trace = params->trace,
                   .ops = &ops,
                   .context = core,
                   .log_dir = params->log_dir,
@@ -143,6 +144,7 @@ void mr_core_submit(struct mr_storage_core *core, struct mr_io *io)
 void mr_core_answer(struct mr_storage_core *core, struct mr_storage_op *op)
 {
     struct mr_plane_msg msg = {.kind = MR_PLANE_STORAGE_DONE, .u.op = op};
+    mr_trace(core->params.trace, MR_EVENT_op_done, op->kind, op->err);
     mr_port_send(core->port, op->from, &msg);
 }
 
@@ -274,6 +276,7 @@ static void op_start(struct mr_storage_core *core, struct mr_storage_op *op, uin
 {
     op->from = from;
     op->err = MR_OK;
+    mr_trace(core->params.trace, MR_EVENT_op_taken, op->kind, from);
     mr_list_init(&op->link);
     switch (op->kind) {
     case MR_STORAGE_APPEND:
@@ -385,6 +388,7 @@ bool mr_core_reap(struct mr_storage_core *core)
 bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
 {
     core->now = now;
+    mr_trace_turn(core->params.trace, now.mono_ns);
     bool was_busy = mr_core_reap(core);
     was_busy |= take_mail(core);
     if (core->is_recovered && !core->is_stopped) {

@@ -189,6 +189,7 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
                                      plan->data.fetch_partitions_max + 65536);
     plan->wait_entries = 1024;
     plan->log_lines = 256;
+    plan->trace_entries = 4096; /* about the last 300 requests */
     plan->journal_disk_bytes = storage_count * plan->storage.journal_files_max *
                                (uint64_t)plan->storage.journal_file_bytes;
     /* A socket per connection; three files per active segment are opened on demand. */
@@ -222,11 +223,12 @@ void mr_plan_measure(const struct mr_config *config, struct mr_plan *plan)
                  (uint64_t)plan->spill_slots * sizeof(struct mr_plane_msg) + 64) +
         (data_count + storage_count + 1) * (sizeof(struct mr_port) + 64);
     plan->log_bytes = (uint64_t)plan->log_lines * sizeof(struct mr_log_line) + 64;
+    plan->trace_bytes = (uint64_t)plan->trace_entries * sizeof(struct mr_trace_entry) + 64;
     uint64_t threads = plan->thread_count + 1;
     plan->total_bytes = data_count * (plan->data_core_bytes + plan->transport_bytes) +
                         storage_count * plan->storage_core_bytes + disks * plan->disk_bytes +
                         plan->control_bytes + threads * (plan->wait_bytes + plan->log_bytes) +
-                        plan->plane_bytes;
+                        plan->thread_count * plan->trace_bytes + plan->plane_bytes;
 }
 
 /* ---- Printing ---- */
@@ -280,6 +282,8 @@ void mr_plan_print(const struct mr_config *config, const struct mr_plan *plan,
     say_term(say, user, plan->wait_bytes, plan->thread_count + 1, "completion queues (threads)");
     say_term(say, user, plan->log_bytes, plan->thread_count + 1,
              "log lines not yet written (threads)");
+    say_term(say, user, plan->trace_bytes, plan->thread_count,
+             "trace of what a core did last (cores)");
     say_term(say, user, plan->plane_bytes, 1, "rings between planes and their overflow");
     mr_fmt(line, sizeof line, "%12llu KiB  in all", (unsigned long long)(plan->total_bytes / 1024));
     say(user, line);

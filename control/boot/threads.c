@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PANIC_EVENTS 64u /* of each core, told when an invariant is broken */
+
 /* What every thread with a loop has. */
 struct thread {
     pthread_t id;
@@ -27,6 +29,7 @@ struct thread {
     struct mr_doorbell bell;
     struct mr_wait *wait;
     struct mr_log log;
+    struct mr_trace trace; /* of a core */
     struct mr_arena arena;
     uint64_t spin_ns; /* halves itself while it does not pay */
     uint32_t vain_spins;
@@ -266,6 +269,7 @@ static void core_init_data(struct core *core)
         .port = core->data_port,
         .transport = core->transport,
         .log = &thread->log,
+        .trace = &thread->trace,
         .arena = &thread->arena,
         .seed = random_seed(),
         .bug = broker.params->bug,
@@ -288,6 +292,7 @@ static void core_init_storage(struct core *core)
         .port = core->storage_port,
         .disk = core->disk,
         .log = &thread->log,
+        .trace = &thread->trace,
         .arena = &thread->arena,
         .log_dir = broker.params->log_dir,
         .node_id = (int32_t)broker.params->config->node_id,
@@ -491,8 +496,12 @@ static bool prepare_core(uint32_t index)
         broker.bells[endpoint] = &core->thread.bell;
     }
     const char *name = plan->is_shared ? "core" : is_data ? "data" : "storage";
-    return thread_prepare(&core->thread, name, is_data ? index : (uint32_t)core->storage_core,
-                          bytes);
+    if (!thread_prepare(&core->thread, name, is_data ? index : (uint32_t)core->storage_core,
+                        bytes + plan->trace_bytes)) {
+        return false;
+    }
+    mr_trace_init(&core->thread.trace, &core->thread.arena, plan->trace_entries);
+    return true;
 }
 
 static void connect_both(uint32_t a, uint32_t b)
@@ -594,9 +603,31 @@ static void warn_line(const char *line)
     say(MR_LOG_WARN, line);
 }
 
-static void drain_for_panic(void)
+/* What a core did last. The others may still run: their newest entries can be torn, no more. */
+static void write_trace(const struct thread *thread)
+{
+    static char buffer[PANIC_EVENTS * 128];
+    struct mr_text text;
+    const struct mr_trace *trace = &thread->trace;
+    uint32_t from = trace->count < PANIC_EVENTS ? 0 : trace->count - PANIC_EVENTS;
+    mr_text_init(&text, buffer, sizeof buffer);
+    mr_text_fmt(&text, "millrace: the last events of %s, in us:\n", thread->name);
+    for (uint32_t at = from; at != trace->count; at++) {
+        const struct mr_trace_entry *entry = mr_trace_at(trace, at);
+        if (entry != NULL) {
+            mr_trace_line(&text, entry, mr_trace_at(trace, from)->mono_ns);
+        }
+    }
+    ssize_t written = write(STDERR_FILENO, buffer, text.len);
+    (void)written;
+}
+
+static void on_panic(void)
 {
     (void)mr_log_writer_drain();
+    for (uint32_t index = 0; index < broker.plan->thread_count; index++) {
+        write_trace(&broker.cores[index].thread);
+    }
 }
 
 int mr_threads_run(const struct mr_threads_params *params)
@@ -623,7 +654,7 @@ int mr_threads_run(const struct mr_threads_params *params)
         return 1;
     }
     broker.over_fd = over.event_fd;
-    mr_panic_set_hook(drain_for_panic);
+    mr_panic_set_hook(on_panic);
     bool is_good = mr_chores_start();
     mr_memory_limits(params->plan, warn_line);
     if (params->config->millrace_memory_lock) {

@@ -72,6 +72,8 @@ enum mr_err mr_dispatch_start(struct mr_request *request)
     struct mr_data_core *core = request->core;
     enum mr_err err = MR_ERR_MALFORMED;
     if (!request->is_refused) {
+        mr_trace(core->trace, MR_EVENT_request_begin, (uint16_t)request->header.key,
+                 (uint16_t)request->header.version);
         request->state = MR_REQUEST_RUNNING;
         err = start(request);
     }

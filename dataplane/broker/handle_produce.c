@@ -65,6 +65,8 @@ static int16_t check_one(struct mr_request *request, const struct produce *produ
     struct mr_batch_refusal refusal = {0};
     mr_arena_reset(&core->check);
     enum mr_err err = mr_batch_check(&in->records, &rules, &core->check, &batch, &refusal);
+    mr_trace(core->trace, MR_EVENT_batch_checked, in->records.bytes,
+             err == MR_OK ? 0 : (uint16_t)mr_err_kafka(err));
     if (err != MR_OK) {
         one->message = refusal.message;
         if (refusal.record_error_count > 0) {

@@ -48,6 +48,7 @@ bool mr_watch_arm(struct mr_data_core *core, struct mr_fetch_partition *partitio
     watch->log_id = partition->log_id;
     watch->storage_core = partition->storage_core;
     partition->watch = watch;
+    mr_trace(core->trace, MR_EVENT_watch_armed, (uint64_t)offset, token_of(purgatory, watch));
     struct mr_plane_msg msg = {
         .kind = MR_PLANE_WATCH,
         .u.watch = {.log_id = watch->log_id, .offset = offset, .token = token_of(purgatory, watch)},
@@ -104,6 +105,7 @@ void mr_purgatory_moved(struct mr_data_core *core, uint64_t token)
 void mr_purgatory_wait(struct mr_fetch *fetch, uint64_t until_ns)
 {
     struct mr_data_core *core = fetch->request->core;
+    mr_trace(core->trace, MR_EVENT_fetch_waits, fetch->bytes, fetch->bytes_min);
     mr_list_add_tail(&core->purgatory.waiting, &fetch->link);
     fetch->timer.kind = MR_DATA_TIMER_FETCH;
     mr_timer_set(&core->timers, &fetch->timer, until_ns);

@@ -123,5 +123,6 @@ void mr_request_storage(struct mr_request *request, uint32_t storage_core, struc
     op->from = core->port->self;
     mr_list_init(&op->link);
     request->storage_pending++;
+    mr_trace(core->trace, MR_EVENT_op_sent, op->kind, storage_core);
     mr_port_send(core->port, mr_endpoint_storage(core->endpoints, storage_core), &msg);
 }

@@ -108,6 +108,7 @@ void mr_session_input(struct mr_session *session, struct mr_span span, void *buf
         session->inbox_last = piece;
     }
     session->inbox_bytes += span.len;
+    mr_trace(core->trace, MR_EVENT_bytes_in, span.len, session->inbox_bytes);
     mr_session_wake(session);
 }
 
@@ -224,6 +225,7 @@ static bool frame_take(struct mr_session *session, struct mr_request *request)
         }
     }
     request->piece_count = count;
+    mr_trace(session->core->trace, MR_EVENT_frame_in, session->frame_bytes, count);
     const struct mr_chain chain = {
         .spans = spans, .span_count = count, .bytes = session->frame_bytes};
     mr_frame_reader(&chain, session->frame_bytes - MR_FRAME_PREFIX, &request->body);
@@ -346,6 +348,7 @@ static void session_write(struct mr_session *session)
             mr_session_close(session, err);
             return;
         }
+        mr_trace(core->trace, MR_EVENT_reply_out, request->reply.bytes, request->reply.span_count);
         core->stats.bytes_out += request->reply.bytes;
         session->active_ns = core->now.mono_ns;
         request->token = ++session->token;
@@ -400,6 +403,7 @@ void mr_session_sent(struct mr_session *session, uint64_t token)
         if (request->token > token) {
             break;
         }
+        mr_trace(session->core->trace, MR_EVENT_reply_sent, request->token, 0);
         session->sending_count--;
         session->sending_bytes -= request->reply.bytes;
         mr_request_free(request);

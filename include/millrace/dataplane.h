@@ -8,6 +8,7 @@
 #include "millrace/base/arena.h"
 #include "millrace/base/log.h"
 #include "millrace/base/time.h"
+#include "millrace/base/trace.h"
 #include "millrace/config.h"
 #include "millrace/net/transport.h"
 #include "millrace/plane.h"
@@ -37,6 +38,7 @@ struct mr_data_params {
     struct mr_port            *port;
     struct mr_transport       *transport;
     struct mr_log             *log;
+    struct mr_trace           *trace; /* may be NULL */
     struct mr_arena           *arena; /* everything comes out of it, at init; fresh, zero memory */
     uint64_t                   seed;
     const char                *bug; /* test build: a mutant's name or NULL */

@@ -41,6 +41,7 @@ struct mr_plan {
     uint32_t spill_slots;  /* of each sender's overflow beside it */
     uint32_t wait_entries; /* submissions per io_uring */
     uint32_t log_lines;    /* per thread */
+    uint32_t trace_entries; /* per core */
 
     /* Sizes in bytes, filled by mr_plan_measure. */
     uint64_t data_core_bytes;
@@ -51,6 +52,7 @@ struct mr_plan {
     uint64_t wait_bytes;  /* per thread */
     uint64_t plane_bytes; /* all rings and spills */
     uint64_t log_bytes;   /* per thread */
+    uint64_t trace_bytes; /* per core */
     uint64_t total_bytes;
     uint64_t journal_disk_bytes; /* at most, all cores */
     uint64_t files_max;          /* descriptors at most */

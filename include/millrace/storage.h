@@ -19,6 +19,7 @@
 #include "millrace/base/span.h"
 #include "millrace/base/str.h"
 #include "millrace/base/time.h"
+#include "millrace/base/trace.h"
 #include "millrace/disk.h"
 #include "millrace/plane.h"
 
@@ -315,7 +316,8 @@ struct mr_storage_params {
     uint32_t                       core; /* index of the storage core */
     struct mr_port                *port;
     struct mr_disk                *disk;
-    struct mr_log *log;
+    struct mr_log                 *log;
+    struct mr_trace               *trace; /* may be NULL */
     struct mr_arena               *arena; /* everything comes out of it, at init */
     const char                    *log_dir;
     int32_t                        node_id;

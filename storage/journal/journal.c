@@ -460,6 +460,7 @@ static void seal(struct mr_journal *journal)
     journal->step = MR_COMMIT_WRITING;
     /* Kept: the flush of an EARLY commit comes when the active file may be the next one already. */
     journal->flying_handle = active->handle;
+    mr_trace(journal->params.trace, MR_EVENT_commit_sent, commit->seq, commit->entry_count);
     submit_commit(journal, MR_DISK_WRITE, commit->is_early ? 0 : MR_DISK_DSYNC, padded);
 }
 
@@ -468,6 +469,7 @@ static void commit_durable(struct mr_journal *journal)
     journal->step = MR_COMMIT_IDLE;
     journal->written_seq = journal->flying->seq;
     journal->durable_seq = journal->flying->seq;
+    mr_trace(journal->params.trace, MR_EVENT_commit_durable, journal->durable_seq, 0);
     if (!journal->is_covered) {
         journal->cover_at_ns = journal->now.mono_ns + COVER_NS;
     }

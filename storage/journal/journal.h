@@ -30,6 +30,7 @@
 #include "millrace/base/span.h"
 #include "millrace/base/str.h"
 #include "millrace/base/time.h"
+#include "millrace/base/trace.h"
 #include "millrace/disk.h"
 
 #include <stdbool.h>
@@ -188,6 +189,7 @@ struct mr_journal_ops {
 struct mr_journal_params {
     struct mr_disk              *disk;
     struct mr_log               *log; /* may be NULL */
+    struct mr_trace             *trace; /* likewise */
     const struct mr_journal_ops *ops;
     void                        *context;
     const char                  *log_dir;

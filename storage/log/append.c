@@ -232,6 +232,7 @@ static enum append_result append(struct mr_storage_core *core, struct mr_append_
     mr_partition_pending_add(core, p, seq);
     core->stats.appends++;
     core->stats.append_bytes += bytes;
+    mr_trace(core->params.trace, MR_EVENT_offset_assigned, (uint64_t)batch.base_offset, bytes);
     entry->base_offset = batch.base_offset;
     entry->log_start_offset = p->log_start;
     entry->seq = seq;

@@ -207,6 +207,7 @@ static void read_hot(struct mr_storage_core *core, struct mr_partition *p, struc
         return;
     }
     entry->bytes = lend(core, p, op, entry, run, pos, end);
+    mr_trace(core->params.trace, MR_EVENT_pages_lent, entry->span_count, entry->bytes);
     /* A reader that comes back asks for what follows. */
     if (end == limit && segment->base == p->high_watermark.base) {
         mr_walk_hint(p, p->high_watermark.offset, segment->base, end);

@@ -24,6 +24,7 @@ static void remove_watch(struct mr_storage_core *core, struct mr_watch *watch)
 static void moved(struct mr_storage_core *core, uint32_t to, uint64_t token, int64_t high_watermark)
 {
     struct mr_plane_msg *msg = &core->moved[to].msg;
+    mr_trace(core->params.trace, MR_EVENT_moved, token, (uint64_t)high_watermark);
     msg->kind = MR_PLANE_MOVED;
     msg->u.moved[msg->count].token = token;
     msg->u.moved[msg->count].high_watermark = high_watermark;

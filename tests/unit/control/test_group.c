@@ -1,11 +1,12 @@
 /*
  * Groups as pure steps: requests and due timers in, records and answers out, time in the margin.
  *
- * Golden conversations lie in tests/golden/group; MR_TEST_UPDATE=1 writes them anew. After every
+ * Golden conversations lie in tests/golden/group; MR_UPDATE=1 writes them anew. After every
  * step the written records are folded into a second shard, which must equal the first one in all
  * that is settled: recovery is replay and nothing else.
  */
 #include "coord/group/group.h"
+#include "golden.h"
 #include "test.h"
 
 #define HEAP_BYTES (64u << 20)
@@ -429,23 +430,10 @@ static int64_t fetched(int32_t partition)
 
 static void golden(const char *name)
 {
-    char path[512];
-    mr_fmt(path, sizeof path, "%s/tests/golden/group/%s.trace", MR_SOURCE_DIR, name);
+    char path[128];
+    mr_fmt(path, sizeof path, "group/%s.trace", name);
     assert_false(world->trace.is_cut);
-    if (getenv("MR_TEST_UPDATE") != NULL) {
-        FILE *to = fopen(path, "w");
-        assert_non_null(to);
-        assert_int_equal(fwrite(world->text, 1, world->trace.len, to), world->trace.len);
-        fclose(to);
-        return;
-    }
-    static char expected[1 << 18];
-    FILE *from = fopen(path, "r");
-    assert_non_null(from);
-    size_t len = fread(expected, 1, sizeof expected - 1, from);
-    expected[len] = '\0';
-    fclose(from);
-    assert_string_equal(world->text, expected);
+    mr_golden_check(path, world->text, world->trace.len);
 }
 
 /* Drop the state and load it from the log, as a restart does. */
