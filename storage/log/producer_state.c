@@ -178,29 +178,92 @@ void mr_producers_expire(struct mr_producers *producers, int64_t now_unix_ms, in
     }
 }
 
+static uint8_t *snapshot_entry(uint8_t *at, const struct mr_producer *producer, const struct mr_producer_batch *batch)
+{
+    mr_store_be64(at, (uint64_t)producer->id);
+    mr_store_be16(at + 8, (uint16_t)producer->epoch);
+    mr_store_be32(at + 10, (uint32_t)batch->last_sequence);
+    mr_store_be64(at + 14, (uint64_t)batch->last_offset);
+    mr_store_be32(at + 22, (uint32_t)batch->offset_delta);
+    mr_store_be64(at + 26, (uint64_t)batch->timestamp);
+    mr_store_be32(at + 34, (uint32_t)producer->coordinator_epoch);
+    mr_store_be64(at + 38, (uint64_t)producer->txn_first_offset);
+    return at + MR_PRODUCER_SNAPSHOT_ENTRY;
+}
+
+uint32_t mr_producer_snapshot_bytes(const struct mr_producer_set *set)
+{
+    uint32_t entries = 0;
+    MR_LIST_EACH(link, &set->list) {
+        const struct mr_producer *producer = MR_LIST_ENTRY(link, struct mr_producer, of_log);
+        entries += producer->batch_count == 0 ? 1 : producer->batch_count;
+    }
+    return MR_PRODUCER_SNAPSHOT_HEAD + entries * MR_PRODUCER_SNAPSHOT_ENTRY;
+}
+
 uint32_t mr_producer_snapshot_store(const struct mr_producer_set *set, uint8_t *out)
 {
     uint8_t *at = out + MR_PRODUCER_SNAPSHOT_HEAD;
     MR_LIST_EACH(link, &set->list) {
-        const struct mr_producer      *producer = MR_LIST_ENTRY(link, struct mr_producer, of_log);
-        const struct mr_producer_batch none = {.last_offset = -1, .timestamp = -1, .last_sequence = -1};
-        const struct mr_producer_batch *last =
-            producer->batch_count == 0 ? &none : &producer->batches[producer->batch_count - 1];
-        mr_store_be64(at, (uint64_t)producer->id);
-        mr_store_be16(at + 8, (uint16_t)producer->epoch);
-        mr_store_be32(at + 10, (uint32_t)last->last_sequence);
-        mr_store_be64(at + 14, (uint64_t)last->last_offset);
-        mr_store_be32(at + 22, (uint32_t)last->offset_delta);
-        mr_store_be64(at + 26, (uint64_t)producer->last_timestamp);
-        mr_store_be32(at + 34, (uint32_t)producer->coordinator_epoch);
-        mr_store_be64(at + 38, (uint64_t)producer->txn_first_offset);
-        at += MR_PRODUCER_SNAPSHOT_ENTRY;
+        const struct mr_producer *producer = MR_LIST_ENTRY(link, struct mr_producer, of_log);
+        if (producer->batch_count == 0) {
+            const struct mr_producer_batch none = {
+                .last_offset = -1, .timestamp = producer->last_timestamp, .last_sequence = -1};
+            at = snapshot_entry(at, producer, &none);
+        }
+        for (uint32_t index = 0; index < producer->batch_count; index++) {
+            at = snapshot_entry(at, producer, &producer->batches[index]);
+        }
     }
     uint32_t len = (uint32_t)(at - out);
     mr_store_be16(out, 1);
-    mr_store_be32(out + 6, set->count);
+    mr_store_be32(out + 6, (len - MR_PRODUCER_SNAPSHOT_HEAD) / MR_PRODUCER_SNAPSHOT_ENTRY);
     mr_store_be32(out + 2, mr_crc32c(0, out + 6, len - 6));
     return len;
+}
+
+/* By offset, each once, the newest of them: what was scanned from the log may be in the snapshot too. */
+static void window_merge(struct mr_producer *producer, struct mr_producer_batch batch)
+{
+    uint32_t at = producer->batch_count;
+    while (at > 0 && batch.last_offset < producer->batches[at - 1].last_offset) {
+        at--;
+    }
+    if ((at > 0 && producer->batches[at - 1].last_offset == batch.last_offset) ||
+        (at == 0 && producer->batch_count == MR_PRODUCER_WINDOW)) {
+        return;
+    }
+    if (producer->batch_count == MR_PRODUCER_WINDOW) {
+        at--;
+        memmove(producer->batches, producer->batches + 1, sizeof batch * at);
+    } else {
+        memmove(producer->batches + at + 1, producer->batches + at, sizeof batch * (producer->batch_count - at));
+        producer->batch_count++;
+    }
+    producer->batches[at] = batch;
+}
+
+static void snapshot_entry_load(struct mr_producers *producers, struct mr_producer_set *set, const uint8_t *at)
+{
+    int64_t             id = (int64_t)mr_load_be64(at);
+    int16_t             epoch = (int16_t)mr_load_be16(at + 8);
+    struct mr_producer *producer = mr_producer_find(producers, set, id);
+    if (producer == NULL) {
+        producer = add(producers, set, id);
+        producer->epoch = epoch;
+        producer->coordinator_epoch = (int32_t)mr_load_be32(at + 34);
+        producer->txn_first_offset = (int64_t)mr_load_be64(at + 38);
+    }
+    struct mr_producer_batch batch = {
+        .last_sequence = (int32_t)mr_load_be32(at + 10),
+        .last_offset = (int64_t)mr_load_be64(at + 14),
+        .offset_delta = (int32_t)mr_load_be32(at + 22),
+        .timestamp = (int64_t)mr_load_be64(at + 26),
+    };
+    producer->last_timestamp = producer->last_timestamp > batch.timestamp ? producer->last_timestamp : batch.timestamp;
+    if (epoch == producer->epoch && batch.last_offset >= 0 && batch.last_sequence >= 0 && batch.offset_delta >= 0) {
+        window_merge(producer, batch);
+    }
 }
 
 enum mr_err mr_producer_snapshot_load(struct mr_producers *producers, struct mr_producer_set *set,
@@ -213,24 +276,7 @@ enum mr_err mr_producer_snapshot_load(struct mr_producers *producers, struct mr_
     }
     for (const uint8_t *at = bytes + MR_PRODUCER_SNAPSHOT_HEAD; at < bytes + len;
          at += MR_PRODUCER_SNAPSHOT_ENTRY) {
-        int64_t id = (int64_t)mr_load_be64(at);
-        if (mr_producer_find(producers, set, id) != NULL) {
-            continue;
-        }
-        struct mr_producer *producer = add(producers, set, id);
-        producer->epoch = (int16_t)mr_load_be16(at + 8);
-        producer->last_timestamp = (int64_t)mr_load_be64(at + 26);
-        producer->coordinator_epoch = (int32_t)mr_load_be32(at + 34);
-        producer->txn_first_offset = (int64_t)mr_load_be64(at + 38);
-        struct mr_producer_batch last = {
-            .last_sequence = (int32_t)mr_load_be32(at + 10),
-            .last_offset = (int64_t)mr_load_be64(at + 14),
-            .offset_delta = (int32_t)mr_load_be32(at + 22),
-            .timestamp = producer->last_timestamp,
-        };
-        if (last.last_offset >= 0 && last.last_sequence >= 0 && last.offset_delta >= 0) {
-            window_add(producer, last);
-        }
+        snapshot_entry_load(producers, set, at);
     }
     return MR_OK;
 }

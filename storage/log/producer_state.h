@@ -7,7 +7,10 @@
  * producer, should it come back, is accepted like a new one, as after Kafka's expiry.
  *
  * Snapshot files are Kafka's: version i16 = 1 | CRC-32C u32 of what follows | count i32 | entries of
- * 46 bytes. Only the last batch of a window is in them. Source: behaviour of Apache Kafka 4.4.
+ * 46 bytes. Kafka writes one entry per producer, its last batch; ours has one for each batch of the window, oldest
+ * first, and Kafka, which reads them into a map by id, is left with the last. So retries of several
+ * batches in flight are still known as duplicates after a clean stop, where Kafka answers
+ * OUT_OF_ORDER_SEQUENCE_NUMBER. Source: behaviour of Apache Kafka 4.4.
  */
 #ifndef MILLRACE_STORAGE_PRODUCER_STATE_H
 #define MILLRACE_STORAGE_PRODUCER_STATE_H
@@ -86,15 +89,14 @@ void mr_producer_update(struct mr_producers *producers, struct mr_producer_set *
 /* Drop entries whose last timestamp is `expire_ms` ago, `max` looked at. */
 void mr_producers_expire(struct mr_producers *producers, int64_t now_unix_ms, int64_t expire_ms, uint32_t max);
 
-static inline uint32_t mr_producer_snapshot_bytes(const struct mr_producer_set *set)
-{
-    return MR_PRODUCER_SNAPSHOT_HEAD + set->count * MR_PRODUCER_SNAPSHOT_ENTRY;
-}
+/* Bytes of the snapshot file. Cost: O(producers of the log). */
+uint32_t mr_producer_snapshot_bytes(const struct mr_producer_set *set);
 
 /* Write the snapshot file's content; `out` has mr_producer_snapshot_bytes. Returns the length. */
 uint32_t mr_producer_snapshot_store(const struct mr_producer_set *set, uint8_t *out);
 
-/* Add the entries of a snapshot file to the set; MR_ERR_CORRUPT changes nothing. */
+/* Add the entries of a snapshot file to the set, beside what was read from the log itself; MR_ERR_CORRUPT changes
+ * nothing. */
 enum mr_err mr_producer_snapshot_load(struct mr_producers *producers, struct mr_producer_set *set,
                                       const uint8_t *bytes, uint32_t len);
 
