@@ -189,6 +189,22 @@ static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name
     return MR_OK;
 }
 
+/* What only the journal tells, also of batches that the segment has already (written in service, or by a
+ * recovery that was interrupted): the files of a log in service are not kept up to date with it. */
+static void redo_history(struct recovery *r, struct mr_partition *p, const struct mr_batch *batch)
+{
+    mr_partition_set_epoch_room(r->core, p);
+    mr_epoch_cache_assign(&p->epochs, batch->leader_epoch, batch->base_offset);
+    if (batch->producer_id < 0 || (batch->attributes & MR_BATCH_CONTROL) != 0) {
+        return;
+    }
+    const struct mr_producer *known = mr_producer_find(&r->core->producers, &p->producers, batch->producer_id);
+    if (known == NULL || known->batch_count == 0 ||
+        known->batches[known->batch_count - 1].last_offset < batch->base_offset) {
+        mr_producer_update(&r->core->producers, &p->producers, batch);
+    }
+}
+
 static enum mr_err redo_append(struct recovery *r, struct mr_partition *p, const struct mr_journal_redo *redo)
 {
     const struct mr_journal_entry *entry = &redo->entry;
@@ -201,17 +217,15 @@ static enum mr_err redo_append(struct recovery *r, struct mr_partition *p, const
         return err;
     }
     uint32_t end = entry->pos + redo->payload_bytes;
-    if (entry->part_at == 0 && redo->payload_bytes >= MR_BATCH_HEADER && entry->offset >= p->end.offset) {
+    if (entry->part_at == 0 && redo->payload_bytes >= MR_BATCH_HEADER) {
         struct mr_batch batch;
         mr_batch_header_load(redo->payload, &batch);
-        segment->size = entry->pos;
-        mr_segment_index(r->core, segment, &batch, entry->pos, mr_batch_bytes(&batch));
-        mr_partition_set_epoch_room(r->core, p);
-        mr_epoch_cache_assign(&p->epochs, batch.leader_epoch, batch.base_offset);
-        if (batch.producer_id >= 0 && (batch.attributes & MR_BATCH_CONTROL) == 0) {
-            mr_producer_update(&r->core->producers, &p->producers, &batch);
+        redo_history(r, p, &batch);
+        if (entry->offset >= p->end.offset) {
+            segment->size = entry->pos;
+            mr_segment_index(r->core, segment, &batch, entry->pos, mr_batch_bytes(&batch));
+            p->end.offset = entry->last_offset + 1;
         }
-        p->end.offset = entry->last_offset + 1;
     }
     segment->size = end > segment->size ? end : segment->size;
     segment->written = segment->size;
