@@ -65,7 +65,8 @@ static enum mr_err gzip_decompress(const struct mr_chain *in, uint8_t *out, uint
     for (uint32_t index = 0; index < in->span_count; index++) {
         const uint8_t *at = in->spans[index].data;
         uint32_t       left = in->spans[index].len;
-        while (left > 0) {
+        bool           is_held = false; /* the output ran full: there may be more inside the state */
+        while (left > 0 || is_held) {
             if (!is_member_open) {
                 /* A gzip file may be several members; the content is their concatenation. */
                 isal_inflate_init(state);
@@ -77,21 +78,24 @@ static enum mr_err gzip_decompress(const struct mr_chain *in, uint8_t *out, uint
                 const uint8_t *in;
                 uint8_t       *out;
             } pun = {.in = at};
+            /* With the room used up, one byte more tells a full output from a member that goes on. */
+            uint8_t spare;
+            bool    is_full = used == out_size;
             state->next_in = pun.out;
             state->avail_in = left;
-            state->next_out = out + used;
-            state->avail_out = out_size - used;
+            state->next_out = is_full ? &spare : out + used;
+            state->avail_out = is_full ? 1 : out_size - used;
             if (isal_inflate(state) != ISAL_DECOMP_OK) {
                 return MR_ERR_INVALID_RECORD;
             }
-            used = out_size - state->avail_out;
-            at += left - state->avail_in;
-            left = state->avail_in;
-            if (state->block_state == ISAL_BLOCK_FINISH) {
-                is_member_open = false;
-            } else if (state->avail_out == 0) {
+            if (is_full && state->avail_out == 0) {
                 return MR_ERR_TOO_LARGE;
             }
+            used = is_full ? used : out_size - state->avail_out;
+            at += left - state->avail_in;
+            left = state->avail_in;
+            is_member_open = state->block_state != ISAL_BLOCK_FINISH;
+            is_held = is_member_open && !is_full && used == out_size;
         }
     }
     if (is_member_open || !is_any) {
@@ -256,6 +260,9 @@ static enum mr_err zstd_decompress(const struct mr_chain *in, uint8_t *out, uint
     const uint8_t *at = state == NULL ? NULL : join(in, scratch);
     if (at == NULL) {
         return MR_ERR_NO_MEMORY;
+    }
+    if (in->bytes == 0) {
+        return MR_ERR_INVALID_RECORD; /* no frame at all, which the library takes for an empty one */
     }
     size_t got = ZSTD_decompressDCtx(state, out, out_size, at, in->bytes);
     if (ZSTD_isError(got)) {
