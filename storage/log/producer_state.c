@@ -104,11 +104,11 @@ enum mr_err mr_producer_check(const struct mr_producers *producers, const struct
     if (batch->producer_epoch > producer->epoch) {
         return batch->base_sequence == 0 || producer->epoch < 0 ? MR_OK : MR_ERR_OUT_OF_ORDER_SEQUENCE;
     }
-    /* After a marker or an expiry the window is empty: the next sequence is not known. */
-    if (producer->batch_count == 0) {
-        return MR_OK;
+    if (producer->epoch < 0) {
+        return MR_OK; /* nothing of an epoch was ever seen: any sequence is accepted */
     }
-    int32_t stored = producer->batches[producer->batch_count - 1].last_sequence;
+    /* After a marker the window is empty, and the epoch begins at 0 (Kafka: NO_SEQUENCE + 1). */
+    int32_t stored = producer->batch_count == 0 ? -1 : producer->batches[producer->batch_count - 1].last_sequence;
     int32_t next = (int32_t)(((uint32_t)stored + 1u) & 0x7fffffffu);
     return batch->base_sequence == next ? MR_OK : MR_ERR_OUT_OF_ORDER_SEQUENCE;
 }
