@@ -47,7 +47,6 @@ struct mr_control *mr_control_init(const struct mr_control_params *params)
     control->log_dir = params->log_dir;
     control->cluster_id = params->cluster_id;
     control->directory_id = params->directory_id;
-    control->bug = params->bug;
     control->node_id = (int32_t)params->config->node_id;
     mr_heap_init(&control->heap, mr_arena_get_fresh(params->arena, params->plan->heap_bytes, 64),
                  params->plan->heap_bytes);

@@ -201,7 +201,6 @@ struct mr_control {
     const char                *log_dir;
     struct mr_str              cluster_id;
     struct mr_uuid             directory_id;
-    const char                *bug;
     int32_t                    node_id;
 
     /* for everybody */
@@ -236,21 +235,6 @@ struct mr_control {
 /* Stop everything with a reason (constant text plus key=value); the broker exits 1. */
 __attribute__((format(printf, 2, 3))) void mr_control_fail(struct mr_control *control,
                                                            const char        *format, ...);
-
-/* Whether this test build carries the mutant `name`. Always false in a product build. */
-#ifdef MR_BUGS
-static inline bool mr_control_bug(const struct mr_control *control, const char *name)
-{
-    return control->bug != NULL && mr_str_equal(mr_str(control->bug), mr_str(name));
-}
-#else
-static inline bool mr_control_bug(const struct mr_control *control, const char *name)
-{
-    (void)control;
-    (void)name;
-    return false;
-}
-#endif
 
 static inline bool mr_control_has_timer_room(const struct mr_control *control)
 {

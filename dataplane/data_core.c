@@ -61,7 +61,6 @@ struct mr_data_core *mr_data_core_init(const struct mr_data_params *params)
     core->transport = params->transport;
     core->log = params->log;
     core->trace = params->trace;
-    core->bug = params->bug;
     core->prng = (struct mr_prng){.state = params->seed};
     mr_list_init(&core->session_list);
     mr_list_init(&core->runnable);

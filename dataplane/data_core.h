@@ -40,7 +40,6 @@ struct mr_data_core {
     struct mr_transport *transport;
     struct mr_log *log;
     struct mr_trace *trace; /* NULL: nothing is traced */
-    const char *bug;
     struct mr_prng prng;
 
     struct mr_now now;
@@ -74,22 +73,6 @@ struct mr_data_core {
 
     struct mr_data_stats stats;
 };
-
-/* Whether this test build carries the mutant `name`. Always false in a product build. */
-#ifdef MR_BUGS
-static inline bool mr_data_core_bug(const struct mr_data_core *core, const char *name)
-{
-    return core->bug != NULL && strlen(core->bug) == strlen(name) &&
-           memcmp(core->bug, name, strlen(name)) == 0;
-}
-#else
-static inline bool mr_data_core_bug(const struct mr_data_core *core, const char *name)
-{
-    (void)core;
-    (void)name;
-    return false;
-}
-#endif
 
 /* Send RELEASE for every page in the list. */
 void mr_data_core_release(struct mr_data_core *core, const struct mr_lent *lent);

@@ -272,7 +272,6 @@ static void core_init_data(struct core *core)
         .trace = &thread->trace,
         .arena = &thread->arena,
         .seed = random_seed(),
-        .bug = broker.params->bug,
     };
     core->data = core->transport == NULL ? NULL : mr_data_core_init(&params);
     if (core->data == NULL) {
@@ -298,7 +297,6 @@ static void core_init_storage(struct core *core)
         .node_id = (int32_t)broker.params->config->node_id,
         .seed = random_seed(),
         .stop_hurry = &broker.stop_hurry,
-        .bug = broker.params->bug,
     };
     core->storage = core->disk == NULL ? NULL : mr_storage_core_init(&params);
     if (core->storage == NULL) {
@@ -406,7 +404,6 @@ static void *control_main(void *unused)
             .cluster_id = broker.params->cluster_id,
             .directory_id = broker.params->directory_id,
             .seed = random_seed(),
-            .bug = broker.params->bug,
         };
         ssize_t len = getrandom(params.random, sizeof params.random, 0);
         mr_assert(len == (ssize_t)sizeof params.random);

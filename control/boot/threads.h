@@ -26,7 +26,6 @@ struct mr_threads_params {
     const char *log_dir;
     struct mr_str cluster_id;
     struct mr_uuid directory_id;
-    const char *bug;
 };
 
 /*

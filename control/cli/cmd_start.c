@@ -2,6 +2,8 @@
 #include "boot/wait_uring.h"
 #include "cli/cli.h"
 
+#include "millrace/base/bug.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -123,7 +125,7 @@ int mr_cmd_start(int argc, char **argv)
     struct mr_threads_params params = {0};
     struct mr_cli_option options[] = {
 #ifdef MR_BUGS
-        {.name = "--bug", .value = &params.bug},
+        {.name = "--bug", .value = &mr_bug_name},
 #endif
         {.name = NULL}};
     static struct mr_cli cli = {.command = "start"};

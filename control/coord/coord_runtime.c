@@ -8,6 +8,8 @@
  */
 #include "coord/coord_runtime.h"
 
+#include "millrace/base/bug.h"
+
 #define BATCH_BYTES_FIRST 4096
 #define BATCH_BYTES_MAX   (8u << 20)
 #define STEPS_MAX         2
@@ -317,7 +319,7 @@ static void group_request(struct mr_control *control, struct mr_now now, struct 
         mr_coord_out_init(&out, &coord->scratch, now);
         coord->env.image = mr_control_image(control);
         mr_group_handle(&shard->groups, request, &out);
-        if (mr_control_bug(control, "forget-offsets") &&
+        if (mr_bug("forget-offsets") &&
             request->forward->api_key == MR_API_OFFSET_COMMIT) {
             mr_coord_out_forget_records(&out);
         }
@@ -417,7 +419,6 @@ bool mr_coord_init(struct mr_control *control)
     env->fire = group_timer;
     env->uuid = draw_uuid;
     env->uuid_user = control;
-    env->bug = control->bug;
     coord->expiry.fire = expire;
     control->coord = coord;
     mr_control_serve(control, MR_API_JOIN_GROUP, group_request);

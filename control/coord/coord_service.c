@@ -4,6 +4,8 @@
  */
 #include "coord/coord_runtime.h"
 
+#include "millrace/base/bug.h"
+
 /* ---- errors ---- */
 
 static void *response_new(struct mr_coord *coord, struct mr_request *request, size_t bytes)
@@ -137,7 +139,8 @@ static void find_one(struct mr_coord *coord, struct mr_now now, int8_t key_type,
         .error_message = MR_STR_NULL,
     };
     if (key_type != 0) {
-        found->error_code = MR_KAFKA_INVALID_REQUEST;
+        found->error_code = mr_bug("hang-transactions") ? MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS
+                                                        : MR_KAFKA_INVALID_REQUEST;
         found->error_message = key_type == 1   ? MR_STR("Transactions are not served yet.")
                                : key_type == 2 ? MR_STR("Share groups are not served yet.")
                                                : MR_STR("Unknown coordinator type.");

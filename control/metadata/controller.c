@@ -3,6 +3,7 @@
 #include "admin/admin.h"
 #include "metadata/local_logs.h"
 #include "metadata/meta_log.h"
+#include "millrace/base/bug.h"
 #include "millrace/kafka/messages.h"
 
 #define DECISIONS_PER_TURN 64
@@ -109,7 +110,7 @@ static const void *decide_producer_id(const struct mr_ctl *ctl, struct mr_reques
         controller->producer_id_end = start + PRODUCER_ID_BLOCK;
     }
     out->producer_id = controller->producer_id_next++;
-    if (mr_control_bug(ctl->control, "same-producer-id")) {
+    if (mr_bug("same-producer-id")) {
         out->producer_id = 0;
     }
     out->producer_epoch = 0;

@@ -10,6 +10,7 @@
 #include "metadata/controller.h"
 #include "metadata/ctl_seen.h"
 #include "metadata/log_config.h"
+#include "millrace/base/bug.h"
 #include "millrace/kafka/messages.h"
 
 enum config_op {
@@ -421,7 +422,7 @@ const void *mr_ctl_configs_alter_incremental(const struct mr_ctl *ctl, struct mr
             .resource_name = resource->resource_name,
         };
     }
-    if (in->validate_only || mr_control_bug(ctl->control, "ignore-configs")) {
+    if (in->validate_only || mr_bug("ignore-configs")) {
         mr_meta_records_rewind(records, start);
     }
     return out;
@@ -519,7 +520,7 @@ const void *mr_ctl_configs_alter(const struct mr_ctl *ctl, struct mr_request *re
             .resource_name = resource->resource_name,
         };
     }
-    if (in->validate_only || mr_control_bug(ctl->control, "ignore-configs")) {
+    if (in->validate_only || mr_bug("ignore-configs")) {
         mr_meta_records_rewind(records, start);
     }
     return out;

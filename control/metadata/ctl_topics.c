@@ -8,6 +8,7 @@
 #include "metadata/controller.h"
 #include "metadata/ctl_seen.h"
 #include "metadata/log_config.h"
+#include "millrace/base/bug.h"
 #include "millrace/kafka/messages.h"
 
 static struct mr_ctl_error refuse(int16_t code, struct mr_str message)
@@ -394,9 +395,8 @@ static struct mr_ctl_error create_one(const struct mr_ctl *ctl, struct mr_reques
         return error;
     }
     if (mr_meta_topic_by_name(ctl->meta, in->name) != NULL) {
-        return refuse(mr_control_bug(ctl->control, "wrong-error-code")
-                          ? MR_KAFKA_INVALID_REQUEST
-                          : MR_KAFKA_TOPIC_ALREADY_EXISTS,
+        return refuse(mr_bug("wrong-error-code") ? MR_KAFKA_INVALID_REQUEST
+                                                 : MR_KAFKA_TOPIC_ALREADY_EXISTS,
                       mr_request_text(ctl->control, request, "Topic '%.*s' already exists.",
                                       in->name.len, in->name.data));
     }
@@ -409,6 +409,11 @@ static struct mr_ctl_error create_one(const struct mr_ctl *ctl, struct mr_reques
     }
     struct mr_uuid id;
     mr_control_uuid(ctl->control, &id);
+    if (mr_bug("same-topic-id")) {
+        uint64_t hash = mr_hash_str(&ctl->control->hash_key, in->name);
+        memset(id.bytes, 1, sizeof id.bytes);
+        memcpy(id.bytes, &hash, sizeof hash);
+    }
     add_topic(records, in->name, &id);
     error = create_configs(ctl, request, in, records);
     if (error.code != 0) {
@@ -668,7 +673,7 @@ const void *mr_ctl_partitions_create(const struct mr_ctl *ctl, struct mr_request
                 MR_STR("Unable to perform excessively large batch operation.");
         }
     }
-    if (in->validate_only) {
+    if (in->validate_only && !mr_bug("validate-changes")) {
         mr_meta_records_rewind(records, start);
     }
     return out;

@@ -1,6 +1,7 @@
 #include "metadata/image.h"
 
 #include "millrace/base/assert.h"
+#include "millrace/base/bug.h"
 
 /* Stands before every object that other threads may read. */
 struct image_box {
@@ -265,6 +266,9 @@ void mr_images_remove(struct mr_images *images, struct mr_image_topic *topic)
 static bool topic_replace(struct mr_images *images, const struct mr_meta *meta,
                           struct mr_meta_topic *topic)
 {
+    if (mr_bug("stale-image")) {
+        return true;
+    }
     struct mr_image_topic *made = topic_make(images, meta, topic);
     if (made == NULL) {
         return false;

@@ -16,6 +16,8 @@
 #include "broker/topics.h"
 #include "data_core.h"
 
+#include "millrace/base/bug.h"
+
 #define SPANS_MAX 8192u
 #define POLL_MS   50 /* how often to look when a watch is missing */
 
@@ -172,6 +174,9 @@ enum mr_err mr_handle_fetch(struct mr_request *request)
         in.max_bytes < core->config->fetch_max_bytes ? in.max_bytes : core->config->fetch_max_bytes;
     fetch->bytes_max = bytes_max > 0 ? (uint32_t)bytes_max : 0;
     fetch->bytes_min = in.min_bytes > 0 ? (uint32_t)in.min_bytes : 0;
+    if (mr_bug("ignore-min-bytes") && fetch->bytes_min > 1) {
+        fetch->bytes_min = 1;
+    }
     if (fetch->bytes_min > fetch->bytes_max) {
         fetch->bytes_min = fetch->bytes_max;
     }
@@ -485,7 +490,7 @@ static void fill(struct mr_fetch *fetch, const struct mr_fetch_partition *partit
     if (entry != NULL && entry->err != MR_OK) {
         out->error_code = mr_err_kafka(entry->err);
     }
-    if (mr_data_core_bug(request->core, "wrong-error-code") && out->error_code != 0) {
+    if (mr_bug("wrong-error-code") && out->error_code != 0) {
         out->error_code = MR_KAFKA_UNKNOWN_SERVER_ERROR;
     }
     if (out->error_code != MR_KAFKA_NONE) {

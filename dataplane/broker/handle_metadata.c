@@ -14,6 +14,8 @@
 #include "broker/topics.h"
 #include "data_core.h"
 
+#include "millrace/base/bug.h"
+
 #define CREATE_MAX 64u /* topics asked for at once; the client asks again for the others */
 
 struct build {
@@ -76,7 +78,7 @@ static void add_missing(struct build *build, struct mr_str name, const struct mr
     if (mr_str_is_null(name) && build->request->header.version < 12) {
         to->name = MR_STR("");
     }
-    if (mr_data_core_bug(build->request->core, "wrong-error-code")) {
+    if (mr_bug("wrong-error-code")) {
         to->error_code = MR_KAFKA_UNKNOWN_SERVER_ERROR;
     }
 }
@@ -112,6 +114,9 @@ enum mr_err mr_handle_metadata(struct mr_request *request)
     }
     bool is_all = in.topics_count < 0 || (version == 0 && in.topics_count == 0);
     size_t topic_count = is_all ? image->topic_count : (size_t)in.topics_count;
+    if (is_all && topic_count > 3 && mr_bug("hide-topics")) {
+        topic_count = 3;
+    }
     size_t partition_count = 0;
     for (size_t index = 0; index < topic_count; index++) {
         const struct mr_image_topic *topic =
@@ -145,8 +150,11 @@ enum mr_err mr_handle_metadata(struct mr_request *request)
 
     struct mr_str create[CREATE_MAX];
     uint32_t create_count = 0;
-    bool may_create = in.allow_auto_topic_creation && image->is_auto_create;
+    bool may_create =
+        (in.allow_auto_topic_creation || mr_bug("create-always")) && image->is_auto_create;
     for (size_t index = 0; index < topic_count; index++) {
+        for (volatile uint32_t spin = 0; mr_bug("slow-metadata") && spin < 100000; spin++) {
+        }
         if (is_all) {
             add_found(&build, image->topics[index]);
             continue;

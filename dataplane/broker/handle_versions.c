@@ -9,6 +9,8 @@
 #include "broker/reply.h"
 #include "data_core.h"
 
+#include "millrace/base/bug.h"
+
 /* What the log of the metadata may be finalised at: Kafka 4.4 reads and writes levels 7 to 33. */
 #define METADATA_VERSION_MIN 7
 #define METADATA_VERSION_MAX 33
@@ -54,7 +56,8 @@ static int16_t check(const struct mr_request *request, const struct mr_api_versi
     bool is_other_cluster =
         !mr_str_is_null(in->cluster_id) && !mr_str_equal(in->cluster_id, image->cluster_id);
     bool is_other_node = in->node_id != -1 && in->node_id != image->node_id;
-    if (request->header.version >= 5 && (is_other_cluster || is_other_node)) {
+    if (request->header.version >= 5 && (is_other_cluster || is_other_node) &&
+        !mr_bug("any-node")) {
         return MR_KAFKA_REBOOTSTRAP_REQUIRED;
     }
     return MR_KAFKA_NONE;

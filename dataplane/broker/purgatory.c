@@ -5,6 +5,8 @@
 
 #include "data_core.h"
 
+#include "millrace/base/bug.h"
+
 static uint32_t watch_count(const struct mr_data_plan *plan)
 {
     return plan->fetch_partitions_max + 2 * plan->connections_max;
@@ -94,9 +96,12 @@ void mr_purgatory_moved(struct mr_data_core *core, uint64_t token)
     }
     struct mr_fetch_partition *partition = watch->partition;
     watch_free(core, watch);
+    if (mr_bug_nth("stuck-session", 20)) {
+        return;
+    }
     mr_fetch_partition_dirty(partition);
     struct mr_fetch *fetch = partition->set->user;
-    if (fetch != NULL && fetch->timer.place != 0) {
+    if (fetch != NULL && fetch->timer.place != 0 && !mr_bug("skip-wakeup")) {
         mr_list_remove(&fetch->link);
         mr_list_add_tail(&purgatory->moved, &fetch->link);
     }

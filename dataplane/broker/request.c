@@ -6,6 +6,8 @@
 #include "broker/forward.h"
 #include "data_core.h"
 
+#include "millrace/base/bug.h"
+
 struct mr_request *mr_request_new(struct mr_data_core *core)
 {
     struct mr_request *request = mr_pool_get(&core->requests);
@@ -63,6 +65,7 @@ enum mr_err mr_request_decode(struct mr_request *request, void *out)
         enum mr_err err = mr_msg_decode(request->header.api->request, request->header.version,
                                         &reader, &request->arena, out);
         if (err != MR_ERR_NO_MEMORY) {
+            mr_assert(err == MR_OK || !mr_bug("assert-on-bytes"));
             return err;
         }
         mr_request_rewind(request);

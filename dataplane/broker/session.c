@@ -5,6 +5,7 @@
 
 #include "broker/dispatch.h"
 #include "data_core.h"
+#include "millrace/base/bug.h"
 #include "millrace/base/bytes.h"
 #include "millrace/kafka/frame.h"
 
@@ -27,7 +28,7 @@ struct mr_session *mr_session_open(struct mr_data_core *core, struct mr_conn *co
     conn->window_bytes = MR_NET_WINDOW;
     core->stats.connections++;
     session->idle.kind = MR_DATA_TIMER_IDLE;
-    if (core->config->connections_max_idle_ms >= 0) {
+    if (core->config->connections_max_idle_ms >= 0 && !mr_bug("never-idle")) {
         mr_timer_set(&core->timers, &session->idle,
                      mr_deadline_ms(core->now.mono_ns, core->config->connections_max_idle_ms));
     }
@@ -166,7 +167,8 @@ static bool frame_is_whole(struct mr_session *session)
         const struct mr_span span = {.data = head, .len = sizeof head};
         const struct mr_chain chain = {.spans = &span, .span_count = 1, .bytes = sizeof head};
         uint32_t body;
-        enum mr_err err = mr_frame_check(&chain, core->intake.frame_bytes_max, &body);
+        uint32_t bytes_max = mr_bug("any-frame") ? INT32_MAX : core->intake.frame_bytes_max;
+        enum mr_err err = mr_frame_check(&chain, bytes_max, &body);
         if (err != MR_OK && err != MR_AGAIN) {
             session_refuse(session, err == MR_ERR_TOO_LARGE ? "too large" : "not a frame",
                            mr_load_be32(head));

@@ -41,7 +41,6 @@ struct mr_control_params {
     struct mr_uuid                directory_id; /* likewise */
     uint64_t                      seed;
     uint8_t                       random[32]; /* for ids; from the kernel */
-    const char                   *bug; /* test build: a mutant's name or NULL */
 };
 
 enum mr_control_state {

@@ -41,7 +41,6 @@ struct mr_data_params {
     struct mr_trace           *trace; /* may be NULL */
     struct mr_arena           *arena; /* everything comes out of it, at init; fresh, zero memory */
     uint64_t                   seed;
-    const char                *bug; /* test build: a mutant's name or NULL */
 };
 
 /* Bytes of arena that init takes, and the core made in them. */

@@ -323,7 +323,6 @@ struct mr_storage_params {
     int32_t                        node_id;
     uint64_t                       seed; /* for generations and log ids */
     const _Atomic uint64_t        *stop_hurry; /* non-zero: a second SIGTERM came */
-    const char                    *bug; /* test build: a mutant's name or NULL */
 };
 
 /* Bytes of arena that init takes (most of them untouched). */

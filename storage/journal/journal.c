@@ -12,6 +12,7 @@
 #include "journal_private.h"
 
 #include "journal/guard.h"
+#include "millrace/base/bug.h"
 #include "millrace/base/fmt.h"
 
 #define COVER_NS (800 * MR_NS_PER_MS) /* "within 1 s", with some room for a sleeping core */
@@ -562,7 +563,8 @@ bool mr_journal_turn(struct mr_journal *journal, struct mr_now now)
         return false;
     }
     journal->now = now;
-    bool is_any = commit_turn(journal);
+    bool is_lazy = mr_bug("lazy-commit") && now.mono_ns / (100 * MR_NS_PER_MS) % 2 == 0;
+    bool is_any = !is_lazy && commit_turn(journal);
     is_any = mr_recycle_turn(journal) || is_any;
     is_any = mr_journal_file_turn(journal) || is_any;
     return is_any;

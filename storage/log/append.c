@@ -11,6 +11,8 @@
  */
 #include "storage_core.h"
 
+#include "millrace/base/bug.h"
+
 enum append_result {
     APPEND_DONE,     /* entry->err says how it ended; entry->seq what it waits for */
     APPEND_LOG_WAIT, /* this log is not ready */
@@ -52,8 +54,11 @@ static enum mr_err check_producer(struct mr_storage_core *core, struct mr_partit
     if ((batch->attributes & MR_BATCH_TRANSACTIONAL) != 0) {
         return MR_ERR_INVALID_TXN_STATE;
     }
-    if (batch->producer_id < 0) {
+    if (batch->producer_id < 0 || mr_bug("forget-duplicates")) {
         return MR_OK;
+    }
+    if (mr_bug("swap-two")) { /* a batch is refused for a moment, and those behind it pass */
+        return mr_bug_each("swap-two", 20) ? MR_ERR_NOT_LEADER : MR_OK;
     }
     enum mr_err err = mr_producer_check(&core->producers, &p->producers, batch, &duplicate);
     if (err == MR_OK && duplicate != NULL) {
@@ -118,6 +123,9 @@ static enum mr_err store(struct mr_storage_core *core, struct mr_partition *p, s
         if (err != MR_OK) {
             return err;
         }
+        if (entry->origin == MR_APPEND_CLIENT && mr_bug("flip-one-byte")) {
+            ((uint8_t *)(uintptr_t)placed)[part - 3] ^= 1;
+        }
         mr_demux_note_dirty(core, p, *seq);
         mr_tail_append(core, p, placed, part, p->part_at == 0 ? batch->base_offset : -1, *seq);
         p->part_at += part;
@@ -169,6 +177,11 @@ static enum append_result append(struct mr_storage_core *core, struct mr_append_
         if (err != MR_OK || entry->is_duplicate) {
             return refuse(entry, err);
         }
+        if (entry->origin == MR_APPEND_CLIENT && mr_bug_nth("drop-one-record", 2)) {
+            mr_producer_update(&core->producers, &p->producers, &batch);
+            entry->base_offset = p->end.offset;
+            return refuse(entry, MR_OK);
+        }
         if (p->tail != MR_TAIL_HOT) {
             if (p->tail == MR_TAIL_COLD) {
                 mr_tail_hydrate(core, p);
@@ -198,7 +211,9 @@ static enum append_result append(struct mr_storage_core *core, struct mr_append_
     batch.base_offset = p->end.offset;
     batch.leader_epoch = entry->origin == MR_APPEND_CONTROLLER && entry->leader_epoch >= 0 ? entry->leader_epoch
                                                                                            : p->leader_epoch;
-    if (p->config.timestamp_type == MR_TIMESTAMP_LOG_APPEND_TIME && entry->origin == MR_APPEND_CLIENT) {
+    bool is_stamped = p->config.timestamp_type == MR_TIMESTAMP_LOG_APPEND_TIME;
+    if (((is_stamped && !mr_bug("keep-create-time")) || mr_bug("restamp-batches")) &&
+        entry->origin == MR_APPEND_CLIENT) {
         if (p->part_at > 0) { /* the same time in all parts */
             batch.max_timestamp = entry->log_append_time_ms;
         } else {
@@ -277,7 +292,7 @@ static void assigned(struct mr_storage_core *core, struct mr_append_op *op)
         is_written_enough &= p != NULL && p->config.ack == MR_ACK_WRITE;
         seq = entry->seq > seq ? entry->seq : seq;
     }
-    if (seq == 0 || op->acks == 0) {
+    if (seq == 0 || op->acks == 0 || mr_bug("answer-before-flush")) {
         mr_core_answer(core, &op->op);
         return;
     }

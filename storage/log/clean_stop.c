@@ -8,6 +8,8 @@
  */
 #include "storage_core.h"
 
+#include "millrace/base/bug.h"
+
 static bool is_hurried(const struct mr_storage_core *core)
 {
     return core->params.stop_hurry != NULL &&
@@ -48,6 +50,8 @@ static enum mr_err close_log(struct mr_storage_core *core, struct mr_partition *
     struct mr_text text;
     enum mr_err    err = MR_OK;
     mr_segment_index_end(core, p->active);
+    for (volatile uint32_t spin = 0; mr_bug("slow-stop") && spin < 10000000; spin++) {
+    }
     MR_LIST_EACH(link, &p->segments) {
         struct mr_segment *segment = MR_LIST_ENTRY(link, struct mr_segment, link);
         if (segment->index_page != NULL || segment->time_page != NULL || !segment->has_index_files) {

@@ -5,6 +5,8 @@
 
 #include "log/log_walk.h"
 
+#include "millrace/base/bug.h"
+
 /* ---- Walking over the bytes of tail runs ---- */
 
 void mr_walk_copy(const struct mr_storage_core *core, const struct mr_partition *p, const struct mr_page *run,
@@ -83,7 +85,8 @@ struct mr_page *mr_walk_find(struct mr_storage_core *core, struct mr_partition *
                 return NULL; /* only in a log with a hole at the end of a segment */
             }
             mr_walk_head(core, p, run, *pos, &batch);
-            if (mr_batch_last_offset(&batch) >= offset) {
+            if (mr_batch_last_offset(&batch) >= offset &&
+                (batch.base_offset >= offset || !mr_bug("skip-to-next-batch"))) {
                 return run;
             }
             *pos += mr_batch_bytes(&batch);
@@ -257,7 +260,7 @@ static bool read_entry(struct mr_storage_core *core, struct mr_read_op *op, uint
         return true;
     }
     uint32_t max = op->bytes_max > op->bytes ? op->bytes_max - op->bytes : 0;
-    bool     is_first_whole = entry->is_first_batch_whole && op->bytes == 0;
+    bool     is_first_whole = entry->is_first_batch_whole && op->bytes == 0 && !mr_bug("strict-limits");
     max = entry->bytes_max < max ? entry->bytes_max : max;
     if (entry->offset >= p->high_watermark.offset || (max == 0 && !is_first_whole)) {
         return true;

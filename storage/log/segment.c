@@ -9,6 +9,8 @@
 #include "log/offset_index.h"
 #include "log/time_index.h"
 
+#include "millrace/base/bug.h"
+
 struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partition *partition, int64_t base)
 {
     struct mr_segment *segment = mr_pool_get(&core->segment_pool);
@@ -227,7 +229,8 @@ void mr_segment_index(struct mr_storage_core *core, struct mr_segment *segment, 
         uint8_t *at = chunk_room(core, segment, &segment->index_page, MR_OFFSET_INDEX_ENTRY);
         int64_t  relative = last_offset - segment->base;
         if (at != NULL && relative > segment->last_relative && relative <= INT32_MAX) {
-            mr_offset_index_store(at, (struct mr_offset_index_entry){.relative = (int32_t)relative, .pos = pos});
+            mr_offset_index_store(at, (struct mr_offset_index_entry){.relative = (int32_t)relative,
+                                                                     .pos = mr_bug("wrong-index") ? 0 : pos});
             segment->index_page->used += MR_OFFSET_INDEX_ENTRY;
             segment->last_relative = (int32_t)relative;
         }

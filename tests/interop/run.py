@@ -5,6 +5,7 @@
       --broker=kafka            against Apache Kafka 4.3.1 instead of Millrace: is the test right?
       --jobs N                  workers (default 2); tests that measure time run one at a time at the end
       --bugs                    the pairs of rows.tsv: each test must fail against its broken broker
+                                (--bugs --bug=NAME: the pairs of one)
       --list                    names only
       --results FILE            append "pass|fail|skip <tab> name <tab> reason"
       --keep                    keep the files of failed tests and say where
@@ -145,7 +146,7 @@ class Report:
             self.counts[verdict] += 1
             notes = "; ".join(out.get("notes") or [])
             tail = out.get("reason", "") if verdict == "skip" else notes
-            print("%-40s %-4s %6.1f s  %s" % (out["name"], verdict, out["seconds"], tail), flush=True)
+            print("%-44s %-4s %6.1f s  %s" % (out["name"], verdict, out["seconds"], tail), flush=True)
             if verdict == "FAIL":
                 for line in out["why"].splitlines():
                     print("    " + line)
@@ -199,18 +200,34 @@ def run_all(arguments, python, names, report):
 
 def run_bugs(arguments, python, names, report):
     """A test that passes against its broken broker proves nothing: that is the failure here."""
-    for test, bug in rows.pairs():
-        if test not in names:
-            continue
-        w = Worker(arguments, python, bug)
-        out = w.run(test)
-        w.close()
-        name = "%s --bug=%s" % (test, bug)
-        if out["verdict"] == "FAIL":
-            report.add({"name": name, "verdict": "ok", "seconds": out["seconds"]})
-        else:
-            report.add({"name": name, "verdict": "FAIL", "seconds": out["seconds"],
-                        "why": "the test says '%s' about a broken broker" % out["verdict"]})
+    todo = queue.Queue()
+    for pair in rows.pairs():
+        if pair[0] in names and (not arguments.bug or arguments.bug == pair[1]):
+            todo.put(pair)
+
+    def serve():
+        while True:
+            try:
+                test, bug = todo.get_nowait()
+            except queue.Empty:
+                return
+            w = Worker(arguments, python, bug)
+            out = w.run(test)
+            w.close()
+            result = {"name": "%s --bug=%s" % (test, bug), "seconds": out["seconds"], "verdict": "ok"}
+            if out["verdict"] == "FAIL":
+                result["notes"] = ["caught: " + out["why"].splitlines()[0][:160]]
+            elif out["verdict"] == "skip":
+                result.update(verdict="skip", reason=out["reason"])
+            else:
+                result.update(verdict="FAIL", why="NOT caught: the test passes against a broken broker")
+            report.add(result)
+
+    threads = [threading.Thread(target=serve) for _ in range(arguments.jobs)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
 
 
 def main():
@@ -236,9 +253,9 @@ def main():
     if not names:
         return 0
     report = Report(arguments.results)
-    binary = deps.ROOT / "build" / "release" / "millrace"
+    binary = deps.ROOT / "build" / ("bugs" if arguments.bugs else "release") / "millrace"
     if arguments.broker == "millrace" and not os.access(binary, os.X_OK):
-        report.add({"name": "interop", "verdict": "FAIL", "seconds": 0.0, "why": "%s is not built: ./dev build" % binary})
+        report.add({"name": "interop", "verdict": "FAIL", "seconds": 0.0, "why": "%s is not built: ./dev build %s" % (binary, binary.parent.name)})
         return report.finish()
     started = time.monotonic()
     python = deps.venv_python()

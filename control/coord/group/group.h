@@ -38,7 +38,6 @@ struct mr_group_env {
     uint32_t timers_max;
     struct mr_arena decode; /* for replay; reset by each */
     struct mr_log_brake skipped_brake;
-    const char *bug; /* test build: a mutant's name or NULL */
 
     void (*fire)(struct mr_control *control, struct mr_now now, struct mr_control_timer *timer);
     void (*uuid)(void *uuid_user, struct mr_uuid *id);

@@ -18,6 +18,8 @@
  */
 #include "coord/group/group.h"
 
+#include "millrace/base/bug.h"
+
 #define NEW_MEMBER_JOIN_MS (5 * 60 * 1000) /* a member that has never been in a generation */
 #define PROTOCOLS_MAX      1000            /* names in one JoinGroup; real clients send below 10 */
 
@@ -84,8 +86,9 @@ int16_t mr_classic_check_member(const struct mr_group *group, struct mr_str memb
         if (member != NULL && mr_str_equal(member->instance_id, instance_id)) {
             return MR_KAFKA_NONE;
         }
-        return find_instance(group, instance_id) == NULL ? MR_KAFKA_UNKNOWN_MEMBER_ID
-                                                         : MR_KAFKA_FENCED_INSTANCE_ID;
+        return find_instance(group, instance_id) == NULL || mr_bug("no-fencing")
+                   ? MR_KAFKA_UNKNOWN_MEMBER_ID
+                   : MR_KAFKA_FENCED_INSTANCE_ID;
     }
     return member == NULL ? MR_KAFKA_UNKNOWN_MEMBER_ID : MR_KAFKA_NONE;
 }
@@ -810,6 +813,9 @@ void mr_classic_session_expired(struct mr_classic_member *member, struct mr_coor
 {
     struct mr_group *group = member->group;
     struct mr_classic *classic = &group->classic_part;
+    if (mr_bug("immortal-members")) {
+        return;
+    }
     if (member->is_pending) {
         member_remove(member, out);
         complete_join_if_all(group, out);
@@ -1268,7 +1274,7 @@ static struct mr_blob assignment_of(const struct mr_sync_group_request *sync,
                                     struct mr_str member_id)
 {
     for (int32_t index = sync->assignments_count; index-- > 0;) {
-        if (mr_str_equal(sync->assignments[index].member_id, member_id)) {
+        if (mr_str_equal(sync->assignments[index].member_id, member_id) || mr_bug("same-assignment")) {
             return sync->assignments[index].assignment;
         }
     }
@@ -1360,8 +1366,9 @@ static int16_t heartbeat(const struct mr_group_shard *shard,
         return MR_KAFKA_ILLEGAL_GENERATION;
     }
     session_again(find_member(group, beat->member_id), now);
-    return group->classic_part.state == MR_CLASSIC_PREPARING ? MR_KAFKA_REBALANCE_IN_PROGRESS
-                                                             : MR_KAFKA_NONE;
+    return group->classic_part.state == MR_CLASSIC_PREPARING && !mr_bug("quiet-heartbeat")
+               ? MR_KAFKA_REBALANCE_IN_PROGRESS
+               : MR_KAFKA_NONE;
 }
 
 void mr_classic_heartbeat(const struct mr_group_shard *shard, struct mr_request *request,
@@ -1382,6 +1389,9 @@ static int16_t leave(struct mr_group *group, struct mr_str member_id, struct mr_
 {
     if (group == NULL) {
         return MR_KAFKA_UNKNOWN_MEMBER_ID;
+    }
+    if (mr_bug("ignore-leave")) {
+        return MR_KAFKA_NONE;
     }
     struct mr_classic_member *member;
     if (member_id.len <= 0) {

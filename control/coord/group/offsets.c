@@ -6,6 +6,8 @@
  */
 #include "coord/group/group.h"
 
+#include "millrace/base/bug.h"
+
 static struct mr_group_topic *find_topic(const struct mr_group *group, struct mr_str name)
 {
     uint64_t hash = mr_hash_str(&group->shard->env->hash_key, name) ^ group->node.hash;
@@ -145,6 +147,10 @@ enum mr_err mr_offsets_replay(struct mr_group_shard *shard, const struct mr_offs
         memmove(&topic->offsets[at + 1], &topic->offsets[at],
                 sizeof *topic->offsets * (topic->count - at));
         topic->count++;
+    } else if (mr_bug("first-commit-wins") ||
+               (mr_bug("monotonic-commits") && value->offset < topic->offsets[at].offset)) {
+        mr_heap_str_free(shard->env->heap, &metadata);
+        return MR_OK;
     } else {
         mr_heap_str_free(shard->env->heap, &topic->offsets[at].metadata);
     }
@@ -174,7 +180,7 @@ static int16_t check_commit(const struct mr_group *group, const struct mr_reques
                                                   : MR_KAFKA_ILLEGAL_GENERATION;
     }
     const struct mr_classic *classic = &group->classic_part;
-    if (generation < 0 && classic->state == MR_CLASSIC_EMPTY) {
+    if ((generation < 0 && classic->state == MR_CLASSIC_EMPTY) || mr_bug("accept-any-commit")) {
         return MR_KAFKA_NONE;
     }
     if (generation >= 0 || commit->member_id.len > 0 ||
@@ -240,8 +246,9 @@ static int16_t commit_partition(const struct commit *commit, const struct mr_ima
                          ? -1
                          : out->now.unix_ms + retention,
         .topic_id = topic->topic_id,
-        .metadata = mr_str_is_null(partition->committed_metadata) ? MR_STR("")
-                                                                  : partition->committed_metadata,
+        .metadata = mr_str_is_null(partition->committed_metadata) || mr_bug("forget-metadata")
+                        ? MR_STR("")
+                        : partition->committed_metadata,
     };
     return mr_group_record_offset(commit->shard, commit->request->group_id, known->name, &offset,
                                   out)

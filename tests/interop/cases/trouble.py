@@ -271,8 +271,12 @@ def frozen_broker_times_out(t):
     t.equal(got["errors"], "{TimeoutException=50}", "Java's errors")
     t.equal(len(python), 50, "callbacks in python")
     t.check(all(e is not None for e in python), "python: a record was called delivered")
-    got = fields(t.java("produce", topic=topic, count=10, partitions=1))
+    got = fields(t.java("produce", topic=topic, count=10, partitions=1, prefix="after"))
     t.equal(got["acked"], "10", "after the thaw")
+    # What timed out may have arrived or not; what was acknowledged has.
+    read = [v for _, v in consume_all(t, topic, 10 ** 9, idle_ms=2000)[0]]
+    for value in ["before", "warm"] + ["after0:%d" % i for i in range(10)]:
+        t.equal(read.count(value), 1, "times that the acknowledged '%s' was read" % value)
 
 
 @test(seconds=60)
