@@ -88,7 +88,14 @@ def test_interop_rows():
     import sys
     sys.path.insert(0, str(tidy.ROOT / "tests/interop"))
     from lib import rows
-    every = [(str(r), "t", "o", "-") for r in rows.WHOLE + rows.PARTLY]
-    assert rows.problems(every, {"t"}) == []
-    assert rows.problems(every[1:], {"t"})
-    assert rows.problems(every, {"t", "unlisted"})
+    every, named = [("1", "t", "o", "b"), ("2", "t", "o", "b")], {1: ("f", "-"), 2: ("f", "part")}
+    assert rows.problems(every, {"t"}, {"b"}, (1, 2), named) == []
+    assert rows.problems(every[1:], {"t"}, {"b"}, (1, 2), named), "a promised row without a test"
+    assert rows.problems(every, {"t", "unlisted"}, {"b"}, (1, 2), named), "a test without a row"
+    assert rows.problems(every, {"t"}, {"b"}, (1, 2, 3), {**named, 3: ("f", "-")}), "a promised row without a line"
+    assert rows.problems([("1", "t", "o", "-")] + every, {"t"}, {"b"}, (1, 2), named), "a test without a mutant"
+    assert rows.problems(every, {"t"}, {"b", "unused"}, (1, 2), named), "a mutant without a test"
+    good = "x\n" + rows.BEGIN + rows.readme_table(every, named) + rows.END + "y\n"
+    assert rows.readme_problems(good, every, named) == []
+    assert rows.readme_problems(good, every[1:], named), "an old table in the README"
+    assert rows.readme_problems("x\n", every, named), "no table in the README"
