@@ -1146,6 +1146,21 @@ int64_t mr_sim_fs_get(const struct mr_sim_fs *fs, const char *path, void *bytes,
     return (int64_t)node->size_now;
 }
 
+size_t mr_sim_fs_names(const struct mr_sim_fs *fs, const char *path, char *to, size_t max)
+{
+    struct node *node = lookup(fs, NULL, path);
+    size_t       len = 0;
+    for (uint32_t index = 0; node != NULL && index < node->names_now.count; index++) {
+        const struct name *name = &node->names_now.items[index];
+        size_t             bytes = strlen(name->text) + 1;
+        if (name->node != NULL && len + bytes <= max) {
+            memcpy(to + len, name->text, bytes);
+            len += bytes;
+        }
+    }
+    return len;
+}
+
 void mr_sim_fs_remove(struct mr_sim_fs *fs, const char *path)
 {
     char         leaf[NAME_SIZE];

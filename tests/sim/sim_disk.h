@@ -107,6 +107,8 @@ void mr_sim_fs_process_kill(struct mr_sim_fs *fs, uint64_t seed);
 void mr_sim_fs_put(struct mr_sim_fs *fs, const char *path, const void *bytes, size_t len);
 /* Bytes readable now: the length, or -1 when absent; copies at most `max`. */
 int64_t mr_sim_fs_get(const struct mr_sim_fs *fs, const char *path, void *bytes, size_t max);
+/* The names in a directory, each with its zero byte; returns the bytes, at most `max`. */
+size_t  mr_sim_fs_names(const struct mr_sim_fs *fs, const char *path, char *to, size_t max);
 void    mr_sim_fs_remove(struct mr_sim_fs *fs, const char *path);
 /* XOR a byte range on the platter and now: rot. */
 void mr_sim_fs_rot(struct mr_sim_fs *fs, const char *path, uint64_t pos, uint32_t len, uint8_t with);

@@ -205,6 +205,8 @@ static void plan(struct world *world)
         .producers_max = 256,
         .disk_reserve_bytes = 1u << 20,
         .segments_max = 2048,
+        .retention_check_ms = 300000,
+        .producer_check_ms = 600000,
     };
     world->control_plan = (struct mr_control_plan){.heap_bytes = 32u << 20, .timers_max = 4096};
 }
