@@ -32,6 +32,7 @@ size_t mr_storage_core_bytes(const struct mr_storage_plan *plan)
            (sizeof(struct mr_segment) + 16) * (size_t)segments +
            (sizeof(struct mr_watch) + 16 + sizeof(void *)) * (size_t)watch_count(plan) +
            (sizeof(struct mr_task) + 64) * (size_t)MR_TASKS_MAX +
+           (sizeof(struct mr_dir_grave) + 16) * (size_t)plan->logs_max +
            sizeof(struct mr_map_slot) * 4 * (size_t)(plan->logs_max + 8) +
            mr_producers_bytes(plan->producers_max) + mr_journal_bytes() + MR_SCRATCH_BYTES + (64u << 10);
 }
@@ -98,6 +99,7 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     mr_pool_init(&core->segment_pool, arena, sizeof(struct mr_segment),
                  plan->segments_max < plan->logs_max ? plan->logs_max : plan->segments_max, 16);
     mr_pool_init(&core->watch_pool, arena, sizeof(struct mr_watch), watch_count(plan), 16);
+    mr_pool_init(&core->grave_pool, arena, sizeof(struct mr_dir_grave), plan->logs_max, 16);
     mr_pool_init(&core->task_pool, arena, sizeof(struct mr_task), MR_TASKS_MAX, 16);
     mr_map_init(&core->by_log_id, arena, plan->logs_max);
     mr_producers_init(&core->producers, arena, plan->producers_max);
@@ -107,13 +109,15 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     mr_list_init(&core->acks_durable);
     mr_list_init(&core->acks_written);
     mr_list_init(&core->parked);
-    mr_list_init(&core->open_waiting);
+    mr_list_init(&core->again);
     mr_list_init(&core->undurable);
     mr_list_init(&core->dirty);
     mr_list_init(&core->demux_ready);
     mr_list_init(&core->clean_runs);
     mr_list_init(&core->open_files);
     mr_list_init(&core->retry_tasks);
+    mr_list_init(&core->gone);
+    mr_list_init(&core->graves);
     core->scratch = mr_arena_get_fresh(arena, MR_SCRATCH_BYTES, MR_PAGE_BYTES);
     static const struct mr_journal_ops ops = {.store = store_cb, .offline = offline_cb};
     struct mr_journal_params           journal = {
@@ -317,6 +321,37 @@ static void op_start(struct mr_storage_core *core, struct mr_storage_op *op, uin
     mr_core_answer(core, op);
 }
 
+void mr_core_again(struct mr_storage_core *core, struct mr_storage_op *op)
+{
+    mr_list_add_tail(&core->again, &op->link);
+}
+
+/* Each that waits now once; what has to wait on is behind the mark. */
+static void retry_ops(struct mr_storage_core *core)
+{
+    if (mr_list_is_empty(&core->again) || core->task_pool.used + 2 * TASKS_KEPT >= core->task_pool.capacity) {
+        return;
+    }
+    struct mr_list mark;
+    mr_list_init(&mark);
+    mr_list_add_tail(&core->again, &mark);
+    while (core->again.next != &mark) {
+        struct mr_storage_op *op = MR_LIST_ENTRY(mr_list_pop(&core->again), struct mr_storage_op, link);
+        if (op->kind == MR_STORAGE_DELETE_RECORDS) {
+            mr_delete_records_continue(core, (struct mr_delete_records_op *)(void *)op);
+            continue;
+        }
+        const struct mr_drop_op   *drop = (const struct mr_drop_op *)(void *)op;
+        const struct mr_partition *p = op->kind == MR_STORAGE_DROP ? mr_core_find(core, drop->log_id) : NULL;
+        if (p != NULL && p->state == MR_PARTITION_DROPPING) {
+            mr_log_drop_ready(core, (struct mr_drop_op *)(void *)op);
+        } else {
+            op_start(core, op, op->from);
+        }
+    }
+    mr_list_remove(&mark);
+}
+
 static bool take_mail(struct mr_storage_core *core)
 {
     struct mr_plane_msg msg;
@@ -398,17 +433,10 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
         if (core->is_append_due && !mr_list_is_empty(&core->parked)) {
             mr_append_retry(core);
         }
-        while (!mr_list_is_empty(&core->open_waiting) &&
-               core->task_pool.used + 2 * TASKS_KEPT < core->task_pool.capacity) {
-            struct mr_storage_op *op = MR_LIST_ENTRY(mr_list_pop(&core->open_waiting), struct mr_storage_op, link);
-            if (op->kind == MR_STORAGE_DROP) {
-                mr_log_drop_ready(core, (struct mr_drop_op *)(void *)op);
-            } else {
-                op_start(core, op, op->from);
-            }
-        }
+        retry_ops(core);
         mr_demux_turn(core);
         mr_retention_turn(core);
+        mr_burial_turn(core);
         was_busy |= mr_journal_turn(core->journal, now);
         core->is_full = mr_journal_is_full(core->journal) || core->is_space_low;
         core->is_append_due |= !mr_list_is_empty(&core->parked) && was_busy;
@@ -422,8 +450,14 @@ uint64_t mr_storage_core_deadline_ns(const struct mr_storage_core *core)
     if (!core->is_recovered || core->is_stopped) {
         return MR_NEVER;
     }
-    uint64_t at = mr_earlier(mr_journal_deadline_ns(core->journal), core->retention_at_ns);
-    if (!mr_list_is_empty(&core->retry_tasks) || !mr_list_is_empty(&core->parked)) {
+    uint64_t at = MR_NEVER;
+    if (!core->is_offline) {
+        at = mr_journal_deadline_ns(core->journal);
+        at = mr_earlier(at, mr_retention_deadline_ns(core));
+        at = mr_earlier(at, mr_burial_deadline_ns(core));
+    }
+    if (!mr_list_is_empty(&core->retry_tasks) || !mr_list_is_empty(&core->parked) ||
+        !mr_list_is_empty(&core->again)) {
         at = mr_earlier(at, core->now.mono_ns + MR_NS_PER_MS);
     }
     return at;

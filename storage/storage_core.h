@@ -26,6 +26,7 @@
 #include "millrace/storage.h"
 
 #define MR_DIR_NAME_BYTES 264 /* topic (249), '-', partition (10), zero, rounded */
+#define MR_FILE_NAME_MAX   255 /* of the file system */
 #define MR_FILE_NAME_BYTES 352 /* a directory name with suffixes, '/', a file name */
 #define MR_TASKS_MAX     256
 #define MR_PENDING_MAX   4   /* commits that are not flushed and touch one log */
@@ -55,6 +56,18 @@ enum mr_file_state {
     MR_FILE_OPEN,
 };
 
+/* What waits to be unlinked: a segment whose files are *.deleted, or a directory that is *-delete. */
+struct mr_grave {
+    struct mr_list link; /* in core->graves, by due_ns */
+    uint64_t       due_ns;
+    const char    *name; /* of the directory; NULL: a segment */
+};
+
+struct mr_dir_grave {
+    struct mr_grave grave;
+    char            text[MR_DIR_NAME_BYTES];
+};
+
 struct mr_segment {
     struct mr_list       link;   /* in partition->segments, by base */
     struct mr_list       by_use; /* in core->open_files while the file is open */
@@ -64,6 +77,8 @@ struct mr_segment {
     int64_t              max_timestamp_offset;
     int64_t              first_timestamp; /* of the first batch: rolling by time */
     int64_t              created_ms;
+    int64_t              changed_ms; /* last change of its file: its age when no batch has a timestamp */
+    struct mr_grave      grave;
     uint64_t             last_seq; /* journal sequence of its last entry */
     uint32_t             size;     /* assigned */
     uint32_t             written;  /* bytes from the start that are in the file */
@@ -111,6 +126,7 @@ struct mr_partition {
     uint8_t               tail;
     bool                  is_internal;
     bool                  is_carried;   /* the tail block was carried and nothing came since */
+    bool                  is_park_wanted; /* its tail found no room to be carried: it is written instead */
     bool                  is_image_due; /* the tail block is in the file: IMAGE before it is rewritten */
     bool                  is_demuxing;  /* a write of demux.c is under way */
     bool                  is_draining;  /* for the oldest journal file */
@@ -118,11 +134,13 @@ struct mr_partition {
     bool                  is_passed;    /* during one pass over parked appends: one waits for this log */
     bool                  is_clean_on_disk; /* nothing changed since its files were complete */
     bool                  is_epoch_dirty;   /* leader-epoch-checkpoint on disk is older */
+    bool                  is_retaining;     /* retention learns the age of a segment */
     uint8_t               run_order;    /* of the next run */
     uint8_t               pending_count;
     uint8_t               hint_next;
     int32_t               leader_epoch;
     int64_t               log_start;
+    uint64_t              log_start_seq; /* journal sequence of its LOG_START: files go after it */
     struct mr_place       end;     /* assigned */
     struct mr_place       durable; /* flushed */
     struct mr_place       high_watermark;
@@ -135,6 +153,8 @@ struct mr_partition {
     struct mr_list         dirty_link;   /* in core->dirty, by first_dirty_seq */
     uint64_t               first_dirty_seq;
     struct mr_list         demux_link; /* in core->demux_ready */
+    struct mr_list         gone_link;  /* in core->gone, while segments wait to be buried */
+    uint32_t               grave_count; /* segments of it that wait to be unlinked */
     struct mr_list         segments;   /* by base; the last one is active */
     struct mr_segment     *active;
     uint32_t               segment_count;
@@ -169,6 +189,7 @@ struct mr_task {
     struct mr_io io;
     struct mr_list link; /* waiting for something: core->waiting_tasks, or a free list */
     bool (*step)(struct mr_storage_core *core, struct mr_task *task);
+    bool (*then)(struct mr_storage_core *core, struct mr_task *task); /* the step that a sub-sequence goes back to */
     void (*loaded)(struct mr_storage_core *core, struct mr_task *task, enum mr_err err);
     uint32_t              at; /* the step's own program counter */
     bool                  is_blocking;
@@ -224,6 +245,7 @@ struct mr_storage_core {
     struct mr_pool      segment_pool;
     struct mr_pool      watch_pool;
     struct mr_pool      task_pool;
+    struct mr_pool      grave_pool; /* struct mr_dir_grave */
     struct mr_map       by_log_id;
     struct mr_list      partitions;
     struct mr_producers producers;
@@ -233,19 +255,28 @@ struct mr_storage_core {
     struct mr_list acks_durable; /* append and other ops by op.seq */
     struct mr_list acks_written;
     struct mr_list parked;       /* append ops with entries that wait for room or for their log */
-    struct mr_list open_waiting; /* ops that wait for a task */
+    struct mr_list again;        /* other ops that wait for a task or for room in the journal */
     struct mr_list undurable;    /* partitions with pending commits, in the order of the first one */
     struct mr_list dirty;        /* partitions by first_dirty_seq */
     struct mr_list demux_ready;  /* partitions with a full durable run */
     struct mr_list clean_runs;   /* that may be evicted, longest clean first */
     struct mr_list open_files;   /* segments with an open file, longest unused first */
     struct mr_list retry_tasks;  /* that wait for a file or memory */
+    struct mr_list gone;         /* partitions with segments to bury */
+    struct mr_list graves;       /* by due_ns */
     uint32_t       open_file_count;
     uint32_t       demux_in_flight;
     uint64_t       dirty_bytes; /* in tail runs, not in files */
     uint64_t       drain_seq;   /* the oldest file is being drained up to here; 0: no */
     uint32_t       draining;    /* partitions not done with it */
     uint64_t       retention_at_ns;
+    struct mr_list *retention_next; /* where a pass over all logs goes on; NULL: none is under way */
+    uint64_t       producers_at_ns;
+    uint64_t       burial_at_ns;
+    uint64_t       burial_seen_seq; /* the ring's start when `gone` was last looked through */
+    uint64_t       reclaim_seq;     /* the ring is to be turned over up to here, however quiet it is */
+    bool           is_burying;
+    bool           is_digging;
     uint64_t       space_at_ns;
     uint64_t       space_free, space_total;
     bool           is_space_asked;
@@ -277,6 +308,8 @@ void mr_core_fail(struct mr_storage_core *core, const struct mr_disk_op *op, con
 /* One blocking operation. */
 enum mr_err mr_core_disk(struct mr_storage_core *core, struct mr_disk_op *op);
 struct mr_partition *mr_core_find(struct mr_storage_core *core, uint64_t log_id);
+/* The operation found no task or no room: it is asked again in the next turn. */
+void mr_core_again(struct mr_storage_core *core, struct mr_storage_op *op);
 /* The answer waits until everything journaled so far for it is durable (or written). */
 void mr_core_ack_later(struct mr_storage_core *core, struct mr_storage_op *op, uint64_t seq, bool is_written_enough);
 
@@ -290,11 +323,20 @@ void mr_partition_pending_add(struct mr_storage_core *core, struct mr_partition 
 void mr_partition_set_epoch_room(struct mr_storage_core *core, struct mr_partition *partition);
 /* The journal wants the log's state. */
 void mr_partition_store(struct mr_partition *partition, struct mr_journal_state_out *out);
-void mr_partition_log_start(struct mr_storage_core *core, struct mr_partition *partition, int64_t offset);
+/* The log begins at `offset`; journal sequence `seq` says so (0: durable since long). */
+void mr_partition_log_start(struct mr_storage_core *core, struct mr_partition *partition, int64_t offset,
+                            uint64_t seq);
+/* Whole segments below the log start are for burial. */
+void mr_partition_mark_gone(struct mr_storage_core *core, struct mr_partition *partition);
+void mr_partition_configure(struct mr_partition *partition, const struct mr_log_config *config);
+/* Bytes of all segments that are not gone. */
+int64_t mr_partition_bytes(const struct mr_partition *partition);
 
 /* ---- log/segment.c ---- */
 struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partition *partition, int64_t base);
 void mr_segment_free(struct mr_storage_core *core, struct mr_segment *segment);
+/* Out of its partition, without file and memory; the struct is the caller's to put back. */
+void               mr_segment_detach(struct mr_storage_core *core, struct mr_segment *segment);
 struct mr_segment *mr_segment_find(const struct mr_partition *partition, int64_t offset);
 struct mr_segment *mr_segment_next(const struct mr_segment *segment);
 /* "topic-0/00000000000000000000.log" */
@@ -314,6 +356,10 @@ void            mr_segment_index_flush(struct mr_storage_core *core, struct mr_s
 struct mr_task *mr_segment_index_flush_task(struct mr_storage_core *core, struct mr_segment *segment);
 /* The entry that Kafka forces when a segment ends: the largest timestamp. */
 void mr_segment_index_end(struct mr_storage_core *core, struct mr_segment *segment);
+
+/* ---- log/segment_time.c ---- */
+/* The task finds out segment->max_timestamp (and changed_ms), then its step is called again from at = 0. */
+bool mr_segment_time_learn(struct mr_storage_core *core, struct mr_task *task, struct mr_segment *segment);
 
 /* ---- log/append.c ---- */
 void mr_append_op_start(struct mr_storage_core *core, struct mr_append_op *op);
@@ -335,6 +381,7 @@ void mr_tail_append(struct mr_storage_core *core, struct mr_partition *partition
 void mr_tail_hydrate(struct mr_storage_core *core, struct mr_partition *partition);
 /* Drop all runs of a log (lent ones are freed when they come back). */
 void mr_tail_drop(struct mr_storage_core *core, struct mr_partition *partition);
+void mr_tail_drop_segment(struct mr_storage_core *core, const struct mr_segment *segment);
 struct mr_page *mr_tail_page_get(struct mr_storage_core *core, uint32_t order);
 void mr_tail_release(struct mr_storage_core *core, uint64_t reference);
 
@@ -360,11 +407,24 @@ enum mr_err mr_log_remove_directory(struct mr_storage_core *core, struct mr_str 
 void mr_list_offsets_start(struct mr_storage_core *core, struct mr_list_offsets_op *op);
 void mr_epoch_end_start(struct mr_storage_core *core, struct mr_epoch_end_op *op);
 void mr_delete_records_start(struct mr_storage_core *core, struct mr_delete_records_op *op);
+void mr_delete_records_continue(struct mr_storage_core *core, struct mr_delete_records_op *op);
 void mr_log_stat_start(struct mr_storage_core *core, struct mr_log_stat_op *op);
 void mr_configure_start(struct mr_storage_core *core, struct mr_configure_op *op);
-void mr_retention_turn(struct mr_storage_core *core);
+void     mr_retention_turn(struct mr_storage_core *core);
+uint64_t mr_retention_deadline_ns(const struct mr_storage_core *core);
 void mr_recover_start(struct mr_storage_core *core, struct mr_recover_op *op);
 void mr_clean_stop_start(struct mr_storage_core *core, struct mr_stop_op *op);
+
+/* ---- log/burial.c ---- */
+/* A log has segments that are gone. */
+void mr_burial_note(struct mr_storage_core *core, struct mr_partition *partition);
+/* A log ends: its directory goes as a whole. */
+void mr_burial_forget(struct mr_storage_core *core, struct mr_partition *partition);
+/* Remove the directory `name` (copied), whose name ends in -delete, after the delay. Room was asked for before. */
+void mr_burial_directory(struct mr_storage_core *core, const char *name, int64_t delay_ms);
+bool mr_burial_has_room(struct mr_storage_core *core);
+void mr_burial_turn(struct mr_storage_core *core);
+uint64_t mr_burial_deadline_ns(const struct mr_storage_core *core);
 
 /* ---- journal/demux.c ---- */
 void mr_demux_note_dirty(struct mr_storage_core *core, struct mr_partition *partition, uint64_t seq);

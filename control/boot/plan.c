@@ -180,6 +180,9 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
         (uint32_t)(share((uint64_t)config->millrace_segments_max, storage_count) +
                    plan->storage.logs_max);
 
+    plan->storage.retention_check_ms = config->log_retention_check_interval_ms;
+    plan->storage.producer_check_ms = config->producer_id_expiration_check_interval_ms;
+
     plan->control.heap_bytes = (uint64_t)config->millrace_control_bytes;
     plan->control.timers_max = 65536;
 

@@ -66,6 +66,9 @@ void mr_images_log_config(struct mr_images *images, const struct mr_meta *meta,
     struct mr_log_config_values values = images->defaults;
     mr_log_config_topic(meta, topic->name, &values);
     mr_log_config_make(&values, mr_log_config_is_internal(topic->name), out);
+    out->producer_expiration_ms =
+        mr_log_config_broker(meta, images->config, images->node_id, MR_CONFIG_producer_id_expiration_ms)
+            .value.number;
 }
 
 /* ---- one topic ---- */

@@ -59,6 +59,7 @@ struct mr_log_config {
     int64_t max_message_bytes;
     int64_t timestamp_before_max_ms; /* message.timestamp.before.max.ms */
     int64_t timestamp_after_max_ms;
+    int64_t producer_expiration_ms; /* producer.id.expiration.ms, a broker setting */
     int64_t delete_retention_ms;
     int64_t min_compaction_lag_ms;
     int64_t max_compaction_lag_ms;
@@ -308,6 +309,8 @@ struct mr_storage_plan {
     uint32_t producers_max; /* producer ids with state, per core */
     uint64_t disk_reserve_bytes;
     uint32_t segments_max; /* segments of all logs of this core */
+    int64_t  retention_check_ms; /* log.retention.check.interval.ms */
+    int64_t  producer_check_ms;  /* producer.id.expiration.check.interval.ms */
 };
 
 struct mr_storage_params {

@@ -13,6 +13,7 @@
 #include "storage_core.h"
 
 #define DEMUX_IN_FLIGHT 16
+#define DRAINS_PER_TURN 256u /* logs that are not done with the oldest file and are looked at in one turn */
 
 void mr_demux_note_dirty(struct mr_storage_core *core, struct mr_partition *p, uint64_t seq)
 {
@@ -232,40 +233,41 @@ static bool demux(struct mr_storage_core *core, struct mr_partition *p, bool is_
     return true;
 }
 
-/* What is left of less than a block goes into the journal again. False: no room now. */
-static bool carry(struct mr_storage_core *core, struct mr_partition *p)
+/*
+ * The flushed bytes that are less than a block go into the journal again: what the oldest file holds is among
+ * them, or in the segment. What is not flushed yet has its entries in a later file. MR_AGAIN: no room now.
+ */
+static enum mr_err carry(struct mr_storage_core *core, struct mr_partition *p)
 {
     struct mr_page *run = first_dirty(p);
-    if (run == NULL) {
-        return true;
-    }
-    uint32_t from = (run->pos + run->clean) & ~(MR_PAGE_BYTES - 1);
-    uint64_t seq = 0;
-    for (; run->link.next != &p->runs || run->used > 0;) {
-        uint32_t                  end = run->pos + run->used;
+    uint32_t        from = (run->pos + run->clean) & ~(MR_PAGE_BYTES - 1);
+    uint32_t        end = run->pos + run->used;
+    uint32_t        durable = durable_end(p, run->segment);
+    uint64_t        seq = mr_journal_open_seq(core->journal);
+    end = durable < end ? durable : end;
+    if (end > from) {
+        mr_assert(end - from < MR_PAGE_BYTES); /* whole blocks have been written */
         struct mr_journal_entry   entry = {.kind = MR_JOURNAL_CARRY, .offset = p->end.offset,
                                            .segment_base = run->segment->base, .pos = from};
         struct mr_journal_payload payload = {.prefix = mr_page_memory(&core->cache, run) + (from - run->pos),
                                              .prefix_bytes = end - from, .bytes = UINT32_MAX};
-        if (end > from && mr_journal_add(core->journal, &p->jlog, &entry, &payload, &seq, NULL) != MR_OK) {
-            return false;
+        enum mr_err err = mr_journal_add(core->journal, &p->jlog, &entry, &payload, &seq, NULL);
+        if (err != MR_OK) {
+            return err;
         }
-        if (run->link.next == &p->runs) {
-            break;
-        }
-        run = MR_LIST_ENTRY(run->link.next, struct mr_page, link);
-        from = run->pos;
+        run->segment->last_seq = seq;
     }
+    bool is_whole = p->pending_count == 0;
     mr_list_remove(&p->dirty_link);
-    mr_demux_note_dirty(core, p, seq);
-    p->is_carried = true;
-    return true;
+    mr_demux_note_dirty(core, p, is_whole ? seq : p->pending[0].seq);
+    p->is_carried = is_whole;
+    return MR_OK;
 }
 
 /* One log for the oldest file. Returns whether it is done with it. */
 static bool drain(struct mr_storage_core *core, struct mr_partition *p)
 {
-    bool is_park = p->is_carried && p->pending_count == 0;
+    bool is_park = (p->is_carried || p->is_park_wanted) && p->pending_count == 0;
     if (p->is_demuxing || demux(core, p, is_park || core->is_stopping)) {
         return false;
     }
@@ -277,9 +279,14 @@ static bool drain(struct mr_storage_core *core, struct mr_partition *p)
             p->tail = p->active->size % MR_PAGE_BYTES == 0 ? MR_TAIL_HOT : MR_TAIL_COLD;
             p->run_order = 0;
         }
+        p->is_park_wanted = false;
         return true;
     }
-    return carry(core, p);
+    enum mr_err err = carry(core, p);
+    /* With thousands of small logs the carried tails of one file may not fit what is left of the ring: then
+     * the tail is written with padding, which needs no room in it. */
+    p->is_park_wanted = err == MR_AGAIN && mr_journal_is_starved(core->journal);
+    return err == MR_OK;
 }
 
 void mr_demux_turn(struct mr_storage_core *core)
@@ -300,12 +307,16 @@ void mr_demux_turn(struct mr_storage_core *core)
         mr_list_add_tail(&core->demux_ready, mr_list_pop(&again));
     }
     mr_journal_pressure(core->journal, &pressure);
+    bool is_reclaim = core->reclaim_seq >= mr_journal_start_seq(core->journal);
+    if (is_reclaim && pressure.oldest_end_seq == 0) {
+        mr_journal_roll(core->journal);
+    }
     if (pressure.oldest_end_seq == 0 || pressure.is_recycling ||
         pressure.oldest_end_seq > mr_journal_durable_seq(core->journal)) {
         return;
     }
     bool is_memory_short = core->dirty_bytes > core->plan.cache_bytes / 2;
-    if (!core->is_stopping && !pressure.is_starved && !is_memory_short &&
+    if (!core->is_stopping && !is_reclaim && !pressure.is_starved && !is_memory_short &&
         pressure.free_bytes > pressure.ring_bytes / 2) {
         return;
     }
@@ -315,9 +326,11 @@ void mr_demux_turn(struct mr_storage_core *core)
         if (p->first_dirty_seq > pressure.oldest_end_seq) {
             break;
         }
-        if (core->demux_in_flight >= DEMUX_IN_FLIGHT || !drain(core, p)) {
+        if (core->demux_in_flight >= DEMUX_IN_FLIGHT || left == DRAINS_PER_TURN) {
             left++;
+            break;
         }
+        left += !drain(core, p);
     }
     if (left == 0) {
         mr_journal_drained(core->journal, pressure.oldest_end_seq);

@@ -303,7 +303,8 @@ static enum placing place(const struct mr_journal *journal, const struct mr_jour
     uint32_t size = mr_commit_padded(used + need_bytes(log, active->number, payload_bytes));
     uint32_t ready = ready_count(journal);
     bool     is_moving = open->entry_count == 0 && journal->is_roll_wanted && ready > 0;
-    if (open->entry_count > 0 && (open->used >= MR_JOURNAL_COMMIT_TARGET || journal->is_roll_wanted)) {
+    if (open->entry_count > 0 &&
+        (open->used >= MR_JOURNAL_COMMIT_TARGET || (journal->is_roll_wanted && ready > 0))) {
         return PLACE_LATER;
     }
     if (size <= MR_JOURNAL_COMMIT_MAX && size <= left && !is_moving) {
@@ -538,6 +539,7 @@ static bool commit_turn(struct mr_journal *journal)
             journal->is_roll_wanted = false;
         } else if (ready != MR_JOURNAL_FILES_MAX) {
             next_file(journal, ready);
+            return true; /* there is a file to drain now */
         }
     }
     if (journal->now.mono_ns < journal->cover_at_ns) {
@@ -598,6 +600,11 @@ bool mr_journal_is_offline(const struct mr_journal *journal)
 bool mr_journal_is_full(const struct mr_journal *journal)
 {
     return journal->is_full;
+}
+
+bool mr_journal_is_starved(const struct mr_journal *journal)
+{
+    return journal->is_starved;
 }
 
 uint64_t mr_journal_open_seq(const struct mr_journal *journal)

@@ -269,6 +269,9 @@ bool mr_journal_is_offline(const struct mr_journal *journal);
 /* Whether the ring could not grow for lack of space: appends may be refused for long. */
 bool mr_journal_is_full(const struct mr_journal *journal);
 
+/* Whether an entry found no room in the ring since the last recycling. */
+bool mr_journal_is_starved(const struct mr_journal *journal);
+
 /* open: the commit that the next entry joins. written: on the device, perhaps in its cache. durable:
  * flushed, with everything before. durable <= written < open. */
 uint64_t mr_journal_open_seq(const struct mr_journal *journal);

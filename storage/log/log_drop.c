@@ -1,5 +1,6 @@
 /*
- * log_drop: DROP of a log: journaled, answered when that is durable, then its files go (J5).
+ * log_drop: DROP of a log: journaled; when that is durable (J5) the directory is renamed and the operation
+ * answered; the files go later (burial.c).
  */
 #include "storage_core.h"
 
@@ -63,6 +64,10 @@ void mr_log_drop_start(struct mr_storage_core *core, struct mr_drop_op *op)
     struct mr_journal_entry entry = {.kind = MR_JOURNAL_DROP};
     uint64_t                seq = 0;
     op->op.err = mr_journal_add(core->journal, &p->jlog, &entry, NULL, &seq, NULL);
+    if (op->op.err == MR_AGAIN) {
+        mr_core_again(core, &op->op);
+        return;
+    }
     if (op->op.err != MR_OK) {
         mr_core_answer(core, &op->op);
         return;
@@ -72,85 +77,42 @@ void mr_log_drop_start(struct mr_storage_core *core, struct mr_drop_op *op)
     mr_core_ack_later(core, &op->op, seq, false);
 }
 
-enum drop_at {
-    DROP_BEGIN,
-    DROP_RENAMED,
-    DROP_OPENED,
-    DROP_LISTED,
-    DROP_UNLINKED,
-    DROP_CLOSED,
-    DROP_GONE,
-};
+/*
+ * "topic-0.<32 hex>-delete", which Kafka takes for a directory that it may remove: the partition's number must stand
+ * there, so a long topic name is cut, not the end.
+ */
+static void deleted_name(struct mr_storage_core *core, const struct mr_partition *p, char *name, size_t size)
+{
+    char    end[64];
+    int32_t topic = p->jlog.dir_name.len;
+    while (topic > 0 && p->dir_name[topic] != '-') {
+        topic--;
+    }
+    size_t end_len = mr_fmt(end, sizeof end, "-%d.%016llx%016llx-delete", p->jlog.partition,
+                            (unsigned long long)p->jlog.log_id, (unsigned long long)mr_prng_next(&core->prng));
+    int32_t room = MR_FILE_NAME_MAX - (int32_t)end_len;
+    mr_fmt(name, size, "%.*s%s", topic < room ? topic : room, p->dir_name, end);
+}
 
-/* Task: file: the directory; a: position in the listing. */
+/* The directory has its new name: only now may the old one be used again. */
 static bool drop_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_disk_op *op = &task->io.op;
-    switch ((enum drop_at)task->at) {
-    case DROP_BEGIN:
-        task->at = DROP_RENAMED;
-        *op = (struct mr_disk_op){.kind = MR_DISK_RENAME, .dir = core->root, .name = task->name,
-                                  .new_name = task->new_name};
-        return true;
-    case DROP_RENAMED:
-        /* Only now may the name be used again. */
-        mr_core_answer(core, task->op);
-        task->op = NULL;
-        if (op->err != MR_OK) {
-            return false;
-        }
-        task->at = DROP_OPENED;
-        *op = (struct mr_disk_op){.kind = MR_DISK_OPEN, .flags = MR_DISK_DIRECTORY, .dir = core->root,
-                                  .name = task->new_name};
-        return true;
-    case DROP_OPENED:
-        task->page = op->err == MR_OK ? mr_tail_page_get(core, 4) : NULL;
-        if (task->page == NULL) {
-            return false; /* a -delete directory stays for the next start */
-        }
-        task->page->is_busy = true;
-        task->file = op->file;
-        task->at = DROP_LISTED;
-        *op = (struct mr_disk_op){.kind = MR_DISK_LIST, .file = task->file,
-                                  .buffer = mr_page_memory(&core->cache, task->page),
-                                  .len = mr_page_capacity(task->page)};
-        return true;
-    case DROP_LISTED:
-        task->b = op->err == MR_OK ? op->done_bytes : 0;
-        task->a = 0;
-        task->at = DROP_UNLINKED;
-        /* fallthrough */
-    case DROP_UNLINKED: {
-        const uint8_t *memory = mr_page_memory(&core->cache, task->page);
-        if (task->a < task->b) {
-            const struct mr_disk_list_entry *entry =
-                (const struct mr_disk_list_entry *)(const void *)(memory + task->a);
-            task->a += entry->entry_bytes;
-            *op = (struct mr_disk_op){.kind = MR_DISK_UNLINK, .dir = task->file, .name = entry->name};
-            return true;
-        }
-        task->page->is_busy = false;
-        mr_page_pool_put(&core->cache, task->page);
-        task->at = DROP_CLOSED;
-        *op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
-        return true;
+    if (op->err == MR_OK) {
+        mr_burial_directory(core, task->new_name, (int64_t)task->a);
+    } else if (op->err != MR_ERR_NOT_FOUND) {
+        mr_core_fail(core, op, "renaming the directory of a deleted log");
     }
-    case DROP_CLOSED:
-        task->at = DROP_GONE;
-        *op = (struct mr_disk_op){.kind = MR_DISK_UNLINK, .flags = MR_DISK_DIRECTORY, .dir = core->root,
-                                  .name = task->new_name};
-        return true;
-    case DROP_GONE:
-        return false;
-    }
-    mr_unreachable("drop");
+    mr_core_answer(core, task->op);
+    task->op = NULL;
+    return false;
 }
 
 /* The DROP is durable. Tasks and parked appends of the log end first. */
 static bool drop_wait_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_partition *p = mr_core_find(core, task->a);
-    bool                 is_used = p->task_count > 0 || p->parked > 0;
+    bool                 is_used = p->task_count > 0 || p->parked > 0 || !mr_burial_has_room(core);
     MR_LIST_EACH(link, &p->segments) {
         is_used |= MR_LIST_ENTRY(link, struct mr_segment, link)->users > 0;
     }
@@ -160,21 +122,21 @@ static bool drop_wait_step(struct mr_storage_core *core, struct mr_task *task)
         return true;
     }
     mr_fmt(task->name, sizeof task->name, "%s", p->dir_name);
-    mr_fmt(task->new_name, sizeof task->new_name, "%.*s.%016llx%016llx-delete",
-           p->jlog.dir_name.len > 200 ? 200 : p->jlog.dir_name.len, p->dir_name,
-           (unsigned long long)p->jlog.log_id, (unsigned long long)mr_prng_next(&core->prng));
+    deleted_name(core, p, task->new_name, sizeof task->new_name);
+    task->a = (uint64_t)p->config.file_delete_delay_ms;
     mr_journal_log_deinit(core->journal, &p->jlog);
     mr_partition_free(core, p);
     task->step = drop_step;
-    task->at = DROP_BEGIN;
-    return drop_step(core, task);
+    task->io.op = (struct mr_disk_op){.kind = MR_DISK_RENAME, .dir = core->root, .name = task->name,
+                                      .new_name = task->new_name};
+    return true;
 }
 
 void mr_log_drop_ready(struct mr_storage_core *core, struct mr_drop_op *op)
 {
     struct mr_task *task = mr_core_task(core, NULL, drop_wait_step);
     if (task == NULL) {
-        mr_list_add_tail(&core->open_waiting, &op->op.link); /* asked again when a task is free */
+        mr_core_again(core, &op->op); /* when a task is free */
         return;
     }
     task->a = op->log_id;

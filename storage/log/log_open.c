@@ -38,7 +38,7 @@ static void adopt(struct mr_storage_core *core, struct mr_open_op *op, struct mr
         answer(core, op, p, MR_ERR_DIR_OFFLINE);
         return;
     }
-    p->config = *op->config;
+    mr_partition_configure(p, op->config);
     p->is_internal = op->is_internal;
     p->state = MR_PARTITION_OPEN;
     int32_t latest = mr_epoch_cache_latest(&p->epochs);
@@ -208,7 +208,7 @@ void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op)
         /* Every task is busy: asked again when one is free. */
         mr_journal_log_deinit(core->journal, &p->jlog);
         mr_partition_free(core, p);
-        mr_list_add_tail(&core->open_waiting, &op->op.link);
+        mr_core_again(core, &op->op);
         return;
     }
     task->op = &op->op;

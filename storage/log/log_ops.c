@@ -39,7 +39,7 @@ void mr_configure_start(struct mr_storage_core *core, struct mr_configure_op *op
 {
     struct mr_partition *p = find_open(core, op->log_id, &op->op.err);
     if (p != NULL) {
-        p->config = *op->config;
+        mr_partition_configure(p, op->config);
         if (op->leader_epoch > p->leader_epoch) {
             p->leader_epoch = op->leader_epoch;
         }
@@ -56,9 +56,7 @@ void mr_log_stat_start(struct mr_storage_core *core, struct mr_log_stat_op *op)
         if (p == NULL) {
             continue;
         }
-        MR_LIST_EACH(link, &p->segments) {
-            entry->size_bytes += MR_LIST_ENTRY(link, struct mr_segment, link)->size;
-        }
+        entry->size_bytes = mr_partition_bytes(p);
         entry->log_start_offset = p->log_start;
         entry->log_end_offset = p->end.offset;
         entry->high_watermark = p->high_watermark.offset;
@@ -68,40 +66,57 @@ void mr_log_stat_start(struct mr_storage_core *core, struct mr_log_stat_op *op)
     mr_core_answer(core, &op->op);
 }
 
+/* MR_AGAIN: no room in the journal now; *seq: what the answer waits for. */
+static enum mr_err delete_records(struct mr_storage_core *core, struct mr_delete_records_entry *entry, uint64_t *seq)
+{
+    enum mr_err          err;
+    struct mr_partition *p = find_open(core, entry->log_id, &err);
+    if (p == NULL) {
+        return err;
+    }
+    int64_t offset = entry->offset == -1 ? p->high_watermark.offset : entry->offset;
+    if (offset < 0 || offset > p->high_watermark.offset) {
+        return MR_ERR_OFFSET_OUT_OF_RANGE;
+    }
+    if (!p->config.is_cleanup_delete) {
+        return MR_ERR_POLICY_VIOLATION;
+    }
+    if (offset > p->log_start && !mr_bug("ignore-delete-records")) {
+        struct mr_journal_entry start = {.kind = MR_JOURNAL_LOG_START, .offset = offset};
+        err = mr_journal_add(core->journal, &p->jlog, &start, NULL, seq, NULL);
+        if (err != MR_OK) {
+            return err;
+        }
+        mr_partition_log_start(core, p, offset, *seq);
+    }
+    entry->low_watermark = p->log_start;
+    return MR_OK;
+}
+
 void mr_delete_records_start(struct mr_storage_core *core, struct mr_delete_records_op *op)
 {
-    uint64_t last = 0;
+    op->op.pending = 0;
+    op->op.seq = 0;
     for (uint32_t index = 0; index < op->entry_count; index++) {
-        struct mr_delete_records_entry *entry = &op->entries[index];
-        entry->low_watermark = -1;
-        struct mr_partition *p = find_open(core, entry->log_id, &entry->err);
-        if (p == NULL) {
-            continue;
-        }
-        int64_t offset = entry->offset == -1 ? p->high_watermark.offset : entry->offset;
-        if (offset < 0 || offset > p->high_watermark.offset) {
-            entry->err = MR_ERR_OFFSET_OUT_OF_RANGE;
-            continue;
-        }
-        if (!p->config.is_cleanup_delete) {
-            entry->err = MR_ERR_POLICY_VIOLATION;
-            continue;
-        }
-        if (offset > p->log_start && !mr_bug("ignore-delete-records")) {
-            struct mr_journal_entry start = {.kind = MR_JOURNAL_LOG_START, .offset = offset};
-            uint64_t                seq = 0;
-            entry->err = mr_journal_add(core->journal, &p->jlog, &start, NULL, &seq, NULL);
-            if (entry->err != MR_OK) {
-                continue;
-            }
-            last = seq;
-            mr_partition_log_start(core, p, offset);
-        }
-        entry->low_watermark = p->log_start;
+        op->entries[index].low_watermark = -1;
     }
-    if (last == 0) {
+    mr_delete_records_continue(core, op);
+}
+
+/* op->op.pending counts the entries that are done, op->op.seq is the last LOG_START. */
+void mr_delete_records_continue(struct mr_storage_core *core, struct mr_delete_records_op *op)
+{
+    for (; op->op.pending < op->entry_count; op->op.pending++) {
+        struct mr_delete_records_entry *entry = &op->entries[op->op.pending];
+        entry->err = delete_records(core, entry, &op->op.seq);
+        if (entry->err == MR_AGAIN) {
+            mr_core_again(core, &op->op);
+            return;
+        }
+    }
+    if (op->op.seq == 0) {
         mr_core_answer(core, &op->op);
-        return;
+    } else {
+        mr_core_ack_later(core, &op->op, op->op.seq, false);
     }
-    mr_core_ack_later(core, &op->op, last, false);
 }

@@ -28,6 +28,7 @@ struct mr_partition *mr_partition_new(struct mr_storage_core *core, uint64_t log
     mr_list_init(&p->durable_link);
     mr_list_init(&p->dirty_link);
     mr_list_init(&p->demux_link);
+    mr_list_init(&p->gone_link);
     mr_list_init(&p->segments);
     mr_list_init(&p->runs);
     mr_list_init(&p->watches);
@@ -48,6 +49,7 @@ void mr_partition_free(struct mr_storage_core *core, struct mr_partition *p)
 {
     mr_assert(p->task_count == 0 && p->parked == 0);
     mr_watch_fire(core, p, true);
+    mr_burial_forget(core, p);
     mr_tail_drop(core, p);
     while (!mr_list_is_empty(&p->segments)) {
         mr_segment_free(core, MR_LIST_ENTRY(p->segments.next, struct mr_segment, link));
@@ -59,6 +61,9 @@ void mr_partition_free(struct mr_storage_core *core, struct mr_partition *p)
     mr_list_remove(&p->durable_link);
     mr_list_remove(&p->dirty_link);
     mr_list_remove(&p->demux_link);
+    if (core->retention_next == &p->link) {
+        core->retention_next = p->link.next;
+    }
     mr_list_remove(&p->link);
     mr_map_remove(&core->by_log_id, p->jlog.log_id);
     mr_pool_put(&core->partition_pool, p);
@@ -176,22 +181,44 @@ void mr_partition_store(struct mr_partition *p, struct mr_journal_state_out *out
     }
 }
 
-void mr_partition_log_start(struct mr_storage_core *core, struct mr_partition *p, int64_t offset)
+void mr_partition_configure(struct mr_partition *p, const struct mr_log_config *config)
 {
-    (void)core;
+    p->config = *config;
+    p->producers.expire_ms = config->producer_expiration_ms;
+}
+
+int64_t mr_partition_bytes(const struct mr_partition *p)
+{
+    int64_t bytes = 0;
+    MR_LIST_EACH(link, &p->segments) {
+        const struct mr_segment *segment = MR_LIST_ENTRY(link, struct mr_segment, link);
+        bytes += segment->is_gone ? 0 : segment->size;
+    }
+    return bytes;
+}
+
+void mr_partition_mark_gone(struct mr_storage_core *core, struct mr_partition *p)
+{
+    MR_LIST_EACH(link, &p->segments) {
+        struct mr_segment *segment = MR_LIST_ENTRY(link, struct mr_segment, link);
+        struct mr_segment *next = mr_segment_next(segment);
+        if (next == NULL || next->base > p->log_start) {
+            return;
+        }
+        segment->is_gone = true;
+        mr_burial_note(core, p);
+    }
+}
+
+void mr_partition_log_start(struct mr_storage_core *core, struct mr_partition *p, int64_t offset, uint64_t seq)
+{
     if (offset <= p->log_start) {
         return;
     }
     p->log_start = offset;
+    p->log_start_seq = seq;
     p->is_clean_on_disk = false;
     p->is_epoch_dirty |= mr_epoch_cache_trim_start(&p->epochs, offset);
     /* Whole segments below it are gone for readers; their files follow when the journal allows. */
-    MR_LIST_EACH(link, &p->segments) {
-        struct mr_segment *segment = MR_LIST_ENTRY(link, struct mr_segment, link);
-        struct mr_segment *next = mr_segment_next(segment);
-        if (next == NULL || next->base > offset) {
-            break;
-        }
-        segment->is_gone = true;
-    }
+    mr_partition_mark_gone(core, p);
 }

@@ -27,6 +27,7 @@ void mr_producer_set_init(struct mr_producer_set *set, uint64_t log_id)
 {
     mr_list_init(&set->list);
     set->log_id = log_id;
+    set->expire_ms = INT64_MAX; /* until the log is opened */
     set->count = 0;
 }
 
@@ -165,17 +166,21 @@ void mr_producer_update(struct mr_producers *producers, struct mr_producer_set *
     producer->last_timestamp = batch->max_timestamp;
 }
 
-void mr_producers_expire(struct mr_producers *producers, int64_t now_unix_ms, int64_t expire_ms, uint32_t max)
+bool mr_producers_expire(struct mr_producers *producers, int64_t now_unix_ms, uint32_t max)
 {
+    bool is_any = false;
     MR_LIST_EACH_SAFE(link, after, &producers->by_age) {
         if (max-- == 0) {
-            return;
+            return is_any;
         }
         struct mr_producer *producer = MR_LIST_ENTRY(link, struct mr_producer, by_age);
-        if (producer->txn_first_offset < 0 && now_unix_ms - producer->last_timestamp >= expire_ms) {
+        if (producer->txn_first_offset < 0 &&
+            now_unix_ms - producer->last_timestamp >= producer->set->expire_ms) {
             drop(producers, producer);
+            is_any = true;
         }
     }
+    return false;
 }
 
 static uint8_t *snapshot_entry(uint8_t *at, const struct mr_producer *producer, const struct mr_producer_batch *batch)

@@ -50,6 +50,7 @@ struct mr_producer {
 struct mr_producer_set {
     struct mr_list list;
     uint64_t       log_id;
+    int64_t        expire_ms; /* producer.id.expiration.ms */
     uint32_t       count;
 };
 
@@ -86,8 +87,9 @@ enum mr_err mr_producer_check(const struct mr_producers *producers, const struct
 void mr_producer_update(struct mr_producers *producers, struct mr_producer_set *set,
                         const struct mr_batch *batch);
 
-/* Drop entries whose last timestamp is `expire_ms` ago, `max` looked at. */
-void mr_producers_expire(struct mr_producers *producers, int64_t now_unix_ms, int64_t expire_ms, uint32_t max);
+/* Drop producers whose last timestamp is their log's expire_ms ago and who have no open transaction; the `max`
+ * longest unused are looked at. True: some went and there are more to look at. */
+bool mr_producers_expire(struct mr_producers *producers, int64_t now_unix_ms, uint32_t max);
 
 /* Bytes of the snapshot file. Cost: O(producers of the log). */
 uint32_t mr_producer_snapshot_bytes(const struct mr_producer_set *set);

@@ -269,7 +269,7 @@ static enum mr_err redo_cb(void *context, void *log, const struct mr_journal_red
         return MR_OK;
     case MR_JOURNAL_LOG_START:
         if (!redo->is_in_state) {
-            mr_partition_log_start(r->core, p, entry->offset);
+            mr_partition_log_start(r->core, p, entry->offset, 0);
         }
         return MR_OK;
     case MR_JOURNAL_OPEN:

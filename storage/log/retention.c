@@ -1,61 +1,172 @@
 /*
- * retention: by time, by size; decided every five minutes. The log start moves first, in the journal; the
- * segments' files go when no live journal entry is in them (J6).
+ * retention: which segments have had their time. Every log.retention.check.interval.ms all logs are looked at,
+ * a few per turn. The rules are Kafka's (4.4), oldest segment first, up to the first that must stay:
+ *
+ *   below the log start   the next segment begins at or below it                any cleanup policy
+ *   too much              without it the log still has retention.bytes          delete
+ *   too old               its largest timestamp is retention.ms ago             delete
+ *
+ * A segment goes only when it ends at or below the high watermark; an empty active one stays, and when all would
+ * go, a new one begins first. The log start moves in the journal; files follow it (burial.c).
  */
 #include "storage_core.h"
 
-#define RETENTION_CHECK_NS (300 * MR_NS_PER_S)
+#define LOGS_PER_TURN      64u
+#define PRODUCERS_PER_TURN 1000u
+#define FIRST_CHECK_MS     30000 /* after a start, when the interval is not shorter; Kafka's log.initial.task.delay.ms */
 
-static int64_t decide(const struct mr_storage_core *core, const struct mr_partition *p)
+/* When a segment was new: its largest timestamp, or where it has none, its last change. */
+static int64_t time_of(const struct mr_segment *segment)
 {
-    int64_t start = p->log_start;
-    int64_t total = 0;
-    MR_LIST_EACH(link, &p->segments) {
-        const struct mr_segment *segment = MR_LIST_ENTRY(link, struct mr_segment, link);
-        total += segment->is_gone ? 0 : segment->size;
-    }
+    return segment->max_timestamp >= 0 ? segment->max_timestamp : segment->changed_ms;
+}
+
+struct verdict {
+    int64_t            start;    /* the log start after it */
+    bool               is_all;   /* the active segment goes too */
+    struct mr_segment *unknown;  /* its time must be learnt first; NULL: the verdict is whole */
+};
+
+static struct verdict judge(const struct mr_storage_core *core, const struct mr_partition *p)
+{
+    const struct mr_log_config *config = &p->config;
+    struct verdict              verdict = {.start = p->log_start};
+    int64_t                     total = mr_partition_bytes(p);
     MR_LIST_EACH(link, &p->segments) {
         struct mr_segment *segment = MR_LIST_ENTRY(link, struct mr_segment, link);
         struct mr_segment *next = mr_segment_next(segment);
+        int64_t            end = next == NULL ? p->end.offset : next->base;
         if (segment->is_gone) {
             continue;
         }
-        if (next == NULL || next->base > p->high_watermark.offset) {
+        if (end > p->high_watermark.offset || (next == NULL && segment->size == 0)) {
             break;
         }
-        bool is_too_much = p->config.retention_bytes >= 0 && total - segment->size >= p->config.retention_bytes;
-        bool is_too_old = p->config.retention_ms >= 0 && segment->is_time_known && segment->max_timestamp >= 0 &&
-                          core->now.unix_ms - segment->max_timestamp > p->config.retention_ms;
-        if (!is_too_much && !is_too_old) {
-            break;
+        bool is_too_much = config->retention_bytes >= 0 && total - segment->size >= config->retention_bytes;
+        if (!is_too_much) {
+            if (config->retention_ms < 0) {
+                break;
+            }
+            if (!segment->is_time_known) {
+                verdict.unknown = segment;
+                break;
+            }
+            if (core->now.unix_ms - time_of(segment) <= config->retention_ms) {
+                break;
+            }
         }
         total -= segment->size;
-        start = next->base;
+        verdict.start = end;
+        verdict.is_all = next == NULL;
     }
-    return start;
+    return verdict;
+}
+
+static enum mr_err execute(struct mr_storage_core *core, struct mr_partition *p, const struct verdict *verdict)
+{
+    if (verdict->is_all) {
+        if (p->tail == MR_TAIL_READING || p->part_of != NULL) {
+            return MR_AGAIN;
+        }
+        enum mr_err err = mr_roll(core, p);
+        if (err != MR_OK) {
+            return err;
+        }
+    }
+    struct mr_journal_entry entry = {.kind = MR_JOURNAL_LOG_START, .offset = verdict->start};
+    uint64_t                seq = 0;
+    enum mr_err             err = mr_journal_add(core->journal, &p->jlog, &entry, NULL, &seq, NULL);
+    if (err == MR_OK) {
+        mr_partition_log_start(core, p, verdict->start, seq);
+    }
+    return err;
+}
+
+/* MR_AGAIN: not now, ask again in a later turn. */
+static enum mr_err check(struct mr_storage_core *core, struct mr_partition *p);
+
+static bool retain_step(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_partition *p = task->partition;
+    if (!task->segment->is_time_known) {
+        return mr_segment_time_learn(core, task, task->segment);
+    }
+    p->is_retaining = false;
+    (void)check(core, p); /* what finds no room now finds it at the next check */
+    return false;
+}
+
+static enum mr_err check(struct mr_storage_core *core, struct mr_partition *p)
+{
+    if (p->state != MR_PARTITION_OPEN || p->is_retaining) {
+        return MR_OK;
+    }
+    mr_partition_mark_gone(core, p);
+    if (!p->config.is_cleanup_delete) {
+        return MR_OK;
+    }
+    struct verdict verdict = judge(core, p);
+    if (verdict.start > p->log_start) {
+        enum mr_err err = execute(core, p, &verdict);
+        if (err != MR_OK) {
+            return err;
+        }
+    }
+    if (verdict.unknown != NULL) {
+        struct mr_task *task = mr_core_task(core, p, retain_step);
+        if (task == NULL) {
+            return MR_AGAIN;
+        }
+        p->is_retaining = true;
+        task->segment = verdict.unknown;
+        mr_core_task_start(core, task);
+    }
+    return MR_OK;
+}
+
+static void expire_producers(struct mr_storage_core *core)
+{
+    if (core->now.mono_ns < core->producers_at_ns) {
+        return;
+    }
+    bool is_more = mr_producers_expire(&core->producers, core->now.unix_ms, PRODUCERS_PER_TURN);
+    core->producers_at_ns = mr_deadline_ms(core->now.mono_ns, is_more ? 1 : core->plan.producer_check_ms);
 }
 
 void mr_retention_turn(struct mr_storage_core *core)
 {
-    if (core->retention_at_ns == 0) {
-        core->retention_at_ns = core->now.mono_ns + RETENTION_CHECK_NS;
-    }
-    if (core->now.mono_ns < core->retention_at_ns || core->is_offline) {
+    if (core->is_offline) {
         return;
     }
-    core->retention_at_ns = core->now.mono_ns + RETENTION_CHECK_NS;
-    mr_producers_expire(&core->producers, core->now.unix_ms, 86400000, 1000);
-    MR_LIST_EACH(link, &core->partitions) {
-        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
-        if (p->state != MR_PARTITION_OPEN || !p->config.is_cleanup_delete) {
-            continue;
-        }
-        int64_t start = decide(core, p);
-        if (start > p->log_start) {
-            struct mr_journal_entry entry = {.kind = MR_JOURNAL_LOG_START, .offset = start};
-            if (mr_journal_add(core->journal, &p->jlog, &entry, NULL, NULL, NULL) == MR_OK) {
-                mr_partition_log_start(core, p, start);
-            }
-        }
+    if (core->retention_at_ns == 0) {
+        int64_t first_ms = core->plan.retention_check_ms < FIRST_CHECK_MS ? core->plan.retention_check_ms : FIRST_CHECK_MS;
+        core->retention_at_ns = mr_deadline_ms(core->now.mono_ns, first_ms);
+        core->producers_at_ns = mr_deadline_ms(core->now.mono_ns, core->plan.producer_check_ms);
     }
+    expire_producers(core);
+    if (core->retention_next == NULL) {
+        if (core->now.mono_ns < core->retention_at_ns) {
+            return;
+        }
+        core->retention_at_ns = mr_deadline_ms(core->now.mono_ns, core->plan.retention_check_ms);
+        core->retention_next = core->partitions.next;
+    }
+    for (uint32_t count = 0; count < LOGS_PER_TURN; count++) {
+        if (core->retention_next == &core->partitions) {
+            core->retention_next = NULL;
+            return;
+        }
+        struct mr_partition *p = MR_LIST_ENTRY(core->retention_next, struct mr_partition, link);
+        if (check(core, p) == MR_AGAIN) {
+            return;
+        }
+        core->retention_next = core->retention_next->next;
+    }
+}
+
+uint64_t mr_retention_deadline_ns(const struct mr_storage_core *core)
+{
+    /* A pass under way goes on soon, not at once: it may wait for room in the journal. */
+    uint64_t at = core->retention_next != NULL ? core->now.mono_ns + MR_NS_PER_MS : core->retention_at_ns;
+    return mr_earlier(at, core->producers_at_ns);
 }

@@ -53,6 +53,7 @@ enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *p)
     mr_segment_index_end(core, old);
     old->is_sealed = true;
     old->last_seq = seq;
+    old->changed_ms = core->now.unix_ms;
     struct mr_segment *next = mr_segment_new(core, p, p->end.offset);
     mr_assert(next != NULL);
     /* Runs behind the old segment's end that were reserved and are empty have no use any more. */
@@ -63,6 +64,13 @@ enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *p)
         }
         mr_page_pool_put(&core->cache, run);
     }
+    if (!mr_list_is_empty(&p->runs)) {
+        struct mr_page *last = MR_LIST_ENTRY(p->runs.prev, struct mr_page, link);
+        if (last->clean == last->used && mr_list_is_empty(&last->by_age)) {
+            mr_list_add_tail(&core->clean_runs, &last->by_age); /* nothing more comes into it */
+        }
+    }
+    p->is_image_due = false; /* the block that lies in the file is not rewritten any more */
     p->active = next;
     p->end.base = next->base;
     p->end.pos = 0;

@@ -24,6 +24,7 @@ struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partit
         .max_timestamp_offset = -1,
         .first_timestamp = -1,
         .created_ms = core->now.unix_ms,
+        .changed_ms = core->now.unix_ms,
         .file = MR_DISK_NONE,
         .is_time_known = true,
         .last_relative = -1,
@@ -36,20 +37,28 @@ struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partit
     return segment;
 }
 
-void mr_segment_free(struct mr_storage_core *core, struct mr_segment *segment)
+void mr_segment_detach(struct mr_storage_core *core, struct mr_segment *segment)
 {
     mr_assert(segment->users == 0 && segment->file_state != MR_FILE_OPENING);
+    mr_tail_drop_segment(core, segment);
     if (segment->file_state == MR_FILE_OPEN) {
         mr_segment_file_close(core, segment);
     }
     if (segment->index_page != NULL) {
         mr_page_pool_put(&core->cache, segment->index_page);
+        segment->index_page = NULL;
     }
     if (segment->time_page != NULL) {
         mr_page_pool_put(&core->cache, segment->time_page);
+        segment->time_page = NULL;
     }
     mr_list_remove(&segment->link);
     segment->partition->segment_count--;
+}
+
+void mr_segment_free(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    mr_segment_detach(core, segment);
     mr_pool_put(&core->segment_pool, segment);
 }
 

@@ -10,6 +10,21 @@
  */
 #include "storage_core.h"
 
+/* The log does not have the run any more; memory that is lent goes when it comes back. */
+static void drop_run(struct mr_storage_core *core, struct mr_page *run)
+{
+    mr_list_remove(&run->link);
+    mr_list_remove(&run->by_age);
+    core->dirty_bytes -= run->used - run->clean;
+    run->partition = NULL;
+    run->segment = NULL;
+    if (run->refs > 0) {
+        run->is_dropped = true;
+    } else {
+        mr_page_pool_put(&core->cache, run);
+    }
+}
+
 struct mr_page *mr_tail_page_get(struct mr_storage_core *core, uint32_t order)
 {
     struct mr_page *page;
@@ -24,14 +39,7 @@ struct mr_page *mr_tail_page_get(struct mr_storage_core *core, uint32_t order)
         do {
             run = MR_LIST_ENTRY(p->runs.next, struct mr_page, link);
             mr_assert(run->clean == run->used && !run->is_busy);
-            mr_list_remove(&run->link);
-            mr_list_remove(&run->by_age);
-            if (run->refs > 0) {
-                run->is_dropped = true;
-                run->partition = NULL;
-            } else {
-                mr_page_pool_put(&core->cache, run);
-            }
+            drop_run(core, run);
         } while (run != oldest);
         if (mr_list_is_empty(&p->runs)) {
             p->tail = MR_TAIL_COLD;
@@ -193,14 +201,16 @@ void mr_tail_hydrate(struct mr_storage_core *core, struct mr_partition *p)
 void mr_tail_drop(struct mr_storage_core *core, struct mr_partition *p)
 {
     while (!mr_list_is_empty(&p->runs)) {
-        struct mr_page *run = MR_LIST_ENTRY(mr_list_pop(&p->runs), struct mr_page, link);
-        mr_list_remove(&run->by_age);
-        core->dirty_bytes -= run->used - run->clean;
-        run->partition = NULL;
-        if (run->refs > 0) {
-            run->is_dropped = true;
-        } else {
-            mr_page_pool_put(&core->cache, run);
+        drop_run(core, MR_LIST_ENTRY(p->runs.next, struct mr_page, link));
+    }
+}
+
+void mr_tail_drop_segment(struct mr_storage_core *core, const struct mr_segment *segment)
+{
+    MR_LIST_EACH_SAFE(link, after, &segment->partition->runs) {
+        struct mr_page *run = MR_LIST_ENTRY(link, struct mr_page, link);
+        if (run->segment == segment) {
+            drop_run(core, run);
         }
     }
 }

@@ -1,0 +1,346 @@
+/*
+ * retention and burial: a log of 1 MiB segments on the simulated disk; time is moved, and the files of the
+ * directory are looked at by name.
+ */
+#include "test.h"
+
+#include "core_rig.h"
+#include "millrace/base/fmt.h"
+
+#define RECORD_BYTES 100000u
+#define PER_SEGMENT  10 /* batches of one such record in a segment of 1 MiB */
+#define CHECK_MS     1000
+
+static struct mr_core_rig rig;
+
+static int setup(void **state)
+{
+    (void)state;
+    mr_core_rig_init(&rig);
+    rig.plan.retention_check_ms = CHECK_MS;
+    rig.config.file_delete_delay_ms = 5000;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    mr_core_rig_deinit(&rig);
+    return 0;
+}
+
+static void append(uint64_t log_id, uint32_t count)
+{
+    for (uint32_t index = 0; index < count; index++) {
+        assert_int_equal(mr_core_rig_append(&rig, log_id, 1, RECORD_BYTES, rig.now.unix_ms, NULL), MR_OK);
+    }
+}
+
+static int64_t file(const char *dir, int64_t base, const char *suffix)
+{
+    char name[128];
+    mr_fmt(name, sizeof name, "%s/%020lld%s", dir, (long long)base, suffix);
+    return mr_core_rig_file(&rig, name);
+}
+
+static int64_t start_of(uint64_t log_id)
+{
+    return mr_core_rig_stat(&rig, log_id, NULL).log_start_offset;
+}
+
+/* All kinds of files are renamed, then removed after the delay, and not before. */
+static void expect_buried(const char *dir, int64_t base)
+{
+    mr_core_rig_advance(&rig, 3000);
+    assert_int_equal(file(dir, base, ".log"), -1);
+    assert_int_equal(file(dir, base, ".index"), -1);
+    assert_int_equal(file(dir, base, ".timeindex"), -1);
+    assert_true(file(dir, base, ".log.deleted") > 0);
+    assert_true(file(dir, base, ".index.deleted") >= 0);
+    assert_true(file(dir, base, ".timeindex.deleted") >= 0);
+    mr_core_rig_advance(&rig, 6000);
+    assert_int_equal(file(dir, base, ".log.deleted"), -1);
+    assert_int_equal(file(dir, base, ".index.deleted"), -1);
+    assert_int_equal(file(dir, base, ".timeindex.deleted"), -1);
+}
+
+static void test_retention_by_size_removes_the_oldest_segments(void **state)
+{
+    (void)state;
+    rig.config.retention_bytes = 2 << 20;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    append(log, 5 * PER_SEGMENT);
+    assert_int_equal(start_of(log), 0);
+    assert_int_equal(file("t-0", 0, ".log"), PER_SEGMENT * (RECORD_BYTES + 72));
+    mr_core_rig_advance(&rig, CHECK_MS + 1);
+    /* 5 segments of 1.0 MB; without the first two 3.0 MB are left, which is more than 2 MiB, without three not. */
+    assert_int_equal(start_of(log), 2 * PER_SEGMENT);
+    expect_buried("t-0", 0);
+    assert_int_equal(file("t-0", PER_SEGMENT, ".log"), -1);
+    assert_true(file("t-0", 2 * PER_SEGMENT, ".log") > 0);
+    uint32_t bytes = 0;
+    assert_int_equal(mr_core_rig_read(&rig, log, PER_SEGMENT, 1000, NULL, &bytes), MR_ERR_OFFSET_OUT_OF_RANGE);
+    assert_int_equal(mr_core_rig_read(&rig, log, 2 * PER_SEGMENT, 1000, NULL, &bytes), MR_OK);
+    assert_int_equal(bytes, RECORD_BYTES + 72);
+}
+
+static void test_retention_by_time_takes_the_active_segment_too(void **state)
+{
+    (void)state;
+    rig.config.retention_ms = 10000;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    append(log, 2 * PER_SEGMENT + 3);
+    mr_core_rig_advance(&rig, 9000);
+    assert_int_equal(start_of(log), 0);
+    mr_core_rig_advance(&rig, 3000);
+    /* A new segment began, so that all old ones could go. */
+    assert_int_equal(start_of(log), 2 * PER_SEGMENT + 3);
+    assert_int_equal(mr_core_rig_stat(&rig, log, NULL).size_bytes, 0);
+    mr_core_rig_advance(&rig, 10000);
+    assert_int_equal(file("t-0", 2 * PER_SEGMENT, ".log"), -1);
+    /* An empty active segment stays, for ever. */
+    append(log, 1);
+    assert_int_equal(mr_core_rig_stat(&rig, log, NULL).log_end_offset, 2 * PER_SEGMENT + 4);
+    assert_true(mr_core_rig_stat(&rig, log, NULL).size_bytes > 0);
+    mr_core_rig_advance(&rig, 40000);
+    assert_int_equal(start_of(log), 2 * PER_SEGMENT + 4);
+}
+
+static void test_retention_of_a_quiet_log_after_a_restart_goes_by_the_time_index(void **state)
+{
+    (void)state;
+    rig.config.retention_ms = 60000;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    append(log, PER_SEGMENT);
+    mr_core_rig_advance(&rig, 30000);
+    append(log, 2 * PER_SEGMENT);
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+    rig.now.unix_ms += 31000; /* the first segment is 61 s old, the others 31 s */
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    log = mr_core_rig_open(&rig, "t", 0, false);
+    mr_core_rig_advance(&rig, CHECK_MS + 1);
+    assert_int_equal(start_of(log), PER_SEGMENT);
+    expect_buried("t-0", 0);
+}
+
+static void test_retention_goes_by_the_time_of_the_last_change_without_a_time_index(void **state)
+{
+    (void)state;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    append(log, 2 * PER_SEGMENT);
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+    mr_sim_fs_remove(rig.fs, "/data/t-0/00000000000000000000.timeindex");
+    /* The simulated files are of 1970. */
+    rig.config.retention_ms = 86400000;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    log = mr_core_rig_open(&rig, "t", 0, false);
+    mr_core_rig_advance(&rig, CHECK_MS + 1);
+    assert_int_equal(start_of(log), PER_SEGMENT);
+}
+
+static void test_retention_changed_by_configuration_holds_at_the_next_check(void **state)
+{
+    (void)state;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    append(log, 3 * PER_SEGMENT);
+    mr_core_rig_advance(&rig, 5000);
+    assert_int_equal(start_of(log), 0);
+    rig.config.retention_bytes = 1;
+    assert_int_equal(mr_core_rig_configure(&rig, log), MR_OK);
+    mr_core_rig_advance(&rig, CHECK_MS + 1);
+    assert_int_equal(start_of(log), 2 * PER_SEGMENT);
+}
+
+/* With compact only, segments go only because DeleteRecords or a new log start left them behind. */
+static void test_delete_records_removes_whole_segments_below(void **state)
+{
+    (void)state;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    append(log, 2 * PER_SEGMENT + 5);
+    assert_int_equal(mr_core_rig_delete_records(&rig, log, PER_SEGMENT + 1), MR_OK);
+    assert_int_equal(start_of(log), PER_SEGMENT + 1);
+    expect_buried("t-0", 0);
+    assert_true(file("t-0", PER_SEGMENT, ".log") > 0);
+    assert_int_equal(mr_core_rig_delete_records(&rig, log, -1), MR_OK);
+    assert_int_equal(start_of(log), 2 * PER_SEGMENT + 5);
+    expect_buried("t-0", PER_SEGMENT);
+    assert_true(mr_core_rig_stat(&rig, log, NULL).size_bytes > 0);
+}
+
+/* J6: while the journal could still redo bytes of a segment, its files keep their names. */
+static void test_segment_with_live_journal_entries_is_not_touched(void **state)
+{
+    (void)state;
+    rig.plan.journal_files_max = 16;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    append(log, PER_SEGMENT + 1);
+    assert_int_equal(mr_core_rig_delete_records(&rig, log, -1), MR_OK);
+    assert_true(file("t-0", 0, ".log.deleted") == -1);
+    /* Killed here, recovery writes into it again and finds the log start. */
+    mr_core_rig_kill(&rig);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    log = mr_core_rig_open(&rig, "t", 0, false);
+    assert_int_equal(start_of(log), PER_SEGMENT + 1);
+    assert_int_equal(mr_core_rig_stat(&rig, log, NULL).log_end_offset, PER_SEGMENT + 1);
+    mr_core_rig_advance(&rig, CHECK_MS + 1);
+    expect_buried("t-0", 0);
+}
+
+/* Power is lost before each single operation of a burial: afterwards the log is as it was. */
+static void test_burial_power_lost_anywhere_keeps_the_log_start(void **state)
+{
+    (void)state;
+    rig.config.file_delete_delay_ms = 0;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    append(log, 2 * PER_SEGMENT + 5);
+    assert_int_equal(mr_core_rig_delete_records(&rig, log, PER_SEGMENT + 1), MR_OK);
+    const struct mr_storage_plan plan = rig.plan;
+    const struct mr_log_config   config = rig.config;
+    uint64_t                     from = mr_sim_fs_op_count(rig.fs);
+    mr_core_rig_advance(&rig, 3000);
+    assert_int_equal(file("t-0", 0, ".log"), -1);
+    uint64_t to = mr_sim_fs_op_count(rig.fs);
+    mr_core_rig_deinit(&rig);
+    assert_true(to > from + 10);
+    for (uint64_t at = from; at <= to; at++) {
+        mr_core_rig_init(&rig);
+        rig.plan = plan;
+        rig.config = config;
+        assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+        log = mr_core_rig_open(&rig, "t", 0, false);
+        append(log, 2 * PER_SEGMENT + 5);
+        assert_int_equal(mr_core_rig_delete_records(&rig, log, PER_SEGMENT + 1), MR_OK);
+        mr_sim_fs_die_at(rig.fs, at);
+        mr_core_rig_advance(&rig, 3000);
+        mr_sim_disk_destroy(rig.disk);
+        mr_sim_fs_power_cut(rig.fs, (enum mr_sim_cut)(at % MR_SIM_CUT_COUNT), at);
+        rig.disk = mr_sim_disk_create(rig.fs); /* for kill to destroy */
+        mr_core_rig_kill(&rig);
+        assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+        log = mr_core_rig_open(&rig, "t", 0, false);
+        struct mr_log_stat_entry stat = mr_core_rig_stat(&rig, log, NULL);
+        assert_int_equal(stat.log_start_offset, PER_SEGMENT + 1);
+        assert_int_equal(stat.log_end_offset, 2 * PER_SEGMENT + 5);
+        mr_core_rig_advance(&rig, 5000);
+        assert_int_equal(file("t-0", 0, ".log"), -1);
+        if (at < to) {
+            mr_core_rig_deinit(&rig);
+        }
+    }
+}
+
+static uint32_t files_with(const char *part)
+{
+    char     list[65536];
+    uint32_t count = 0;
+    size_t   len = mr_sim_fs_names(rig.fs, "/data", list, sizeof list);
+    for (size_t at = 0; at < len; at += strlen(list + at) + 1) {
+        count += strstr(list + at, part) != NULL;
+    }
+    return count;
+}
+
+static void test_dropped_log_keeps_its_directory_for_the_delay(void **state)
+{
+    (void)state;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    char name[250];
+    memset(name, 'n', 249);
+    name[249] = '\0';
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    uint64_t named = mr_core_rig_open(&rig, name, 7, false);
+    append(log, PER_SEGMENT + 1);
+    assert_int_equal(mr_core_rig_drop(&rig, log), MR_OK);
+    assert_int_equal(mr_core_rig_drop(&rig, named), MR_OK);
+    assert_int_equal(file("t-0", 0, ".log"), -1);
+    assert_int_equal(files_with("-delete"), 2);
+    /* Kafka reads the partition's number out of the name. */
+    assert_int_equal(files_with("n-7."), 1);
+    /* The name is free at once. */
+    log = mr_core_rig_open(&rig, "t", 0, false);
+    assert_int_equal(mr_core_rig_stat(&rig, log, NULL).log_end_offset, 0);
+    mr_core_rig_advance(&rig, 4000);
+    assert_int_equal(files_with("-delete"), 2);
+    mr_core_rig_advance(&rig, 2000);
+    assert_int_equal(files_with("-delete"), 0);
+    assert_true(file("t-0", 0, ".log") >= 0);
+}
+
+/* More logs are dropped within the delay than there are graves: the oldest go early, none stays. */
+static void test_drops_beyond_the_plan_remove_the_oldest_early(void **state)
+{
+    (void)state;
+    rig.plan.logs_max = 8;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    for (int32_t index = 0; index < 30; index++) {
+        uint64_t log = mr_core_rig_open(&rig, "t", index, false);
+        assert_int_equal(mr_core_rig_drop(&rig, log), MR_OK);
+    }
+    assert_true(files_with("-delete") <= 9);
+    mr_core_rig_advance(&rig, 6000);
+    assert_int_equal(files_with("-delete"), 0);
+}
+
+static enum mr_err append_as(uint64_t log_id, int64_t producer, int32_t sequence)
+{
+    struct mr_batch batch;
+    uint32_t        len = mr_core_rig_batch(&rig, 1, 10, rig.now.unix_ms);
+    mr_batch_header_load(rig.bytes, &batch);
+    batch.producer_id = producer;
+    batch.producer_epoch = 0;
+    batch.base_sequence = sequence;
+    mr_batch_header_store(&batch, rig.bytes);
+    batch.crc = mr_crc32c(0, rig.bytes + 21, len - 21);
+    mr_batch_header_store(&batch, rig.bytes);
+    struct mr_span         span = {.data = rig.bytes, .len = len};
+    struct mr_append_entry entry = {.log_id = log_id,
+                                    .batch = {.spans = &span, .span_count = 1, .bytes = len},
+                                    .leader_epoch = -1};
+    struct mr_append_op    op = {.op.kind = MR_STORAGE_APPEND, .acks = -1, .entry_count = 1, .entries = &entry};
+    (void)mr_core_rig_do(&rig, &op.op);
+    return entry.err;
+}
+
+static void test_producer_is_forgotten_after_its_configured_time(void **state)
+{
+    (void)state;
+    rig.plan.producer_check_ms = 1000;
+    rig.config.producer_expiration_ms = 20000;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    assert_int_equal(append_as(log, 77, 0), MR_OK);
+    assert_int_equal(append_as(log, 77, 5), MR_ERR_OUT_OF_ORDER_SEQUENCE);
+    mr_core_rig_advance(&rig, 19000);
+    assert_int_equal(append_as(log, 77, 5), MR_ERR_OUT_OF_ORDER_SEQUENCE);
+    mr_core_rig_advance(&rig, 3000);
+    assert_int_equal(append_as(log, 77, 5), MR_OK); /* unknown: any first sequence is taken */
+}
+
+int main(void)
+{
+#define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_retention_by_size_removes_the_oldest_segments),
+        TEST(test_retention_by_time_takes_the_active_segment_too),
+        TEST(test_retention_of_a_quiet_log_after_a_restart_goes_by_the_time_index),
+        TEST(test_retention_goes_by_the_time_of_the_last_change_without_a_time_index),
+        TEST(test_retention_changed_by_configuration_holds_at_the_next_check),
+        TEST(test_delete_records_removes_whole_segments_below),
+        TEST(test_segment_with_live_journal_entries_is_not_touched),
+        TEST(test_burial_power_lost_anywhere_keeps_the_log_start),
+        TEST(test_dropped_log_keeps_its_directory_for_the_delay),
+        TEST(test_drops_beyond_the_plan_remove_the_oldest_early),
+        TEST(test_producer_is_forgotten_after_its_configured_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
