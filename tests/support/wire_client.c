@@ -4,6 +4,7 @@
 #include "millrace/kafka/api.h"
 #include "millrace/kafka/frame.h"
 #include "millrace/kafka/header.h"
+#include "millrace/kafka/msg.h"
 #include "sim_transport.h"
 #include "test.h"
 
@@ -51,6 +52,25 @@ const uint8_t *mr_wire_request(int16_t key, int16_t version, int32_t correlation
     mr_chain_copy(&chain, 0, bytes, chain.bytes);
     *len = chain.bytes;
     return bytes;
+}
+
+const uint8_t *mr_wire_produce(int32_t correlation, int16_t acks, struct mr_str topic,
+                               int32_t partition, struct mr_chain records, uint32_t *len)
+{
+    struct mr_produce_request in;
+    struct mr_produce_request_topic_produce_data one;
+    struct mr_produce_request_partition_produce_data data = {.index = partition,
+                                                             .records = records};
+    MR_DEFAULTS(produce_request, &in);
+    MR_DEFAULTS(produce_request_topic_produce_data, &one);
+    one.name = topic;
+    one.partition_data = &data;
+    one.partition_data_count = 1;
+    in.acks = acks;
+    in.timeout_ms = 1000;
+    in.topic_data = &one;
+    in.topic_data_count = 1;
+    return mr_wire_request(MR_API_PRODUCE, 9, correlation, &in, len);
 }
 
 bool mr_wire_answer(struct mr_sim_peer *peer, int16_t key, int16_t version, int32_t *correlation,

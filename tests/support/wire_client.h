@@ -21,6 +21,10 @@ struct mr_chain mr_wire_batch(uint32_t records, uint32_t value_bytes, int64_t un
 const uint8_t *mr_wire_request(int16_t key, int16_t version, int32_t correlation, const void *in,
                                uint32_t *len);
 
+/* The same of a Produce v9 that carries one batch. */
+const uint8_t *mr_wire_produce(int32_t correlation, int16_t acks, struct mr_str topic,
+                               int32_t partition, struct mr_chain records, uint32_t *len);
+
 /*
  * The next answer that lies ready at `peer`, whole, decoded into `out`, the struct of the API's response;
  * false when there is none. What `out` points at lives until the next call.

@@ -243,13 +243,6 @@ static int teardown(void **state)
 
 /* ---- one request ---- */
 
-static void send(struct mr_sim_peer *peer, int16_t key, int16_t version, const void *in)
-{
-    uint32_t len;
-    const uint8_t *bytes = mr_wire_request(key, version, 1, in, &len);
-    mr_sim_peer_send(peer, bytes, len);
-}
-
 static struct mr_sim_peer *join(void)
 {
     struct mr_sim_peer *peer = mr_sim_net_connect(w->net, NULL);
@@ -260,19 +253,10 @@ static struct mr_sim_peer *join(void)
 
 static void send_produce(struct mr_sim_peer *peer)
 {
-    struct mr_produce_request in;
-    struct mr_produce_request_topic_produce_data topic;
-    struct mr_produce_request_partition_produce_data data = {
-        .records = mr_wire_batch(1, VALUE, w->now.unix_ms)};
-    MR_DEFAULTS(produce_request, &in);
-    MR_DEFAULTS(produce_request_topic_produce_data, &topic);
-    topic.name = MR_STR("t");
-    topic.partition_data = &data;
-    topic.partition_data_count = 1;
-    in.acks = -1;
-    in.topic_data = &topic;
-    in.topic_data_count = 1;
-    send(peer, MR_API_PRODUCE, 9, &in);
+    struct mr_chain batch = mr_wire_batch(1, VALUE, w->now.unix_ms);
+    uint32_t len;
+    const uint8_t *bytes = mr_wire_produce(1, -1, MR_STR("t"), 0, batch, &len);
+    mr_sim_peer_send(peer, bytes, len);
 }
 
 static void send_fetch(struct mr_sim_peer *peer)
@@ -293,7 +277,9 @@ static void send_fetch(struct mr_sim_peer *peer)
     in.min_bytes = 1;
     in.max_bytes = 1 << 20;
     in.session_epoch = -1;
-    send(peer, MR_API_FETCH, 12, &in);
+    uint32_t len;
+    const uint8_t *bytes = mr_wire_request(MR_API_FETCH, 12, 1, &in, &len);
+    mr_sim_peer_send(peer, bytes, len);
 }
 
 /* An append of somebody else, large enough that a read lends its page. */

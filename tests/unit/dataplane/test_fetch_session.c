@@ -1,0 +1,159 @@
+/*
+ * Incremental fetch sessions: what they answer, and how much work that is.
+ */
+#include "data_rig.h"
+#include "millrace/base/bytes.h"
+#include "millrace/kafka/errors.h"
+#include "millrace/kafka/msg.h"
+#include "sim_transport.h"
+#include "test.h"
+#include "wire_client.h"
+
+static struct mr_data_rig *w;
+
+static int setup(void **state)
+{
+    (void)state;
+    w = mr_data_rig_create();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    mr_data_rig_destroy(w);
+    return 0;
+}
+
+static void test_fetch_session_answers_only_what_changed(void **state)
+{
+    (void)state;
+    int32_t correlation;
+    struct mr_fetch_response got;
+    struct mr_produce_response made;
+    struct mr_sim_peer *reader = mr_data_rig_join(w);
+    struct mr_sim_peer *writer = mr_data_rig_join(w);
+    mr_data_rig_fetch(reader, 1,
+                      (struct mr_data_rig_fetch){.count = MR_DATA_RIG_LOGS, .min_bytes = 1});
+    assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+    int32_t id = got.session_id;
+    assert_true(id > 0);
+    assert_int_equal(got.responses[0].partitions_count, MR_DATA_RIG_LOGS);
+    mr_data_rig_produce(w, writer, 1, 2);
+    assert_true(mr_data_rig_answer(w, writer, 0, 9, &correlation, &made));
+    uint32_t before = w->entries_read;
+    mr_data_rig_fetch(
+        reader, 2,
+        (struct mr_data_rig_fetch){.session_id = id, .session_epoch = 1, .min_bytes = 1});
+    assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+    assert_int_equal(got.error_code, 0);
+    assert_int_equal(got.responses_count, 1);
+    assert_int_equal(got.responses[0].partitions_count, 1);
+    assert_int_equal(got.responses[0].partitions[0].partition_index, 2);
+    assert_int_equal(w->entries_read - before, 1);
+    /* the client moves on: nothing is left, nothing is told */
+    mr_data_rig_fetch(reader, 3,
+                      (struct mr_data_rig_fetch){.session_id = id,
+                                                 .session_epoch = 2,
+                                                 .first = 2,
+                                                 .count = 1,
+                                                 .offset = 1,
+                                                 .min_bytes = 1});
+    assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+    assert_int_equal(got.responses_count, 0);
+    before = w->entries_read;
+    mr_data_rig_fetch(
+        reader, 4,
+        (struct mr_data_rig_fetch){.session_id = id, .session_epoch = 3, .min_bytes = 1});
+    assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+    assert_int_equal(w->entries_read, before); /* a fetch at the end asks nobody */
+    mr_data_rig_fetch(
+        reader, 5,
+        (struct mr_data_rig_fetch){.session_id = id, .session_epoch = 9, .min_bytes = 1});
+    assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+    assert_int_equal(got.error_code, MR_KAFKA_INVALID_FETCH_SESSION_EPOCH);
+    mr_data_rig_fetch(
+        reader, 6,
+        (struct mr_data_rig_fetch){.session_id = id ^ 1, .session_epoch = 4, .min_bytes = 1});
+    assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+    assert_int_equal(got.error_code, MR_KAFKA_FETCH_SESSION_ID_NOT_FOUND);
+    mr_data_rig_fetch(
+        reader, 7, (struct mr_data_rig_fetch){.session_id = id, .session_epoch = -1, .count = 1});
+    assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+    assert_int_equal(got.session_id, 0);
+    mr_data_rig_fetch(
+        reader, 8,
+        (struct mr_data_rig_fetch){.session_id = id, .session_epoch = 4, .min_bytes = 1});
+    assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+    assert_int_equal(got.error_code, MR_KAFKA_FETCH_SESSION_ID_NOT_FOUND);
+}
+
+/* What did not fit is read by the next fetch of the session, although nothing has moved. */
+static void test_fetch_session_returns_later_what_did_not_fit(void **state)
+{
+    (void)state;
+    int32_t correlation;
+    bool is_seen[MR_DATA_RIG_LOGS] = {false};
+    struct mr_fetch_response got;
+    struct mr_produce_response made;
+    struct mr_sim_peer *reader = mr_data_rig_join(w);
+    struct mr_sim_peer *writer = mr_data_rig_join(w);
+    for (int32_t i = 0; i < MR_DATA_RIG_LOGS; i++) {
+        mr_data_rig_produce_to(w, writer, i, -1, MR_STR("t"), i, 1, 1000);
+        assert_true(mr_data_rig_answer(w, writer, 0, 9, &correlation, &made));
+    }
+    struct mr_data_rig_fetch next = {.count = MR_DATA_RIG_LOGS, .min_bytes = 1, .max_bytes = 1500};
+    for (int32_t i = 0; i < MR_DATA_RIG_LOGS; i++) {
+        mr_data_rig_fetch(reader, i, next);
+        assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+        uint32_t with_records = 0;
+        next = (struct mr_data_rig_fetch){.session_id = got.session_id,
+                                          .session_epoch = i + 1,
+                                          .offset = 1, /* of the one that was read */
+                                          .count = 1,
+                                          .min_bytes = 1,
+                                          .max_bytes = 1500};
+        for (int32_t at = 0; got.responses_count > 0 && at < got.responses[0].partitions_count;
+             at++) {
+            const struct mr_fetch_response_partition_data *data = &got.responses[0].partitions[at];
+            if (data->records.bytes > 0) {
+                with_records++;
+                next.first = (uint32_t)data->partition_index;
+            }
+        }
+        assert_int_equal(with_records, 1);
+        assert_false(is_seen[next.first]);
+        is_seen[next.first] = true;
+    }
+}
+
+static void test_fetch_sessions_full_serves_without_one(void **state)
+{
+    (void)state;
+    int32_t correlation;
+    struct mr_fetch_response got;
+    struct mr_sim_peer *reader = mr_data_rig_join(w);
+    for (int32_t i = 0; i < 6; i++) {
+        mr_data_rig_fetch(reader, i,
+                          (struct mr_data_rig_fetch){.count = MR_DATA_RIG_LOGS, .min_bytes = 1});
+        assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+        assert_int_equal(got.session_id != 0, i < 4);
+        assert_int_equal(got.responses[0].partitions_count, MR_DATA_RIG_LOGS);
+    }
+    mr_data_rig_pass_ms(w, 121000); /* unused for long: evicted for a new one */
+    mr_data_rig_fetch(reader, 9,
+                      (struct mr_data_rig_fetch){.count = MR_DATA_RIG_LOGS, .min_bytes = 1});
+    assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+    assert_true(got.session_id != 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
+        TEST(test_fetch_session_answers_only_what_changed),
+        TEST(test_fetch_session_returns_later_what_did_not_fit),
+        TEST(test_fetch_sessions_full_serves_without_one),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
