@@ -389,6 +389,13 @@ static bool is_any_left_out(const struct mr_fetch *fetch)
     return false;
 }
 
+/* Whether the client knows less about the partition than was read of it. */
+static bool is_unsaid(const struct mr_fetch_partition *partition)
+{
+    return partition->high_watermark != partition->told_high_watermark ||
+           partition->log_start != partition->told_log_start;
+}
+
 /* Arm what has to wake this fetch. False: a watch is missing, so look again by the clock. */
 static bool watch_all(struct mr_fetch *fetch)
 {
@@ -403,7 +410,9 @@ static bool watch_all(struct mr_fetch *fetch)
         }
         bool is_armed = mr_watch_arm(fetch->request->core, partition, partition->high_watermark);
         is_all &= is_armed;
-        if (is_armed && entry->bytes == 0) {
+        /* An incremental answer is made of the dirty ones: what is unsaid stays among them. */
+        bool is_news = !fetch->is_full && is_unsaid(partition);
+        if (is_armed && entry->bytes == 0 && !is_news) {
             partition->entry = NULL;
             mr_list_remove(&partition->dirty_link);
         }
@@ -531,8 +540,7 @@ static bool is_told(const struct mr_fetch *fetch, const struct mr_fetch_partitio
     const struct mr_read_entry *entry = partition->entry;
     return fetch->is_full || partition->error != MR_KAFKA_NONE ||
            (entry != NULL && (entry->err != MR_OK || entry->bytes > 0)) ||
-           partition->high_watermark != partition->told_high_watermark ||
-           partition->log_start != partition->told_log_start;
+           is_unsaid(partition);
 }
 
 struct gather {

@@ -19,17 +19,44 @@ static struct mr_data_rig_log *log_of(struct mr_data_rig *rig, uint64_t log_id)
     return &rig->logs[log_id - 1];
 }
 
+/* Where the oldest append to it that is not seen begins. */
+int64_t mr_data_rig_visible_end(const struct mr_data_rig *rig, uint64_t log_id)
+{
+    for (uint32_t i = 0; i < rig->unseen_count; i++) {
+        if (rig->unseen[i].log_id == log_id) {
+            return rig->unseen[i].base_offset;
+        }
+    }
+    return rig->logs[log_id - 1].end;
+}
+
 static void fire(struct mr_data_rig *rig, uint64_t log_id)
 {
+    int64_t end = mr_data_rig_visible_end(rig, log_id);
     for (uint32_t i = 0; i < MR_DATA_RIG_WATCHES; i++) {
         struct mr_data_rig_watch *watch = &rig->watches[i];
-        if (watch->is_live && watch->log_id == log_id && log_of(rig, log_id)->end > watch->offset) {
+        if (watch->is_live && watch->log_id == log_id && end > watch->offset) {
             watch->is_live = false;
             struct mr_plane_msg msg = {.kind = MR_PLANE_MOVED, .count = 1};
             msg.u.moved[0].token = watch->token;
-            msg.u.moved[0].high_watermark = log_of(rig, log_id)->end;
+            msg.u.moved[0].high_watermark = end;
+            rig->moves++;
             mr_port_send(&rig->storage, 0, &msg);
         }
+    }
+}
+
+/* An append is answered. What it added is seen when those before it are answered too. */
+static void see(struct mr_data_rig *rig, const struct mr_storage_op *op)
+{
+    for (uint32_t i = 0; i < rig->unseen_count; i++) {
+        rig->unseen[i].is_answered |= rig->unseen[i].op == op;
+    }
+    while (rig->unseen_count > 0 && rig->unseen[0].is_answered) {
+        uint64_t log_id = rig->unseen[0].log_id;
+        rig->unseen_count--;
+        memmove(rig->unseen, rig->unseen + 1, rig->unseen_count * sizeof rig->unseen[0]);
+        fire(rig, log_id);
     }
 }
 
@@ -43,13 +70,15 @@ static void do_append(struct mr_data_rig *rig, struct mr_append_op *op)
         mr_chain_copy(&entry->batch, 0, at, entry->batch.bytes);
         mr_batch_header_load(at, &batch);
         mr_store_be64(at, (uint64_t)log->end);
+        assert_true(rig->unseen_count < MR_DATA_RIG_OPS);
+        rig->unseen[rig->unseen_count++] = (struct mr_data_rig_unseen){
+            .log_id = entry->log_id, .base_offset = log->end, .op = &op->op};
         entry->err = MR_OK;
         entry->base_offset = log->end;
         entry->log_start_offset = 0;
         entry->log_append_time_ms = -1;
         log->end += batch.record_count;
         log->len += entry->batch.bytes;
-        fire(rig, entry->log_id);
     }
     rig->appends++;
 }
@@ -62,11 +91,12 @@ static void do_read(struct mr_data_rig *rig, struct mr_read_op *op)
     for (uint32_t i = 0; i < op->entry_count; i++) {
         struct mr_read_entry *entry = &op->entries[i];
         struct mr_data_rig_log *log = log_of(rig, entry->log_id);
+        int64_t end = mr_data_rig_visible_end(rig, entry->log_id);
         uint32_t at = 0;
         rig->entries_read++;
         entry->err =
             entry->offset < 0 || entry->offset > log->end ? MR_ERR_OFFSET_OUT_OF_RANGE : MR_OK;
-        entry->high_watermark = entry->last_stable_offset = log->end;
+        entry->high_watermark = entry->last_stable_offset = end;
         entry->log_start_offset = 0;
         entry->span_first = op->span_count;
         while (entry->err == MR_OK && at < log->len) {
@@ -74,6 +104,9 @@ static void do_read(struct mr_data_rig *rig, struct mr_read_op *op)
             mr_batch_header_load(log->bytes + at, &batch);
             uint32_t len = mr_batch_bytes(&batch);
             bool is_forced = is_first && entry->is_first_batch_whole && entry->bytes == 0;
+            if (batch.base_offset >= end) {
+                break;
+            }
             if (mr_batch_last_offset(&batch) >= entry->offset) {
                 if (!is_forced && (entry->bytes + len > entry->bytes_max || len > left)) {
                     break;
@@ -92,20 +125,21 @@ static void do_read(struct mr_data_rig *rig, struct mr_read_op *op)
     }
 }
 
-void mr_data_rig_storage_answer(struct mr_data_rig *rig, struct mr_storage_op *op)
+static void storage_answer(struct mr_data_rig *rig, struct mr_storage_op *op)
 {
     struct mr_plane_msg msg = {.kind = MR_PLANE_STORAGE_DONE, .u.op = op};
     mr_port_send(&rig->storage, 0, &msg);
 }
 
-bool mr_data_rig_storage_let_go(struct mr_data_rig *rig)
+void mr_data_rig_storage_release(struct mr_data_rig *rig, uint32_t index)
 {
-    bool is_any = rig->held_count > 0;
-    for (uint32_t i = 0; i < rig->held_count; i++) {
-        mr_data_rig_storage_answer(rig, rig->held[i]);
-    }
-    rig->held_count = 0;
-    return is_any;
+    assert_true(index < rig->held_count);
+    struct mr_storage_op *op = rig->held[index];
+    rig->held_count--;
+    memmove(rig->held + index, rig->held + index + 1,
+            (rig->held_count - index) * sizeof rig->held[0]);
+    storage_answer(rig, op);
+    see(rig, op);
 }
 
 static void do_delete_records(struct mr_data_rig *rig, struct mr_delete_records_op *op)
@@ -131,7 +165,7 @@ static void do_epoch_end(struct mr_data_rig *rig, struct mr_epoch_end_op *op)
 static void do_list_offsets(struct mr_data_rig *rig, struct mr_list_offsets_op *op)
 {
     for (uint32_t i = 0; i < op->entry_count; i++) {
-        int64_t end = log_of(rig, op->entries[i].log_id)->end;
+        int64_t end = mr_data_rig_visible_end(rig, op->entries[i].log_id);
         op->entries[i].err = MR_OK;
         op->entries[i].offset = op->entries[i].timestamp == -2 ? 0 : end;
         op->entries[i].leader_epoch = 3;
@@ -168,6 +202,11 @@ static void storage_take(struct mr_data_rig *rig, struct mr_storage_op *op)
     }
 }
 
+static bool is_unacknowledged(const struct mr_storage_op *op)
+{
+    return op->kind == MR_STORAGE_APPEND && ((const struct mr_append_op *)op)->acks == 0;
+}
+
 static void play_storage(struct mr_data_rig *rig)
 {
     struct mr_plane_msg msg;
@@ -175,12 +214,11 @@ static void play_storage(struct mr_data_rig *rig)
         switch (msg.kind) {
         case MR_PLANE_STORAGE_OP:
             storage_take(rig, msg.u.op);
-            if (rig->is_storage_held) {
-                assert_true(rig->held_count < MR_DATA_RIG_OPS);
-                rig->held[rig->held_count++] = msg.u.op;
-            } else {
-                mr_data_rig_storage_answer(rig, msg.u.op);
+            rig->held[rig->held_count++] = msg.u.op;
+            if (!rig->is_storage_held || is_unacknowledged(msg.u.op)) {
+                mr_data_rig_storage_release(rig, rig->held_count - 1);
             }
+            assert_true(rig->held_count < MR_DATA_RIG_OPS);
             break;
         case MR_PLANE_RELEASE:
             rig->releases += msg.count;

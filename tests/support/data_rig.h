@@ -1,7 +1,8 @@
 /*
  * data_rig: a data core between a simulated network and a storage and a control that the test plays, in one
  * thread. Storage keeps four logs as plain bytes and answers at once, unless it is told to hold its answers
- * back; operations take effect in the order in which they come. Control keeps what is forwarded to it.
+ * back; operations take effect in the order in which they come, but what an append adds is seen only when
+ * it and those before it are answered (acks=0: at once). Control keeps what is forwarded to it.
  *
  * Memory: mr_test_memory, never given back. The topic is "t", all of its partitions are led here.
  */
@@ -30,6 +31,13 @@ struct mr_data_rig_watch {
     bool is_live;
 };
 
+struct mr_data_rig_unseen {
+    uint64_t log_id;
+    int64_t base_offset;
+    const struct mr_storage_op *op;
+    bool is_answered;
+};
+
 struct mr_data_rig {
     struct mr_arena arena;
     struct mr_endpoints endpoints;
@@ -55,6 +63,8 @@ struct mr_data_rig {
     bool is_storage_held; /* operations are kept, not answered */
     struct mr_storage_op *held[MR_DATA_RIG_OPS];
     uint32_t held_count;
+    struct mr_data_rig_unseen unseen[MR_DATA_RIG_OPS]; /* appends, in order */
+    uint32_t unseen_count;
     uint32_t ops, reads, entries_read, appends, releases, lent, moves, unwatches;
 
     /* what control has seen */
@@ -77,9 +87,10 @@ void mr_data_rig_send_image(struct mr_data_rig *rig);
 /* Control answers a request that was forwarded. */
 void mr_data_rig_reply(struct mr_data_rig *rig, struct mr_forward *forward);
 
-void mr_data_rig_storage_answer(struct mr_data_rig *rig, struct mr_storage_op *op);
-/* Everything held is answered, in the order in which it came. Returns whether there was any. */
-bool mr_data_rig_storage_let_go(struct mr_data_rig *rig);
+/* Answer the held operation number `index`; those behind it move up. */
+void mr_data_rig_storage_release(struct mr_data_rig *rig, uint32_t index);
+/* The end of what may be seen of a log. */
+int64_t mr_data_rig_visible_end(const struct mr_data_rig *rig, uint64_t log_id);
 uint32_t mr_data_rig_live_watches(const struct mr_data_rig *rig);
 
 /* ---- A client ---- */

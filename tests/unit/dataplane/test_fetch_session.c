@@ -127,6 +127,28 @@ static void test_fetch_session_returns_later_what_did_not_fit(void **state)
     }
 }
 
+static void test_fetch_session_tells_a_new_partition_after_a_vain_wait(void **state)
+{
+    (void)state;
+    int32_t correlation;
+    struct mr_fetch_response got;
+    struct mr_sim_peer *reader = mr_data_rig_join(w);
+    mr_data_rig_fetch(reader, 1, (struct mr_data_rig_fetch){.count = 1, .min_bytes = 1});
+    assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+    mr_data_rig_fetch(reader, 2,
+                      (struct mr_data_rig_fetch){.session_id = got.session_id,
+                                                 .session_epoch = 1,
+                                                 .first = 1,
+                                                 .count = 1,
+                                                 .min_bytes = 1,
+                                                 .max_wait_ms = 100});
+    mr_data_rig_run(w);
+    mr_data_rig_pass_ms(w, 101);
+    assert_true(mr_data_rig_answer(w, reader, 1, 12, &correlation, &got));
+    assert_int_equal(got.responses_count, 1); /* its high watermark is news, although it is 0 */
+    assert_int_equal(got.responses[0].partitions[0].partition_index, 1);
+}
+
 static void test_fetch_sessions_full_serves_without_one(void **state)
 {
     (void)state;
@@ -153,6 +175,7 @@ int main(void)
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
         TEST(test_fetch_session_answers_only_what_changed),
         TEST(test_fetch_session_returns_later_what_did_not_fit),
+        TEST(test_fetch_session_tells_a_new_partition_after_a_vain_wait),
         TEST(test_fetch_sessions_full_serves_without_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,7 +39,7 @@ static void test_error_without_acks_closes_after_the_answers_before_it(void **st
     mr_data_rig_run(w);
     assert_false(mr_sim_peer_is_closed(peer));
     assert_int_equal(w->held_count, 1); /* the third is never served */
-    mr_data_rig_storage_answer(w, w->held[0]);
+    mr_data_rig_storage_release(w, 0);
     assert_true(mr_data_rig_answer(w, peer, 0, 9, &correlation, &out));
     assert_int_equal(correlation, 1);
     assert_false(mr_data_rig_answer(w, peer, 0, 9, &correlation, &out));
@@ -219,7 +219,7 @@ static void test_drain_answers_what_is_open_and_closes(void **state)
     mr_port_send(&w->control, 0, &msg);
     assert_true(mr_data_rig_answer(w, waiting, 1, 12, &correlation, &got));
     assert_int_equal(w->drained, 0);
-    mr_data_rig_storage_answer(w, w->held[0]);
+    mr_data_rig_storage_release(w, 0);
     assert_true(mr_data_rig_answer(w, writing, 0, 9, &correlation, &made));
     mr_data_rig_run(w);
     assert_true(mr_sim_peer_is_closed(waiting));
