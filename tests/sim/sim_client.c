@@ -121,13 +121,11 @@ static void send_batch(struct mr_sim_client *client, struct mr_sim_batch *batch,
 
 static void new_batch(struct mr_sim_client *client, struct mr_sim_batch *batch)
 {
-    *batch = (struct mr_sim_batch){
-        .is_used = true,
-        .partition = (uint32_t)mr_prng_below(&client->prng, client->partitions),
-        .count = 1 + (uint32_t)mr_prng_below(&client->prng, MR_SIM_BATCH_RECORDS),
-        .pad_bytes = (uint32_t)mr_prng_below(&client->prng, client->pad_max + 1),
-        .order = client->order_next++,
-    };
+    /* One statement per lot: the order of initialisers is the compiler's. */
+    *batch = (struct mr_sim_batch){.is_used = true, .order = client->order_next++};
+    batch->partition = (uint32_t)mr_prng_below(&client->prng, client->partitions);
+    batch->count = 1 + (uint32_t)mr_prng_below(&client->prng, MR_SIM_BATCH_RECORDS);
+    batch->pad_bytes = (uint32_t)mr_prng_below(&client->prng, client->pad_max + 1);
     batch->value_first = mr_check_acked_new_value(client->check);
     for (uint32_t index = 1; index < batch->count; index++) {
         mr_check_acked_new_value(client->check);

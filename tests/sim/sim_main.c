@@ -1,96 +1,201 @@
 /*
- * millrace-sim: seeds of the simulated world; each line says how to repeat it.
+ * millrace-sim: seeds of the simulated world. The first and the last line of a run say seed, commit and
+ * the command that repeats it.
  */
+#include "sim_swarm.h"
 #include "sim_world.h"
+
+#include "millrace/base/bug.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+struct options {
+    uint64_t    from;
+    uint64_t    count;
+    uint32_t    only;
+    const char *bug;
+    bool        is_verbose;
+    bool        is_smaller; /* look for less trouble that still fails */
+};
 
 static int usage(void)
 {
-    fprintf(stderr, "millrace-sim [--seeds=N | --seed=N] [--verbose]\n"
+    fprintf(stderr, "millrace-sim [--seeds=N] [--from=N] [--seed=N] [--only=NAME,...] [--verbose]\n"
                     "\n"
-                    "  --seeds=N   run the seeds 1 to N (default 20)\n"
-                    "  --seed=N    run one seed\n"
-                    "  --verbose   the broker's log to stderr\n"
+                    "  --seeds=N         so many seeds (default 20)\n"
+                    "  --from=N          beginning with this one (default 1)\n"
+                    "  --seed=N          one seed\n"
+                    "  --only=NAME,...   only this trouble, whatever the seed says; \"nothing\" is none\n"
+                    "  --smaller         switch off, one by one, what a failing seed fails without\n"
+                    "  --bug=NAME        a mutant (build bugs): it must be found\n"
+                    "  --verbose         the broker's log to stderr\n"
                     "\n"
-                    "Exit codes: 0 nothing found, 1 a violation, 2 wrong arguments.\n");
+                    "Trouble:\n");
+    for (uint32_t index = 0; index < MR_SIM_TROUBLE_COUNT; index++) {
+        fprintf(stderr, "  %-17s %s\n", mr_sim_swarm_name((enum mr_sim_trouble)index),
+                mr_sim_swarm_what((enum mr_sim_trouble)index));
+    }
+    fprintf(stderr, "\nExit codes: 0 nothing found, 1 a violation, 2 wrong arguments.\n");
     return 2;
 }
 
-/* The number of "--name=N" or "--name N"; false when the argument is another one. */
-static bool number_of(const char *name, int argc, char **argv, int *at, uint64_t *number, bool *is_bad)
+/* The text of "--name=TEXT" or "--name TEXT"; NULL when the argument is another one. */
+static const char *value_of(const char *name, int argc, char **argv, int *at)
 {
-    size_t len = strlen(name);
+    size_t      len = strlen(name);
     const char *text = argv[*at];
     if (strncmp(text, name, len) != 0 || (text[len] != '\0' && text[len] != '=')) {
-        return false;
+        return NULL;
     }
     if (text[len] == '=') {
-        text += len + 1;
-    } else if (*at + 1 < argc) {
-        text = argv[++*at];
-    } else {
-        text = "";
+        return text + len + 1;
     }
+    return *at + 1 < argc ? argv[++*at] : "";
+}
+
+static bool number_of(const char *text, uint64_t *number)
+{
     char *end;
     errno = 0;
     *number = strtoull(text, &end, 10);
-    *is_bad = text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0;
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0;
+}
+
+static bool parse(int argc, char **argv, struct options *options)
+{
+    const char *text;
+    for (int at = 1; at < argc; at++) {
+        bool is_good = true;
+        if (strcmp(argv[at], "--verbose") == 0) {
+            options->is_verbose = true;
+        } else if (strcmp(argv[at], "--smaller") == 0) {
+            options->is_smaller = true;
+        } else if ((text = value_of("--seeds", argc, argv, &at)) != NULL) {
+            is_good = number_of(text, &options->count);
+        } else if ((text = value_of("--seed", argc, argv, &at)) != NULL) {
+            is_good = number_of(text, &options->from);
+            options->count = 1;
+        } else if ((text = value_of("--from", argc, argv, &at)) != NULL) {
+            is_good = number_of(text, &options->from);
+        } else if ((text = value_of("--only", argc, argv, &at)) != NULL) {
+            is_good = mr_sim_swarm_parse(text, &options->only);
+        } else if ((text = value_of("--bug", argc, argv, &at)) != NULL) {
+            options->bug = text;
+#ifndef MR_BUGS
+            fprintf(stderr, "--bug is for the test build: ./dev build bugs\n");
+            is_good = false;
+#endif
+        } else {
+            is_good = false;
+        }
+        if (!is_good) {
+            return false;
+        }
+    }
     return true;
 }
 
-static bool run(uint64_t seed, bool is_verbose)
+static double seconds_now(void)
 {
-    static struct mr_sim_result result;
-    printf("seed=%llu repeat: ./dev sim --seed=%llu\n", (unsigned long long)seed,
-           (unsigned long long)seed);
-    fflush(stdout);
-    mr_sim_world_run(seed, is_verbose, &result);
-    printf("  %s trace=%016llx steps=%llu acked=%llu starts=%u cuts=%u kills=%u stops=%u resets=%llu\n",
-           result.is_ok ? "ok" : "VIOLATION", (unsigned long long)result.trace_hash,
-           (unsigned long long)result.steps, (unsigned long long)result.acked, result.starts,
-           result.power_cuts, result.kills, result.clean_stops, (unsigned long long)result.resets);
-    if (!result.is_ok) {
-        printf("  %s\n", result.why);
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* "seed=5 commit=1a2b3c4 repeat: ./dev sim --seed=5 ..." */
+static void say_seed(uint64_t seed, uint32_t only, const struct options *options, const char *what)
+{
+    const char *commit = getenv("MR_COMMIT"); /* set by ./dev */
+    char        text[512];
+    printf("%sseed=%llu commit=%s repeat: ./dev sim --seed=%llu", what, (unsigned long long)seed,
+           commit != NULL ? commit : "unknown", (unsigned long long)seed);
+    if (only != MR_SIM_TROUBLE_ANY) {
+        mr_sim_swarm_text(only, text, sizeof text);
+        printf(" --only=%s", text);
     }
-    return result.is_ok;
+    if (options->bug != NULL) {
+        printf(" --bug=%s", options->bug);
+    }
+    printf("\n");
+    fflush(stdout);
+}
+
+static void run(uint64_t seed, uint32_t only, const struct options *options, struct mr_sim_result *result)
+{
+    const struct mr_sim_params params = {
+        .seed = seed, .only = only, .is_verbose = options->is_verbose};
+#ifdef MR_BUGS
+    mr_bug_name = options->bug;
+    mr_bug_calls = 0;
+#endif
+    mr_sim_world_run(&params, result);
+}
+
+static void say_result(const struct mr_sim_result *result)
+{
+    char on[512];
+    mr_sim_swarm_text(result->on, on, sizeof on);
+    printf("  %s trace=%016llx steps=%llu simulated_ms=%llu acked=%llu starts=%u cuts=%u kills=%u stops=%u "
+           "resets=%llu with=%s\n",
+           result->is_ok ? "ok" : "VIOLATION", (unsigned long long)result->trace_hash,
+           (unsigned long long)result->steps, (unsigned long long)(result->simulated_ns / 1000000),
+           (unsigned long long)result->acked, result->starts, result->power_cuts, result->kills,
+           result->clean_stops, (unsigned long long)result->resets, on);
+    if (!result->is_ok) {
+        printf("  %s\n", result->why);
+    }
+}
+
+/* Switch classes off as long as the seed still fails. Returns what is left. */
+static uint32_t make_smaller(uint64_t seed, const struct options *options, struct mr_sim_result *result)
+{
+    static struct mr_sim_result less;
+    uint32_t                    on = result->on;
+    for (uint32_t index = 0; index < MR_SIM_TROUBLE_COUNT; index++) {
+        if ((on >> index & 1u) != 0) {
+            run(seed, on & ~(1u << index), options, &less);
+            if (!less.is_ok) {
+                on &= ~(1u << index);
+                *result = less;
+            }
+        }
+    }
+    return on;
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 20;
-    uint64_t seed = 0;
-    bool is_one = false;
-    bool is_verbose = false;
-    for (int at = 1; at < argc; at++) {
-        bool is_bad = false;
-        if (strcmp(argv[at], "--verbose") == 0) {
-            is_verbose = true;
-        } else if (number_of("--seeds", argc, argv, &at, &seeds, &is_bad)) {
-            is_one = false;
-        } else if (number_of("--seed", argc, argv, &at, &seed, &is_bad)) {
-            is_one = true;
-        } else {
-            return usage();
-        }
-        if (is_bad) {
-            return usage();
-        }
+    static struct mr_sim_result result;
+    struct options options = {.from = 1, .count = 20, .only = MR_SIM_TROUBLE_ANY};
+    if (!parse(argc, argv, &options)) {
+        return usage();
     }
-    uint64_t first = is_one ? seed : 1;
-    uint64_t count = is_one ? 1 : seeds;
-    for (uint64_t index = 0; index < count; index++) {
-        seed = first + index;
-        if (!run(seed, is_verbose)) {
-            printf("seed=%llu failed; repeat: ./dev sim --seed=%llu\n", (unsigned long long)seed,
-                   (unsigned long long)seed);
+    double   started = seconds_now();
+    double   simulated = 0;
+    uint64_t seed = options.from;
+    for (uint64_t index = 0; index < options.count; index++) {
+        seed = options.from + index;
+        say_seed(seed, options.only, &options, "");
+        run(seed, options.only, &options, &result);
+        say_result(&result);
+        simulated += (double)result.simulated_ns / 1e9;
+        if (!result.is_ok) {
+            uint32_t only = options.only;
+            if (options.is_smaller) {
+                only = make_smaller(seed, &options, &result);
+                say_result(&result);
+            }
+            say_seed(seed, only, &options, "FAILED ");
             return 1;
         }
     }
-    printf("seed=%llu was the last of %llu, all ok; repeat: ./dev sim --seed=%llu\n",
-           (unsigned long long)seed, (unsigned long long)count, (unsigned long long)seed);
+    double taken = seconds_now() - started;
+    printf("%llu seeds, %.1f s simulated in %.1f s: run factor %.2f\n", (unsigned long long)options.count,
+           simulated, taken, simulated / taken);
+    say_seed(seed, options.only, &options, "ok ");
     return 0;
 }

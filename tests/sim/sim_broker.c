@@ -1,0 +1,237 @@
+#include "sim_broker.h"
+
+#include "config_table.h"
+
+#include <stdio.h>
+#include <sys/mman.h>
+
+#define RING_SLOTS  64u
+#define SPILL_SLOTS 8192u
+
+void mr_sim_site_set(struct mr_sim_site *site, enum mr_config_id id, const char *text)
+{
+    struct mr_config_value value;
+    enum mr_err err = mr_config_parse(&mr_config_rows[id].key, mr_str(text), &value);
+    mr_assert(err == MR_OK);
+    mr_config_set(&site->config, id, &value);
+    mr_config_derive(&site->config);
+}
+
+void mr_sim_site_init(struct mr_sim_site *site)
+{
+    *site = (struct mr_sim_site){.is_verbose = false};
+    mr_config_defaults(&site->config);
+    mr_sim_site_set(site, MR_CONFIG_log_dirs, MR_SIM_LOG_DIR);
+    mr_sim_site_set(site, MR_CONFIG_log_segment_bytes, "1048576"); /* the least that is accepted */
+    site->endpoints = (struct mr_endpoints){.data_count = 1, .storage_count = 1};
+    site->data_plan = (struct mr_data_plan){
+        .connections_max = 32,
+        .requests_max = 64,
+        .request_scratch_bytes = 1u << 20,
+        .receive_bytes = 16u << 20,
+        .fetch_sessions_max = 16,
+        .fetch_partitions_max = 256,
+        .frame_bytes_max = 4u << 20,
+    };
+    site->storage_plan = (struct mr_storage_plan){
+        .logs_max = 128,
+        .cache_bytes = 16u << 20,
+        .cold_bytes = 4u << 20,
+        .journal_file_bytes = 1u << 20,
+        .journal_files_max = 4,
+        .producers_max = 256,
+        .disk_reserve_bytes = 1u << 20,
+        .segments_max = 2048,
+        .retention_check_ms = 300000,
+        .producer_check_ms = 600000,
+    };
+    site->control_plan = (struct mr_control_plan){.heap_bytes = 32u << 20, .timers_max = 4096};
+}
+
+static void *map(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    mr_assert(memory != MAP_FAILED);
+    return memory;
+}
+
+static void connect_ports(struct mr_sim_broker *broker)
+{
+    for (uint32_t index = 0; index < MR_SIM_THREADS; index++) {
+        broker->ports[index] = mr_arena_get(&broker->arena, sizeof(struct mr_port), 64);
+        broker->ports[index]->self = index;
+        broker->ports[index]->endpoint_count = MR_SIM_THREADS;
+    }
+    for (uint32_t from = 0; from < MR_SIM_THREADS; from++) {
+        for (uint32_t to = 0; to < MR_SIM_THREADS; to++) {
+            if (from != to) {
+                mr_port_connect(broker->ports[from], broker->ports[to], &broker->arena, RING_SLOTS,
+                                SPILL_SLOTS);
+            }
+        }
+    }
+}
+
+static void make_data(struct mr_sim_broker *broker, struct mr_prng *prng)
+{
+    const struct mr_sim_site   *site = broker->site;
+    const struct mr_data_params params = {
+        .plan = &site->data_plan,
+        .config = &site->config,
+        .endpoints = &site->endpoints,
+        .port = broker->ports[MR_SIM_DATA],
+        .transport = mr_sim_net_transport(broker->net),
+        .log = &broker->log,
+        .arena = &broker->arena,
+        .seed = mr_prng_next(prng),
+    };
+    broker->data = mr_data_core_init(&params);
+}
+
+static void make_storage(struct mr_sim_broker *broker, struct mr_prng *prng)
+{
+    const struct mr_sim_site      *site = broker->site;
+    const struct mr_storage_params params = {
+        .plan = &site->storage_plan,
+        .endpoints = &site->endpoints,
+        .port = broker->ports[MR_SIM_STORAGE],
+        .disk = broker->storage_disk,
+        .log = &broker->log,
+        .arena = &broker->arena,
+        .log_dir = MR_SIM_LOG_DIR,
+        .node_id = (int32_t)site->config.node_id,
+        .seed = mr_prng_next(prng),
+        .stop_hurry = &broker->stop_hurry,
+    };
+    broker->storage = mr_storage_core_init(&params);
+}
+
+static void make_control(struct mr_sim_broker *broker, struct mr_prng *prng)
+{
+    const struct mr_sim_site *site = broker->site;
+    struct mr_control_params params = {
+         .plan = &site->control_plan,
+         .config = &site->config,
+         .endpoints = &site->endpoints,
+         .port = broker->ports[MR_SIM_CONTROL],
+         .disk = broker->control_disk,
+         .log = &broker->log,
+         .arena = &broker->arena,
+         .log_dir = MR_SIM_LOG_DIR,
+         .cluster_id = MR_STR(MR_SIM_CLUSTER_ID),
+         .seed = mr_prng_next(prng),
+    };
+    params.directory_id.bytes[6] = 0x40;
+    params.directory_id.bytes[8] = 0x80;
+    params.directory_id.bytes[15] = 1;
+    for (uint32_t index = 0; index < sizeof params.random; index++) {
+        params.random[index] = (uint8_t)mr_prng_next(prng);
+    }
+    broker->control = mr_control_init(&params);
+}
+
+bool mr_sim_broker_start(struct mr_sim_broker *broker, const struct mr_sim_site *site, struct mr_sim_fs *fs,
+                         struct mr_prng *prng)
+{
+    mr_assert(broker->memory == NULL);
+    *broker = (struct mr_sim_broker){.site = site, .fs = fs};
+    broker->bytes = mr_data_core_bytes(&site->data_plan) + mr_storage_core_bytes(&site->storage_plan) +
+                    mr_control_bytes(&site->control_plan) +
+                    6 * (size_t)(SPILL_SLOTS + RING_SLOTS) * 64 + (4u << 20);
+    broker->memory = map(broker->bytes);
+    mr_arena_init(&broker->arena, broker->memory, broker->bytes);
+    mr_log_init(&broker->log, &broker->arena, 256, "sim");
+    connect_ports(broker);
+    broker->net = mr_sim_net_create(mr_prng_next(prng));
+    broker->storage_disk = mr_sim_disk_create(fs);
+    broker->control_disk = mr_sim_disk_create(fs);
+    make_data(broker, prng);
+    make_storage(broker, prng);
+    make_control(broker, prng);
+    return broker->data != NULL && broker->storage != NULL && broker->control != NULL;
+}
+
+void mr_sim_broker_end(struct mr_sim_broker *broker, struct mr_now now)
+{
+    mr_sim_broker_log(broker, now);
+    mr_sim_disk_destroy(broker->storage_disk);
+    mr_sim_disk_destroy(broker->control_disk);
+    mr_sim_net_destroy(broker->net);
+    munmap(broker->memory, broker->bytes);
+    broker->memory = NULL;
+}
+
+void mr_sim_clock_to(struct mr_now *now, uint64_t mono_ns)
+{
+    now->unix_ms += (int64_t)(mono_ns / MR_NS_PER_MS - now->mono_ns / MR_NS_PER_MS);
+    now->mono_ns = mono_ns;
+}
+
+bool mr_sim_broker_turn(struct mr_sim_broker *broker, enum mr_sim_thread who, struct mr_now *now)
+{
+    uint64_t woken[(MR_ENDPOINTS_MAX + 63) / 64] = {0};
+    uint64_t ops_before = mr_sim_fs_op_count(broker->fs);
+    bool     is_busy = false;
+    broker->log.unix_ms = now->unix_ms;
+    switch (who) {
+    case MR_SIM_DATA:
+        is_busy = mr_data_core_turn(broker->data, *now);
+        break;
+    case MR_SIM_STORAGE:
+        is_busy = mr_storage_core_turn(broker->storage, *now);
+        break;
+    case MR_SIM_CONTROL:
+        is_busy = mr_control_turn(broker->control, *now);
+        break;
+    case MR_SIM_THREADS:
+        mr_unreachable("not a thread");
+    }
+    (void)mr_port_flush(broker->ports[who], woken);
+    uint64_t ops = mr_sim_fs_op_count(broker->fs) - ops_before;
+    if (mr_control_state(broker->control) == MR_CONTROL_SERVING && ops > broker->turn_ops_max) {
+        broker->turn_ops_max = ops;
+    }
+    /* What blocked on the disk has taken its time. */
+    uint64_t clock_ns = mr_sim_fs_clock(broker->fs);
+    if (clock_ns > now->mono_ns) {
+        mr_sim_clock_to(now, clock_ns);
+    }
+    return is_busy;
+}
+
+uint64_t mr_sim_broker_next_ns(const struct mr_sim_broker *broker, uint64_t now_ns)
+{
+    uint64_t at = mr_data_core_deadline_ns(broker->data);
+    at = mr_earlier(at, mr_storage_core_deadline_ns(broker->storage));
+    at = mr_earlier(at, mr_control_deadline_ns(broker->control));
+    at = mr_earlier(at, mr_sim_disk_next_ns(broker->storage_disk));
+    at = mr_earlier(at, mr_sim_disk_next_ns(broker->control_disk));
+    for (uint32_t index = 0; index < MR_SIM_THREADS; index++) {
+        if (mr_port_has_spill(broker->ports[index])) {
+            at = mr_earlier(at, now_ns + 50 * MR_NS_PER_US);
+        }
+    }
+    return at;
+}
+
+bool mr_sim_broker_has_work(const struct mr_sim_broker *broker)
+{
+    bool has_any = mr_sim_net_has_work(broker->net);
+    for (uint32_t index = 0; index < MR_SIM_THREADS; index++) {
+        has_any |= mr_port_has_mail(broker->ports[index]);
+    }
+    return has_any;
+}
+
+void mr_sim_broker_log(struct mr_sim_broker *broker, struct mr_now now)
+{
+    const struct mr_log_line *line;
+    while ((line = mr_log_out(&broker->log)) != NULL) {
+        if (broker->site->is_verbose) {
+            fprintf(stderr, "%llu.%06llu %.*s\n", (unsigned long long)(now.mono_ns / MR_NS_PER_S),
+                    (unsigned long long)(now.mono_ns / 1000 % 1000000), (int)line->len, line->text);
+        }
+        mr_log_retire(&broker->log);
+    }
+}
