@@ -36,6 +36,13 @@ bool mr_memory_arena(struct mr_arena *arena, size_t bytes)
     return memory != NULL;
 }
 
+void mr_memory_huge(const struct mr_arena *arena)
+{
+    for (uint32_t index = 0; index < arena->bulk_count; index++) {
+        (void)madvise(arena->bulk[index].base, arena->bulk[index].bytes, MADV_HUGEPAGE);
+    }
+}
+
 static uint64_t read_limit(const char *path)
 {
     char text[32] = {0};

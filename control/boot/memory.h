@@ -20,6 +20,10 @@ void mr_memory_unmap(void *memory, size_t bytes);
 /* The same as an arena. */
 bool mr_memory_arena(struct mr_arena *arena, size_t bytes);
 
+/* Ask for huge pages behind the arena's bulk memory: fewer faults, and a DMA or a copy of 1 MiB looks up
+ * one translation instead of 256. What the kernel refuses costs only speed. */
+void mr_memory_huge(const struct mr_arena *arena);
+
 /* CPUs of this process's affinity mask; memory of the machine or the smaller limit of its cgroup. */
 void mr_memory_machine(struct mr_plan_machine *machine);
 

@@ -166,7 +166,7 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
     /* Partitions go to the core with the fewest, but a restart with fewer cores re-homes them. */
     uint64_t partitions = (uint64_t)config->millrace_partitions_max;
     plan->storage.logs_max = (uint32_t)(share(partitions, storage_count) + 64);
-    uint64_t cache_auto = clamp(machine->memory_bytes / 8, 64 * MIB, 4096 * MIB);
+    uint64_t cache_auto = clamp(machine->memory_bytes / 8, 64 * MIB, 1024 * MIB);
     uint64_t cache_bytes = or_auto(config->millrace_cache_bytes, cache_auto);
     plan->storage.cache_bytes = clamp(cache_bytes / storage_count, 16 * MIB, UINT64_MAX);
     plan->storage.cold_bytes = clamp(

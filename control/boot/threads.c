@@ -317,6 +317,7 @@ static void *core_main(void *argument)
     }
     /* What a data or storage core has after this point is all that it will ever have. */
     mr_arena_seal(&core->thread.arena);
+    mr_memory_huge(&core->thread.arena);
     poke_log(&core->thread);
     pthread_barrier_wait(&broker.ready);
     if (atomic_load(&broker.init_failures) == 0) {

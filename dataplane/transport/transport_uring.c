@@ -969,7 +969,7 @@ struct mr_transport *mr_transport_uring_init(const struct mr_transport_uring_par
     mr_list_init(&t->starved);
     mr_list_init(&t->closed);
     mr_list_init(&t->freed);
-    t->memory = mr_arena_get_fresh(arena, (size_t)t->buffer_count * BUFFER_BYTES, 4096);
+    t->memory = mr_arena_get_bulk(arena, (size_t)t->buffer_count * BUFFER_BYTES);
     t->buffers = mr_arena_get_fresh(arena, sizeof *t->buffers * t->buffer_count, 64);
     t->ring = mr_arena_get(arena, t->provided_max * sizeof(struct io_uring_buf), 4096);
     t->iovs = mr_arena_get_fresh(arena, TURN_IOVS * sizeof(struct iovec), 64);

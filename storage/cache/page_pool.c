@@ -17,7 +17,7 @@ size_t mr_page_pool_bytes(uint64_t memory_bytes)
 void mr_page_pool_init(struct mr_page_pool *pool, struct mr_arena *arena, uint64_t memory_bytes)
 {
     *pool = (struct mr_page_pool){.page_count = block_count(memory_bytes) * BLOCK_PAGES};
-    pool->memory = mr_arena_get_fresh(arena, (size_t)pool->page_count * MR_PAGE_BYTES, MR_PAGE_BYTES);
+    pool->memory = mr_arena_get_bulk(arena, (size_t)pool->page_count * MR_PAGE_BYTES);
     pool->pages = mr_arena_get_fresh(arena, (size_t)pool->page_count * sizeof *pool->pages, 64);
     pool->free_pages = pool->page_count;
     for (uint32_t order = 0; order <= MR_PAGE_ORDER_MAX; order++) {

@@ -56,8 +56,7 @@ struct mr_journal *mr_journal_init(struct mr_arena *arena, const struct mr_journ
         journal->files[index].handle = MR_DISK_NONE;
     }
     for (uint32_t index = 0; index < 2; index++) {
-        journal->commits[index].buffer =
-            mr_arena_get_fresh(arena, MR_JOURNAL_COMMIT_MAX, MR_JOURNAL_BLOCK);
+        journal->commits[index].buffer = mr_arena_get_bulk(arena, MR_JOURNAL_COMMIT_MAX);
     }
     journal->zeros = mr_arena_get_fresh(arena, MR_JOURNAL_FILL, MR_JOURNAL_BLOCK);
     journal->head_block = mr_arena_get(arena, MR_JOURNAL_BLOCK, MR_JOURNAL_BLOCK);

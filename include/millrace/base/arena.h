@@ -17,11 +17,20 @@
 #include <stdint.h>
 #include <string.h>
 
-struct mr_arena {
+#define MR_ARENA_BULK_MAX 8
+
+struct mr_arena_range {
     uint8_t *base;
-    size_t   size;
-    size_t   used;
-    bool     is_sealed;
+    size_t   bytes;
+};
+
+struct mr_arena {
+    uint8_t              *base;
+    size_t                size;
+    size_t                used;
+    bool                  is_sealed;
+    uint32_t              bulk_count;
+    struct mr_arena_range bulk[MR_ARENA_BULK_MAX]; /* what mr_arena_get_bulk gave out */
 };
 
 static inline void mr_arena_init(struct mr_arena *arena, void *base, size_t size)
@@ -56,6 +65,16 @@ static inline void *mr_arena_get_fresh(struct mr_arena *arena, size_t bytes, siz
 {
     void *memory = mr_arena_try(arena, bytes, align);
     mr_assert(memory != NULL);
+    return memory;
+}
+
+/* Like mr_arena_get_fresh, for payload that is filled from its start and copied by the megabyte: noted, so
+ * that whoever mapped the arena can ask for huge pages behind it. Aligned to 4096. */
+static inline void *mr_arena_get_bulk(struct mr_arena *arena, size_t bytes)
+{
+    void *memory = mr_arena_get_fresh(arena, bytes, 4096);
+    mr_assert(arena->bulk_count < MR_ARENA_BULK_MAX);
+    arena->bulk[arena->bulk_count++] = (struct mr_arena_range){.base = memory, .bytes = bytes};
     return memory;
 }
 
