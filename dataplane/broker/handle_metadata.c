@@ -114,8 +114,8 @@ enum mr_err mr_handle_metadata(struct mr_request *request)
     }
     bool is_all = in.topics_count < 0 || (version == 0 && in.topics_count == 0);
     size_t topic_count = is_all ? image->topic_count : (size_t)in.topics_count;
-    if (is_all && topic_count > 3 && mr_bug("hide-topics")) {
-        topic_count = 3;
+    if (is_all && topic_count > 2 && mr_bug("hide-topics")) {
+        topic_count = 2;
     }
     size_t partition_count = 0;
     for (size_t index = 0; index < topic_count; index++) {

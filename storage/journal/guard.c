@@ -275,7 +275,7 @@ enum mr_err mr_guard_open(struct mr_guard *guard, struct mr_disk *disk, const ch
 
 enum mr_err mr_guard_set(struct mr_guard *guard)
 {
-    if (guard->is_guarded || mr_bug("no-guard")) {
+    if (guard->is_guarded) {
         return MR_OK;
     }
     uint8_t     marked[MR_GUARD_META_MAX];

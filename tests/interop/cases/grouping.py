@@ -205,9 +205,11 @@ def rebalance_within_a_heartbeat(t):
 @test(seconds=60)
 def duplicate_instance_is_fenced(t):
     topic = t.topic(2)
-    older = member(t, topic, topic, **{"c.group.instance.id": "one"})
+    # Sessions that outlive the test: who goes was removed, and did not just fall silent.
+    static = {"c.group.instance.id": "one", "c.session.timeout.ms": 45000}
+    older = member(t, topic, topic, **static)
     older.event("assigned")
-    newer = member(t, topic, topic, **{"c.group.instance.id": "one"})
+    newer = member(t, topic, topic, **static)
     older.event("fenced", 30)
     newer.event("assigned", 30)
     balanced(t, [newer], 2)
@@ -470,6 +472,18 @@ def group_survives_restart(t):
     t.equal(len(set(lines)), len(lines), "records read twice although committed")
     t.equal(len(lines), 2000, "records")
     t.equal(state(t, "g"), ("STABLE", 1), "the group")
+    job.tell("close")
+    job.wait(20)
+    # A member that remembers nothing begins where the commits of before the next kill end.
+    b.kill() if t.kind == "millrace" else b.stop()
+    b.start()
+    out = t.file("successor")
+    job = member(t, "g", topic, out=out)
+    job.event("assigned")
+    fill(t, topic, 1000, 4, "c")
+    t.eventually(lambda: out.exists() and out.read_text().count("\n") >= 1000, 25, "the third thousand")
+    values = [x.split(" ", 3)[3].rstrip(".") for x in out.read_text().splitlines()]
+    t.equal(sorted(values), sorted("c%d:%d" % (p, i) for p in range(4) for i in range(250)), "what the successor read")
     job.tell("close")
     job.wait(20)
 

@@ -136,7 +136,7 @@ class Context:
                             operation_timeout=30, request_timeout=30)[name].result(40)
 
         def ready():
-            md = admin.list_topics(timeout=10).topics.get(name)
+            md = admin.list_topics(name, timeout=10).topics.get(name)
             return md is not None and len(md.partitions) == partitions and all(p.leader >= 0 for p in md.partitions.values())
 
         self.eventually(ready, 20, "topic %s to have leaders" % name)
