@@ -5,9 +5,10 @@ import os
 import random
 import subprocess
 import time
+from pathlib import Path
 
 from lib import broker as brokers
-from lib import case
+from lib import case, journal
 from lib.case import test
 from lib.clients import ClientFailed, fields
 from lib.helpers import consume_all, perf_produce, read_values, total
@@ -26,22 +27,35 @@ def directory_digest(path):
 
 def dump_all(t, directory, topic, partitions):
     """DumpLogSegments over every file of a topic: {partition: {offset: payload}}; any complaint fails."""
-    found = {}
+    found, files = {}, []
     for p in range(partitions):
         folder = directory / ("%s-%d" % (topic, p))
-        logs = sorted(folder.glob("*.log"))
-        files = logs + sorted(folder.glob("*.index")) + sorted(folder.glob("*.timeindex"))
-        files = [f for f in files if f.stat().st_size]
-        if not files:
-            continue
-        out = t.tool("dump-log", "--print-data-log", "--files", ",".join(map(str, files)), timeout_s=120)
+        for suffix in (".log", ".index", ".timeindex"):
+            files += [f for f in sorted(folder.glob("*" + suffix)) if f.stat().st_size]
+    for at in range(0, len(files), 60):  # a JVM for each file would take longer than the reading
+        out = t.tool("dump-log", "--print-data-log", "--files", ",".join(map(str, files[at:at + 60])), timeout_s=200)
         text = out.stdout() + out.stderr()
         for bad in ("isvalid: false", "Mismatches in", "Found timestamp mismatch", "Exception", "out of order"):
-            t.check(bad not in text, "DumpLogSegments of partition %d says '%s'", p, bad)
+            t.check(bad not in text, "DumpLogSegments says '%s':\n%s", bad, text[max(0, text.find(bad) - 500):][:1000])
+        partition = None
         for line in out.stdout().splitlines():
-            if line.startswith("| offset:") and "payload: " in line:
-                found.setdefault(p, {})[int(line.split()[2])] = line.split("payload: ", 1)[1]
+            if line.startswith("Dumping "):
+                partition = int(Path(line[8:]).parent.name.rsplit("-", 1)[1])
+            elif line.startswith("| offset:") and "payload: " in line:
+                found.setdefault(partition, {})[int(line.split()[2])] = line.split("payload: ", 1)[1]
     return found
+
+
+def in_flight(t, b, topic, acked):
+    """Whether the kill met a commit: the journal's last one is torn, or holds records of which no client heard.
+
+    A commit is answered when it is durable, and the next one is written only then. So the last commit of the
+    journal is the only one whose answers the kill can have cut off; that they were is told by the clients,
+    which still read what had reached their sockets: none of its records was acknowledged."""
+    sequence, is_torn, entries = journal.last_commit(b)
+    ours = [(int(d.rsplit("-", 1)[1]), first, last) for d, first, last in entries if d.rsplit("-", 1)[0] == topic]
+    heard = any((p, o) in acked for p, first, last in ours for o in range(first, last + 1))
+    return (is_torn or bool(ours)) and not heard
 
 
 @test(seconds=300 + 30 * KILLS)
@@ -52,10 +66,11 @@ def kill_loop(t):
     topic = t.topic(partitions)
     prng = random.Random(9)
     acked = {}
-    counted = attempts = 0
+    counted = attempts = with_commit = 0
     while counted < KILLS:
         attempts += 1
-        t.check(attempts <= KILLS * 3 + 3, "only %d of %d rounds had 1000 acknowledged records", counted, attempts)
+        t.check(attempts <= KILLS * 3 + 3, "only %d of %d rounds count; a commit was in flight in %d", counted, attempts,
+                with_commit)
         files = [t.file("java-%d" % attempts), t.file("py-%d" % attempts)]
         jvm = t.jvm()
         java = t.java_start("produce", jvm=jvm, topic=topic, partitions=partitions, count=10 ** 9, size=60, out=files[0],
@@ -82,7 +97,10 @@ def kill_loop(t):
                     other = acked.setdefault((partition, offset), value)
                     t.equal(other, value, "two records acknowledged at %d/%d" % (partition, offset))
                     n += 1
-        counted += n >= 1000
+        # Only Millrace's journal can be asked; Apache Kafka's rounds count by their records.
+        is_met = t.kind != "millrace" or in_flight(t, b, topic, acked)
+        with_commit += is_met
+        counted += n >= 1000 and is_met
         b.start()
     got = consume_all(t, topic, 10 ** 9, idle_ms=3000, timeout_s=200)
     read = {(p, o): v for p, records in got.items() for o, v in records}
@@ -100,7 +118,8 @@ def kill_loop(t):
     dumped = dump_all(t, b.directory, topic, partitions)
     for (p, o), v in acked.items():
         t.equal(dumped.get(p, {}).get(o), v, "partition %d offset %d in the files" % (p, o))
-    t.note("%d rounds, %d acknowledged records" % (counted, len(acked)))
+    t.note("%d rounds of %d count (a commit was in flight in %d), %d acknowledged records" % (
+        counted, attempts, with_commit, len(acked)))
 
 
 @test(seconds=120)
