@@ -210,14 +210,16 @@ struct mr_task *mr_core_task(struct mr_storage_core *core, struct mr_partition *
 
 static void task_end(struct mr_storage_core *core, struct mr_task *task)
 {
-    struct mr_storage_op *op = task->is_read_due ? task->op : NULL;
+    struct mr_storage_op *op = task->is_op_due ? task->op : NULL;
     if (task->partition != NULL) {
         task->partition->task_count--;
     }
     mr_pool_put(&core->task_pool, task);
     core->is_append_due = true;
-    if (op != NULL) {
+    if (op != NULL && op->kind == MR_STORAGE_READ) {
         mr_read_continue(core, (struct mr_read_op *)(void *)op);
+    } else if (op != NULL) {
+        mr_list_offsets_continue(core, (struct mr_list_offsets_op *)(void *)op);
     }
 }
 
@@ -339,6 +341,10 @@ static void retry_ops(struct mr_storage_core *core)
         struct mr_storage_op *op = MR_LIST_ENTRY(mr_list_pop(&core->again), struct mr_storage_op, link);
         if (op->kind == MR_STORAGE_DELETE_RECORDS) {
             mr_delete_records_continue(core, (struct mr_delete_records_op *)(void *)op);
+            continue;
+        }
+        if (op->kind == MR_STORAGE_LIST_OFFSETS) {
+            mr_list_offsets_continue(core, (struct mr_list_offsets_op *)(void *)op);
             continue;
         }
         const struct mr_drop_op   *drop = (const struct mr_drop_op *)(void *)op;

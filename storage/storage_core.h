@@ -88,7 +88,8 @@ struct mr_segment {
     uint8_t              file_state;
     bool                 is_sealed;       /* a successor exists */
     bool                 is_seal_done;    /* everything of it is in files, truncated and synced */
-    bool                 is_time_known;   /* max_timestamp is */
+    bool                 is_time_known;   /* max_timestamp is what memory or the time index say */
+    bool                 is_time_scanned; /* no index said it, and all headers have been read */
     bool                 is_gone;         /* below the log start: files go when the journal lets them */
     bool                 has_index_files; /* .index and .timeindex exist and are continued */
     bool                 is_index_busy;   /* chunks are being written */
@@ -180,6 +181,18 @@ struct mr_watch {
     struct mr_watch *next; /* in the bucket by (from, token) */
 };
 
+enum mr_index_kind {
+    MR_INDEX_OFFSET, /* key: an offset; result: a file position, at or before its batch */
+    MR_INDEX_TIME,   /* key: a time; result: an offset, everything before it is older */
+};
+
+struct mr_index_search {
+    enum mr_index_kind kind;
+    int64_t            key;
+    int64_t            result;
+    uint32_t           file_bytes;
+};
+
 /*
  * A sequence of disk operations. `step` is called at the start and after each completion (task->io.op
  * says how it went): it prepares the next operation in io.op and returns true, or returns false when
@@ -189,12 +202,13 @@ struct mr_task {
     struct mr_io io;
     struct mr_list link; /* waiting for something: core->waiting_tasks, or a free list */
     bool (*step)(struct mr_storage_core *core, struct mr_task *task);
-    bool (*then)(struct mr_storage_core *core, struct mr_task *task); /* the step that a sub-sequence goes back to */
+    bool (*then)(struct mr_storage_core *core, struct mr_task *task); /* where a sub-sequence goes back to */
+    uint32_t then_at;
     void (*loaded)(struct mr_storage_core *core, struct mr_task *task, enum mr_err err);
     uint32_t              at; /* the step's own program counter */
     bool                  is_blocking;
     bool                  is_waiting;      /* prepared nothing: in core->retry_tasks */
-    bool                  is_read_due;     /* at its end the read operation goes on */
+    bool                  is_op_due;       /* at its end the operation goes on with its next entry */
     bool                  is_whole_wanted; /* cold reads */
     bool                  is_data_there;
     uint32_t              crc;
@@ -206,12 +220,34 @@ struct mr_task {
     uint32_t              index; /* free for the step */
     int32_t               file;
     int32_t               dir;
+    struct mr_index_search find;
     uint64_t              a, b, c;
     int64_t               x, y;
     enum mr_err           err;
     char                  name[MR_FILE_NAME_BYTES];
     char                  new_name[MR_FILE_NAME_BYTES];
 };
+
+/* A sub-sequence, one level deep: `step` runs until it returns with mr_task_return; then the task's own step
+ * goes on at `back_at`. */
+static inline bool mr_task_call(struct mr_storage_core *core, struct mr_task *task,
+                                bool (*step)(struct mr_storage_core *, struct mr_task *), uint32_t back_at)
+{
+    mr_assert(task->then == NULL);
+    task->then = task->step;
+    task->then_at = back_at;
+    task->step = step;
+    task->at = 0;
+    return step(core, task);
+}
+
+static inline bool mr_task_return(struct mr_storage_core *core, struct mr_task *task)
+{
+    task->step = task->then;
+    task->at = task->then_at;
+    task->then = NULL;
+    return task->step(core, task);
+}
 
 struct mr_out_moved {
     uint32_t             count;
@@ -348,9 +384,6 @@ void mr_segment_file_close(struct mr_storage_core *core, struct mr_segment *segm
 void mr_segment_index(struct mr_storage_core *core, struct mr_segment *segment, const struct mr_batch *batch,
                       uint32_t pos, uint32_t batch_bytes);
 bool mr_segment_is_index_full(const struct mr_segment *segment);
-/* The greatest in-memory index entry for `offset`; false: look into the file. */
-bool mr_segment_index_find(struct mr_storage_core *core, const struct mr_segment *segment, int64_t offset,
-                           uint32_t *pos);
 /* Write what is buffered to the index files and free the chunks. Blocking, or by a task. */
 void            mr_segment_index_flush(struct mr_storage_core *core, struct mr_segment *segment);
 struct mr_task *mr_segment_index_flush_task(struct mr_storage_core *core, struct mr_segment *segment);
@@ -358,8 +391,14 @@ struct mr_task *mr_segment_index_flush_task(struct mr_storage_core *core, struct
 void mr_segment_index_end(struct mr_storage_core *core, struct mr_segment *segment);
 
 /* ---- log/segment_time.c ---- */
-/* The task finds out segment->max_timestamp (and changed_ms), then its step is called again from at = 0. */
-bool mr_segment_time_learn(struct mr_storage_core *core, struct mr_task *task, struct mr_segment *segment);
+/* The task finds out segment->max_timestamp and changed_ms; its step goes on at `back_at`. */
+bool mr_segment_time_learn(struct mr_storage_core *core, struct mr_task *task, struct mr_segment *segment,
+                           uint32_t back_at);
+
+/* ---- log/index_find.c ---- */
+/* The task searches an index of task->segment; its step goes on at `back_at` with task->find.result. */
+bool mr_index_find(struct mr_storage_core *core, struct mr_task *task, enum mr_index_kind kind, int64_t key,
+                   uint32_t back_at);
 
 /* ---- log/append.c ---- */
 void mr_append_op_start(struct mr_storage_core *core, struct mr_append_op *op);
@@ -405,6 +444,12 @@ void mr_log_drop_ready(struct mr_storage_core *core, struct mr_drop_op *op);
 enum mr_err mr_log_remove_directory(struct mr_storage_core *core, struct mr_str dir_name,
                                     const struct mr_uuid *topic_id);
 void mr_list_offsets_start(struct mr_storage_core *core, struct mr_list_offsets_op *op);
+void mr_list_offsets_continue(struct mr_storage_core *core, struct mr_list_offsets_op *op);
+/* A search ended: error, and the epoch of the offset that was found. */
+void mr_list_offsets_found(const struct mr_partition *partition, struct mr_list_offsets_entry *entry, enum mr_err err);
+/* Search for the operation's current entry; it goes on by itself afterwards. False: no task is free. */
+bool mr_time_search_start(struct mr_storage_core *core, struct mr_list_offsets_op *op,
+                          struct mr_partition *partition);
 void mr_epoch_end_start(struct mr_storage_core *core, struct mr_epoch_end_op *op);
 void mr_delete_records_start(struct mr_storage_core *core, struct mr_delete_records_op *op);
 void mr_delete_records_continue(struct mr_storage_core *core, struct mr_delete_records_op *op);

@@ -180,9 +180,18 @@ struct mr_read_op {
     uint32_t              bytes;     /* [out] in all */
 };
 
+enum mr_list_timestamp { /* Kafka's special timestamps */
+    MR_LIST_LATEST = -1,
+    MR_LIST_EARLIEST = -2,
+    MR_LIST_MAX_TIMESTAMP = -3,
+    MR_LIST_EARLIEST_LOCAL = -4,
+    MR_LIST_LATEST_TIERED = -5,
+    MR_LIST_EARLIEST_PENDING = -6,
+};
+
 struct mr_list_offsets_entry {
     uint64_t          log_id;
-    int64_t           timestamp; /* or -1 latest, -2 earliest, -3 max timestamp, -4 earliest local, ... */
+    int64_t           timestamp; /* or one of the above */
     int32_t           current_leader_epoch;
     enum mr_isolation isolation;
 

@@ -190,8 +190,7 @@ static bool dig_step(struct mr_storage_core *core, struct mr_task *task)
         break;
     case DIG_UNLINKED:
         /* What cannot be removed stays for the next start: nothing depends on it. */
-        task->step = task->then;
-        return task->step(core, task);
+        return mr_task_return(core, task);
     }
     task->at = DIG_UNLINKED;
     *op = (struct mr_disk_op){.kind = MR_DISK_UNLINK, .flags = MR_DISK_BACKGROUND, .dir = core->root,
@@ -201,11 +200,8 @@ static bool dig_step(struct mr_storage_core *core, struct mr_task *task)
 
 static bool dig(struct mr_storage_core *core, struct mr_task *task, uint64_t size)
 {
-    task->then = task->step;
-    task->step = dig_step;
-    task->at = DIG_BEGIN;
     task->c = size;
-    return dig_step(core, task);
+    return mr_task_call(core, task, dig_step, 0);
 }
 
 /* Task: segment; index: of the kind. Called again when each file is gone. */

@@ -2,7 +2,7 @@
  * cold_read: batches that are in files only, by O_DIRECT into pages of a pool of their own, so that a
  * backfill does not push the tail out of memory.
  *
- *   place    a remembered place, the index in memory, or the .index file -> where to begin
+ *   place    a remembered place, or the offset index -> where to begin
  *   data     256 KiB to 1 MiB from there; the batch with the offset is looked for; more pages while the first
  *            batch is not whole
  *   checks   offsets rise, lengths hold, CRC of every batch that is lent (a rotten one is MR_ERR_CORRUPT)
@@ -10,15 +10,12 @@
  * Nothing above segment->written is read from a file: what is not there yet is in the runs.
  */
 #include "log/log_walk.h"
-#include "log/offset_index.h"
 
 #define COLD_READ_BYTES (256u << 10)
 
 enum cold_at {
     COLD_BEGIN,
-    COLD_INDEX_OPEN,
-    COLD_INDEX_READ,
-    COLD_INDEX_CLOSED,
+    COLD_PLACED,
     COLD_DATA,
     COLD_DATA_READ,
 };
@@ -57,7 +54,7 @@ static bool finish(struct mr_storage_core *core, struct mr_task *task, enum mr_e
     task->segment->users--;
     op->op.pending++;
     core->stats.cold_reads++;
-    task->is_read_due = true; /* the operation goes on when the task is gone */
+    task->is_op_due = true; /* the operation goes on when the task is gone */
     return false;
 }
 
@@ -280,8 +277,7 @@ static bool cold_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_disk_op *op = &task->io.op;
     switch ((enum cold_at)task->at) {
-    case COLD_BEGIN: {
-        uint32_t pos = 0;
+    case COLD_BEGIN:
         for (uint32_t index = 0; index < MR_READ_HINTS; index++) {
             const struct mr_place *hint = &task->partition->hints[index];
             if (hint->offset == task->x && hint->base == task->segment->base) {
@@ -290,63 +286,9 @@ static bool cold_step(struct mr_storage_core *core, struct mr_task *task)
                 return read_data(core, task);
             }
         }
-        if (mr_segment_index_find(core, task->segment, task->x, &pos)) {
-            task->a = pos;
-            task->at = COLD_DATA;
-            return read_data(core, task);
-        }
-        mr_segment_name(task->segment, ".index", task->name);
-        task->at = COLD_INDEX_OPEN;
-        *op = (struct mr_disk_op){.kind = MR_DISK_OPEN, .flags = MR_DISK_READ_ONLY, .dir = core->root,
-                                  .name = task->name};
-        return true;
-    }
-    case COLD_INDEX_OPEN:
-        if (op->err != MR_OK) {
-            task->at = COLD_DATA;
-            return read_data(core, task); /* no index: from the start */
-        }
-        task->file = op->file;
-        task->b = 0;
-        task->page = mr_page_pool_get(&core->cold, mr_page_order(task->segment->index_bytes));
-        if (task->page == NULL) {
-            task->at = COLD_INDEX_CLOSED;
-            *op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
-            return true;
-        }
-        task->page->is_busy = true;
-        task->at = COLD_INDEX_READ;
-        *op = (struct mr_disk_op){.kind = MR_DISK_READ, .file = task->file,
-                                  .buffer = mr_page_memory(&core->cold, task->page),
-                                  .len = mr_page_capacity(task->page), .pos = 0};
-        return true;
-    case COLD_INDEX_READ: {
-        struct mr_offset_index_entry entry = {0};
-        uint32_t count = op->err == MR_OK ? op->done_bytes / MR_OFFSET_INDEX_ENTRY : 0;
-        const uint8_t *entries = mr_page_memory(&core->cold, task->page);
-        int64_t relative = task->x - task->segment->base;
-        count = mr_offset_index_check(entries, count, (struct mr_offset_index_entry){.relative = -1},
-                                      INT32_MAX, task->segment->size);
-        bool is_found = mr_offset_index_find(entries, count, relative > INT32_MAX ? INT32_MAX : (int32_t)relative,
-                                             &entry);
-        if (is_found) {
-            task->a = entry.pos;
-        }
-        /* A whole page of entries, all before the offset: the file goes on. */
-        if (is_found && count == mr_page_capacity(task->page) / MR_OFFSET_INDEX_ENTRY &&
-            mr_offset_index_load(entries + (size_t)(count - 1) * MR_OFFSET_INDEX_ENTRY).relative <= relative) {
-            *op = (struct mr_disk_op){.kind = MR_DISK_READ, .file = task->file, .buffer = op->buffer,
-                                      .len = op->len, .pos = op->pos + op->len};
-            return true;
-        }
-        task->page->is_busy = false;
-        mr_page_pool_put(&core->cold, task->page);
-        task->page = NULL;
-        task->at = COLD_INDEX_CLOSED;
-        *op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
-        return true;
-    }
-    case COLD_INDEX_CLOSED:
+        return mr_index_find(core, task, MR_INDEX_OFFSET, task->x, COLD_PLACED);
+    case COLD_PLACED:
+        task->a = (uint64_t)task->find.result;
         task->at = COLD_DATA;
         return read_data(core, task);
     case COLD_DATA:

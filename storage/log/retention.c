@@ -89,7 +89,7 @@ static bool retain_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_partition *p = task->partition;
     if (!task->segment->is_time_known) {
-        return mr_segment_time_learn(core, task, task->segment);
+        return mr_segment_time_learn(core, task, task->segment, 0);
     }
     p->is_retaining = false;
     (void)check(core, p); /* what finds no room now finds it at the next check */

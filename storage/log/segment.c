@@ -254,25 +254,6 @@ void mr_segment_index_end(struct mr_storage_core *core, struct mr_segment *segme
     add_time(core, segment);
 }
 
-bool mr_segment_index_find(struct mr_storage_core *core, const struct mr_segment *segment, int64_t offset,
-                           uint32_t *pos)
-{
-    struct mr_offset_index_entry entry;
-    if (segment->index_page != NULL && segment->index_page->used > 0 &&
-        offset - segment->base <= INT32_MAX &&
-        mr_offset_index_find(mr_page_memory(&core->cache, segment->index_page),
-                             segment->index_page->used / MR_OFFSET_INDEX_ENTRY,
-                             (int32_t)(offset - segment->base), &entry)) {
-        *pos = entry.pos;
-        return true;
-    }
-    if (segment->index_bytes == 0) {
-        *pos = 0;
-        return true;
-    }
-    return false;
-}
-
 /*
  * Append the chunks to the files: open, write, close, for one file after the other. The pages belong to the task
  * from the start, so new entries go to new pages.

@@ -80,10 +80,7 @@ static bool time_step(struct mr_storage_core *core, struct mr_task *task)
         }
         segment->is_time_known = true;
         segment->users--;
-        task->file = MR_DISK_NONE;
-        task->at = 0;
-        task->step = task->then;
-        return task->step(core, task);
+        return mr_task_return(core, task);
     }
     mr_segment_name(segment, ".log", task->name);
     task->at = TIME_STATTED;
@@ -91,13 +88,11 @@ static bool time_step(struct mr_storage_core *core, struct mr_task *task)
     return true;
 }
 
-bool mr_segment_time_learn(struct mr_storage_core *core, struct mr_task *task, struct mr_segment *segment)
+bool mr_segment_time_learn(struct mr_storage_core *core, struct mr_task *task, struct mr_segment *segment,
+                           uint32_t back_at)
 {
     mr_assert(!segment->is_time_known);
-    task->then = task->step;
-    task->step = time_step;
     task->segment = segment;
-    task->at = TIME_BEGIN;
     segment->users++;
-    return time_step(core, task);
+    return mr_task_call(core, task, time_step, back_at);
 }

@@ -10,6 +10,8 @@
  */
 #include "storage_core.h"
 
+#define EVICTION_LOOKS 64 /* runs that may not go and are passed over for one page */
+
 /* The log does not have the run any more; memory that is lent goes when it comes back. */
 static void drop_run(struct mr_storage_core *core, struct mr_page *run)
 {
@@ -25,15 +27,49 @@ static void drop_run(struct mr_storage_core *core, struct mr_page *run)
     }
 }
 
+/* Where the last batch that begins in the run, or goes through it, ends. */
+static uint32_t last_batch_end(const struct mr_page *run)
+{
+    for (struct mr_list *link = run->link.next; link != &run->partition->runs; link = link->next) {
+        const struct mr_page *next = MR_LIST_ENTRY(link, struct mr_page, link);
+        if (next->segment != run->segment) {
+            break;
+        }
+        if (next->first_offset >= 0) {
+            return next->first_pos;
+        }
+    }
+    return run->segment->size;
+}
+
+/*
+ * The longest clean run that may go. One whose last batch ends in a later run stays until that end is in the file:
+ * a reader of the batch would find neither memory nor a file that has all of it.
+ */
+static struct mr_page *evictable(struct mr_storage_core *core)
+{
+    uint32_t looked_at = 0;
+    MR_LIST_EACH(link, &core->clean_runs) {
+        struct mr_page *run = MR_LIST_ENTRY(link, struct mr_page, by_age);
+        if (last_batch_end(run) <= run->segment->written) {
+            return run;
+        }
+        if (++looked_at == EVICTION_LOOKS) {
+            break;
+        }
+    }
+    return NULL;
+}
+
 struct mr_page *mr_tail_page_get(struct mr_storage_core *core, uint32_t order)
 {
     struct mr_page *page;
     while ((page = mr_page_pool_get(&core->cache, order)) == NULL) {
-        if (mr_list_is_empty(&core->clean_runs)) {
+        /* Everything of this log up to the longest clean run goes, so that its runs stay contiguous. */
+        struct mr_page *oldest = evictable(core);
+        if (oldest == NULL) {
             return NULL;
         }
-        /* Everything of this log up to the longest clean run goes, so that its runs stay contiguous. */
-        struct mr_page      *oldest = MR_LIST_ENTRY(core->clean_runs.next, struct mr_page, by_age);
         struct mr_partition *p = oldest->partition;
         struct mr_page      *run;
         do {

@@ -1,0 +1,383 @@
+/*
+ * time_search: the first record at or after a time, or the first with the largest one, wherever it lies.
+ *
+ *   choose   the first segment whose largest timestamp reaches the time; of segments from before this start it is
+ *            learnt from the file (segment_time.c), and where no index tells it, by a scan of the headers
+ *   place    time index -> offset -> offset index -> position
+ *   scan     headers from there on, in files 256 KiB at a time, in tail runs in place; the one batch that can
+ *            answer is opened
+ *
+ * Only below the high watermark and at or above the log start. A batch whose header lied about its largest
+ * timestamp is passed over. Source: Kafka's UnifiedLog.fetchOffsetByTimestamp, LogSegment.findOffsetByTimestamp.
+ */
+#include "log/log_walk.h"
+
+#include "millrace/base/bug.h"
+
+#define CHUNK_ORDER      6u    /* 256 KiB */
+#define BATCHES_PER_TURN 4096u /* of tail runs */
+
+enum search_at {
+    SEARCH_CHOOSE,
+    SEARCH_TIMED,
+    SEARCH_PLACED,
+    SEARCH_SCAN,
+    SEARCH_READ,
+};
+
+enum search_goal {
+    GOAL_FIRST, /* the first record that is not older */
+    GOAL_MAX,   /* the first record with timestamp y */
+    GOAL_LEARN, /* the segment's largest timestamp */
+    GOAL_REST,  /* the largest timestamp of whole batches above the log start, where the segment's is below it */
+};
+
+/* Task fields: op; index: enum search_goal; segment: in use by us while set; a: position of the scan; b, c: the page
+ * holds these bytes of the file; x: base of the segment tried last, -1: none; y: the largest timestamp, wanted or so
+ * far. */
+
+static struct mr_list_offsets_entry *entry_of(const struct mr_task *task)
+{
+    struct mr_list_offsets_op *op = (struct mr_list_offsets_op *)(void *)task->op;
+    return &op->entries[op->op.pending];
+}
+
+static bool finish(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
+{
+    if (task->page != NULL) {
+        task->page->is_busy = false;
+        mr_page_pool_put(&core->cold, task->page);
+    }
+    if (task->segment != NULL) {
+        task->segment->users--;
+    }
+    mr_list_offsets_found(task->partition, entry_of(task), err);
+    task->op->pending++;
+    task->is_op_due = true;
+    return false;
+}
+
+static bool wait_turn(struct mr_storage_core *core, struct mr_task *task)
+{
+    mr_list_add_tail(&core->retry_tasks, &task->link);
+    task->is_waiting = true;
+    return true;
+}
+
+static bool choose(struct mr_storage_core *core, struct mr_task *task);
+
+/* Nothing more in this segment. */
+static bool leave(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_segment *segment = task->segment;
+    enum search_goal   goal = (enum search_goal)task->index;
+    if (task->page != NULL) {
+        task->page->is_busy = false;
+        mr_page_pool_put(&core->cold, task->page);
+        task->page = NULL;
+    }
+    segment->users--;
+    task->segment = NULL;
+    task->c = 0;
+    if (goal == GOAL_MAX) {
+        return finish(core, task, MR_OK);
+    }
+    if (goal == GOAL_LEARN) {
+        segment->is_time_scanned = true;
+        segment->max_timestamp = task->y > segment->max_timestamp ? task->y : segment->max_timestamp;
+    } else {
+        task->x = segment->base;
+    }
+    return choose(core, task);
+}
+
+/*
+ * The record that answers, in the batch of which all bytes are at `bytes`. False: none does. A batch that cannot be
+ * opened here (over a megabyte when decompressed) answers itself: a reader that begins there misses nothing.
+ */
+static bool open_batch(struct mr_storage_core *core, struct mr_task *task, const uint8_t *bytes,
+                       const struct mr_batch *batch, struct mr_arena *scratch)
+{
+    struct mr_list_offsets_entry *entry = entry_of(task);
+    struct mr_record_iter         iter;
+    struct mr_record              record;
+    int64_t                       log_start = task->partition->log_start;
+    int64_t                       wanted = task->index == GOAL_MAX ? task->y : entry->timestamp;
+    (void)core;
+    if (bytes != NULL && !mr_bug("time-of-batch") &&
+        mr_record_iter_init(&iter, bytes, mr_batch_bytes(batch), scratch) == MR_OK) {
+        while (mr_record_iter_next(&iter, &record) == MR_OK) {
+            if (record.timestamp >= wanted && record.offset >= log_start) {
+                entry->offset = record.offset;
+                entry->offset_timestamp = record.timestamp;
+                return true;
+            }
+        }
+        return false;
+    }
+    entry->offset = batch->base_offset > log_start ? batch->base_offset : log_start;
+    entry->offset_timestamp = batch->max_timestamp;
+    return true;
+}
+
+/* Whether the batch can answer, by its header. */
+static bool can_answer(struct mr_task *task, const struct mr_batch *batch)
+{
+    if (batch->magic != 2 || mr_batch_last_offset(batch) < task->partition->log_start) {
+        return false;
+    }
+    switch ((enum search_goal)task->index) {
+    case GOAL_FIRST:
+        return batch->max_timestamp >= entry_of(task)->timestamp;
+    case GOAL_MAX:
+        return batch->max_timestamp == task->y;
+    case GOAL_REST:
+        if (batch->max_timestamp > task->y && batch->base_offset >= task->partition->log_start) {
+            task->y = batch->max_timestamp;
+        }
+        return false;
+    case GOAL_LEARN:
+        if (batch->max_timestamp > task->y) {
+            task->y = batch->max_timestamp;
+            task->segment->max_timestamp_offset = mr_batch_last_offset(batch);
+        }
+        return false;
+    }
+    return false;
+}
+
+/* The tail run in which the batch at `pos` begins; NULL: it is in the file only. */
+static struct mr_page *run_at(struct mr_partition *p, const struct mr_segment *segment, uint64_t pos)
+{
+    for (struct mr_list *link = p->runs.prev; link != &p->runs; link = link->prev) {
+        struct mr_page *run = MR_LIST_ENTRY(link, struct mr_page, link);
+        if (run->segment == segment && run->first_offset >= 0 && run->first_pos <= pos) {
+            return mr_walk_run_of(p, run, (uint32_t)pos);
+        }
+    }
+    return NULL;
+}
+
+static bool scan_runs(struct mr_storage_core *core, struct mr_task *task, struct mr_page *run, uint32_t limit)
+{
+    struct mr_partition *p = task->partition;
+    for (uint32_t count = 0; count < BATCHES_PER_TURN; count++) {
+        struct mr_batch batch;
+        uint32_t        pos = (uint32_t)task->a;
+        if (pos >= limit) {
+            return leave(core, task);
+        }
+        run = mr_walk_run_of(p, run, pos);
+        mr_walk_head(core, p, run, pos, &batch);
+        if (can_answer(task, &batch)) {
+            struct mr_arena scratch;
+            mr_arena_init(&scratch, core->scratch, MR_SCRATCH_BYTES);
+            uint8_t *copy = mr_arena_try(&scratch, mr_batch_bytes(&batch), 16);
+            if (copy != NULL) {
+                mr_walk_copy(core, p, run, pos, copy, mr_batch_bytes(&batch));
+            }
+            if (open_batch(core, task, copy, &batch, &scratch)) {
+                return finish(core, task, MR_OK);
+            }
+        }
+        task->a += mr_batch_bytes(&batch);
+    }
+    return wait_turn(core, task);
+}
+
+/* Read on from the scan's position; a larger piece when the batch there is to be whole. */
+static bool read_chunk(struct mr_storage_core *core, struct mr_task *task, uint32_t order)
+{
+    struct mr_segment *segment = task->segment;
+    if (task->page != NULL && task->page->order < order) {
+        task->page->is_busy = false;
+        mr_page_pool_put(&core->cold, task->page);
+        task->page = NULL;
+    }
+    if (!mr_segment_file_ready(core, segment)) {
+        return wait_turn(core, task);
+    }
+    if (task->page == NULL) {
+        task->page = mr_page_pool_get(&core->cold, order);
+        if (task->page == NULL) {
+            return wait_turn(core, task);
+        }
+        task->page->is_busy = true;
+    }
+    task->c = 0;
+    task->b = task->a & ~(uint64_t)(MR_PAGE_BYTES - 1);
+    uint64_t end = ((uint64_t)segment->written + MR_PAGE_BYTES - 1) & ~(uint64_t)(MR_PAGE_BYTES - 1);
+    uint32_t len = mr_page_capacity(task->page);
+    task->at = SEARCH_READ;
+    task->io.op = (struct mr_disk_op){.kind = MR_DISK_READ,
+                                      .file = segment->file,
+                                      .buffer = mr_page_memory(&core->cold, task->page),
+                                      .len = end - task->b < len ? (uint32_t)(end - task->b) : len,
+                                      .pos = task->b};
+    return true;
+}
+
+static bool scan(struct mr_storage_core *core, struct mr_task *task);
+
+static bool scan_file(struct mr_storage_core *core, struct mr_task *task, uint64_t limit)
+{
+    struct mr_segment *segment = task->segment;
+    while (task->a + MR_BATCH_HEADER <= limit) {
+        struct mr_batch batch;
+        bool            is_here = task->a >= task->b && task->a + MR_BATCH_HEADER <= task->b + task->c;
+        if (!is_here) {
+            return read_chunk(core, task, CHUNK_ORDER);
+        }
+        const uint8_t *at = mr_page_memory(&core->cold, task->page) + (task->a - task->b);
+        mr_batch_header_load(at, &batch);
+        if (batch.batch_length < MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS || batch.last_offset_delta < 0 ||
+            batch.base_offset < segment->base || task->a + mr_batch_bytes(&batch) > segment->size) {
+            return finish(core, task, MR_ERR_CORRUPT);
+        }
+        uint32_t bytes = mr_batch_bytes(&batch);
+        if (can_answer(task, &batch)) {
+            bool is_whole = task->a + bytes <= task->b + task->c;
+            if (!is_whole && (task->a & (MR_PAGE_BYTES - 1)) + bytes <= (MR_PAGE_BYTES << MR_PAGE_ORDER_MAX) &&
+                task->a + bytes <= segment->written) {
+                return read_chunk(core, task, MR_PAGE_ORDER_MAX);
+            }
+            if (is_whole && mr_crc32c(0, at + 21, bytes - 21u) != batch.crc) {
+                return finish(core, task, MR_ERR_CORRUPT);
+            }
+            struct mr_arena scratch;
+            mr_arena_init(&scratch, core->scratch, MR_SCRATCH_BYTES);
+            if (open_batch(core, task, is_whole ? at : NULL, &batch, &scratch)) {
+                return finish(core, task, MR_OK);
+            }
+        }
+        task->a += bytes;
+    }
+    return run_at(task->partition, segment, task->a) == NULL ? leave(core, task) : scan(core, task);
+}
+
+static bool scan(struct mr_storage_core *core, struct mr_task *task)
+{
+    uint32_t        limit = mr_walk_limit(task->partition, task->segment);
+    struct mr_page *run = run_at(task->partition, task->segment, task->a);
+    task->at = SEARCH_SCAN;
+    if (task->a >= limit) {
+        return leave(core, task);
+    }
+    if (run != NULL) {
+        return scan_runs(core, task, run, limit);
+    }
+    /* Up to the first batch that begins in memory; nothing above `written` is in the file. */
+    limit = limit < task->segment->written ? limit : task->segment->written;
+    MR_LIST_EACH(link, &task->partition->runs) {
+        const struct mr_page *first = MR_LIST_ENTRY(link, struct mr_page, link);
+        if (first->segment == task->segment && first->first_offset >= 0) {
+            limit = limit < first->first_pos ? limit : first->first_pos;
+            break;
+        }
+    }
+    return scan_file(core, task, limit);
+}
+
+static bool begin(struct mr_storage_core *core, struct mr_task *task, struct mr_segment *segment,
+                  enum search_goal goal)
+{
+    task->segment = segment;
+    task->index = goal;
+    task->a = 0;
+    segment->users++;
+    switch (goal) {
+    case GOAL_FIRST:
+        return mr_index_find(core, task, MR_INDEX_TIME, entry_of(task)->timestamp, SEARCH_TIMED);
+    case GOAL_MAX:
+        return mr_index_find(core, task, MR_INDEX_OFFSET,
+                             segment->max_timestamp_offset < task->partition->log_start
+                                 ? task->partition->log_start
+                                 : segment->max_timestamp_offset,
+                             SEARCH_PLACED);
+    case GOAL_REST:
+        task->y = -1;
+        return mr_index_find(core, task, MR_INDEX_OFFSET, task->partition->log_start, SEARCH_PLACED);
+    case GOAL_LEARN:
+        task->y = -1;
+        return scan(core, task);
+    }
+    mr_unreachable("goal of a search by time");
+}
+
+static bool choose(struct mr_storage_core *core, struct mr_task *task)
+{
+    const struct mr_partition *p = task->partition;
+    int64_t                    timestamp = entry_of(task)->timestamp;
+    bool                       is_max = timestamp == MR_LIST_MAX_TIMESTAMP;
+    struct mr_segment         *newest = NULL;
+    int64_t                    newest_time = -1;
+    MR_LIST_EACH(link, &p->segments) {
+        struct mr_segment *segment = MR_LIST_ENTRY(link, struct mr_segment, link);
+        int64_t            time = segment->max_timestamp;
+        if (segment->is_gone || (!is_max && segment->base <= task->x)) {
+            continue;
+        }
+        if (!segment->is_time_known) {
+            return mr_segment_time_learn(core, task, segment, SEARCH_CHOOSE);
+        }
+        if (segment->max_timestamp < 0 && segment->size > 0 && !segment->is_time_scanned) {
+            return begin(core, task, segment, GOAL_LEARN);
+        }
+        if (!is_max && time >= timestamp) {
+            return begin(core, task, segment, GOAL_FIRST);
+        }
+        if (is_max && time >= 0 && segment->max_timestamp_offset < p->log_start) {
+            if (task->x != segment->base) {
+                return begin(core, task, segment, GOAL_REST);
+            }
+            time = task->y;
+        }
+        if (is_max && time > newest_time) {
+            newest = segment;
+            newest_time = time;
+        }
+    }
+    task->segment = NULL;
+    task->y = newest_time;
+    return newest == NULL ? finish(core, task, MR_OK) : begin(core, task, newest, GOAL_MAX);
+}
+
+static bool search_step(struct mr_storage_core *core, struct mr_task *task)
+{
+    int64_t log_start = task->partition->log_start;
+    switch ((enum search_at)task->at) {
+    case SEARCH_CHOOSE:
+        return choose(core, task);
+    case SEARCH_TIMED:
+        return mr_index_find(core, task, MR_INDEX_OFFSET,
+                             task->find.result > log_start ? task->find.result : log_start, SEARCH_PLACED);
+    case SEARCH_PLACED:
+        task->a = (uint64_t)task->find.result;
+        return scan(core, task);
+    case SEARCH_SCAN:
+        return scan(core, task);
+    case SEARCH_READ:
+        if (task->io.op.err != MR_OK) {
+            mr_core_fail(core, &task->io.op, "reading a segment");
+            return finish(core, task, MR_ERR_IO);
+        }
+        task->c = task->io.op.done_bytes;
+        if (task->c < MR_BATCH_HEADER + (task->a - task->b)) {
+            return finish(core, task, MR_ERR_CORRUPT); /* the file is shorter than it was */
+        }
+        return scan(core, task);
+    }
+    mr_unreachable("search by time");
+}
+
+bool mr_time_search_start(struct mr_storage_core *core, struct mr_list_offsets_op *op, struct mr_partition *p)
+{
+    struct mr_task *task = mr_core_task(core, p, search_step);
+    if (task == NULL) {
+        return false;
+    }
+    task->op = &op->op;
+    task->x = -1;
+    mr_core_task_start(core, task);
+    return true;
+}
