@@ -12,10 +12,7 @@
 
 struct deletes {
     struct mr_delete_records_request in;
-    struct mr_scatter scatter;
-    struct mr_delete_records_entry *entries;
-    struct mr_delete_records_op *ops;
-    int16_t *errors;
+    struct mr_scatter scatter; /* of struct mr_delete_records_entry */
 };
 
 static int16_t check_one(const struct mr_data_core *core, struct mr_str name, int32_t index,
@@ -30,6 +27,20 @@ static int16_t check_one(const struct mr_data_core *core, struct mr_str name, in
         return error;
     }
     return topic->config.is_cleanup_delete ? MR_KAFKA_NONE : MR_KAFKA_POLICY_VIOLATION;
+}
+
+static void put_one(const struct mr_data_core *core, struct mr_scatter *scatter, struct mr_str name,
+                    const struct mr_delete_records_request_delete_records_partition *one)
+{
+    const struct mr_image_partition *partition = NULL;
+    int16_t error = check_one(core, name, one->partition_index, &partition);
+    if (error != MR_KAFKA_NONE) {
+        mr_scatter_refuse(scatter, error);
+        return;
+    }
+    struct mr_delete_records_entry *entry = mr_scatter_put(scatter, partition->storage_core);
+    *entry = (struct mr_delete_records_entry){
+        .log_id = partition->log_id, .offset = one->offset, .low_watermark = -1};
 }
 
 enum mr_err mr_handle_delete_records(struct mr_request *request)
@@ -50,59 +61,26 @@ enum mr_err mr_handle_delete_records(struct mr_request *request)
     }
     err = mr_request_more(
         request,
-        sizeof(struct deletes) + mr_scatter_room(count, core_count) + names + 1024 +
-            count * (sizeof(struct mr_delete_records_entry) + 2 + 64 +
-                     sizeof(struct mr_delete_records_response_delete_records_partition_result)) +
-            core_count * sizeof(struct mr_delete_records_op));
+        sizeof(struct deletes) +
+            mr_scatter_room(count, core_count, sizeof(struct mr_delete_records_entry)) + names +
+            1024 +
+            count *
+                (64 + sizeof(struct mr_delete_records_response_delete_records_partition_result)));
     if (err != MR_OK) {
         return err;
     }
     struct deletes *deletes = MR_ARENA_TRY(&request->arena, struct deletes, 1);
     deletes->in = in;
-    mr_scatter_init(&deletes->scatter, &request->arena, count, core_count);
-    deletes->entries = MR_ARENA_TRY(&request->arena, struct mr_delete_records_entry, count);
-    deletes->errors = MR_ARENA_TRY(&request->arena, int16_t, count);
-    deletes->ops = MR_ARENA_TRY(&request->arena, struct mr_delete_records_op, core_count);
-    mr_assert(deletes->entries != NULL && deletes->errors != NULL && deletes->ops != NULL);
-    memset(deletes->ops, 0, sizeof *deletes->ops * core_count);
+    mr_scatter_init(&deletes->scatter, &request->arena, count, core_count,
+                    sizeof(struct mr_delete_records_entry));
     request->work = deletes;
-
-    uint32_t at = 0;
     for (int32_t t = 0; t < in.topics_count; t++) {
-        for (int32_t p = 0; p < in.topics[t].partitions_count; p++, at++) {
-            const struct mr_image_partition *partition = NULL;
-            int16_t error = check_one(core, in.topics[t].name,
-                                      in.topics[t].partitions[p].partition_index, &partition);
-            deletes->errors[at] = error;
-            deletes->scatter.cores[at] =
-                error == MR_KAFKA_NONE ? partition->storage_core : MR_SCATTER_NONE;
+        for (int32_t p = 0; p < in.topics[t].partitions_count; p++) {
+            put_one(core, &deletes->scatter, in.topics[t].name, &in.topics[t].partitions[p]);
         }
     }
-    mr_scatter_place(&deletes->scatter);
-    at = 0;
-    for (int32_t t = 0; t < in.topics_count; t++) {
-        for (int32_t p = 0; p < in.topics[t].partitions_count; p++, at++) {
-            if (deletes->scatter.cores[at] == MR_SCATTER_NONE) {
-                continue;
-            }
-            deletes->entries[deletes->scatter.places[at]] = (struct mr_delete_records_entry){
-                .log_id = mr_topics_partition(core, false, in.topics[t].name, NULL,
-                                              in.topics[t].partitions[p].partition_index)
-                              ->log_id,
-                .offset = in.topics[t].partitions[p].offset,
-                .low_watermark = -1,
-            };
-        }
-    }
-    for (uint32_t index = 0; index < core_count; index++) {
-        struct mr_delete_records_op *op = &deletes->ops[index];
-        op->op.kind = MR_STORAGE_DELETE_RECORDS;
-        op->entries = deletes->entries + deletes->scatter.firsts[index];
-        op->entry_count = deletes->scatter.firsts[index + 1] - deletes->scatter.firsts[index];
-        if (op->entry_count > 0) {
-            mr_request_storage(request, index, &op->op);
-        }
-    }
+    const union mr_scatter_op like = {.op.kind = MR_STORAGE_DELETE_RECORDS};
+    mr_scatter_send(&deletes->scatter, request, &like);
     if (request->storage_pending == 0) {
         mr_handle_delete_records_done(request);
     }
@@ -132,12 +110,11 @@ void mr_handle_delete_records_done(struct mr_request *request)
             MR_DEFAULTS(delete_records_response_delete_records_partition_result, &partitions[at]);
             partitions[at].partition_index = deletes->in.topics[t].partitions[p].partition_index;
             partitions[at].low_watermark = -1;
-            partitions[at].error_code = deletes->errors[at];
-            if (deletes->scatter.cores[at] == MR_SCATTER_NONE) {
+            partitions[at].error_code = deletes->scatter.errors[at];
+            const struct mr_delete_records_entry *entry = mr_scatter_entry(&deletes->scatter, at);
+            if (entry == NULL) {
                 continue;
             }
-            const struct mr_delete_records_entry *entry =
-                &deletes->entries[deletes->scatter.places[at]];
             partitions[at].error_code = mr_err_kafka(entry->err);
             if (entry->err == MR_OK) {
                 partitions[at].low_watermark = entry->low_watermark;

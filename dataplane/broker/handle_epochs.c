@@ -11,11 +11,29 @@
 
 struct epochs {
     struct mr_offset_for_leader_epoch_request in;
-    struct mr_scatter scatter;
-    struct mr_epoch_end_entry *entries;
-    struct mr_epoch_end_op *ops;
-    int16_t *errors;
+    struct mr_scatter scatter; /* of struct mr_epoch_end_entry */
 };
+
+static void put_one(
+    const struct mr_data_core *core, struct mr_scatter *scatter, struct mr_str name,
+    const struct mr_offset_for_leader_epoch_request_offset_for_leader_partition *one)
+{
+    const struct mr_image_topic *topic;
+    const struct mr_image_partition *partition;
+    int16_t error = mr_topics_find(core, false, name, NULL, one->partition, &topic, &partition);
+    if (error != MR_KAFKA_NONE) {
+        mr_scatter_refuse(scatter, error);
+        return;
+    }
+    struct mr_epoch_end_entry *entry = mr_scatter_put(scatter, partition->storage_core);
+    *entry = (struct mr_epoch_end_entry){
+        .log_id = partition->log_id,
+        .current_leader_epoch = one->current_leader_epoch,
+        .leader_epoch = one->leader_epoch,
+        .end_epoch = -1,
+        .end_offset = -1,
+    };
+}
 
 enum mr_err mr_handle_epochs(struct mr_request *request)
 {
@@ -34,63 +52,25 @@ enum mr_err mr_handle_epochs(struct mr_request *request)
                  sizeof(struct mr_offset_for_leader_epoch_response_offset_for_leader_topic_result);
     }
     err = mr_request_more(
-        request, sizeof(struct epochs) + mr_scatter_room(count, core_count) + names + 1024 +
-                     count * (sizeof(struct mr_epoch_end_entry) + 2 + 64 +
-                              sizeof(struct mr_offset_for_leader_epoch_response_epoch_end_offset)) +
-                     core_count * sizeof(struct mr_epoch_end_op));
+        request,
+        sizeof(struct epochs) +
+            mr_scatter_room(count, core_count, sizeof(struct mr_epoch_end_entry)) + names + 1024 +
+            count * (64 + sizeof(struct mr_offset_for_leader_epoch_response_epoch_end_offset)));
     if (err != MR_OK) {
         return err;
     }
     struct epochs *epochs = MR_ARENA_TRY(&request->arena, struct epochs, 1);
     epochs->in = in;
-    mr_scatter_init(&epochs->scatter, &request->arena, count, core_count);
-    epochs->entries = MR_ARENA_TRY(&request->arena, struct mr_epoch_end_entry, count);
-    epochs->errors = MR_ARENA_TRY(&request->arena, int16_t, count);
-    epochs->ops = MR_ARENA_TRY(&request->arena, struct mr_epoch_end_op, core_count);
-    mr_assert(epochs->entries != NULL && epochs->errors != NULL && epochs->ops != NULL);
-    memset(epochs->ops, 0, sizeof *epochs->ops * core_count);
+    mr_scatter_init(&epochs->scatter, &request->arena, count, core_count,
+                    sizeof(struct mr_epoch_end_entry));
     request->work = epochs;
-
-    uint32_t at = 0;
     for (int32_t t = 0; t < in.topics_count; t++) {
-        for (int32_t p = 0; p < in.topics[t].partitions_count; p++, at++) {
-            const struct mr_image_topic *topic;
-            const struct mr_image_partition *partition;
-            int16_t error =
-                mr_topics_find(core, false, in.topics[t].topic, NULL,
-                               in.topics[t].partitions[p].partition, &topic, &partition);
-            epochs->errors[at] = error;
-            epochs->scatter.cores[at] =
-                error == MR_KAFKA_NONE ? partition->storage_core : MR_SCATTER_NONE;
+        for (int32_t p = 0; p < in.topics[t].partitions_count; p++) {
+            put_one(core, &epochs->scatter, in.topics[t].topic, &in.topics[t].partitions[p]);
         }
     }
-    mr_scatter_place(&epochs->scatter);
-    at = 0;
-    for (int32_t t = 0; t < in.topics_count; t++) {
-        for (int32_t p = 0; p < in.topics[t].partitions_count; p++, at++) {
-            if (epochs->scatter.cores[at] == MR_SCATTER_NONE) {
-                continue;
-            }
-            epochs->entries[epochs->scatter.places[at]] = (struct mr_epoch_end_entry){
-                .log_id = mr_topics_partition(core, false, in.topics[t].topic, NULL,
-                                              in.topics[t].partitions[p].partition)
-                              ->log_id,
-                .current_leader_epoch = in.topics[t].partitions[p].current_leader_epoch,
-                .leader_epoch = in.topics[t].partitions[p].leader_epoch,
-                .end_epoch = -1,
-                .end_offset = -1,
-            };
-        }
-    }
-    for (uint32_t index = 0; index < core_count; index++) {
-        struct mr_epoch_end_op *op = &epochs->ops[index];
-        op->op.kind = MR_STORAGE_EPOCH_END;
-        op->entries = epochs->entries + epochs->scatter.firsts[index];
-        op->entry_count = epochs->scatter.firsts[index + 1] - epochs->scatter.firsts[index];
-        if (op->entry_count > 0) {
-            mr_request_storage(request, index, &op->op);
-        }
-    }
+    const union mr_scatter_op like = {.op.kind = MR_STORAGE_EPOCH_END};
+    mr_scatter_send(&epochs->scatter, request, &like);
     if (request->storage_pending == 0) {
         mr_handle_epochs_done(request);
     }
@@ -120,11 +100,11 @@ void mr_handle_epochs_done(struct mr_request *request)
         for (int32_t p = 0; p < epochs->in.topics[t].partitions_count; p++, at++) {
             MR_DEFAULTS(offset_for_leader_epoch_response_epoch_end_offset, &partitions[at]);
             partitions[at].partition = epochs->in.topics[t].partitions[p].partition;
-            partitions[at].error_code = epochs->errors[at];
-            if (epochs->scatter.cores[at] == MR_SCATTER_NONE) {
+            partitions[at].error_code = epochs->scatter.errors[at];
+            const struct mr_epoch_end_entry *entry = mr_scatter_entry(&epochs->scatter, at);
+            if (entry == NULL) {
                 continue;
             }
-            const struct mr_epoch_end_entry *entry = &epochs->entries[epochs->scatter.places[at]];
             partitions[at].error_code = mr_err_kafka(entry->err);
             if (entry->err == MR_OK) {
                 partitions[at].leader_epoch = entry->end_epoch;

@@ -11,10 +11,8 @@
 
 struct offsets {
     struct mr_list_offsets_request in;
-    struct mr_scatter scatter;
-    struct mr_list_offsets_entry *entries;
-    struct mr_list_offsets_op *ops;
-    int16_t *errors; /* in request order: found here */
+    uint32_t count;            /* partitions */
+    struct mr_scatter scatter; /* of struct mr_list_offsets_entry */
 };
 
 /* The lowest version that knows a special time; a plain timestamp is known to all. */
@@ -41,6 +39,37 @@ static bool is_named_twice(const struct mr_list_offsets_request *in, int32_t top
     return seen > 1;
 }
 
+static void put_one(struct mr_request *request, struct offsets *offsets, int32_t topic,
+                    const struct mr_list_offsets_request_list_offsets_partition *one)
+{
+    const struct mr_list_offsets_request *in = &offsets->in;
+    const struct mr_image_topic *found;
+    const struct mr_image_partition *partition;
+    int16_t error = mr_topics_find(request->core, false, in->topics[topic].name, NULL,
+                                   one->partition_index, &found, &partition);
+    /* quadratic, so only where a stranger cannot make it long */
+    if (offsets->count <= 512 && is_named_twice(in, topic, one->partition_index)) {
+        error = MR_KAFKA_INVALID_REQUEST;
+    } else if (!is_time_known(request->header.version, one->timestamp)) {
+        error = MR_KAFKA_UNSUPPORTED_VERSION;
+    }
+    if (error != MR_KAFKA_NONE) {
+        mr_scatter_refuse(&offsets->scatter, error);
+        return;
+    }
+    struct mr_list_offsets_entry *entry =
+        mr_scatter_put(&offsets->scatter, partition->storage_core);
+    *entry = (struct mr_list_offsets_entry){
+        .log_id = partition->log_id,
+        .timestamp = one->timestamp,
+        .current_leader_epoch = one->current_leader_epoch,
+        .isolation = in->isolation_level == 1 ? MR_READ_COMMITTED : MR_READ_UNCOMMITTED,
+        .offset = -1,
+        .offset_timestamp = -1,
+        .leader_epoch = -1,
+    };
+}
+
 enum mr_err mr_handle_offsets(struct mr_request *request)
 {
     struct mr_data_core *core = request->core;
@@ -59,74 +88,26 @@ enum mr_err mr_handle_offsets(struct mr_request *request)
     }
     err = mr_request_more(
         request,
-        sizeof(struct offsets) + mr_scatter_room(count, core_count) + names + 1024 +
-            count * (sizeof(struct mr_list_offsets_entry) + 2 + 64 +
-                     sizeof(struct mr_list_offsets_response_list_offsets_partition_response)) +
-            core_count * sizeof(struct mr_list_offsets_op));
+        sizeof(struct offsets) +
+            mr_scatter_room(count, core_count, sizeof(struct mr_list_offsets_entry)) + names +
+            1024 +
+            count * (64 + sizeof(struct mr_list_offsets_response_list_offsets_partition_response)));
     if (err != MR_OK) {
         return err;
     }
     struct offsets *offsets = MR_ARENA_TRY(&request->arena, struct offsets, 1);
     offsets->in = in;
-    mr_scatter_init(&offsets->scatter, &request->arena, count, core_count);
-    offsets->entries = MR_ARENA_TRY(&request->arena, struct mr_list_offsets_entry, count);
-    offsets->errors = MR_ARENA_TRY(&request->arena, int16_t, count);
-    offsets->ops = MR_ARENA_TRY(&request->arena, struct mr_list_offsets_op, core_count);
-    mr_assert(offsets->entries != NULL && offsets->errors != NULL && offsets->ops != NULL);
-    memset(offsets->ops, 0, sizeof *offsets->ops * core_count);
+    offsets->count = count;
+    mr_scatter_init(&offsets->scatter, &request->arena, count, core_count,
+                    sizeof(struct mr_list_offsets_entry));
     request->work = offsets;
-
-    uint32_t at = 0;
     for (int32_t t = 0; t < in.topics_count; t++) {
-        for (int32_t p = 0; p < in.topics[t].partitions_count; p++, at++) {
-            const struct mr_list_offsets_request_list_offsets_partition *one =
-                &in.topics[t].partitions[p];
-            const struct mr_image_topic *topic;
-            const struct mr_image_partition *partition;
-            int16_t error = mr_topics_find(core, false, in.topics[t].name, NULL,
-                                           one->partition_index, &topic, &partition);
-            /* quadratic, so only where a stranger cannot make it long */
-            if (count <= 512 && is_named_twice(&in, t, one->partition_index)) {
-                error = MR_KAFKA_INVALID_REQUEST;
-            } else if (!is_time_known(request->header.version, one->timestamp)) {
-                error = MR_KAFKA_UNSUPPORTED_VERSION;
-            }
-            offsets->errors[at] = error;
-            offsets->scatter.cores[at] =
-                error == MR_KAFKA_NONE ? partition->storage_core : MR_SCATTER_NONE;
+        for (int32_t p = 0; p < in.topics[t].partitions_count; p++) {
+            put_one(request, offsets, t, &in.topics[t].partitions[p]);
         }
     }
-    mr_scatter_place(&offsets->scatter);
-    at = 0;
-    for (int32_t t = 0; t < in.topics_count; t++) {
-        for (int32_t p = 0; p < in.topics[t].partitions_count; p++, at++) {
-            const struct mr_list_offsets_request_list_offsets_partition *one =
-                &in.topics[t].partitions[p];
-            if (offsets->scatter.cores[at] == MR_SCATTER_NONE) {
-                continue;
-            }
-            offsets->entries[offsets->scatter.places[at]] = (struct mr_list_offsets_entry){
-                .log_id =
-                    mr_topics_partition(core, false, in.topics[t].name, NULL, one->partition_index)
-                        ->log_id,
-                .timestamp = one->timestamp,
-                .current_leader_epoch = one->current_leader_epoch,
-                .isolation = in.isolation_level == 1 ? MR_READ_COMMITTED : MR_READ_UNCOMMITTED,
-                .offset = -1,
-                .offset_timestamp = -1,
-                .leader_epoch = -1,
-            };
-        }
-    }
-    for (uint32_t index = 0; index < core_count; index++) {
-        struct mr_list_offsets_op *op = &offsets->ops[index];
-        op->op.kind = MR_STORAGE_LIST_OFFSETS;
-        op->entries = offsets->entries + offsets->scatter.firsts[index];
-        op->entry_count = offsets->scatter.firsts[index + 1] - offsets->scatter.firsts[index];
-        if (op->entry_count > 0) {
-            mr_request_storage(request, index, &op->op);
-        }
-    }
+    const union mr_scatter_op like = {.op.kind = MR_STORAGE_LIST_OFFSETS};
+    mr_scatter_send(&offsets->scatter, request, &like);
     if (request->storage_pending == 0) {
         mr_handle_offsets_done(request);
     }
@@ -155,12 +136,11 @@ void mr_handle_offsets_done(struct mr_request *request)
         for (int32_t p = 0; p < offsets->in.topics[t].partitions_count; p++, at++) {
             MR_DEFAULTS(list_offsets_response_list_offsets_partition_response, &partitions[at]);
             partitions[at].partition_index = offsets->in.topics[t].partitions[p].partition_index;
-            partitions[at].error_code = offsets->errors[at];
-            if (offsets->scatter.cores[at] == MR_SCATTER_NONE) {
+            partitions[at].error_code = offsets->scatter.errors[at];
+            const struct mr_list_offsets_entry *entry = mr_scatter_entry(&offsets->scatter, at);
+            if (entry == NULL) {
                 continue;
             }
-            const struct mr_list_offsets_entry *entry =
-                &offsets->entries[offsets->scatter.places[at]];
             partitions[at].error_code = mr_err_kafka(entry->err);
             if (entry->err == MR_OK) {
                 partitions[at].offset = entry->offset;

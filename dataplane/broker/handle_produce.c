@@ -12,23 +12,22 @@
  */
 #include "broker/dispatch.h"
 #include "broker/reply.h"
+#include "broker/scatter.h"
 #include "broker/topics.h"
 #include "data_core.h"
 #include "millrace/base/bug.h"
 #include "millrace/batch.h"
 
-struct one {                       /* one partition of the request, in its order */
-    struct mr_append_entry *entry; /* NULL: refused here */
-    int16_t error;
+struct one { /* what is to be told of a partition beside its code, in request order */
     const char *message;
     struct mr_batch_refusal *refusal;
 };
 
 struct produce {
     struct mr_produce_request in;
-    struct mr_append_op *ops; /* per storage core */
+    struct mr_scatter scatter; /* of struct mr_append_entry */
     struct one *ones;
-    uint32_t count;
+    uint32_t count; /* partitions */
 };
 
 /* The first reason not to append, in Kafka's order; 0 when the batch may go. */
@@ -43,10 +42,9 @@ static int16_t check_one(struct mr_request *request, const struct produce *produ
         return MR_KAFKA_INVALID_REQUIRED_ACKS;
     }
     const struct mr_image_topic *topic = NULL;
-    int16_t error = mr_topics_find(core, request->header.version >= 13, topic_in->name,
-                                   &topic_in->topic_id,
-                                   mr_bug("wrong-partition") && in->index == 3 ? 2 : in->index,
-                                   &topic, partition);
+    int16_t error = mr_topics_find(
+        core, request->header.version >= 13, topic_in->name, &topic_in->topic_id,
+        mr_bug("wrong-partition") && in->index == 3 ? 2 : in->index, &topic, partition);
     if (error != MR_KAFKA_NONE && error != MR_KAFKA_NOT_LEADER_OR_FOLLOWER) {
         return error;
     }
@@ -90,15 +88,16 @@ static int16_t check_one(struct mr_request *request, const struct produce *produ
 /* What the longest answer takes besides the structs: names are copied, messages are short. */
 static size_t room_for_all(const struct produce *produce, uint32_t core_count)
 {
-    size_t bytes = sizeof *produce->ops * core_count + 512;
+    size_t bytes =
+        mr_scatter_room(produce->count, core_count, sizeof(struct mr_append_entry)) + 512;
     for (int32_t t = 0; t < produce->in.topic_data_count; t++) {
         const struct mr_produce_request_topic_produce_data *topic = &produce->in.topic_data[t];
         bytes += sizeof(struct mr_produce_response_topic_produce_response) + 32 +
                  (topic->name.len > 0 ? (size_t)topic->name.len : 0);
-        bytes += (size_t)topic->partition_data_count *
-                 (sizeof(struct one) + 2 * sizeof(struct mr_append_entry) +
-                  sizeof(struct mr_produce_response_partition_produce_response) +
-                  sizeof(struct mr_batch_refusal) + 192);
+        bytes +=
+            (size_t)topic->partition_data_count *
+            (sizeof(struct one) + sizeof(struct mr_produce_response_partition_produce_response) +
+             sizeof(struct mr_batch_refusal) + 192);
     }
     /* per-record errors: a bounded number of batches tells them, the others only that they failed */
     return bytes + sizeof(struct mr_batch_refusal) +
@@ -106,18 +105,25 @@ static size_t room_for_all(const struct produce *produce, uint32_t core_count)
                (sizeof(struct mr_produce_response_batch_index_and_error_message) + 128);
 }
 
-static void hand_over(struct mr_request *request, struct produce *produce)
+static void put_one(struct mr_request *request, struct produce *produce, struct one *one,
+                    const struct mr_produce_request_topic_produce_data *topic,
+                    const struct mr_produce_request_partition_produce_data *in)
 {
-    uint32_t core_count = request->core->endpoints->storage_count;
-    request->state = MR_REQUEST_HANDED;
-    for (uint32_t core = 0; core < core_count; core++) {
-        if (produce->ops[core].entry_count > 0) {
-            mr_request_storage(request, core, &produce->ops[core].op);
-        }
+    const struct mr_image_partition *partition = NULL;
+    int16_t error = check_one(request, produce, topic, in, &partition, one);
+    if (error != MR_KAFKA_NONE) {
+        mr_scatter_refuse(&produce->scatter, error);
+        return;
     }
-    if (request->storage_pending == 0) {
-        mr_handle_produce_done(request);
-    }
+    struct mr_append_entry *entry = mr_scatter_put(&produce->scatter, partition->storage_core);
+    *entry = (struct mr_append_entry){
+        .log_id = partition->log_id,
+        .batch = in->records,
+        .leader_epoch = partition->leader_epoch,
+        .origin = MR_APPEND_CLIENT,
+        .base_offset = -1,
+        .log_append_time_ms = -1,
+    };
 }
 
 enum mr_err mr_handle_produce(struct mr_request *request)
@@ -133,101 +139,57 @@ enum mr_err mr_handle_produce(struct mr_request *request)
         return err;
     }
     struct produce held = {.in = in};
+    for (int32_t t = 0; t < in.topic_data_count; t++) {
+        held.count += (uint32_t)in.topic_data[t].partition_data_count;
+    }
     err = mr_request_more(request, sizeof held + 64 + room_for_all(&held, core_count));
     if (err != MR_OK) {
         return err;
     }
     struct produce *produce = MR_ARENA_TRY(&request->arena, struct produce, 1);
     *produce = held;
-    for (int32_t t = 0; t < in.topic_data_count; t++) {
-        produce->count += (uint32_t)in.topic_data[t].partition_data_count;
-    }
-    produce->ops = MR_ARENA_TRY(&request->arena, struct mr_append_op, core_count);
     produce->ones = MR_ARENA_TRY(&request->arena, struct one, produce->count);
-    struct mr_append_entry *entries =
-        MR_ARENA_TRY(&request->arena, struct mr_append_entry, produce->count);
-    mr_assert(produce->ops != NULL && produce->ones != NULL && entries != NULL);
-    memset(produce->ops, 0, sizeof *produce->ops * core_count);
+    mr_assert(produce->ones != NULL);
     memset(produce->ones, 0, sizeof *produce->ones * produce->count);
+    mr_scatter_init(&produce->scatter, &request->arena, produce->count, core_count,
+                    sizeof(struct mr_append_entry));
     request->work = produce;
-
-    /* Entries of one core must be neighbours: count, then place. */
     uint32_t at = 0;
     for (int32_t t = 0; t < in.topic_data_count; t++) {
         const struct mr_produce_request_topic_produce_data *topic = &in.topic_data[t];
         for (int32_t p = 0; p < topic->partition_data_count; p++, at++) {
-            const struct mr_image_partition *partition = NULL;
-            struct one *one = &produce->ones[at];
-            one->error =
-                check_one(request, produce, topic, &topic->partition_data[p], &partition, one);
-            if (one->error == MR_KAFKA_NONE) {
-                entries[at] = (struct mr_append_entry){
-                    .log_id = partition->log_id,
-                    .batch = topic->partition_data[p].records,
-                    .leader_epoch = partition->leader_epoch,
-                    .origin = MR_APPEND_CLIENT,
-                    .base_offset = -1,
-                    .log_append_time_ms = -1,
-                    .seq = partition->storage_core, /* until it is placed */
-                };
-                one->entry = &entries[at];
-                produce->ops[partition->storage_core].entry_count++;
-            }
+            put_one(request, produce, &produce->ones[at], topic, &topic->partition_data[p]);
         }
     }
-    if (core_count == 1 && produce->ops[0].entry_count == produce->count) {
-        produce->ops[0].entries = entries;
-    } else {
-        struct mr_append_entry *placed =
-            MR_ARENA_TRY(&request->arena, struct mr_append_entry, produce->count);
-        if (placed == NULL) {
-            return MR_AGAIN; /* reserved for: cannot be */
-        }
-        uint32_t first = 0;
-        for (uint32_t core = 0; core < core_count; core++) {
-            produce->ops[core].entries = placed + first;
-            first += produce->ops[core].entry_count;
-            produce->ops[core].entry_count = 0;
-        }
-        for (at = 0; at < produce->count; at++) {
-            struct one *one = &produce->ones[at];
-            if (one->entry != NULL) {
-                struct mr_append_op *op = &produce->ops[one->entry->seq];
-                op->entries[op->entry_count] = *one->entry;
-                one->entry = &op->entries[op->entry_count++];
-            }
-        }
+    const union mr_scatter_op like = {.append = {.op.kind = MR_STORAGE_APPEND, .acks = in.acks}};
+    request->state = MR_REQUEST_HANDED;
+    mr_scatter_send(&produce->scatter, request, &like);
+    if (request->storage_pending == 0) {
+        mr_handle_produce_done(request);
     }
-    for (uint32_t core = 0; core < core_count; core++) {
-        produce->ops[core].op.kind = MR_STORAGE_APPEND;
-        produce->ops[core].acks = in.acks;
-        for (uint32_t index = 0; index < produce->ops[core].entry_count; index++) {
-            produce->ops[core].entries[index].seq = 0;
-        }
-    }
-    hand_over(request, produce);
     return MR_OK;
 }
 
-static void fill_one(struct mr_request *request, const struct produce *produce,
-                     const struct one *one, int32_t index, const struct mr_uuid *topic_id,
-                     struct mr_str name, struct mr_produce_response_partition_produce_response *out)
+static void fill_one(struct mr_request *request, const struct produce *produce, uint32_t at_one,
+                     int32_t index, const struct mr_uuid *topic_id, struct mr_str name,
+                     struct mr_produce_response_partition_produce_response *out)
 {
+    const struct one *one = &produce->ones[at_one];
+    const struct mr_append_entry *entry = mr_scatter_entry(&produce->scatter, at_one);
     MR_DEFAULTS(produce_response_partition_produce_response, out);
-    (void)produce;
     out->index = index;
     out->base_offset = -1;
-    if (one->entry == NULL) {
-        out->error_code = one->error;
-    } else if (one->entry->err != MR_OK) {
-        out->error_code = mr_err_kafka(one->entry->err);
+    if (entry == NULL) {
+        out->error_code = produce->scatter.errors[at_one];
+    } else if (entry->err != MR_OK) {
+        out->error_code = mr_err_kafka(entry->err);
         if (out->error_code == -1) {
-            out->error_message = mr_str(mr_err_text(one->entry->err));
+            out->error_message = mr_str(mr_err_text(entry->err));
         }
     } else {
-        out->base_offset = one->entry->base_offset;
-        out->log_append_time_ms = one->entry->log_append_time_ms;
-        out->log_start_offset = one->entry->log_start_offset;
+        out->base_offset = entry->base_offset;
+        out->log_append_time_ms = entry->log_append_time_ms;
+        out->log_start_offset = entry->log_start_offset;
     }
     if (mr_bug("wrong-error-code") && out->error_code != 0) {
         out->error_code = MR_KAFKA_UNKNOWN_SERVER_ERROR;
@@ -295,8 +257,8 @@ void mr_handle_produce_done(struct mr_request *request)
     struct produce *produce = request->work;
     bool is_any_error = false;
     for (uint32_t index = 0; index < produce->count; index++) {
-        const struct one *one = &produce->ones[index];
-        is_any_error |= one->entry == NULL || one->entry->err != MR_OK;
+        const struct mr_append_entry *entry = mr_scatter_entry(&produce->scatter, index);
+        is_any_error |= entry == NULL || entry->err != MR_OK;
     }
     if (produce->in.acks == 0 && !mr_bug("answer-acks-zero")) {
         /* Nothing is answered; that something failed is told by closing. */
@@ -330,8 +292,8 @@ void mr_handle_produce_done(struct mr_request *request)
         to->partition_responses = partitions + at;
         to->partition_responses_count = topic->partition_data_count;
         for (int32_t p = 0; p < topic->partition_data_count; p++, at++) {
-            fill_one(request, produce, &produce->ones[at], topic->partition_data[p].index,
-                     &topic->topic_id, topic->name, &partitions[at]);
+            fill_one(request, produce, at, topic->partition_data[p].index, &topic->topic_id,
+                     topic->name, &partitions[at]);
         }
     }
     add_nodes(request, &out);
