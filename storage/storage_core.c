@@ -33,7 +33,8 @@ size_t mr_storage_core_bytes(const struct mr_storage_plan *plan)
            (sizeof(struct mr_watch) + 16 + sizeof(void *)) * (size_t)watch_count(plan) +
            (sizeof(struct mr_task) + 64) * (size_t)MR_TASKS_MAX +
            (sizeof(struct mr_dir_grave) + 16) * (size_t)plan->logs_max +
-           sizeof(struct mr_map_slot) * 4 * (size_t)(plan->logs_max + 8) +
+           2 * sizeof(struct mr_map_slot) * 4 * (size_t)(plan->logs_max + 8) +
+           mr_checkpoint_bytes(plan->logs_max) +
            mr_producers_bytes(plan->producers_max) + mr_journal_bytes() + MR_SCRATCH_BYTES + (64u << 10);
 }
 
@@ -92,6 +93,7 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     core->port = params->port;
     core->log = params->log;
     core->root = MR_DISK_NONE;
+    core->first = core;
     core->prng.state = params->seed;
     mr_page_pool_init(&core->cache, arena, plan->cache_bytes);
     mr_page_pool_init(&core->cold, arena, cold_bytes(plan));
@@ -102,6 +104,8 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     mr_pool_init(&core->grave_pool, arena, sizeof(struct mr_dir_grave), plan->logs_max, 16);
     mr_pool_init(&core->task_pool, arena, sizeof(struct mr_task), MR_TASKS_MAX, 16);
     mr_map_init(&core->by_log_id, arena, plan->logs_max);
+    mr_map_init(&core->by_name, arena, plan->logs_max);
+    mr_checkpoint_init(&core->log_starts, arena, plan->logs_max);
     mr_producers_init(&core->producers, arena, plan->producers_max);
     core->watch_mask = watch_count(plan) - 1;
     core->watch_buckets = MR_ARENA_GET(arena, struct mr_watch *, watch_count(plan));
@@ -432,7 +436,7 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
     mr_trace_turn(core->params.trace, now.mono_ns);
     bool was_busy = mr_core_reap(core);
     was_busy |= take_mail(core);
-    if (core->is_recovered && !core->is_stopped) {
+    if (core->is_recovered && !core->is_stopped && !core->is_giving) {
         if (!mr_list_is_empty(&core->retry_tasks)) {
             retry_tasks(core);
         }

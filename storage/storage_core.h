@@ -15,7 +15,9 @@
 #include "cache/page_pool.h"
 #include "journal/guard.h"
 #include "journal/journal.h"
+#include "log/checkpoint.h"
 #include "log/epoch_cache.h"
+#include "log/log_scan.h"
 #include "log/producer_state.h"
 
 #include "millrace/base/log.h"
@@ -36,6 +38,7 @@
 
 struct mr_storage_core;
 struct mr_task;
+struct mr_log_load;
 
 /* A disk operation and who wants to hear of it. */
 struct mr_io {
@@ -123,6 +126,7 @@ enum mr_tail_state {
 struct mr_partition {
     struct mr_journal_log jlog;
     struct mr_list        link; /* in core->partitions */
+    struct mr_partition  *same_name; /* the next one whose directory's name has the same hash */
     uint8_t               state;
     uint8_t               tail;
     bool                  is_internal;
@@ -224,6 +228,10 @@ struct mr_task {
     uint64_t              a, b, c;
     int64_t               x, y;
     enum mr_err           err;
+    /* Loading a log (log_files.c). */
+    struct mr_storage_core   *core;
+    const struct mr_log_load *load;
+    struct mr_log_scan        scan;
     char                  name[MR_FILE_NAME_BYTES];
     char                  new_name[MR_FILE_NAME_BYTES];
 };
@@ -263,6 +271,10 @@ struct mr_storage_core {
     struct mr_log           *log;
     struct mr_journal       *journal;
     struct mr_guard          guard;
+    struct mr_storage_core  *first; /* that recovered the directory: this one, or core 0 */
+    struct mr_storage_core  *peers[MR_CORES_MAX]; /* first core: those that have joined it */
+    struct mr_checkpoint     log_starts; /* first core: as found at the start, read-only afterwards */
+    bool                     is_giving; /* first core: it still holds logs that it recovered for others */
     int32_t                  root; /* the log directory */
     bool                     is_recovered;
     bool                     is_offline;
@@ -283,6 +295,7 @@ struct mr_storage_core {
     struct mr_pool      task_pool;
     struct mr_pool      grave_pool; /* struct mr_dir_grave */
     struct mr_map       by_log_id;
+    struct mr_map       by_name; /* by hash of the directory's name: first of `same_name` */
     struct mr_list      partitions;
     struct mr_producers producers;
     struct mr_watch   **watch_buckets;
@@ -353,6 +366,8 @@ void mr_core_ack_later(struct mr_storage_core *core, struct mr_storage_op *op, u
 struct mr_partition *mr_partition_new(struct mr_storage_core *core, uint64_t log_id, const struct mr_uuid *topic_id,
                                       int32_t partition, struct mr_str dir_name);
 void mr_partition_free(struct mr_storage_core *core, struct mr_partition *partition);
+/* The log in that directory, but not one that is being dropped; NULL: none. */
+struct mr_partition *mr_partition_by_name(struct mr_storage_core *core, struct mr_str dir_name);
 /* Commits up to these sequences are written and flushed: move ends, high watermarks, watches. */
 void mr_partition_commits(struct mr_storage_core *core, uint64_t written_seq, uint64_t durable_seq);
 void mr_partition_pending_add(struct mr_storage_core *core, struct mr_partition *partition, uint64_t seq);
@@ -373,6 +388,8 @@ struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partit
 void mr_segment_free(struct mr_storage_core *core, struct mr_segment *segment);
 /* Out of its partition, without file and memory; the struct is the caller's to put back. */
 void               mr_segment_detach(struct mr_storage_core *core, struct mr_segment *segment);
+/* What a segment is, without what one core has open and in memory of it. */
+void mr_segment_copy(struct mr_segment *segment, const struct mr_segment *from);
 struct mr_segment *mr_segment_find(const struct mr_partition *partition, int64_t offset);
 struct mr_segment *mr_segment_next(const struct mr_segment *segment);
 /* "topic-0/00000000000000000000.log" */
@@ -458,7 +475,11 @@ void mr_configure_start(struct mr_storage_core *core, struct mr_configure_op *op
 void     mr_retention_turn(struct mr_storage_core *core);
 uint64_t mr_retention_deadline_ns(const struct mr_storage_core *core);
 void mr_recover_start(struct mr_storage_core *core, struct mr_recover_op *op);
+/* The other cores have their copies: drop the logs that were recovered for them. */
+void mr_recover_give(struct mr_storage_core *core);
 void mr_clean_stop_start(struct mr_storage_core *core, struct mr_stop_op *op);
+/* Blocking: indexes, snapshot of producers and epochs of a log into its files, so that they alone tell the truth. */
+enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition *partition);
 
 /* ---- log/burial.c ---- */
 /* A log has segments that are gone. */

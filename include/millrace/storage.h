@@ -15,6 +15,7 @@
 #define MILLRACE_STORAGE_H
 
 #include "millrace/base/err.h"
+#include "millrace/base/hash.h"
 #include "millrace/base/list.h"
 #include "millrace/base/span.h"
 #include "millrace/base/str.h"
@@ -239,16 +240,33 @@ struct mr_delete_records_op {
 };
 
 /*
- * Lock and recover the log directory: every journal ring found in it is replayed into the segments,
- * the guard is set, the first journal files exist. After it, OPEN is possible on every core.
+ * Core 0, first of all: lock and recover the log directory: every journal ring found in it is replayed into the
+ * segments, the guard is set, the first journal files exist.
+ *
+ * Then each other core, with `found_by` as core 0 answered it, and nothing else sent to core 0 meanwhile: it takes over
+ * the logs that it owns. After all answers OPEN is possible, on the core that owns the log.
  */
 struct mr_recover_op {
     struct mr_storage_op op;
+    struct mr_storage_core *found_by; /* [in] NULL for core 0; [out] the core that recovered */
     bool                 was_clean;   /* [out] .kafka_cleanshutdown was there */
     uint32_t             log_count;   /* [out] partition directories found */
     uint64_t             redone_bytes; /* [out] from the journal */
     char                 why[256];    /* [out] on an error: what, where and what to do about it */
 };
+
+/*
+ * The core that owns a log: a topic's partitions in turn, so that every topic is spread over all of them. Nothing
+ * is recorded: the rings are empty when a start computes it anew, so the number of cores may change. Control opens
+ * the metadata log first and alone: it is core 0's.
+ */
+static inline uint32_t mr_storage_owner(struct mr_str topic, int32_t partition, uint32_t core_count)
+{
+    static const struct mr_hash_key key = {.k0 = 0x6f776e6572, .k1 = 0x636f7265};
+    return mr_str_equal(topic, MR_STR("__cluster_metadata"))
+               ? 0
+               : (uint32_t)((mr_hash_str(&key, topic) + (uint32_t)partition) % core_count);
+}
 
 /* Open the log of (topic, partition); create its directory when absent. */
 struct mr_open_op {
@@ -296,7 +314,7 @@ struct mr_log_stat_op {
 };
 
 /* Drain the journal into the segments, leave what Kafka's clean stop leaves, close everything. The last
- * core to be stopped (is_last) writes checkpoints, removes the guard and leaves the marker. */
+ * core to be stopped is core 0 (is_last): it writes checkpoints of all, removes the guard, leaves the marker. */
 struct mr_stop_op {
     struct mr_storage_op op;
     bool                 is_last;

@@ -341,6 +341,14 @@ struct mr_journal_log_name {
     struct mr_str  dir_name;
 };
 
+/* Where a log ended before its first entry in the journal: its files were complete up to there, and what lies
+ * behind may be anything. */
+struct mr_journal_first {
+    int64_t  offset;
+    int64_t  segment_base;
+    uint32_t pos;
+};
+
 /*
  * The log layer's part. Blocking calls (mr_disk_run) are fine. An error ends the recovery with it, and
  * the next start begins again: every callback can be called again after a crash at any moment.
@@ -350,10 +358,12 @@ struct mr_journal_log_name {
  * finish.
  */
 struct mr_journal_recover_ops {
-    /* state: the newest found, or NULL (a log created since the last checkpoint). *log_out: handed to the
-     * others; NULL when the directory does not exist and the journal has entries: create it instead. */
+    /* state: the newest found, or NULL (a log that was not checkpointed since its files were complete); then
+     * `first`, unless nothing of it was appended. *log_out: handed to the others; NULL when the directory does not
+     * exist and the journal has entries: create it instead. */
     enum mr_err (*open)(void *context, const struct mr_journal_log_name *name,
-                        const struct mr_journal_state_view *state, void **log_out);
+                        const struct mr_journal_state_view *state, const struct mr_journal_first *first,
+                        void **log_out);
     /* TRUNCATE, LOG_START, RESET, SEAL, EPOCH_START, APPEND, CARRY, IMAGE, STATE. Bytes go to their
      * position, whatever is there. */
     enum mr_err (*redo)(void *context, void *log, const struct mr_journal_redo *redo);

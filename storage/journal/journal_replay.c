@@ -57,6 +57,9 @@ struct known { /* one log */
     uint64_t                   born;   /* the later, the more this log is the directory's owner */
     void                      *user;
 
+    bool                    has_first;
+    struct mr_journal_first first_change;
+
     struct place   reset;
     bool           has_reset;
     struct cut    *cuts;
@@ -685,6 +688,18 @@ static void fold_append(struct known *log, const struct mr_commit_entry *entry, 
     log->next_offset = e->last_offset + 1;
 }
 
+/* The first entry that moves the log's end tells where that was before. */
+static void note_first(struct known *log, const struct mr_journal_entry *e)
+{
+    bool is_change = e->kind == MR_JOURNAL_APPEND || e->kind == MR_JOURNAL_SEAL ||
+                     e->kind == MR_JOURNAL_EPOCH_START || e->kind == MR_JOURNAL_TRUNCATE;
+    if (is_change && !log->has_first) {
+        log->has_first = true;
+        log->first_change = (struct mr_journal_first){
+            .offset = e->offset, .segment_base = e->segment_base, .pos = e->pos};
+    }
+}
+
 static void fold_entry(struct recovery *r, struct ring *ring, const struct mr_commit_entry *entry,
                        struct place at, bool is_damaged)
 {
@@ -696,6 +711,7 @@ static void fold_entry(struct recovery *r, struct ring *ring, const struct mr_co
     r->result->entries++;
     log->ring = ring->number;
     log->last = at;
+    note_first(log, e);
     if (is_damaged) {
         /* Its head is sound: exactly these are gone. */
         lose(log, at, e->kind == MR_JOURNAL_APPEND ? e->offset : log->next_offset,
@@ -945,7 +961,8 @@ static void open_logs(struct recovery *r)
             err = ops->drop(context, &log->name);
         } else if (is_alive(log)) {
             bool is_usable = log->has_state && !r->is_state_lost;
-            err = ops->open(context, &log->name, is_usable ? &log->state.view : NULL, &log->user);
+            err = ops->open(context, &log->name, is_usable ? &log->state.view : NULL,
+                            log->has_first ? &log->first_change : NULL, &log->user);
             r->result->logs++;
         }
         if (err != MR_OK) {

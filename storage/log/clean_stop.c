@@ -6,7 +6,7 @@
  * Blocks: nothing else is served any more. A second SIGTERM (stop_hurry) leaves at once: the guard stays, and
  * the next start recovers.
  */
-#include "storage_core.h"
+#include "log/log_files.h"
 
 #include "millrace/base/bug.h"
 
@@ -16,8 +16,8 @@ static bool is_hurried(const struct mr_storage_core *core)
            atomic_load_explicit(core->params.stop_hurry, memory_order_relaxed) != 0;
 }
 
-/* name.tmp, write, sync, rename: for small files in `scratch`. */
-static enum mr_err write_file(struct mr_storage_core *core, const char *name, uint32_t len, bool is_synced)
+/* name.tmp, write, rename: for small files in `scratch`; a syncfs follows. */
+static enum mr_err write_file(struct mr_storage_core *core, const char *name, uint32_t len)
 {
     char temporary[MR_FILE_NAME_BYTES + 8];
     mr_fmt(temporary, sizeof temporary, "%s.tmp", name);
@@ -30,10 +30,6 @@ static enum mr_err write_file(struct mr_storage_core *core, const char *name, ui
     int32_t file = op.file;
     op = (struct mr_disk_op){.kind = MR_DISK_WRITE, .file = file, .buffer = core->scratch, .len = len};
     err = mr_core_disk(core, &op);
-    if (err == MR_OK && is_synced) {
-        op = (struct mr_disk_op){.kind = MR_DISK_SYNC, .file = file};
-        err = mr_core_disk(core, &op);
-    }
     op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
     (void)mr_core_disk(core, &op);
     if (err == MR_OK) {
@@ -43,8 +39,8 @@ static enum mr_err write_file(struct mr_storage_core *core, const char *name, ui
     return err;
 }
 
-/* Everything of a log into its files; completions of other operations are none here. */
-static enum mr_err close_log(struct mr_storage_core *core, struct mr_partition *p)
+/* Completions of other operations are none here. */
+enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition *p)
 {
     char           name[MR_FILE_NAME_BYTES];
     struct mr_text text;
@@ -61,7 +57,7 @@ static enum mr_err close_log(struct mr_storage_core *core, struct mr_partition *
     if (!p->is_clean_on_disk) {
         if (mr_producer_snapshot_bytes(&p->producers) <= MR_SCRATCH_BYTES) {
             mr_fmt(name, sizeof name, "%s/%020lld.snapshot", p->dir_name, (long long)p->end.offset);
-            err = write_file(core, name, mr_producer_snapshot_store(&p->producers, core->scratch), false);
+            err = write_file(core, name, mr_producer_snapshot_store(&p->producers, core->scratch));
         }
         if (err == MR_OK && p->epochs.count > 0) {
             mr_text_init(&text, (char *)core->scratch, MR_SCRATCH_BYTES);
@@ -71,37 +67,120 @@ static enum mr_err close_log(struct mr_storage_core *core, struct mr_partition *
                             (long long)p->epochs.entries[index].start_offset);
             }
             mr_fmt(name, sizeof name, "%s/leader-epoch-checkpoint", p->dir_name);
-            err = write_file(core, name, (uint32_t)text.len, false);
+            err = write_file(core, name, (uint32_t)text.len);
         }
     }
     p->is_clean_on_disk = err == MR_OK;
     return err;
 }
 
-static enum mr_err checkpoint(struct mr_storage_core *core, const char *name, int which)
+/* ---- Checkpoints ---- */
+
+enum checkpoint {
+    CHECKPOINT_RECOVERY,
+    CHECKPOINT_HIGH,
+    CHECKPOINT_LOG_START,
+    CHECKPOINT_COUNT,
+};
+
+/* What a log's line says; -1: it has none. */
+static int64_t checkpoint_offset(const struct mr_partition *p, enum checkpoint which)
 {
-    struct mr_text text;
-    uint32_t       count = 0;
-    MR_LIST_EACH(link, &core->partitions) {
-        const struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
-        count += which != 2 || p->log_start > MR_LIST_ENTRY(p->segments.next, struct mr_segment, link)->base;
+    if (p->state == MR_PARTITION_OFFLINE || p->active == NULL) {
+        return -1;
     }
-    mr_text_init(&text, (char *)core->scratch, MR_SCRATCH_BYTES);
-    mr_text_fmt(&text, "0\n%u\n", count);
-    MR_LIST_EACH(link, &core->partitions) {
+    switch (which) {
+    case CHECKPOINT_RECOVERY:
+        return p->end.offset;
+    case CHECKPOINT_HIGH:
+        return p->high_watermark.offset;
+    case CHECKPOINT_LOG_START:
+        return p->log_start > MR_LIST_ENTRY(p->segments.next, struct mr_segment, link)->base ? p->log_start : -1;
+    case CHECKPOINT_COUNT:
+        break;
+    }
+    mr_unreachable("checkpoint");
+}
+
+/* A file written in pieces through `scratch`. */
+struct writer {
+    struct mr_storage_core *core;
+    struct mr_text          text;
+    int32_t                 file;
+    uint64_t                pos;
+    enum mr_err             err;
+};
+
+static void writer_flush(struct writer *writer)
+{
+    struct mr_disk_op op = {.kind = MR_DISK_WRITE, .file = writer->file, .buffer = writer->core->scratch,
+                            .len = (uint32_t)writer->text.len, .pos = writer->pos};
+    if (writer->err == MR_OK && writer->text.len > 0) {
+        writer->err = mr_core_disk(writer->core, &op);
+        writer->pos += op.len;
+    }
+    mr_text_init(&writer->text, (char *)writer->core->scratch, MR_SCRATCH_BYTES);
+}
+
+/* The lines of one core's logs: counted, or with a writer written. */
+static uint32_t checkpoint_lines(const struct mr_storage_core *of, enum checkpoint which, struct writer *writer)
+{
+    uint32_t count = 0;
+    MR_LIST_EACH(link, &of->partitions) {
         const struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
-        if (which == 2 && p->log_start <= MR_LIST_ENTRY(p->segments.next, struct mr_segment, link)->base) {
+        int64_t                    offset = checkpoint_offset(p, which);
+        struct mr_str              topic;
+        int32_t                    partition = 0;
+        if (offset < 0 || !mr_log_dir_parse(p->jlog.dir_name, &topic, &partition)) {
             continue;
         }
-        int32_t topic = p->jlog.dir_name.len;
-        while (topic > 0 && p->dir_name[topic - 1] != '-') {
-            topic--;
+        count++;
+        if (writer != NULL) {
+            if (MR_SCRATCH_BYTES - writer->text.len < MR_FILE_NAME_BYTES) {
+                writer_flush(writer);
+            }
+            mr_text_fmt(&writer->text, "%.*s %d %lld\n", (int)topic.len, topic.data, partition, (long long)offset);
         }
-        mr_text_fmt(&text, "%.*s %d %lld\n", topic - 1, p->dir_name, p->jlog.partition,
-                    (long long)(which == 0 ? p->end.offset : which == 1 ? p->high_watermark.offset : p->log_start));
     }
-    return text.is_cut ? MR_ERR_TOO_LARGE : write_file(core, name, (uint32_t)text.len, true);
+    return count;
 }
+
+/* The other cores have stopped, so that their logs can be read here. */
+static uint32_t checkpoint_cores(struct mr_storage_core *core, enum checkpoint which, struct writer *writer)
+{
+    uint32_t count = checkpoint_lines(core, which, writer);
+    for (uint32_t index = 0; index < MR_CORES_MAX; index++) {
+        count += core->peers[index] == NULL ? 0 : checkpoint_lines(core->peers[index], which, writer);
+    }
+    return count;
+}
+
+static enum mr_err write_checkpoint(struct mr_storage_core *core, enum checkpoint which)
+{
+    static const char *const names[CHECKPOINT_COUNT] = {MR_CHECKPOINT_RECOVERY, MR_CHECKPOINT_HIGH,
+                                                        MR_CHECKPOINT_LOG_START};
+    char              temporary[MR_FILE_NAME_BYTES];
+    mr_fmt(temporary, sizeof temporary, "%s.tmp", names[which]);
+    struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE | MR_DISK_TRUNC, .dir = core->root,
+                            .name = temporary};
+    struct writer     writer = {.core = core, .err = mr_core_disk(core, &op)};
+    writer.file = op.file;
+    if (writer.err != MR_OK) {
+        return writer.err;
+    }
+    mr_text_init(&writer.text, (char *)core->scratch, MR_SCRATCH_BYTES);
+    mr_text_fmt(&writer.text, "0\n%u\n", checkpoint_cores(core, which, NULL));
+    (void)checkpoint_cores(core, which, &writer);
+    writer_flush(&writer);
+    op = (struct mr_disk_op){.kind = MR_DISK_SYNC, .file = writer.file};
+    enum mr_err err = writer.err != MR_OK ? writer.err : mr_core_disk(core, &op);
+    op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = writer.file};
+    (void)mr_core_disk(core, &op);
+    op = (struct mr_disk_op){.kind = MR_DISK_RENAME, .dir = core->root, .name = temporary, .new_name = names[which]};
+    return err != MR_OK ? err : mr_core_disk(core, &op);
+}
+
+/* ---- The stop ---- */
 
 static bool is_dirty(const struct mr_storage_core *core)
 {
@@ -136,7 +215,7 @@ static enum mr_err stop(struct mr_storage_core *core, const struct mr_stop_op *o
     MR_LIST_EACH(link, &core->partitions) {
         struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
         if (err == MR_OK && p->state != MR_PARTITION_OFFLINE && p->active != NULL) {
-            err = close_log(core, p);
+            err = mr_log_close_files(core, p);
         }
         if (is_hurried(core)) {
             return MR_ERR_CLOSED;
@@ -145,10 +224,8 @@ static enum mr_err stop(struct mr_storage_core *core, const struct mr_stop_op *o
     struct mr_disk_op sync = {.kind = MR_DISK_SYNC_FS, .file = core->root};
     err = err != MR_OK ? err : mr_core_disk(core, &sync);
     if (err == MR_OK && op->is_last) {
-        static const char *const names[] = {"recovery-point-offset-checkpoint", "replication-offset-checkpoint",
-                                            "log-start-offset-checkpoint"};
-        for (int which = 0; which < 3 && err == MR_OK; which++) {
-            err = checkpoint(core, names[which], which);
+        for (uint32_t which = 0; which < CHECKPOINT_COUNT && err == MR_OK; which++) {
+            err = write_checkpoint(core, (enum checkpoint)which);
         }
         sync = (struct mr_disk_op){.kind = MR_DISK_SYNC_FS, .file = core->root};
         err = err != MR_OK ? err : mr_core_disk(core, &sync);

@@ -1,10 +1,11 @@
 /*
- * log_files: reading a partition directory whose files are complete.
+ * log_files: see the header. In the order of the disk operations:
  *
  *   list the directory -> partition.metadata -> leader-epoch-checkpoint -> .index and .timeindex of the
- *   active segment -> its batches from the last index entry on -> the newest snapshot
+ *   active segment -> the newest snapshot -> batches, segment by segment, where they are needed
  *
- * Each is an open, reads and a close; what is missing is left out.
+ * Each is an open, reads and a close; what is missing is left out. An index is believed up to the first entry
+ * that does not fit what is before it, and is cut there; the batches behind make the rest again.
  */
 #include "log/log_files.h"
 
@@ -15,8 +16,11 @@ enum load_at {
     LOAD_BEGIN,
     LOAD_DIR_OPEN,
     LOAD_LISTED,
+    LOAD_TIDIED, /* a left-over file is gone */
     LOAD_FILE_OPEN,
+    LOAD_FIRST_READ, /* of a segment that is not read from its start: its first batch's header */
     LOAD_FILE_READ,
+    LOAD_FILE_CUT,
     LOAD_FILE_CLOSED,
 };
 
@@ -25,15 +29,29 @@ enum load_file {
     LOAD_EPOCHS,
     LOAD_INDEX,
     LOAD_TIME,
-    LOAD_BATCHES,
     LOAD_SNAPSHOT,
-    LOAD_FILE_COUNT,
+    LOAD_WIPE_INDEX, /* of a segment whose indexes are made anew */
+    LOAD_WIPE_TIME,
+    LOAD_SEGMENT,
+    LOAD_OVER,
 };
 
-/* Task fields: index: enum load_file; a: read position; b: where the scan of batches stands; x: base of the newest
- * snapshot or -1; page: 256 KiB to read into. */
+/* Task fields: index: enum load_file; a: read position; b: where the active segment's batches are read from; y: size of
+ * the newest snapshot; c: bytes of the list; x: its offset, -1: none; segment: read now, or next; scan; page: 256 KiB to read into. */
 
-static bool parse_name(const char *name, const char *suffix, int64_t *base)
+#define LOAD_PAGE_ORDER 6
+
+static const struct mr_log_known *known_of(const struct mr_task *task)
+{
+    return task->load == NULL ? NULL : task->load->known;
+}
+
+static bool is_verified(const struct mr_task *task)
+{
+    return task->load != NULL && task->load->is_verified;
+}
+
+bool mr_log_file_parse(const char *name, const char *suffix, int64_t *base)
 {
     uint64_t value = 0;
     for (int at = 0; at < 20; at++) {
@@ -46,6 +64,35 @@ static bool parse_name(const char *name, const char *suffix, int64_t *base)
     return value <= INT64_MAX && strlen(name + 20) == strlen(suffix) &&
            memcmp(name + 20, suffix, strlen(suffix)) == 0;
 }
+
+bool mr_log_dir_parse(struct mr_str name, struct mr_str *topic, int32_t *partition)
+{
+    int32_t dash = name.len - 1;
+    int64_t number = 0;
+    while (dash > 0 && name.data[dash] != '-') {
+        dash--;
+    }
+    if (dash <= 0 || dash + 1 == name.len || name.len - dash > 11 || dash > MR_TOPIC_NAME_MAX) {
+        return false;
+    }
+    for (int32_t at = dash + 1; at < name.len; at++) {
+        if (name.data[at] < '0' || name.data[at] > '9') {
+            return false;
+        }
+        number = number * 10 + (name.data[at] - '0');
+    }
+    *topic = (struct mr_str){.data = name.data, .len = dash};
+    *partition = (int32_t)number;
+    return number <= INT32_MAX;
+}
+
+void mr_log_provisional_config(struct mr_partition *p)
+{
+    p->config.segment_index_bytes = 10 << 20;
+    p->config.index_interval_bytes = 4096;
+}
+
+/* ---- What the directory lists ---- */
 
 /* Segments come in any order from LIST: insert by base. */
 static enum mr_err add_segment(struct mr_storage_core *core, struct mr_partition *p, int64_t base, uint64_t size)
@@ -60,7 +107,6 @@ static enum mr_err add_segment(struct mr_storage_core *core, struct mr_partition
     segment->size = (uint32_t)size;
     segment->written = (uint32_t)size;
     segment->is_time_known = false;
-    segment->has_index_files = true;
     mr_list_remove(&segment->link);
     struct mr_list *after = p->segments.prev;
     while (after != &p->segments && MR_LIST_ENTRY(after, struct mr_segment, link)->base > base) {
@@ -70,41 +116,128 @@ static enum mr_err add_segment(struct mr_storage_core *core, struct mr_partition
     return MR_OK;
 }
 
-static enum mr_err listed(struct mr_storage_core *core, struct mr_task *task)
+static struct mr_segment *segment_of(const struct mr_partition *p, int64_t base)
 {
-    const uint8_t *at = mr_page_memory(&core->cache, task->page);
-    const uint8_t *end = at + task->io.op.done_bytes;
-    task->x = -1;
-    if (task->io.op.size != 0) {
-        return MR_ERR_TOO_LARGE; /* names that did not fit */
-    }
-    while (at < end) {
-        const struct mr_disk_list_entry *entry = (const struct mr_disk_list_entry *)(const void *)at;
-        int64_t base = 0;
-        if (entry->is_directory == 0 && parse_name(entry->name, ".log", &base)) {
-            enum mr_err err = add_segment(core, task->partition, base, entry->size);
-            if (err != MR_OK) {
-                return err;
-            }
-        } else if (entry->is_directory == 0 && parse_name(entry->name, ".snapshot", &base)) {
-            task->x = base > task->x ? base : task->x;
-        }
-        at += entry->entry_bytes;
-    }
+    struct mr_segment *segment = mr_segment_find(p, base);
+    return segment != NULL && segment->base == base ? segment : NULL;
+}
+
+/* One name. Indexes are noted in a second round, when all segments are there. */
+static enum mr_err list_name(struct mr_storage_core *core, struct mr_task *task,
+                             const struct mr_disk_list_entry *entry, bool is_second)
+{
     struct mr_partition *p = task->partition;
+    struct mr_segment   *segment;
+    int64_t              base = 0;
+    const struct mr_log_known *known = known_of(task);
+    if (is_second) {
+        if (mr_log_file_parse(entry->name, ".index", &base) && (segment = segment_of(p, base)) != NULL &&
+            entry->size % MR_OFFSET_INDEX_ENTRY == 0) {
+            segment->has_index_files = true;
+        }
+        return MR_OK;
+    }
+    if (mr_log_file_parse(entry->name, ".log", &base)) {
+        return add_segment(core, p, base, entry->size);
+    }
+    if (mr_log_file_parse(entry->name, ".snapshot", &base) && base > task->x &&
+        (known == NULL || base <= known->offset) &&
+        (!is_verified(task) || base <= task->load->recovery_point)) {
+        task->x = base;
+        task->y = (int64_t)entry->size;
+    }
+    return MR_OK;
+}
+
+/* The active segment is the last one, or the one in which the log is known to end. */
+static enum mr_err choose_active(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_partition       *p = task->partition;
+    const struct mr_log_known *known = known_of(task);
+    if (known != NULL && segment_of(p, known->base) == NULL) {
+        enum mr_err err = add_segment(core, p, known->base, known->pos); /* all of it is in the journal */
+        if (err != MR_OK) {
+            return err;
+        }
+    }
     if (mr_list_is_empty(&p->segments)) {
         return MR_ERR_NOT_FOUND;
     }
     p->active = MR_LIST_ENTRY(p->segments.prev, struct mr_segment, link);
+    if (known != NULL) {
+        p->active = segment_of(p, known->base);
+        p->active->size = known->pos;
+        p->active->written = known->pos;
+    }
     MR_LIST_EACH(link, &p->segments) {
         struct mr_segment *segment = MR_LIST_ENTRY(link, struct mr_segment, link);
-        segment->is_sealed = segment != p->active;
+        segment->is_sealed = segment->base < p->active->base;
         segment->is_seal_done = segment->is_sealed;
     }
     p->log_start = MR_LIST_ENTRY(p->segments.next, struct mr_segment, link)->base;
     p->end = (struct mr_place){.offset = p->active->base, .base = p->active->base};
     return MR_OK;
 }
+
+/* Files of segments that were being deleted when the broker went away, and indexes whose segment is gone. */
+static bool is_left_over(const struct mr_partition *p, const char *name)
+{
+    static const char *const kinds[] = {".log", ".index", ".timeindex", ".txnindex", ".snapshot"};
+    int64_t                  base = 0;
+    for (uint32_t index = 0; index < sizeof kinds / sizeof kinds[0]; index++) {
+        char suffix[24];
+        mr_fmt(suffix, sizeof suffix, "%s.deleted", kinds[index]);
+        if (mr_log_file_parse(name, suffix, &base)) {
+            return true;
+        }
+        bool is_index = index >= 1 && index <= 3;
+        if (is_index && mr_log_file_parse(name, kinds[index], &base) && segment_of(p, base) == NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Remove the next left-over file that the list names; false: there is none any more. */
+static bool tidy_next(struct mr_storage_core *core, struct mr_task *task)
+{
+    const uint8_t *begin = mr_page_memory(&core->cache, task->page);
+    while (task->a < task->c) {
+        const struct mr_disk_list_entry *entry = (const struct mr_disk_list_entry *)(const void *)(begin + task->a);
+        task->a += entry->entry_bytes;
+        if (entry->is_directory == 0 && is_left_over(task->partition, entry->name)) {
+            task->at = LOAD_TIDIED;
+            task->io.op = (struct mr_disk_op){.kind = MR_DISK_UNLINK, .dir = task->file, .name = entry->name};
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum mr_err listed(struct mr_storage_core *core, struct mr_task *task)
+{
+    const uint8_t *begin = mr_page_memory(&core->cache, task->page);
+    const uint8_t *end = begin + task->io.op.done_bytes;
+    task->x = -1;
+    task->a = 0;
+    task->c = task->io.op.done_bytes;
+    if (task->io.op.size != 0) {
+        return MR_ERR_TOO_LARGE; /* names that did not fit */
+    }
+    for (int round = 0; round < 2; round++) {
+        for (const uint8_t *at = begin; at < end;) {
+            const struct mr_disk_list_entry *entry = (const struct mr_disk_list_entry *)(const void *)at;
+            enum mr_err err = entry->is_directory != 0 ? MR_OK : list_name(core, task, entry, round == 1);
+            if (err != MR_OK) {
+                return err;
+            }
+            at += entry->entry_bytes;
+        }
+    }
+    return choose_active(core, task);
+}
+
+/* ---- Small files ---- */
 
 static bool parse_number(const uint8_t **at, const uint8_t *end, int64_t *value)
 {
@@ -141,102 +274,198 @@ static enum mr_err load_epochs(struct mr_storage_core *core, struct mr_partition
     return MR_OK;
 }
 
-/* Batches in the page, which holds file bytes [a, a + len). Sets b to where the next one would begin. */
-static void scan_batches(struct mr_storage_core *core, struct mr_task *task, const uint8_t *memory, uint32_t len)
+static enum mr_err check_metadata(const struct mr_partition *p, const uint8_t *at, uint32_t len)
 {
-    struct mr_partition *p = task->partition;
-    struct mr_segment   *active = p->active;
-    while (task->b + MR_BATCH_HEADER <= task->a + len) {
-        struct mr_batch batch;
-        mr_batch_header_load(memory + (task->b - task->a), &batch);
-        if (batch.batch_length < MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS || batch.last_offset_delta < 0 ||
-            batch.base_offset < p->end.offset || task->b + mr_batch_bytes(&batch) > active->size) {
-            active->size = (uint32_t)task->b; /* zeros or a torn tail: the log ends before it */
-            active->written = active->size;
-            return;
-        }
-        if (task->b == 0) {
-            active->first_timestamp = batch.max_timestamp;
-        }
-        if (batch.max_timestamp > active->max_timestamp) {
-            active->max_timestamp = batch.max_timestamp;
-            active->max_timestamp_offset = mr_batch_last_offset(&batch);
-        }
-        p->end.offset = mr_batch_last_offset(&batch) + 1;
-        task->b += mr_batch_bytes(&batch);
-    }
-    (void)core;
-}
-
-static enum mr_err use_file(struct mr_storage_core *core, struct mr_task *task, const uint8_t *at, uint32_t len,
-                            bool *is_more)
-{
-    struct mr_partition *p = task->partition;
-    struct mr_segment   *active = p->active;
-    switch ((enum load_file)task->index) {
-    case LOAD_METADATA: {
-        static const char key[] = "topic_id: ";
-        struct mr_uuid    id;
-        for (uint32_t pos = 0; pos + sizeof key - 1 + MR_UUID_TEXT <= len; pos++) {
-            if (memcmp(at + pos, key, sizeof key - 1) == 0) {
-                struct mr_str text = {.data = (const char *)at + pos + sizeof key - 1, .len = MR_UUID_TEXT};
-                if (!mr_uuid_parse(text, &id)) {
-                    return MR_ERR_CORRUPT;
-                }
-                return mr_uuid_equal(&id, &p->jlog.topic_id) ? MR_OK : MR_ERR_EXISTS;
+    static const char key[] = "topic_id: ";
+    struct mr_uuid    id;
+    for (uint32_t pos = 0; pos + sizeof key - 1 + MR_UUID_TEXT <= len; pos++) {
+        if (memcmp(at + pos, key, sizeof key - 1) == 0) {
+            struct mr_str text = {.data = (const char *)at + pos + sizeof key - 1, .len = MR_UUID_TEXT};
+            if (!mr_uuid_parse(text, &id)) {
+                return MR_ERR_CORRUPT;
             }
+            return mr_uuid_is_zero(&p->jlog.topic_id) || mr_uuid_equal(&id, &p->jlog.topic_id) ? MR_OK
+                                                                                               : MR_ERR_EXISTS;
         }
-        return MR_OK;
-    }
-    case LOAD_EPOCHS:
-        return load_epochs(core, p, at, len);
-    case LOAD_INDEX: {
-        uint32_t count = mr_offset_index_check(at, len / MR_OFFSET_INDEX_ENTRY,
-                                               (struct mr_offset_index_entry){.relative = active->last_relative,
-                                                                              .pos = (uint32_t)task->b},
-                                               INT32_MAX, active->size);
-        active->index_bytes += count * MR_OFFSET_INDEX_ENTRY;
-        if (count > 0) {
-            struct mr_offset_index_entry last =
-                mr_offset_index_load(at + (size_t)(count - 1) * MR_OFFSET_INDEX_ENTRY);
-            active->last_relative = last.relative;
-            task->b = last.pos; /* the scan begins at this batch */
-        }
-        *is_more = len == mr_page_capacity(task->page) && count == len / MR_OFFSET_INDEX_ENTRY;
-        return MR_OK;
-    }
-    case LOAD_TIME: {
-        uint32_t count = mr_time_index_check(at, len / MR_TIME_INDEX_ENTRY,
-                                             (struct mr_time_index_entry){.timestamp = active->last_time,
-                                                                          .relative = active->last_time_relative},
-                                             INT32_MAX);
-        active->time_bytes += count * MR_TIME_INDEX_ENTRY;
-        if (count > 0) {
-            struct mr_time_index_entry last =
-                mr_time_index_load(at + (size_t)(count - 1) * MR_TIME_INDEX_ENTRY);
-            active->last_time = last.timestamp;
-            active->last_time_relative = last.relative;
-            active->max_timestamp = last.timestamp;
-            active->max_timestamp_offset = active->base + last.relative;
-        }
-        return MR_OK;
-    }
-    case LOAD_BATCHES:
-        scan_batches(core, task, at, len);
-        if (len < mr_page_capacity(task->page) && task->b < active->size) {
-            active->size = (uint32_t)task->b; /* the file ends within a header: a torn tail */
-            active->written = active->size;
-        }
-        *is_more = task->b < active->size;
-        return MR_OK;
-    case LOAD_SNAPSHOT:
-        (void)mr_producer_snapshot_load(&core->producers, &p->producers, at, len);
-        return MR_OK;
-    case LOAD_FILE_COUNT:
-        break;
     }
     return MR_OK;
 }
+
+/* ---- Indexes of the active segment ---- */
+
+/* The largest relative offset that an entry may name. */
+static int64_t relative_max(const struct mr_task *task)
+{
+    const struct mr_log_known *known = known_of(task);
+    return known == NULL ? INT32_MAX : known->offset - 1 - task->partition->active->base;
+}
+
+/* Returns how many of the bytes are believed. */
+static uint32_t load_index(struct mr_task *task, const uint8_t *at, uint32_t len)
+{
+    struct mr_segment *active = task->partition->active;
+    uint32_t           count = mr_offset_index_check(
+        at, len / MR_OFFSET_INDEX_ENTRY,
+        (struct mr_offset_index_entry){.relative = active->last_relative, .pos = (uint32_t)task->b},
+        relative_max(task), active->size);
+    if (count > 0) {
+        struct mr_offset_index_entry last =
+            mr_offset_index_load(at + (size_t)(count - 1) * MR_OFFSET_INDEX_ENTRY);
+        active->last_relative = last.relative;
+        task->b = last.pos; /* the scan begins at this batch */
+    }
+    active->index_bytes += count * MR_OFFSET_INDEX_ENTRY;
+    return count * MR_OFFSET_INDEX_ENTRY;
+}
+
+static uint32_t load_time(struct mr_task *task, const uint8_t *at, uint32_t len)
+{
+    struct mr_segment *active = task->partition->active;
+    uint32_t           count = mr_time_index_check(
+        at, len / MR_TIME_INDEX_ENTRY,
+        (struct mr_time_index_entry){.timestamp = active->last_time, .relative = active->last_time_relative},
+        relative_max(task));
+    if (count > 0) {
+        struct mr_time_index_entry last = mr_time_index_load(at + (size_t)(count - 1) * MR_TIME_INDEX_ENTRY);
+        active->last_time = last.timestamp;
+        active->last_time_relative = last.relative;
+        active->max_timestamp = last.timestamp;
+        active->max_timestamp_offset = active->base + last.relative;
+    }
+    active->time_bytes += count * MR_TIME_INDEX_ENTRY;
+    return count * MR_TIME_INDEX_ENTRY;
+}
+
+/* Believed entries end before the file does: what is behind them must not stand behind new ones. */
+static bool cut_index(struct mr_task *task, uint64_t believed)
+{
+    if (task->index == LOAD_TIME) {
+        task->b = 0; /* entries are missing that only the batches can tell */
+    }
+    task->at = LOAD_FILE_CUT;
+    task->io.op = (struct mr_disk_op){.kind = MR_DISK_TRUNCATE, .file = task->file, .pos = believed};
+    return true;
+}
+
+/* ---- Batches ---- */
+
+static void found_batch(void *context, const struct mr_batch *batch, uint32_t pos)
+{
+    struct mr_task         *task = context;
+    struct mr_partition    *p = task->partition;
+    struct mr_storage_core *core = task->core;
+    mr_segment_index(core, task->segment, batch, pos, mr_batch_bytes(batch));
+    if (is_verified(task)) {
+        mr_partition_set_epoch_room(core, p);
+        mr_epoch_cache_assign(&p->epochs, batch->leader_epoch, batch->base_offset);
+    }
+    if (batch->producer_id >= 0 && (batch->attributes & MR_BATCH_CONTROL) == 0 && batch->base_offset >= task->x) {
+        mr_producer_update(&core->producers, &p->producers, batch);
+    }
+    if (task->segment == p->active) {
+        p->end.offset = mr_batch_last_offset(batch) + 1;
+    }
+}
+
+/* Whether this segment's batches are to be read. */
+static bool is_scan_due(const struct mr_task *task, const struct mr_segment *segment)
+{
+    const struct mr_partition *p = task->partition;
+    const struct mr_segment   *next = mr_segment_next(segment);
+    if (is_verified(task)) {
+        int64_t point = task->load->recovery_point;
+        return next == NULL || next->base > (task->x >= 0 && task->x < point ? task->x : point);
+    }
+    if (segment != p->active || (known_of(task) != NULL && known_of(task)->is_state)) {
+        return segment->base <= p->active->base && !segment->has_index_files;
+    }
+    return true;
+}
+
+static bool is_wipe_due(const struct mr_task *task)
+{
+    return !task->segment->has_index_files || (is_verified(task));
+}
+
+/* The next segment from task->segment on; sets task->index. */
+static void choose_scan(struct mr_task *task)
+{
+    while (task->segment != NULL && !is_scan_due(task, task->segment)) {
+        task->segment = mr_segment_next(task->segment);
+    }
+    task->index = task->segment == NULL ? LOAD_OVER : is_wipe_due(task) ? LOAD_WIPE_INDEX : LOAD_SEGMENT;
+    const struct mr_segment *active = task->partition->active;
+    bool is_replayed = task->x >= 0 && task->x <= active->base + active->last_relative;
+    if (task->index != LOAD_SEGMENT || task->segment != active || is_replayed) {
+        task->b = 0; /* from its start: the snapshot of producers is older than the last index entry */
+    }
+}
+
+static void scan_begin(struct mr_task *task)
+{
+    struct mr_segment *segment = task->segment;
+    if (task->index == LOAD_SEGMENT && is_wipe_due(task)) {
+        segment->index_bytes = 0;
+        segment->time_bytes = 0;
+        segment->since_index = 0;
+        segment->last_relative = -1;
+        segment->last_time_relative = -1;
+        segment->last_time = -1;
+        segment->max_timestamp = -1;
+    }
+    mr_log_scan_init(&task->scan, task->b, segment->size, segment->base,
+                     is_verified(task));
+    if (is_verified(task)) {
+        task->partition->end.offset = segment->base;
+    }
+}
+
+/* The batches of task->segment have been read. */
+static void scan_end(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_partition *p = task->partition;
+    struct mr_segment   *segment = task->segment;
+    segment->is_time_known = true;
+    /* Where the journal knows the end, missing bytes are still to be redone. */
+    if (task->scan.state == MR_LOG_SCAN_DAMAGED &&
+        (is_verified(task) || (segment == p->active && known_of(task) == NULL))) {
+        mr_log(core->log, MR_LOG_WARN, "a log ends before its file does dir=%s segment=%lld size=%u end=%llu",
+               p->dir_name, (long long)segment->base, segment->size, (unsigned long long)task->scan.pos);
+        segment->size = (uint32_t)task->scan.pos; /* zeros or a torn tail */
+        segment->written = segment->size;
+    }
+    if (is_verified(task)) {
+        p->end.offset = task->scan.next_offset;
+        if (task->scan.state == MR_LOG_SCAN_DAMAGED) {
+            p->active = segment; /* what follows it is no part of the log any more */
+        }
+    }
+    if (segment != p->active) {
+        mr_segment_index_end(core, segment);
+    }
+    if (is_wipe_due(task)) {
+        mr_segment_index_flush(core, segment);
+        segment->has_index_files = true;
+    }
+    task->segment = segment == p->active ? NULL : mr_segment_next(segment);
+    choose_scan(task);
+}
+
+/*
+ * DeleteRecords may have moved the start into a segment; the checkpoint says so. One beyond the end is of an older log
+ * of that name: its own start was never above its end.
+ */
+static void set_log_start(struct mr_storage_core *core, struct mr_partition *p)
+{
+    bool    was_clean = p->is_clean_on_disk;
+    int64_t offset = mr_checkpoint_find(&core->first->log_starts, p->jlog.dir_name);
+    if (offset <= p->end.offset) {
+        mr_partition_log_start(core, p, offset, 0);
+        p->is_clean_on_disk = was_clean; /* nothing that its files do not say */
+    }
+}
+
+/* ---- The steps ---- */
 
 static bool load_finish(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
 {
@@ -247,38 +476,109 @@ static bool load_finish(struct mr_storage_core *core, struct mr_task *task, enum
         task->page = NULL;
     }
     if (err == MR_OK) {
+        if (known_of(task) != NULL) {
+            p->end.offset = known_of(task)->offset;
+        }
+        if (task->x > p->end.offset) {
+            mr_producer_set_clear(&core->producers, &p->producers); /* of records that are not there */
+        }
         p->end.base = p->active->base;
         p->end.pos = p->active->size;
         p->durable = p->end;
         p->high_watermark = p->end;
         p->active->is_time_known = true;
         p->tail = p->active->size % MR_PAGE_BYTES == 0 ? MR_TAIL_HOT : MR_TAIL_COLD;
+        set_log_start(core, p);
     }
     task->loaded(core, task, err);
     return false;
 }
 
+static const char *file_name(struct mr_task *task)
+{
+    const struct mr_partition *p = task->partition;
+    switch ((enum load_file)task->index) {
+    case LOAD_METADATA:
+        mr_fmt(task->name, sizeof task->name, "%s/partition.metadata", p->dir_name);
+        break;
+    case LOAD_EPOCHS:
+        mr_fmt(task->name, sizeof task->name, "%s/leader-epoch-checkpoint", p->dir_name);
+        break;
+    case LOAD_SNAPSHOT:
+        mr_fmt(task->name, sizeof task->name, "%s/%020lld.snapshot", p->dir_name, (long long)task->x);
+        break;
+    case LOAD_INDEX:
+        mr_segment_name(p->active, ".index", task->name);
+        break;
+    case LOAD_TIME:
+        mr_segment_name(p->active, ".timeindex", task->name);
+        break;
+    case LOAD_WIPE_INDEX:
+        mr_segment_name(task->segment, ".index", task->name);
+        break;
+    case LOAD_WIPE_TIME:
+        mr_segment_name(task->segment, ".timeindex", task->name);
+        break;
+    case LOAD_SEGMENT:
+        mr_segment_name(task->segment, ".log", task->name);
+        break;
+    case LOAD_OVER:
+        mr_unreachable("no file");
+    }
+    return task->name;
+}
+
+/* Whether the file is read at all; the batches are chosen by choose_scan. */
+static bool is_wanted(const struct mr_task *task)
+{
+    bool is_state = known_of(task) != NULL && known_of(task)->is_state;
+    switch ((enum load_file)task->index) {
+    case LOAD_METADATA:
+        return true;
+    case LOAD_EPOCHS:
+        return !is_state;
+    case LOAD_INDEX:
+    case LOAD_TIME:
+        return task->partition->active->has_index_files && !is_verified(task);
+    case LOAD_SNAPSHOT:
+        return task->x >= 0 && !is_state;
+    case LOAD_WIPE_INDEX:
+    case LOAD_WIPE_TIME:
+    case LOAD_SEGMENT:
+    case LOAD_OVER:
+        break;
+    }
+    return true;
+}
+
 static bool open_next(struct mr_storage_core *core, struct mr_task *task)
 {
-    struct mr_partition *p = task->partition;
-    static const char *const names[] = {"partition.metadata", "leader-epoch-checkpoint"};
-    if (task->index == LOAD_FILE_COUNT || (task->index == LOAD_SNAPSHOT && task->x < 0)) {
+    while (task->index <= LOAD_SNAPSHOT && !is_wanted(task)) {
+        task->index++;
+        if (task->index == LOAD_WIPE_INDEX) {
+            choose_scan(task);
+        }
+    }
+    while (task->index == LOAD_SEGMENT) {
+        scan_begin(task);
+        if (task->scan.state == MR_LOG_SCAN_GOING) {
+            break;
+        }
+        scan_end(core, task); /* it is empty */
+    }
+    if (task->index == LOAD_OVER) {
         return load_finish(core, task, MR_OK);
     }
-    if (task->index < LOAD_INDEX) {
-        mr_fmt(task->name, sizeof task->name, "%s/%s", p->dir_name, names[task->index]);
-    } else if (task->index == LOAD_SNAPSHOT) {
-        mr_fmt(task->name, sizeof task->name, "%s/%020lld.snapshot", p->dir_name, (long long)task->x);
-    } else {
-        mr_segment_name(p->active, task->index == LOAD_INDEX  ? ".index"
-                                   : task->index == LOAD_TIME ? ".timeindex"
-                                                              : ".log",
-                        task->name);
+    uint32_t flags = MR_DISK_READ_ONLY;
+    if (task->index == LOAD_INDEX || task->index == LOAD_TIME) {
+        flags = 0; /* it may have to be cut */
+    } else if (task->index == LOAD_WIPE_INDEX || task->index == LOAD_WIPE_TIME) {
+        flags = MR_DISK_CREATE | MR_DISK_TRUNC;
     }
-    task->a = task->index == LOAD_BATCHES ? task->b : 0;
+    task->a = task->index == LOAD_SEGMENT ? task->scan.at : 0;
     task->at = LOAD_FILE_OPEN;
-    task->io.op = (struct mr_disk_op){.kind = MR_DISK_OPEN, .flags = MR_DISK_READ_ONLY, .dir = core->root,
-                                      .name = task->name};
+    task->io.op = (struct mr_disk_op){
+        .kind = MR_DISK_OPEN, .flags = flags, .dir = core->root, .name = file_name(task)};
     return true;
 }
 
@@ -295,11 +595,137 @@ static bool read_next(struct mr_storage_core *core, struct mr_task *task)
     return true;
 }
 
+static bool read_first(struct mr_storage_core *core, struct mr_task *task)
+{
+    task->at = LOAD_FIRST_READ;
+    task->io.op = (struct mr_disk_op){.kind = MR_DISK_READ, .file = task->file,
+                                      .buffer = mr_page_memory(&core->cache, task->page),
+                                      .len = MR_BATCH_HEADER};
+    return true;
+}
+
+static bool close_file(struct mr_task *task)
+{
+    task->at = LOAD_FILE_CLOSED;
+    task->io.op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
+    return true;
+}
+
+/* A snapshot of many producers does not fit the page that everything else fits. */
+static bool set_page(struct mr_storage_core *core, struct mr_task *task)
+{
+    if (task->index != LOAD_SNAPSHOT || task->y <= (int64_t)mr_page_capacity(task->page)) {
+        return true;
+    }
+    struct mr_page *page = mr_tail_page_get(core, mr_page_order((uint64_t)task->y));
+    if (page == NULL) {
+        return false;
+    }
+    task->page->is_busy = false;
+    mr_page_pool_put(&core->cache, task->page);
+    task->page = page;
+    page->is_busy = true;
+    return true;
+}
+
+static bool opened(struct mr_storage_core *core, struct mr_task *task)
+{
+    const struct mr_disk_op *op = &task->io.op;
+    if (op->err == MR_ERR_NOT_FOUND && task->index != LOAD_SEGMENT) {
+        if (task->index == LOAD_TIME) {
+            task->b = 0;
+        }
+        task->index++;
+        if (task->index == LOAD_WIPE_INDEX) {
+            choose_scan(task);
+        }
+        return open_next(core, task);
+    }
+    if (op->err != MR_OK) {
+        return load_finish(core, task, op->err);
+    }
+    task->file = op->file;
+    if (task->index == LOAD_WIPE_INDEX || task->index == LOAD_WIPE_TIME) {
+        return close_file(task);
+    }
+    if (!set_page(core, task)) {
+        task->err = MR_ERR_NO_MEMORY;
+        return close_file(task);
+    }
+    return task->index == LOAD_SEGMENT && task->b > 0 && task->segment->first_timestamp < 0
+               ? read_first(core, task)
+               : read_next(core, task);
+}
+
+/* A file's bytes are there. Returns whether the next operation is prepared already. */
+static bool use_bytes(struct mr_storage_core *core, struct mr_task *task)
+{
+    const struct mr_disk_op *op = &task->io.op;
+    const uint8_t           *at = op->buffer;
+    uint32_t                 len = op->done_bytes;
+    uint32_t                 believed;
+    switch ((enum load_file)task->index) {
+    case LOAD_METADATA:
+        task->err = check_metadata(task->partition, at, len);
+        return false;
+    case LOAD_EPOCHS:
+        task->err = load_epochs(core, task->partition, at, len);
+        return false;
+    case LOAD_INDEX:
+    case LOAD_TIME:
+        believed = task->index == LOAD_INDEX ? load_index(task, at, len) : load_time(task, at, len);
+        if (believed < len) {
+            return cut_index(task, op->pos + believed);
+        }
+        task->a += len;
+        return len == op->len && read_next(core, task);
+    case LOAD_SNAPSHOT:
+        if (mr_producer_snapshot_load(&core->producers, &task->partition->producers, at, len) != MR_OK) {
+            mr_log(core->log, MR_LOG_WARN, "a snapshot of producers is damaged dir=%s offset=%lld",
+                   task->partition->dir_name, (long long)task->x);
+            task->x = -1;
+        }
+        return false;
+    case LOAD_SEGMENT:
+        if (mr_log_scan_feed(&task->scan, at, len, found_batch, task) == MR_LOG_SCAN_GOING) {
+            task->a = task->scan.at;
+            return read_next(core, task);
+        }
+        return false;
+    case LOAD_WIPE_INDEX:
+    case LOAD_WIPE_TIME:
+    case LOAD_OVER:
+        break;
+    }
+    mr_unreachable("no bytes");
+}
+
+/* The file at hand is done with. */
+static bool closed(struct mr_storage_core *core, struct mr_task *task)
+{
+    if (task->err != MR_OK) {
+        return load_finish(core, task, task->err);
+    }
+    if (task->index == LOAD_SEGMENT) {
+        scan_end(core, task);
+        return open_next(core, task);
+    }
+    if (task->index == LOAD_TIME && task->partition->active->time_bytes == 0) {
+        task->b = 0;
+    }
+    task->index++;
+    if (task->index == LOAD_WIPE_INDEX) {
+        choose_scan(task);
+    }
+    return open_next(core, task);
+}
+
 static bool load_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_disk_op *op = &task->io.op;
     switch ((enum load_at)task->at) {
     case LOAD_BEGIN:
+        task->core = core;
         task->at = LOAD_DIR_OPEN;
         *op = (struct mr_disk_op){.kind = MR_DISK_OPEN, .flags = MR_DISK_DIRECTORY, .dir = core->root,
                                   .name = task->partition->dir_name};
@@ -308,14 +734,12 @@ static bool load_step(struct mr_storage_core *core, struct mr_task *task)
         if (op->err != MR_OK) {
             return load_finish(core, task, op->err);
         }
-        task->page = mr_tail_page_get(core, 6);
+        task->page = mr_tail_page_get(core, LOAD_PAGE_ORDER);
         task->file = op->file;
         task->at = LOAD_LISTED;
         if (task->page == NULL) {
-            *op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
             task->err = MR_ERR_NO_MEMORY;
-            task->at = LOAD_FILE_CLOSED;
-            return true;
+            return close_file(task);
         }
         task->page->is_busy = true;
         *op = (struct mr_disk_op){.kind = MR_DISK_LIST, .file = task->file,
@@ -324,49 +748,58 @@ static bool load_step(struct mr_storage_core *core, struct mr_task *task)
         return true;
     case LOAD_LISTED:
         task->err = op->err != MR_OK ? op->err : listed(core, task);
-        task->at = LOAD_FILE_CLOSED;
-        *op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
-        return true;
+        task->segment = task->err != MR_OK ? NULL
+                                           : MR_LIST_ENTRY(task->partition->segments.next, struct mr_segment, link);
+        task->index = UINT32_MAX; /* the directory: the first file comes next */
+        return task->err == MR_OK && tidy_next(core, task) ? true : close_file(task);
+    case LOAD_TIDIED:
+        return tidy_next(core, task) ? true : close_file(task);
     case LOAD_FILE_OPEN:
-        if (op->err == MR_ERR_NOT_FOUND) {
-            task->index++;
-            return open_next(core, task);
+        return opened(core, task);
+    case LOAD_FIRST_READ:
+        if (op->err == MR_OK && op->done_bytes == MR_BATCH_HEADER) {
+            struct mr_batch first;
+            mr_batch_header_load(op->buffer, &first);
+            task->segment->first_timestamp = first.max_timestamp;
         }
-        if (op->err != MR_OK) {
-            return load_finish(core, task, op->err);
-        }
-        task->file = op->file;
         return read_next(core, task);
-    case LOAD_FILE_READ: {
-        bool is_more = false;
-        task->err = op->err != MR_OK ? op->err
-                                     : use_file(core, task, op->buffer, op->done_bytes, &is_more);
-        if (task->err == MR_OK && is_more) {
-            task->a = task->index == LOAD_BATCHES ? task->b : task->a + op->len;
-            return read_next(core, task);
-        }
-        task->index++;
-        task->at = LOAD_FILE_CLOSED;
-        *op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
-        return true;
-    }
+    case LOAD_FILE_READ:
+        task->err = op->err;
+        return op->err == MR_OK && use_bytes(core, task) ? true : close_file(task);
+    case LOAD_FILE_CUT:
+        task->err = op->err;
+        return close_file(task);
     case LOAD_FILE_CLOSED:
-        if (task->err != MR_OK) {
-            return load_finish(core, task, task->err);
-        }
-        return open_next(core, task);
+        return closed(core, task);
     }
     mr_unreachable("load");
 }
 
-struct mr_task *mr_log_load_task(struct mr_storage_core *core, struct mr_partition *p,
-                                 const struct mr_uuid *topic_id,
+struct mr_task *mr_log_load_task(struct mr_storage_core *core, struct mr_partition *p, const struct mr_log_load *how,
                                  void (*loaded)(struct mr_storage_core *, struct mr_task *, enum mr_err))
 {
-    (void)topic_id; /* already in p->jlog */
     struct mr_task *task = mr_core_task(core, p, load_step);
     if (task != NULL) {
+        task->load = how;
         task->loaded = loaded;
     }
     return task;
+}
+
+enum mr_err mr_log_cut_segments(struct mr_storage_core *core, struct mr_partition *p)
+{
+    static const char *const suffixes[] = {".log", ".index", ".timeindex", ".txnindex"};
+    enum mr_err              err = MR_OK;
+    while (err == MR_OK && p->segments.prev != &p->active->link) {
+        struct mr_segment *segment = MR_LIST_ENTRY(p->segments.prev, struct mr_segment, link);
+        for (uint32_t index = 0; index < sizeof suffixes / sizeof suffixes[0] && err == MR_OK; index++) {
+            char name[MR_FILE_NAME_BYTES];
+            mr_segment_name(segment, suffixes[index], name);
+            struct mr_disk_op op = {.kind = MR_DISK_UNLINK, .dir = core->root, .name = name};
+            err = mr_core_disk(core, &op);
+            err = err == MR_ERR_NOT_FOUND ? MR_OK : err;
+        }
+        mr_segment_free(core, segment);
+    }
+    return err;
 }

@@ -124,17 +124,6 @@ static bool create_step(struct mr_storage_core *core, struct mr_task *task)
     return false;
 }
 
-static struct mr_partition *find_by_name(struct mr_storage_core *core, struct mr_str name)
-{
-    MR_LIST_EACH(link, &core->partitions) {
-        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
-        if (mr_str_equal(p->jlog.dir_name, name) && p->state != MR_PARTITION_DROPPING) {
-            return p;
-        }
-    }
-    return NULL;
-}
-
 static void loaded(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
 {
     struct mr_open_op   *op = (struct mr_open_op *)(void *)task->op;
@@ -171,6 +160,9 @@ void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op)
         answer(core, op, NULL, MR_ERR_DIR_OFFLINE);
         return;
     }
+    if (core->is_giving) {
+        mr_recover_give(core);
+    }
     if (op->topic.len <= 0 || op->topic.len > MR_TOPIC_NAME_MAX || op->partition < 0) {
         answer(core, op, NULL, MR_ERR_INVALID);
         return;
@@ -178,7 +170,7 @@ void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op)
     uint32_t len = (uint32_t)mr_fmt(name, sizeof name, "%.*s-%d", (int)op->topic.len, op->topic.data,
                                     op->partition);
     struct mr_str        dir_name = {.data = name, .len = (int32_t)len};
-    struct mr_partition *p = find_by_name(core, dir_name);
+    struct mr_partition *p = mr_partition_by_name(core, dir_name);
     if (p != NULL) {
         if (p->state == MR_PARTITION_OPENING) {
             answer(core, op, NULL, MR_ERR_EXISTS);
@@ -203,7 +195,7 @@ void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op)
     mr_journal_log_init(core->journal, &p->jlog);
     p->state = MR_PARTITION_OPENING;
     p->config = *op->config;
-    struct mr_task *task = mr_log_load_task(core, p, &op->topic_id, loaded);
+    struct mr_task *task = mr_log_load_task(core, p, NULL, loaded);
     if (task == NULL) {
         /* Every task is busy: asked again when one is free. */
         mr_journal_log_deinit(core->journal, &p->jlog);

@@ -3,6 +3,53 @@
  */
 #include "storage_core.h"
 
+/* ---- By name ---- */
+
+static uint64_t name_hash(struct mr_str dir_name)
+{
+    static const struct mr_hash_key key = {.k0 = 0x6d726469, .k1 = 0x6e616d65};
+    return mr_hash_str(&key, dir_name);
+}
+
+static void name_add(struct mr_storage_core *core, struct mr_partition *p)
+{
+    uint64_t             hash = name_hash(p->jlog.dir_name);
+    struct mr_partition *first = mr_map_find(&core->by_name, hash);
+    if (first != NULL) {
+        p->same_name = first->same_name;
+        first->same_name = p;
+        return;
+    }
+    bool is_added = mr_map_add(&core->by_name, hash, p);
+    mr_assert(is_added); /* it has room for as many as the pool */
+}
+
+static void name_remove(struct mr_storage_core *core, struct mr_partition *p)
+{
+    uint64_t             hash = name_hash(p->jlog.dir_name);
+    struct mr_partition *at = mr_map_find(&core->by_name, hash);
+    if (at == p) {
+        mr_map_remove(&core->by_name, hash);
+        if (p->same_name != NULL) {
+            (void)mr_map_add(&core->by_name, hash, p->same_name);
+        }
+        return;
+    }
+    while (at->same_name != p) {
+        at = at->same_name;
+    }
+    at->same_name = p->same_name;
+}
+
+struct mr_partition *mr_partition_by_name(struct mr_storage_core *core, struct mr_str dir_name)
+{
+    struct mr_partition *p = mr_map_find(&core->by_name, name_hash(dir_name));
+    while (p != NULL && (p->state == MR_PARTITION_DROPPING || !mr_str_equal(p->jlog.dir_name, dir_name))) {
+        p = p->same_name;
+    }
+    return p;
+}
+
 struct mr_partition *mr_partition_new(struct mr_storage_core *core, uint64_t log_id,
                                       const struct mr_uuid *topic_id, int32_t partition,
                                       struct mr_str dir_name)
@@ -41,6 +88,7 @@ struct mr_partition *mr_partition_new(struct mr_storage_core *core, uint64_t log
         mr_pool_put(&core->partition_pool, p);
         return NULL;
     }
+    name_add(core, p);
     mr_list_add_tail(&core->partitions, &p->link);
     return p;
 }
@@ -66,6 +114,7 @@ void mr_partition_free(struct mr_storage_core *core, struct mr_partition *p)
     }
     mr_list_remove(&p->link);
     mr_map_remove(&core->by_log_id, p->jlog.log_id);
+    name_remove(core, p);
     mr_pool_put(&core->partition_pool, p);
 }
 

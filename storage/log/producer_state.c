@@ -166,6 +166,21 @@ void mr_producer_update(struct mr_producers *producers, struct mr_producer_set *
     producer->last_timestamp = batch->max_timestamp;
 }
 
+void mr_producer_set_copy(struct mr_producers *producers, struct mr_producer_set *set,
+                          const struct mr_producer_set *from)
+{
+    MR_LIST_EACH(link, &from->list) {
+        const struct mr_producer *old = MR_LIST_ENTRY(link, struct mr_producer, of_log);
+        struct mr_producer       *producer = add(producers, set, old->id);
+        producer->last_timestamp = old->last_timestamp;
+        producer->txn_first_offset = old->txn_first_offset;
+        producer->coordinator_epoch = old->coordinator_epoch;
+        producer->epoch = old->epoch;
+        producer->batch_count = old->batch_count;
+        memcpy(producer->batches, old->batches, sizeof producer->batches);
+    }
+}
+
 bool mr_producers_expire(struct mr_producers *producers, int64_t now_unix_ms, uint32_t max)
 {
     bool is_any = false;

@@ -87,6 +87,10 @@ enum mr_err mr_producer_check(const struct mr_producers *producers, const struct
 void mr_producer_update(struct mr_producers *producers, struct mr_producer_set *set,
                         const struct mr_batch *batch);
 
+/* Add what another core remembers of the same log. */
+void mr_producer_set_copy(struct mr_producers *producers, struct mr_producer_set *set,
+                          const struct mr_producer_set *from);
+
 /* Drop producers whose last timestamp is their log's expire_ms ago and who have no open transaction; the `max`
  * longest unused are looked at. True: some went and there are more to look at. */
 bool mr_producers_expire(struct mr_producers *producers, int64_t now_unix_ms, uint32_t max);

@@ -1,10 +1,14 @@
 /*
- * recover: lock the directory, redo the journal into the segments, set the guard.
+ * recover: lock the directory, put it in order, redo the journal into the segments, set the guard.
  *
  * The log layer's part of mr_journal_recover: logs are made from their state (or their files), bytes go to
  * their positions, ends move. What recovery made is adopted by OPEN.
+ *
+ * One core recovers the whole directory, whatever rings are in it; then each other core joins: it copies the logs
+ * that it owns while the first one does nothing else, and that one drops its copies when the first log is opened.
  */
 #include "log/log_files.h"
+#include "log/log_repair.h"
 
 #include "millrace/base/bug.h"
 
@@ -14,8 +18,6 @@ struct recovery {
     struct mr_segment      *segment;
     uint32_t                pos;
     uint32_t                len;
-    bool                    is_load_done;
-    enum mr_err             load_err;
 };
 
 static enum mr_err flush(struct recovery *r)
@@ -78,55 +80,44 @@ static void load_done(struct mr_storage_core *core, struct mr_task *task, enum m
     task->err = err;
 }
 
+static void copy_producer(struct mr_storage_core *core, struct mr_partition *p, const struct mr_journal_producer *from)
+{
+    for (uint32_t at = 0; at < from->batch_count; at++) {
+        struct mr_batch batch = {
+            .producer_id = from->producer_id,
+            .producer_epoch = from->producer_epoch,
+            .base_offset = from->batches[at].last_offset - from->batches[at].offset_delta,
+            .last_offset_delta = from->batches[at].offset_delta,
+            .record_count = from->batches[at].offset_delta + 1,
+            .max_timestamp = from->batches[at].timestamp,
+            .base_sequence = (int32_t)(((uint32_t)from->batches[at].last_sequence -
+                                        (uint32_t)from->batches[at].offset_delta) & 0x7fffffffu),
+        };
+        mr_producer_update(&core->producers, &p->producers, &batch);
+    }
+}
+
+/* What the state says and the files do not. The end is in its place already. */
 static void apply_state(struct mr_storage_core *core, struct mr_partition *p, const struct mr_journal_state_view *view)
 {
     const struct mr_journal_state *state = &view->state;
-    struct mr_segment             *active = segment_of(p, state->segment_base);
-    if (active == NULL) {
-        active = mr_segment_new(core, p, state->segment_base);
-        mr_assert(active != NULL);
-    }
-    /* Segments behind the one of the state come back by SEAL entries, or were never durable. */
-    while (p->segments.prev != &active->link) {
-        mr_segment_free(core, MR_LIST_ENTRY(p->segments.prev, struct mr_segment, link));
-    }
-    p->active = active;
-    active->is_sealed = false;
-    active->is_seal_done = false;
-    active->size = (uint32_t)state->end_pos;
-    active->written = active->size;
+    struct mr_segment             *active = p->active;
     active->max_timestamp = state->max_timestamp;
     active->max_timestamp_offset = state->max_timestamp_offset;
     active->first_timestamp = state->first_timestamp;
     active->created_ms = state->created_ms;
-    active->is_time_known = true;
-    p->log_start = state->log_start;
-    p->end = (struct mr_place){.offset = state->end_offset, .base = active->base, .pos = active->size};
-    p->epochs.count = 0;
+    mr_partition_log_start(core, p, state->log_start, 0);
     for (uint32_t index = 0; index < state->epoch_count; index++) {
         struct mr_journal_epoch epoch;
         mr_journal_state_get_epoch(view, index, &epoch);
         mr_partition_set_epoch_room(core, p);
         mr_epoch_cache_assign(&p->epochs, epoch.epoch, epoch.start_offset);
     }
-    mr_producer_set_clear(&core->producers, &p->producers);
     uint32_t cursor = 0;
     for (uint32_t index = 0; index < state->producer_count; index++) {
         struct mr_journal_producer from;
         mr_journal_state_get_producer(view, &cursor, &from);
-        for (uint32_t at = 0; at < from.batch_count; at++) {
-            struct mr_batch batch = {
-                .producer_id = from.producer_id,
-                .producer_epoch = from.producer_epoch,
-                .base_offset = from.batches[at].last_offset - from.batches[at].offset_delta,
-                .last_offset_delta = from.batches[at].offset_delta,
-                .record_count = from.batches[at].offset_delta + 1,
-                .max_timestamp = from.batches[at].timestamp,
-                .base_sequence = (int32_t)(((uint32_t)from.batches[at].last_sequence -
-                                            (uint32_t)from.batches[at].offset_delta) & 0x7fffffffu),
-            };
-            mr_producer_update(&core->producers, &p->producers, &batch);
-        }
+        copy_producer(core, p, &from);
     }
 }
 
@@ -157,29 +148,47 @@ static enum mr_err make_directory(struct mr_storage_core *core, struct mr_partit
     return err;
 }
 
+/* A log without a directory: it was made shortly before the crash, and its end is known. */
+static enum mr_err make_log(struct mr_storage_core *core, struct mr_partition *p, const struct mr_log_known *known)
+{
+    enum mr_err err = make_directory(core, p);
+    p->active = err == MR_OK ? mr_segment_new(core, p, known->base) : NULL;
+    if (p->active == NULL) {
+        return err != MR_OK ? err : MR_ERR_NO_MEMORY;
+    }
+    p->active->size = known->pos;
+    p->active->written = known->pos;
+    p->log_start = known->base;
+    p->end = (struct mr_place){.offset = known->offset, .base = known->base, .pos = known->pos};
+    return MR_OK;
+}
+
 static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name,
-                           const struct mr_journal_state_view *state, void **log_out)
+                           const struct mr_journal_state_view *state, const struct mr_journal_first *first,
+                           void **log_out)
 {
     struct recovery        *r = context;
     struct mr_storage_core *core = r->core;
-    struct mr_partition    *p = mr_partition_new(core, name->log_id, &name->topic_id, name->partition, name->dir_name);
+    struct mr_log_known     known = {0};
+    struct mr_log_load      load = {0};
+    struct mr_partition *p = mr_partition_new(core, name->log_id, &name->topic_id, name->partition, name->dir_name);
     if (p == NULL) {
         return MR_ERR_NO_MEMORY;
     }
-    p->config.segment_index_bytes = 10 << 20;
-    p->config.index_interval_bytes = 4096;
-    struct mr_task *task = mr_log_load_task(core, p, &name->topic_id, load_done);
-    enum mr_err     err = task == NULL ? MR_ERR_NO_MEMORY : mr_core_task_run(core, task);
-    if (err == MR_ERR_NOT_FOUND) {
-        err = make_directory(core, p);
-        if (err == MR_OK && state == NULL) {
-            p->active = mr_segment_new(core, p, 0);
-            err = p->active == NULL ? MR_ERR_NO_MEMORY : MR_OK;
-        }
-    } else if (err == MR_OK && state == NULL) {
-        /* Never checkpointed: the journal holds everything since the files were complete. What lies
-         * in them behind that may not be whole: redo says where the end is. */
+    mr_log_provisional_config(p);
+    if (state != NULL) {
+        known = (struct mr_log_known){.base = state->state.segment_base, .offset = state->state.end_offset,
+                                      .pos = (uint32_t)state->state.end_pos, .is_state = true};
+        load.known = &known;
+    } else if (first != NULL) {
+        known = (struct mr_log_known){.base = first->segment_base, .offset = first->offset, .pos = first->pos};
+        load.known = &known;
     }
+    struct mr_task *task = mr_log_load_task(core, p, &load, load_done);
+    enum mr_err     err = task == NULL ? MR_ERR_NO_MEMORY : mr_core_task_run(core, task);
+    err = err == MR_ERR_NOT_FOUND ? make_log(core, p, &known) : err;
+    /* What lies behind the known end was never durable, or it is in the journal and comes back from there. */
+    err = err == MR_OK ? mr_log_cut_segments(core, p) : err;
     if (err != MR_OK) {
         return err;
     }
@@ -355,10 +364,53 @@ static bool store_cb(void *context, void *log, struct mr_journal_state_out *out)
     return true;
 }
 
-static enum mr_err recover(struct mr_storage_core *core, struct mr_recover_op *op)
+static uint32_t owner_of(const struct mr_storage_core *core, const struct mr_partition *p)
+{
+    struct mr_str topic = MR_STR_NULL;
+    int32_t       partition = 0;
+    bool          is_name = mr_log_dir_parse(p->jlog.dir_name, &topic, &partition);
+    return is_name ? mr_storage_owner(topic, partition, core->params.endpoints->storage_count) : 0;
+}
+
+/* Private files and Kafka's: afterwards the files tell the truth about every log that is not in a state. */
+static enum mr_err put_in_order(struct mr_storage_core *core, struct recovery *r, struct mr_recover_op *op)
 {
     static const struct mr_journal_recover_ops ops = {
         .open = open_cb, .redo = redo_cb, .drop = drop_cb, .lost = lost_cb, .finish = finish_cb, .store = store_cb};
+    struct mr_guard                 *guard = &core->guard;
+    struct mr_log_repair_result      repaired;
+    struct mr_journal_recover_result result = {0};
+    struct mr_arena                  scratch;
+    mr_arena_init(&scratch, core->cold.memory, (size_t)core->cold.page_count * MR_PAGE_BYTES);
+    enum mr_err err = mr_checkpoint_load(&core->log_starts, core->disk, core->root, MR_CHECKPOINT_LOG_START);
+    if (err != MR_OK && err != MR_ERR_NOT_FOUND) {
+        mr_log(core->log, MR_LOG_WARN, "%s is not usable: logs start at their first segments err=%s",
+               MR_CHECKPOINT_LOG_START, mr_err_text(err));
+    }
+    bool is_unclean = !guard->is_guarded && !guard->was_clean;
+    err = mr_log_repair(core, &scratch, is_unclean, &repaired);
+    if (err != MR_OK) {
+        mr_fmt(op->why, sizeof op->why, "%s", repaired.why);
+        return err;
+    }
+    if (repaired.logs > 0) {
+        mr_log(core->log, MR_LOG_WARN, "the directory was not closed: logs were read logs=%u cut_bytes=%llu",
+               repaired.logs, (unsigned long long)repaired.cut_bytes);
+    }
+    mr_arena_init(&scratch, core->cold.memory, (size_t)core->cold.page_count * MR_PAGE_BYTES);
+    struct mr_journal_recover_params params = {
+        .disk = core->disk, .log = core->log, .log_dir = core->params.log_dir, .ops = &ops, .context = r,
+        .scratch = &scratch, .logs_max = core->plan.logs_max, .seed = core->params.seed,
+    };
+    err = guard->is_guarded ? mr_journal_recover(&params, &result) : mr_journal_discard(&params, &result);
+    op->log_count = core->partition_pool.used + repaired.logs;
+    op->redone_bytes = result.redone_bytes;
+    mr_fmt(op->why, sizeof op->why, "%s", result.why);
+    return err;
+}
+
+static enum mr_err recover(struct mr_storage_core *core, struct mr_recover_op *op)
+{
     struct mr_guard *guard = &core->guard;
     enum mr_err      err = mr_guard_open(guard, core->disk, core->params.log_dir, true);
     if (err != MR_OK) {
@@ -368,47 +420,116 @@ static enum mr_err recover(struct mr_storage_core *core, struct mr_recover_op *o
     core->root = guard->root;
     op->was_clean = guard->was_clean;
     struct recovery r = {.core = core, .page = mr_tail_page_get(core, MR_PAGE_ORDER_MAX)};
-    struct mr_arena scratch;
-    mr_arena_init(&scratch, core->cold.memory, (size_t)core->cold.page_count * MR_PAGE_BYTES);
-    struct mr_journal_recover_params params = {
-        .disk = core->disk, .log = core->log, .log_dir = core->params.log_dir, .ops = &ops, .context = &r,
-        .scratch = &scratch, .logs_max = core->plan.logs_max, .seed = core->params.seed,
-    };
-    struct mr_journal_recover_result result = {0};
-    err = guard->is_guarded ? mr_journal_recover(&params, &result) : mr_journal_discard(&params, &result);
+    err = put_in_order(core, &r, op);
     mr_page_pool_put(&core->cache, r.page);
-    op->log_count = core->partition_pool.used;
-    op->redone_bytes = result.redone_bytes;
-    if (err == MR_OK) {
-        err = mr_guard_set(guard);
-    }
-    if (err == MR_OK) {
-        err = mr_guard_unmark(guard);
-    }
-    if (err == MR_OK) {
-        err = mr_journal_open(core->journal);
-    }
+    err = err != MR_OK ? err : mr_guard_set(guard);
+    err = err != MR_OK ? err : mr_guard_unmark(guard);
+    err = err != MR_OK ? err : mr_journal_open(core->journal);
     if (mr_bug("no-guard")) {
         (void)mr_guard_remove(guard);
     }
     if (err != MR_OK) {
-        mr_fmt(op->why, sizeof op->why, "%s", result.why[0] != '\0' ? result.why
-                                              : guard->why[0] != '\0' ? guard->why : mr_err_text(err));
+        if (op->why[0] == '\0') {
+            mr_fmt(op->why, sizeof op->why, "%s", guard->why[0] != '\0' ? guard->why : mr_err_text(err));
+        }
+        return err;
+    }
+    MR_LIST_EACH(link, &core->partitions) {
+        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
+        if (owner_of(core, p) == core->params.core) {
+            mr_journal_log_init(core->journal, &p->jlog);
+        } else {
+            core->is_giving = true;
+        }
+    }
+    return MR_OK;
+}
+
+/* ---- The other cores ---- */
+
+/* A log as the first core recovered it; its files are complete but for what the state holds. */
+static enum mr_err copy_log(struct mr_storage_core *core, const struct mr_partition *from)
+{
+    struct mr_partition *p = mr_partition_new(core, from->jlog.log_id, &from->jlog.topic_id, from->jlog.partition,
+                                              from->jlog.dir_name);
+    if (p == NULL) {
+        return MR_ERR_NO_MEMORY;
+    }
+    MR_LIST_EACH(link, &from->segments) {
+        const struct mr_segment *old = MR_LIST_ENTRY(link, struct mr_segment, link);
+        struct mr_segment       *segment = mr_segment_new(core, p, old->base);
+        if (segment == NULL) {
+            return MR_ERR_NO_MEMORY;
+        }
+        mr_segment_copy(segment, old);
+        p->active = segment;
+    }
+    for (uint32_t index = 0; index < from->epochs.count; index++) {
+        mr_partition_set_epoch_room(core, p);
+        mr_epoch_cache_assign(&p->epochs, from->epochs.entries[index].epoch, from->epochs.entries[index].start_offset);
+    }
+    mr_producer_set_copy(&core->producers, &p->producers, &from->producers);
+    p->state = from->state;
+    p->tail = from->tail;
+    mr_log_provisional_config(p);
+    p->log_start = from->log_start;
+    mr_partition_mark_gone(core, p);
+    p->end = from->end;
+    p->durable = from->durable;
+    p->high_watermark = from->high_watermark;
+    p->is_clean_on_disk = from->is_clean_on_disk;
+    p->is_epoch_dirty = from->is_epoch_dirty;
+    return MR_OK;
+}
+
+static enum mr_err join(struct mr_storage_core *core, struct mr_recover_op *op)
+{
+    struct mr_storage_core *first = op->found_by;
+    enum mr_err err = mr_guard_open(&core->guard, core->disk, core->params.log_dir, false);
+    if (err != MR_OK) {
+        mr_fmt(op->why, sizeof op->why, "%s", core->guard.why);
+        return err;
+    }
+    core->root = core->guard.root;
+    core->first = first;
+    MR_LIST_EACH(link, &first->partitions) {
+        const struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
+        if (err == MR_OK && owner_of(core, p) == core->params.core) {
+            err = copy_log(core, p);
+        }
+    }
+    err = err != MR_OK ? err : mr_journal_open(core->journal);
+    if (err != MR_OK) {
+        mr_fmt(op->why, sizeof op->why, "storage core %u cannot join: %s", core->params.core, mr_err_text(err));
         return err;
     }
     MR_LIST_EACH(link, &core->partitions) {
         mr_journal_log_init(core->journal, &MR_LIST_ENTRY(link, struct mr_partition, link)->jlog);
     }
+    first->peers[core->params.core] = core;
     return MR_OK;
+}
+
+void mr_recover_give(struct mr_storage_core *core)
+{
+    core->is_giving = false;
+    MR_LIST_EACH_SAFE(link, after, &core->partitions) {
+        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
+        if (owner_of(core, p) != core->params.core) {
+            mr_partition_free(core, p);
+        }
+    }
 }
 
 void mr_recover_start(struct mr_storage_core *core, struct mr_recover_op *op)
 {
     op->why[0] = '\0';
+    op->was_clean = false;
     op->log_count = 0;
     op->redone_bytes = 0;
     core->is_blocking = true;
-    op->op.err = recover(core, op);
+    op->op.err = op->found_by == NULL ? recover(core, op) : join(core, op);
+    op->found_by = op->found_by == NULL ? core : op->found_by;
     core->is_blocking = false;
     core->is_recovered = op->op.err == MR_OK;
     mr_core_answer(core, &op->op);

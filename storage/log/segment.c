@@ -37,6 +37,28 @@ struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partit
     return segment;
 }
 
+void mr_segment_copy(struct mr_segment *segment, const struct mr_segment *from)
+{
+    mr_assert(from->index_page == NULL && from->time_page == NULL && segment->base == from->base);
+    segment->max_timestamp = from->max_timestamp;
+    segment->max_timestamp_offset = from->max_timestamp_offset;
+    segment->first_timestamp = from->first_timestamp;
+    segment->created_ms = from->created_ms;
+    segment->changed_ms = from->changed_ms;
+    segment->size = from->size;
+    segment->written = from->written;
+    segment->is_sealed = from->is_sealed;
+    segment->is_seal_done = from->is_seal_done;
+    segment->is_time_known = from->is_time_known;
+    segment->has_index_files = from->has_index_files;
+    segment->index_bytes = from->index_bytes;
+    segment->time_bytes = from->time_bytes;
+    segment->since_index = from->since_index;
+    segment->last_relative = from->last_relative;
+    segment->last_time_relative = from->last_time_relative;
+    segment->last_time = from->last_time;
+}
+
 void mr_segment_detach(struct mr_storage_core *core, struct mr_segment *segment)
 {
     mr_assert(segment->users == 0 && segment->file_state != MR_FILE_OPENING);

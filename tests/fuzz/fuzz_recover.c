@@ -19,8 +19,10 @@ static const char meta[] = "version=1-millrace-journal-not-empty\ncluster.id=c\n
 static uint64_t sum;
 
 static enum mr_err on_open(void *context, const struct mr_journal_log_name *name,
-                           const struct mr_journal_state_view *state, void **log_out)
+                           const struct mr_journal_state_view *state,
+                              const struct mr_journal_first *first, void **log_out)
 {
+    (void)first;
     for (int32_t at = 0; at < name->dir_name.len; at++) {
         sum += (uint8_t)name->dir_name.data[at];
     }

@@ -105,8 +105,10 @@ static void offline(void *context, enum mr_err err, int32_t os_errno, const char
 static const struct mr_journal_ops ops = {.store = store, .offline = offline};
 
 static enum mr_err found_open(void *context, const struct mr_journal_log_name *name,
-                              const struct mr_journal_state_view *state, void **log_out)
+                              const struct mr_journal_state_view *state,
+                              const struct mr_journal_first *first, void **log_out)
 {
+    (void)first;
     struct found *found = context;
     uint32_t      index = found->logs++;
     assert_true(index < LOGS + 2);

@@ -1,0 +1,401 @@
+/*
+ * a log's files over start, recovery and stop: storage cores on the simulated disk; files are damaged, removed and
+ * made up between two lives of the broker.
+ */
+#include "storage_rig.h"
+#include "test.h"
+
+#include "millrace/base/bytes.h"
+#include "millrace/base/fmt.h"
+
+#define IMAGE (4u << 20)
+
+static uint8_t image[IMAGE];
+
+static int setup(void **state)
+{
+    static struct storage_rig rig;
+    rig_init(&rig);
+    *state = &rig;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    rig_deinit(*state);
+    return 0;
+}
+
+static const struct rig_batch small = {.records = 2, .bytes = 500, .timestamp = 1000, .producer_id = -1};
+
+/* `count` batches of two records, timestamps from `timestamp` on. */
+static void fill(struct storage_rig *rig, const struct rig_log *log, uint32_t count, int64_t timestamp)
+{
+    struct rig_batch batch = small;
+    for (uint32_t index = 0; index < count; index++) {
+        batch.timestamp = timestamp + 2 * index;
+        (void)rig_append(rig, log, &batch);
+    }
+}
+
+static int64_t size_of(const struct storage_rig *rig, const char *path)
+{
+    return mr_sim_fs_get(rig->fs, path, image, IMAGE);
+}
+
+/* ---- DeleteRecords ---- */
+
+static void test_log_start_inside_a_segment_survives_a_clean_stop(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 20, 1000);
+    assert_int_equal(rig_delete_records(rig, &log, 17), MR_OK);
+    assert_int_equal(rig_stop(rig), MR_OK);
+
+    for (uint32_t life = 0; life < 3; life++) {
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+        assert_int_equal(log.start, 17);
+        assert_int_equal(log.end, 40);
+        if (life == 1) {
+            rig_kill(rig); /* untouched: its files and the checkpoint still tell the truth */
+        } else {
+            assert_int_equal(rig_stop(rig), MR_OK);
+        }
+    }
+}
+
+static void test_checkpointed_start_beyond_the_end_is_of_an_older_log(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    static const char   text[] = "0\n1\nt 0 100\n";
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 4, 1000);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/log-start-offset-checkpoint", text, sizeof text - 1);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    assert_int_equal(log.start, 0);
+    assert_int_equal(log.end, 8);
+}
+
+/* ---- The end of a log without a state ---- */
+
+/* Whole blocks of the segment are written behind the journal; then they rot, as a torn write leaves them. */
+static void test_log_without_a_state_ends_where_its_files_were_complete(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 3, 1000);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    int64_t before = size_of(rig, RIG_LOG_DIR "/t-0/00000000000000000000.log");
+
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 2, 2000);
+    rig_kill(rig);
+    /* Framing that fits behind the old end, content that nobody wrote: the journal has the truth. */
+    struct rig_batch forged = {.records = 9, .bytes = 700, .timestamp = 5000, .producer_id = -1};
+    assert_true(size_of(rig, RIG_LOG_DIR "/t-0/00000000000000000000.log") >= before);
+    uint32_t len = rig_batch_bytes(&forged, 6, image + before, IMAGE / 2);
+    image[before + 100] ^= 0xff;
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/t-0/00000000000000000000.log", image, (size_t)before + len);
+
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    assert_int_equal(log.end, 10);
+    assert_int_equal(rig_read(rig, &log, 6), 6);
+    assert_int_equal(rig_read(rig, &log, 9), 8);
+    assert_int_equal(rig_stop(rig), MR_OK);
+}
+
+/* ---- Directories that nobody closed ---- */
+
+static void put_segment(struct storage_rig *rig, const char *dir, int64_t base, uint32_t batches, uint32_t zeros)
+{
+    char             path[200];
+    uint32_t         len = 0;
+    struct rig_batch batch = small;
+    for (uint32_t index = 0; index < batches; index++) {
+        batch.timestamp = 1000 + base + 2 * index;
+        batch.producer_id = 77;
+        batch.sequence = (int32_t)(base + 2 * index);
+        len += rig_batch_bytes(&batch, base + 2 * index, image + len, IMAGE - len);
+    }
+    memset(image + len, 0, zeros);
+    mr_fmt(path, sizeof path, RIG_LOG_DIR "/%s/%020lld.log", dir, (long long)base);
+    mr_sim_fs_put(rig->fs, path, image, len + zeros);
+}
+
+static void test_unclean_directory_is_read_from_the_recovery_point(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    static const char   points[] = "0\n1\nk 0 40\n";
+    put_segment(rig, "k-0", 0, 20, 0);
+    put_segment(rig, "k-0", 40, 20, 10000); /* zeros behind the last batch: preallocated */
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/recovery-point-offset-checkpoint", points, sizeof points - 1);
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/k-0/00000000000000000040.index", "garbage!", 8);
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/k-0/00000000000000000000.log.deleted", "x", 1);
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/k-0/00000000000000000400.snapshot", "x", 1);
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/gone-0.0123456789abcdef-delete/00000000000000000000.log", "x", 1);
+
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig->recovered.log_count, 1);
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/k-0/00000000000000000000.log.deleted"), -1);
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/k-0/00000000000000000400.snapshot"), -1);
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/gone-0.0123456789abcdef-delete/00000000000000000000.log"), -1);
+    int64_t index_bytes = size_of(rig, RIG_LOG_DIR "/k-0/00000000000000000040.index");
+    assert_true(index_bytes >= 8 && index_bytes % 8 == 0);
+    assert_int_equal(mr_load_be32(image) > 0 && mr_load_be32(image) < 40, true);
+    assert_int_equal(rig_open(rig, "k", 0, &log), MR_OK);
+    assert_int_equal(log.end, 80);
+    assert_int_equal(rig_read(rig, &log, 79), 78);
+    assert_int_equal(rig_read(rig, &log, 41), 40);
+    /* Its producer is known again: a retry of its last batch is a duplicate. */
+    struct mr_append_entry entry;
+    struct rig_batch retry = {.records = 2, .bytes = 500, .timestamp = 1000, .producer_id = 77, .sequence = 78};
+    assert_int_equal(rig_try_append(rig, &log, &retry, &entry), MR_OK);
+    assert_true(entry.is_duplicate);
+    assert_int_equal(entry.base_offset, 78);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    int64_t size = size_of(rig, RIG_LOG_DIR "/k-0/00000000000000000040.log");
+    assert_true(size > 0 && image[size - 2] != 0 && mr_load_be64(image) == 40);
+}
+
+static void test_unclean_directory_is_cut_at_the_first_bad_batch(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    put_segment(rig, "k-0", 0, 20, 0);
+    put_segment(rig, "k-0", 40, 20, 0);
+    put_segment(rig, "k-0", 80, 20, 0);
+    int64_t size = size_of(rig, RIG_LOG_DIR "/k-0/00000000000000000040.log");
+    mr_sim_fs_rot(rig->fs, RIG_LOG_DIR "/k-0/00000000000000000040.log", (uint64_t)size / 2 + 200, 1, 0x40);
+
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "k", 0, &log), MR_OK);
+    assert_int_equal(log.end, 60);
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/k-0/00000000000000000080.log"), -1);
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/k-0/00000000000000000040.log"), size / 2);
+    assert_int_equal(rig_append(rig, &log, &small), 60);
+    assert_int_equal(rig_read(rig, &log, 59), 58);
+}
+
+static void test_segments_below_the_recovery_point_are_believed(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    static const char   points[] = "0\n1\nk 0 40\n";
+    put_segment(rig, "k-0", 0, 20, 0);
+    put_segment(rig, "k-0", 40, 20, 0);
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/k-0/00000000000000000000.index", "", 0);
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/k-0/00000000000000000040.snapshot", "x", 1);
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/recovery-point-offset-checkpoint", points, sizeof points - 1);
+    mr_sim_fs_rot(rig->fs, RIG_LOG_DIR "/k-0/00000000000000000000.log", 300, 1, 0x40);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "k", 0, &log), MR_OK);
+    assert_int_equal(log.end, 80);
+}
+
+static void test_interrupted_swap_takes_its_place(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    put_segment(rig, "k-0", 0, 30, 0); /* what a compaction made of 0 and 40: it ends at 60 */
+    int64_t swap_bytes = size_of(rig, RIG_LOG_DIR "/k-0/00000000000000000000.log");
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/k-0/00000000000000000000.log.swap", image, (size_t)swap_bytes);
+    put_segment(rig, "k-0", 0, 20, 0);
+    put_segment(rig, "k-0", 40, 10, 0);
+    put_segment(rig, "k-0", 60, 10, 0);
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/k-0/00000000000000000060.log.cleaned", "x", 1);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/k-0/00000000000000000000.log"), swap_bytes);
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/k-0/00000000000000000000.log.swap"), -1);
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/k-0/00000000000000000040.log"), -1);
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/k-0/00000000000000000060.log.cleaned"), -1);
+    assert_int_equal(rig_open(rig, "k", 0, &log), MR_OK);
+    assert_int_equal(log.end, 80);
+}
+
+/* ---- Indexes ---- */
+
+static void test_missing_indexes_are_made_again(void **state)
+{
+    static const char *const names[] = {RIG_LOG_DIR "/t-0/00000000000000000000.index",
+                                        RIG_LOG_DIR "/t-0/00000000000000000000.timeindex"};
+    static uint8_t           before[2][4096];
+    int64_t                  len[2];
+    struct storage_rig      *rig = *state;
+    struct rig_log           log;
+    rig->config.segment_bytes = 1 << 20;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 60, 1000);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    for (uint32_t which = 0; which < 2; which++) {
+        len[which] = mr_sim_fs_get(rig->fs, names[which], before[which], sizeof before[which]);
+        assert_true(len[which] > 24);
+    }
+    for (uint32_t round = 0; round < 4; round++) {
+        for (uint32_t which = 0; which < 2; which++) {
+            if (round == which || round == 2) {
+                mr_sim_fs_remove(rig->fs, names[which]);
+            } else if (round == 3) { /* a tail that does not rise */
+                memcpy(image, before[which], (size_t)len[which]);
+                memset(image + len[which] - 24, 0, 24);
+                mr_sim_fs_put(rig->fs, names[which], image, (size_t)len[which]);
+            }
+        }
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+        assert_int_equal(log.end, 120);
+        assert_int_equal(rig_stop(rig), MR_OK);
+        for (uint32_t which = 0; which < 2; which++) {
+            assert_int_equal(size_of(rig, names[which]), len[which]);
+            assert_memory_equal(image, before[which], (size_t)len[which]);
+        }
+    }
+}
+
+static void test_missing_index_of_a_sealed_segment_is_made_again(void **state)
+{
+    static const char   name[] = RIG_LOG_DIR "/t-0/00000000000000000000.index";
+    static uint8_t      before[4096];
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 100, 1000);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    int64_t len = mr_sim_fs_get(rig->fs, name, before, sizeof before);
+    assert_true(len > 16);
+    mr_sim_fs_remove(rig->fs, name);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    rig_settle(rig);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    assert_int_equal(size_of(rig, name), len);
+    assert_memory_equal(image, before, (size_t)len);
+}
+
+/* An index entry may reach its file before the batch that it names is durable. */
+static void test_index_entries_behind_the_recovered_end_are_cut(void **state)
+{
+    static const char   name[] = RIG_LOG_DIR "/t-0/00000000000000000000.index";
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    rig->config.segment_bytes = 1 << 20;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 30, 1000);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    int64_t len = size_of(rig, name);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 1, 2000);
+    rig_kill(rig);
+    (void)size_of(rig, name);
+    mr_store_be32(image + len, 500); /* within the file as it was preallocated, behind the log's end */
+    mr_store_be32(image + len + 4, 40000);
+    mr_sim_fs_put(rig->fs, name, image, (size_t)len + 8);
+    assert_true(size_of(rig, RIG_LOG_DIR "/t-0/00000000000000000000.log") > 0);
+    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/t-0/00000000000000000000.log", image, 50000);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    assert_int_equal(log.end, 62);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    assert_true(size_of(rig, name) <= len + 8);
+    for (int64_t at = 0; at < size_of(rig, name); at += 8) {
+        assert_true(mr_load_be32(image + at) < 62);
+    }
+}
+
+/* ---- More than one core ---- */
+
+static void test_two_cores_share_a_directory_over_crash_and_stop(void **state)
+{
+    static const uint32_t counts[] = {2, 1, 3, 2};
+    struct storage_rig   *rig = *state;
+    int64_t               ends[8] = {0};
+    for (uint32_t life = 0; life < 8; life++) {
+        rig->core_count = counts[life % 4];
+        assert_int_equal(rig_start(rig), MR_OK);
+        for (int32_t partition = 0; partition < 8; partition++) {
+            struct rig_log log;
+            assert_int_equal(rig_open(rig, "t", partition, &log), MR_OK);
+            assert_int_equal(log.is_created, life == 0);
+            assert_int_equal(log.end, ends[partition]);
+            struct rig_batch batch = small;
+            batch.producer_id = 9;
+            batch.sequence = (int32_t)ends[partition];
+            struct mr_append_entry entry;
+            if (ends[partition] > 0) { /* what the producer sent last before the broker went away */
+                batch.sequence -= 2;
+                assert_int_equal(rig_try_append(rig, &log, &batch, &entry), MR_OK);
+                assert_true(entry.is_duplicate);
+                batch.sequence += 2;
+            }
+            for (int32_t index = 0; index < 40 + partition; index++, batch.sequence += 2) {
+                assert_int_equal(rig_append(rig, &log, &batch), ends[partition]);
+                ends[partition] += 2;
+            }
+            assert_int_equal(rig_read(rig, &log, ends[partition] - 1), ends[partition] - 2);
+            assert_int_equal(rig_read(rig, &log, 1), 0);
+        }
+        if (life == 3 || life == 6) {
+            assert_int_equal(rig_stop(rig), MR_OK);
+            int64_t len = size_of(rig, RIG_LOG_DIR "/recovery-point-offset-checkpoint");
+            assert_memory_equal(image, "0\n8\nt ", 6);
+            assert_true(len > 30);
+        } else {
+            rig_kill(rig);
+        }
+    }
+}
+
+/* What nobody opens is closed too: `millrace recover` opens nothing. */
+static void test_recovered_logs_that_nobody_opened_are_closed_cleanly(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 5, 1000);
+    rig_kill(rig);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    assert_true(size_of(rig, RIG_LOG_DIR "/.kafka_cleanshutdown") > 0);
+    assert_true(size_of(rig, RIG_LOG_DIR "/t-0/00000000000000000010.snapshot") > 0);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    assert_int_equal(log.end, 10);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_log_start_inside_a_segment_survives_a_clean_stop),
+        TEST(test_checkpointed_start_beyond_the_end_is_of_an_older_log),
+        TEST(test_log_without_a_state_ends_where_its_files_were_complete),
+        TEST(test_unclean_directory_is_read_from_the_recovery_point),
+        TEST(test_unclean_directory_is_cut_at_the_first_bad_batch),
+        TEST(test_segments_below_the_recovery_point_are_believed),
+        TEST(test_interrupted_swap_takes_its_place),
+        TEST(test_missing_indexes_are_made_again),
+        TEST(test_missing_index_of_a_sealed_segment_is_made_again),
+        TEST(test_index_entries_behind_the_recovered_end_are_cut),
+        TEST(test_two_cores_share_a_directory_over_crash_and_stop),
+        TEST(test_recovered_logs_that_nobody_opened_are_closed_cleanly),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
