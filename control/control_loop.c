@@ -4,14 +4,14 @@
  *
  *   RECOVER > LOAD > ELECT > OPEN > LISTEN > SERVING > DRAIN > SETTLE > STOP > STOPPED
  *
- *   RECOVER  storage core 0 locks the directory and replays the journals
+ *   RECOVER  storage core 0 locks the directory and replays the journals; the others take their logs over
  *   LOAD     metadata log and quorum-state are read (meta_log.c)
  *   ELECT    the new epoch, activation, registration, the end of the fence are durable
  *   OPEN     every partition of the state is open; then the first image goes out
  *   LISTEN   every data core has bound its listeners
  *   DRAIN    every data core has answered what was open
  *   SETTLE   our own operations have come back
- *   STOP     the storage cores close, the last one with the marker of a clean stop
+ *   STOP     the storage cores close, core 0 last, with the marker of a clean stop
  */
 #include "control_private.h"
 #include "metadata/controller.h"
@@ -115,6 +115,7 @@ const struct mr_image *mr_control_image(const struct mr_control *control)
 struct recover_job {
     struct mr_control_op callback;
     struct mr_recover_op op;
+    uint32_t             core;
 };
 
 static void elected(struct mr_control *control, struct mr_now now);
@@ -135,29 +136,49 @@ static void loaded(struct mr_control *control, struct mr_now now)
     mr_meta_log_lead(control, now, elected);
 }
 
+static void recover_send(struct mr_control *control, uint32_t core, struct mr_storage_core *found_by);
+
+/* Core 0 has recovered the directory; the others take over what they own, and only then is any log opened. */
 static void recovered(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
 {
-    struct recover_job *job = (struct recover_job *)(void *)callback;
-    if (job->op.op.err != MR_OK) {
-        mr_control_fail(control, "%s",
-                        job->op.why[0] != '\0' ? job->op.why : mr_err_text(job->op.op.err));
-    } else {
-        mr_log(control->log, MR_LOG_INFO, "directory recovered clean=%d logs=%u redone_bytes=%llu",
-               job->op.was_clean, job->op.log_count, (unsigned long long)job->op.redone_bytes);
+    struct recover_job     *job = (struct recover_job *)(void *)callback;
+    struct mr_recover_op    op = job->op;
+    uint32_t                core = job->core;
+    uint32_t                count = control->endpoints->storage_count;
+    MR_HEAP_DELETE(&control->heap, job);
+    if (op.op.err != MR_OK) {
+        mr_control_fail(control, "%s", op.why[0] != '\0' ? op.why : mr_err_text(op.op.err));
+        return;
+    }
+    if (core == 0) {
+        mr_log(control->log, MR_LOG_INFO, "directory recovered clean=%d logs=%u redone_bytes=%llu", op.was_clean,
+               op.log_count, (unsigned long long)op.redone_bytes);
+        control->waiting = count;
+        for (uint32_t other = 1; other < count; other++) {
+            recover_send(control, other, op.found_by);
+        }
+    }
+    if (--control->waiting == 0 && control->phase == MR_PHASE_RECOVER) {
         control->phase = MR_PHASE_LOAD;
         mr_meta_log_load(control, now, loaded);
     }
-    MR_HEAP_DELETE(&control->heap, job);
+}
+
+static void recover_send(struct mr_control *control, uint32_t core, struct mr_storage_core *found_by)
+{
+    struct recover_job *job = MR_HEAP_NEW(&control->heap, struct recover_job);
+    mr_assert(job != NULL);
+    job->callback.done = recovered;
+    job->core = core;
+    job->op.op.kind = MR_STORAGE_RECOVER;
+    job->op.found_by = found_by;
+    mr_control_submit(control, core, &job->op.op, &job->callback);
 }
 
 static void begin(struct mr_control *control)
 {
-    struct recover_job *job = MR_HEAP_NEW(&control->heap, struct recover_job);
-    mr_assert(job != NULL);
     control->phase = MR_PHASE_RECOVER;
-    job->callback.done = recovered;
-    job->op.op.kind = MR_STORAGE_RECOVER;
-    mr_control_submit(control, 0, &job->op.op, &job->callback);
+    recover_send(control, 0, NULL);
 }
 
 /* Records of the broker's own life, one batch. */
@@ -294,7 +315,7 @@ static void stop_done(struct mr_control *control, struct mr_now now, struct mr_c
         control->phase = MR_PHASE_STOPPED;
         mr_log(control->log, MR_LOG_INFO, "stopped");
     } else if (--control->waiting == 0) {
-        stop_send(control, control->endpoints->storage_count - 1, true);
+        stop_send(control, 0, true);
     }
 }
 
@@ -310,14 +331,14 @@ static void stop_send(struct mr_control *control, uint32_t core, bool is_last)
     mr_control_submit(control, core, &job->op.op, &job->callback);
 }
 
-/* All cores but the last at once; the last one, which leaves the marker, when they have
+/* All cores but core 0 at once; core 0, which has the lock and leaves the marker, when they have
  * answered. */
 static void stop_storage(struct mr_control *control)
 {
     uint32_t count = control->endpoints->storage_count;
     control->phase = MR_PHASE_STOP;
     control->waiting = count - 1;
-    for (uint32_t core = 0; core + 1 < count; core++) {
+    for (uint32_t core = 1; core < count; core++) {
         stop_send(control, core, false);
     }
     if (count == 1) {

@@ -163,9 +163,10 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
         (uint32_t)share((uint64_t)config->millrace_fetch_partitions_max, data_count);
     plan->data.frame_bytes_max = (uint32_t)config->socket_request_max_bytes;
 
-    /* Partitions go to the core with the fewest, but a restart with fewer cores re-homes them. */
+    /* Each core has room for all: core 0 recovers all, and names decide which core gets how many. What is not used
+     * is not touched. */
     uint64_t partitions = (uint64_t)config->millrace_partitions_max;
-    plan->storage.logs_max = (uint32_t)(share(partitions, storage_count) + 64);
+    plan->storage.logs_max = (uint32_t)(partitions + 64);
     uint64_t cache_auto = clamp(machine->memory_bytes / 8, 64 * MIB, 1024 * MIB);
     uint64_t cache_bytes = or_auto(config->millrace_cache_bytes, cache_auto);
     plan->storage.cache_bytes = clamp(cache_bytes / storage_count, 16 * MIB, UINT64_MAX);
@@ -173,12 +174,9 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
         or_auto(config->millrace_cold_bytes, cache_bytes / 4) / storage_count, 4 * MIB, UINT64_MAX);
     plan->storage.journal_file_bytes = (uint32_t)config->millrace_journal_file_bytes;
     plan->storage.journal_files_max = (uint32_t)config->millrace_journal_files;
-    plan->storage.producers_max =
-        (uint32_t)share((uint64_t)config->millrace_producers_max, storage_count);
+    plan->storage.producers_max = (uint32_t)config->millrace_producers_max;
     plan->storage.disk_reserve_bytes = (uint64_t)config->millrace_disk_reserve_bytes;
-    plan->storage.segments_max =
-        (uint32_t)(share((uint64_t)config->millrace_segments_max, storage_count) +
-                   plan->storage.logs_max);
+    plan->storage.segments_max = (uint32_t)config->millrace_segments_max + plan->storage.logs_max;
 
     plan->storage.retention_check_ms = config->log_retention_check_interval_ms;
     plan->storage.producer_check_ms = config->producer_id_expiration_check_interval_ms;

@@ -137,10 +137,6 @@ bool mr_cli_plan(struct mr_cli *cli, struct mr_plan *plan)
     char why[MR_CONFIG_LINE_MAX];
     struct mr_plan_machine machine;
     mr_memory_machine(&machine);
-    /* A log that was recovered by one storage core cannot be handed to another yet, so auto is one core. */
-    if (mr_str_equal(cli->config.millrace_cores, MR_STR("auto"))) {
-        cli->config.millrace_cores = MR_STR("1");
-    }
     if (!mr_plan_make(&cli->config, &machine, plan, why, sizeof why)) {
         mr_cli_complain(cli, "%s", why);
         return false;

@@ -139,10 +139,6 @@ int mr_cmd_start(int argc, char **argv)
     if (!mr_cli_read(&cli, argc, argv) || !mr_cli_plan(&cli, &plan)) {
         return MR_CLI_USAGE;
     }
-    if (plan.endpoints.storage_count > 1) {
-        mr_cli_complain(&cli, "millrace.cores: more than one storage core is not served by this version: use 1");
-        return MR_CLI_USAGE;
-    }
     int listener_count =
         mr_plan_listeners(&cli.config, params.listeners, MR_THREADS_LISTENERS, why, sizeof why);
     if (listener_count < 0) {

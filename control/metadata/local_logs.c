@@ -206,7 +206,6 @@ static void open_done(struct mr_control *control, struct mr_now now, struct mr_c
     work_answered(control, callback->user);
     if (topic == NULL) {
         /* Removed meanwhile: its log has nobody who would drop it. */
-        logs->loads[open->storage_core]--;
         if (err == MR_OK) {
             (void)drop_send(control, NULL, open->storage_core, open->op.log_id);
         }
@@ -220,7 +219,6 @@ static void open_done(struct mr_control *control, struct mr_now now, struct mr_c
             partition->log_id = open->op.log_id;
         } else {
             partition->log_state = MR_META_LOG_FAILED;
-            logs->loads[open->storage_core]--;
             logs->failed++;
             mr_log(control->log, MR_LOG_ERROR,
                    "a log cannot be opened, it is tried again topic=%.*s partition=%u why=%s",
@@ -285,22 +283,6 @@ static void drop_done(struct mr_control *control, struct mr_now now, struct mr_c
 
 /* ---- sending ---- */
 
-/* The core with the fewest partitions, in turn among equals. */
-static uint32_t core_choose(struct mr_control *control)
-{
-    struct mr_local_logs *logs = control->local_logs;
-    uint32_t              count = control->endpoints->storage_count;
-    uint32_t              best = logs->next_core % count;
-    for (uint32_t step = 1; step < count; step++) {
-        uint32_t core = (logs->next_core + step) % count;
-        if (logs->loads[core] < logs->loads[best]) {
-            best = core;
-        }
-    }
-    logs->next_core = best + 1;
-    return best;
-}
-
 static bool open_send(struct mr_control *control, struct local_work *work,
                       struct mr_meta_topic *topic, uint32_t index)
 {
@@ -313,7 +295,8 @@ static bool open_send(struct mr_control *control, struct local_work *work,
     mr_assert(topic->name.len <= MR_TOPIC_NAME_MAX);
     open->callback = (struct mr_control_op){.done = open_done, .user = work};
     open->topic_id = topic->id;
-    open->storage_core = core_choose(control);
+    open->storage_core =
+        mr_storage_owner(topic->name, (int32_t)index, control->endpoints->storage_count);
     memcpy(open->name, topic->name.data, (size_t)topic->name.len);
     mr_images_log_config(control->images, control->meta, topic, &open->config);
     open->op = (struct mr_open_op){
@@ -327,7 +310,6 @@ static bool open_send(struct mr_control *control, struct local_work *work,
     };
     partition->log_state = MR_META_LOG_OPENING;
     partition->storage_core = open->storage_core;
-    logs->loads[open->storage_core]++;
     logs->in_flight++;
     work->in_flight++;
     mr_control_submit(control, open->storage_core, &open->op.op, &open->callback);
@@ -430,7 +412,6 @@ static bool drop_pump(struct mr_control *control, struct local_drop *drop, uint3
                        gone->logs[drop->cursor].log_id)) {
             return false;
         }
-        logs->loads[gone->logs[drop->cursor].storage_core]--;
         --*budget;
     }
     return true;

@@ -23,8 +23,6 @@ struct mr_local_logs {
     struct mr_list          drops; /* struct local_drop, likewise */
     uint64_t                number;
     uint32_t                in_flight;
-    uint32_t                loads[MR_CORES_MAX]; /* partitions of each storage core */
-    uint32_t                next_core;
     uint64_t                failed; /* opens that failed and are tried again */
     struct mr_control_timer retry;
     bool                    is_stopped; /* nothing new is sent */

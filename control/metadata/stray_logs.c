@@ -29,6 +29,7 @@ struct stray_job {
     struct mr_open_op    open;
     struct mr_drop_op    drop;
     struct mr_log_config config;
+    uint32_t             storage_core;
     char                 name[MR_TOPIC_NAME_MAX];
 };
 
@@ -252,7 +253,7 @@ static void found(struct mr_control *control, struct mr_now now, struct mr_contr
     }
     job->callback.done = dropped;
     job->drop = (struct mr_drop_op){.op.kind = MR_STORAGE_DROP, .log_id = job->open.log_id};
-    mr_control_submit(control, 0, &job->drop.op, &job->callback);
+    mr_control_submit(control, job->storage_core, &job->drop.op, &job->callback);
 }
 
 static bool job_send(struct mr_control *control, const struct stray_dir *dir)
@@ -274,7 +275,8 @@ static bool job_send(struct mr_control *control, const struct stray_dir *dir)
         .config = &job->config,
     };
     control->stray_logs->in_flight++;
-    mr_control_submit(control, 0, &job->open.op, &job->callback);
+    job->storage_core = mr_storage_owner(dir->topic->name, dir->partition, control->endpoints->storage_count);
+    mr_control_submit(control, job->storage_core, &job->open.op, &job->callback);
     return true;
 }
 
