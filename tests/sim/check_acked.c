@@ -5,97 +5,223 @@
 void mr_check_acked_init(struct mr_check_acked *check, struct mr_arena *arena, uint64_t offsets_max,
                          uint64_t values_max)
 {
-    *check = (struct mr_check_acked){.offsets_max = offsets_max, .values_max = values_max};
-    for (uint32_t partition = 0; partition < MR_CHECK_PARTITIONS; partition++) {
-        check->seen[partition] = MR_ARENA_GET(arena, uint64_t, offsets_max);
-        check->acked[partition] = MR_ARENA_GET(arena, uint64_t, offsets_max);
-    }
-    check->final_count = MR_ARENA_GET(arena, uint8_t, values_max);
+    *check = (struct mr_check_acked){.arena = arena, .offsets_max = offsets_max, .values_max = values_max};
+    check->logs = MR_ARENA_GET(arena, struct mr_check_log, MR_CHECK_LOGS);
+    check->values = MR_ARENA_GET(arena, struct mr_check_value, values_max);
 }
 
-uint64_t mr_check_acked_new_value(struct mr_check_acked *check)
+static bool is_doomed(const struct mr_check_acked *check, const struct mr_uuid *topic)
 {
-    mr_assert(check->value_next < check->values_max);
+    for (uint32_t index = 0; index < check->doomed_count; index++) {
+        if (mr_uuid_equal(&check->doomed[index], topic)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint32_t mr_check_acked_log(struct mr_check_acked *check, const struct mr_uuid *topic, uint32_t partition)
+{
+    for (uint32_t index = 0; index < check->log_count; index++) {
+        const struct mr_check_log *log = &check->logs[index];
+        if (log->partition == partition && mr_uuid_equal(&log->topic, topic)) {
+            return index;
+        }
+    }
+    if (check->log_count == MR_CHECK_LOGS) {
+        return MR_CHECK_NO_LOG;
+    }
+    struct mr_check_log *log = &check->logs[check->log_count];
+    *log = (struct mr_check_log){
+        .topic = *topic, .partition = partition, .is_deletion_asked = is_doomed(check, topic)};
+    log->seen = MR_ARENA_GET(check->arena, uint64_t, check->offsets_max);
+    log->acked = MR_ARENA_GET(check->arena, uint64_t, check->offsets_max);
+    return check->log_count++;
+}
+
+uint64_t mr_check_acked_new_value(struct mr_check_acked *check, uint32_t log, uint32_t producer,
+                                  bool is_idempotent)
+{
+    mr_assert(check->value_next < check->values_max && log < check->log_count && producer < MR_CHECK_PRODUCERS);
+    check->values[check->value_next] = (struct mr_check_value){
+        .log = log, .producer = (uint16_t)producer, .is_idempotent = is_idempotent};
     return check->value_next++;
 }
 
-/* Only the first violation counts: what follows is its echo. */
-static bool is_place_bad(struct mr_check_acked *check, uint32_t partition, int64_t offset, uint64_t value,
-                         const char *what)
+/* Note a violation, the first one: what follows is its echo. */
+static void found(struct mr_check_acked *check, uint32_t log, int64_t offset, const char *what, int64_t value)
 {
-    if (!mr_check_acked_is_ok(check)) {
-        return true;
+    if (mr_check_acked_is_ok(check)) {
+        mr_fmt(check->why, sizeof check->why, "log %u partition %u offset %lld: %s %lld", log,
+               log < check->log_count ? check->logs[log].partition : 0, (long long)offset, what,
+               (long long)value);
     }
-    if (partition >= MR_CHECK_PARTITIONS || offset < 0 || (uint64_t)offset >= check->offsets_max) {
-        mr_fmt(check->why, sizeof check->why, "%s at an impossible place: partition %u offset %lld", what,
-               partition, (long long)offset);
-        return true;
+}
+
+/* The log, or NULL when the place or the value is impossible. */
+static struct mr_check_log *place(struct mr_check_acked *check, uint32_t log, int64_t offset, uint64_t value)
+{
+    if (log >= check->log_count || offset < 0 || (uint64_t)offset >= check->offsets_max) {
+        found(check, log, offset, "an impossible place for value", (int64_t)value);
+    } else if (value >= check->value_next) {
+        found(check, log, offset, "nobody sent value", (int64_t)value);
+    } else if (check->values[value].log != log) {
+        found(check, log, offset, "sent to another log: value", (int64_t)value);
     }
-    if (value >= check->value_next) {
-        mr_fmt(check->why, sizeof check->why, "%s of a value that nobody sent: partition %u offset %lld value %llu",
-               what, partition, (long long)offset, (unsigned long long)value);
+    return mr_check_acked_is_ok(check) ? &check->logs[log] : NULL;
+}
+
+/* Whether something else was acknowledged or seen there. */
+static bool is_other(struct mr_check_acked *check, const struct mr_check_log *log, int64_t offset, uint64_t value)
+{
+    uint64_t acked = log->acked[offset];
+    uint64_t seen = log->seen[offset];
+    if ((acked != 0 && acked != value + 1) || (seen != 0 && seen != value + 1)) {
+        uint64_t before = acked != 0 && acked != value + 1 ? acked : seen;
+        found(check, (uint32_t)(log - check->logs), offset, "two values: it was another before", (int64_t)before - 1);
         return true;
     }
     return false;
 }
 
-void mr_check_acked_ack(struct mr_check_acked *check, uint32_t partition, int64_t offset, uint64_t value)
+void mr_check_acked_ack(struct mr_check_acked *check, uint32_t index, int64_t offset, uint64_t value)
 {
-    if (is_place_bad(check, partition, offset, value, "acknowledgement")) {
+    struct mr_check_log *log = place(check, index, offset, value);
+    if (log == NULL || is_other(check, log, offset, value)) {
         return;
     }
-    uint64_t *acked = &check->acked[partition][offset];
-    uint64_t  seen = check->seen[partition][offset];
-    if ((*acked != 0 && *acked != value + 1) || (seen != 0 && seen != value + 1)) {
-        mr_fmt(check->why, sizeof check->why,
-               "two values for partition %u offset %lld: acknowledged %llu, before it was %llu", partition,
-               (long long)offset, (unsigned long long)value,
-               (unsigned long long)((*acked != 0 ? *acked : seen) - 1));
-        return;
-    }
-    check->acked_count += *acked == 0;
-    *acked = value + 1;
-    if (check->acked_end[partition] <= offset) {
-        check->acked_end[partition] = offset + 1;
+    check->acked_count += log->acked[offset] == 0;
+    log->acked[offset] = value + 1;
+    if (log->acked_end <= offset) {
+        log->acked_end = offset + 1;
     }
 }
 
-void mr_check_acked_see(struct mr_check_acked *check, uint32_t partition, int64_t offset, uint64_t value,
+void mr_check_acked_stored(struct mr_check_acked *check, uint64_t value)
+{
+    mr_assert(value < check->value_next);
+    check->values[value].is_stored = true;
+}
+
+/* The log is read from start to end for the last time. */
+static void see_final(struct mr_check_acked *check, struct mr_check_log *log, int64_t offset, uint64_t number)
+{
+    struct mr_check_value *value = &check->values[number];
+    uint32_t               index = (uint32_t)(log - check->logs);
+    value->final_count++;
+    if (!value->is_idempotent) {
+        return;
+    }
+    if (value->final_count > 1) {
+        found(check, index, offset, "twice in the log: value", (int64_t)number);
+        return;
+    }
+    uint64_t *last = &log->last_value[value->producer];
+    if (*last > number) {
+        found(check, index, offset, "out of the producer's order: value", (int64_t)number);
+        return;
+    }
+    *last = number + 1;
+}
+
+void mr_check_acked_see(struct mr_check_acked *check, uint32_t index, int64_t offset, uint64_t value,
                         bool is_final)
 {
-    if (is_place_bad(check, partition, offset, value, "delivery")) {
+    struct mr_check_log *log = place(check, index, offset, value);
+    if (log == NULL || is_other(check, log, offset, value)) {
         return;
     }
-    uint64_t *seen = &check->seen[partition][offset];
-    uint64_t  acked = check->acked[partition][offset];
-    if ((*seen != 0 && *seen != value + 1) || (acked != 0 && acked != value + 1)) {
-        mr_fmt(check->why, sizeof check->why,
-               "two values for partition %u offset %lld: delivered %llu, before it was %llu", partition,
-               (long long)offset, (unsigned long long)value,
-               (unsigned long long)((*seen != 0 ? *seen : acked) - 1));
+    if (offset < log->start_done) {
+        found(check, index, offset, "seen although DeleteRecords was answered: value", (int64_t)value);
         return;
     }
-    *seen = value + 1;
-    if (is_final && ++check->final_count[value] > 1) {
-        mr_fmt(check->why, sizeof check->why, "value %llu is twice in the log: again at partition %u offset %lld",
-               (unsigned long long)value, partition, (long long)offset);
+    log->seen[offset] = value + 1;
+    if (is_final) {
+        see_final(check, log, offset, value);
+    }
+}
+
+void mr_check_acked_watermark(struct mr_check_acked *check, uint32_t index, int64_t floor, int64_t watermark)
+{
+    struct mr_check_log *log = &check->logs[index];
+    if (watermark < floor) {
+        found(check, index, floor, "the high watermark was here and is now", watermark);
+    }
+    if (log->watermark < watermark) {
+        log->watermark = watermark;
+    }
+}
+
+void mr_check_acked_delete_asked(struct mr_check_acked *check, uint32_t index, int64_t offset)
+{
+    struct mr_check_log *log = &check->logs[index];
+    log->start_asked = offset > log->start_asked ? offset : log->start_asked;
+}
+
+void mr_check_acked_start(struct mr_check_acked *check, uint32_t index, int64_t start)
+{
+    const struct mr_check_log *log = &check->logs[index];
+    if (start > log->start_asked) {
+        found(check, index, start, "the log begins here, later than anybody asked for:", log->start_asked);
+    } else if (start < log->start_done) {
+        found(check, index, start, "the log begins here, before what DeleteRecords was answered with:",
+              log->start_done);
+    }
+}
+
+void mr_check_acked_delete_done(struct mr_check_acked *check, uint32_t index, int64_t low)
+{
+    struct mr_check_log *log = &check->logs[index];
+    mr_check_acked_start(check, index, low);
+    log->start_done = low > log->start_done ? low : log->start_done;
+}
+
+void mr_check_acked_topic_deletion_asked(struct mr_check_acked *check, const struct mr_uuid *topic)
+{
+    if (!is_doomed(check, topic)) {
+        mr_assert(check->doomed_count < MR_CHECK_LOGS);
+        check->doomed[check->doomed_count++] = *topic;
+    }
+    for (uint32_t index = 0; index < check->log_count; index++) {
+        if (mr_uuid_equal(&check->logs[index].topic, topic)) {
+            check->logs[index].is_deletion_asked = true;
+        }
+    }
+}
+
+void mr_check_acked_final(struct mr_check_acked *check, uint32_t log)
+{
+    check->logs[log].is_final = true;
+}
+
+/* Everything acknowledged in this log was in its final read. */
+static void finish_log(struct mr_check_acked *check, uint32_t index)
+{
+    const struct mr_check_log *log = &check->logs[index];
+    if (!log->is_final) {
+        if (!log->is_deletion_asked) {
+            found(check, index, 0, "the log is gone, with records up to", log->acked_end);
+        }
+        return;
+    }
+    for (int64_t offset = log->start_asked; offset < log->acked_end; offset++) {
+        uint64_t acked = log->acked[offset];
+        if (acked != 0 && check->values[acked - 1].final_count == 0) {
+            found(check, index, offset, "acknowledged and lost: value", (int64_t)acked - 1);
+        }
     }
 }
 
 bool mr_check_acked_finish(struct mr_check_acked *check)
 {
-    for (uint32_t partition = 0; partition < MR_CHECK_PARTITIONS; partition++) {
-        for (int64_t offset = 0; offset < check->acked_end[partition]; offset++) {
-            uint64_t acked = check->acked[partition][offset];
-            if (!mr_check_acked_is_ok(check)) {
-                return false;
-            }
-            if (acked != 0 && check->final_count[acked - 1] != 1) {
-                mr_fmt(check->why, sizeof check->why,
-                       "acknowledged and lost: partition %u offset %lld value %llu", partition,
-                       (long long)offset, (unsigned long long)(acked - 1));
-                return false;
-            }
+    for (uint32_t index = 0; index < check->log_count; index++) {
+        finish_log(check, index);
+    }
+    for (uint64_t number = 0; number < check->value_next; number++) {
+        const struct mr_check_value *value = &check->values[number];
+        const struct mr_check_log   *log = &check->logs[value->log];
+        if (value->is_stored && value->final_count == 0 && log->is_final && log->start_asked == 0) {
+            found(check, value->log, -1, "said to be stored, and lost: value", (int64_t)number);
         }
     }
     return mr_check_acked_is_ok(check);

@@ -1,48 +1,103 @@
 /*
- * check_acked: what clients were promised, and whether the log keeps it.
+ * check_acked: what clients were promised about records, and whether the logs keep it.
  *
- * Every record a simulated producer sends carries a value unique in the run. The checker remembers which
- * values were sent, which (partition, offset, value) were acknowledged and what consumers have seen.
- * It finds: an acknowledged record that is gone or elsewhere, two values at one (partition,
- * offset) over the life of the log, a value nobody sent, and one value twice where the producer
- * is idempotent.
+ * Every record that a simulated producer sends carries a value unique in the run. The checker knows of
+ * each value who sent it where, of each (log, offset) what was acknowledged there and what was ever
+ * seen, of each log how far it was readable and where it may begin. It finds:
+ *
+ *   an acknowledged record that is gone, or elsewhere          (reliability.md 1.2: A1, A2, A10)
+ *   two values at one offset, over the life of the log         (A4)
+ *   a value that nobody sent, or that was sent to another log  (A19)
+ *   a value twice, or values of one producer out of order, where the producer is idempotent (A3, P5)
+ *   a high watermark that moves backwards                      (A21)
+ *   a log that begins later than anybody asked for             (A20)
+ *
+ * A log is a topic id and a partition: a topic that is deleted and made again has others.
  *
  * Memory: the caller's arena; a run is bounded. Thread: the simulation's one.
  */
-#ifndef MILLRACE_SIM_CHECK_ACKED_H
-#define MILLRACE_SIM_CHECK_ACKED_H
+#ifndef MILLRACE_TESTS_CHECK_ACKED_H
+#define MILLRACE_TESTS_CHECK_ACKED_H
 
 #include "millrace/base/arena.h"
+#include "millrace/base/str.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MR_CHECK_PARTITIONS 64
+#define MR_CHECK_LOGS      96u
+#define MR_CHECK_PRODUCERS 64u
+#define MR_CHECK_NO_LOG    UINT32_MAX
+
+struct mr_check_log {
+    struct mr_uuid topic;
+    uint32_t       partition;
+    uint64_t      *seen;  /* by offset: the value ever seen there + 1; 0: none */
+    uint64_t      *acked; /* by offset: the value acknowledged there + 1 */
+    int64_t        acked_end; /* highest acknowledged offset + 1 */
+    int64_t        watermark; /* the highest that a client was told */
+    int64_t        start_asked; /* the log may begin as late as this */
+    int64_t        start_done;  /* and as early as this */
+    bool           is_deletion_asked; /* it may be gone */
+    bool           is_final; /* the final read has reached its end */
+    uint64_t       last_value[MR_CHECK_PRODUCERS]; /* in the final read, of each producer, + 1 */
+};
+
+struct mr_check_value {
+    uint32_t log;
+    uint16_t producer;
+    bool     is_idempotent;
+    bool     is_stored; /* acknowledged without an offset */
+    uint8_t  final_count;
+};
 
 struct mr_check_acked {
-    uint64_t *seen[MR_CHECK_PARTITIONS];  /* by offset: the value ever seen there + 1; 0: none */
-    uint64_t *acked[MR_CHECK_PARTITIONS]; /* by offset: the value acknowledged there + 1 */
-    uint8_t  *final_count;                /* by value: times in the final read */
-    uint64_t  offsets_max;
-    uint64_t  values_max;
-    uint64_t  value_next;
-    uint64_t  acked_count;
-    int64_t   acked_end[MR_CHECK_PARTITIONS]; /* highest acknowledged offset + 1 */
-    char      why[256];                       /* the first violation; "" while there is none */
+    struct mr_arena       *arena;
+    struct mr_check_log   *logs;
+    uint32_t               log_count;
+    struct mr_uuid         doomed[MR_CHECK_LOGS]; /* topics whose deletion was asked for */
+    uint32_t               doomed_count;
+    struct mr_check_value *values;
+    uint64_t               offsets_max;
+    uint64_t               values_max;
+    uint64_t               value_next;
+    uint64_t               acked_count;
+    char                   why[256]; /* the first violation; "" while there is none */
 };
 
 void mr_check_acked_init(struct mr_check_acked *check, struct mr_arena *arena, uint64_t offsets_max,
                          uint64_t values_max);
 
+/* The log of (topic, partition), known from now on; MR_CHECK_NO_LOG: there were too many. */
+uint32_t mr_check_acked_log(struct mr_check_acked *check, const struct mr_uuid *topic, uint32_t partition);
+
 /* A value to send: unique; the producer sends it until it knows. */
-uint64_t mr_check_acked_new_value(struct mr_check_acked *check);
+uint64_t mr_check_acked_new_value(struct mr_check_acked *check, uint32_t log, uint32_t producer,
+                                  bool is_idempotent);
 
 /* The broker acknowledged `value` at `offset`. */
-void mr_check_acked_ack(struct mr_check_acked *check, uint32_t partition, int64_t offset, uint64_t value);
+void mr_check_acked_ack(struct mr_check_acked *check, uint32_t log, int64_t offset, uint64_t value);
 
-/* A consumer was given `value` at `offset`. */
-void mr_check_acked_see(struct mr_check_acked *check, uint32_t partition, int64_t offset, uint64_t value,
+/* The broker said that it has `value`, not where. */
+void mr_check_acked_stored(struct mr_check_acked *check, uint64_t value);
+
+/* A consumer was given `value` at `offset`; is_final: in the last read, from start to end. */
+void mr_check_acked_see(struct mr_check_acked *check, uint32_t log, int64_t offset, uint64_t value,
                         bool is_final);
+
+/* A client was told the high watermark; `floor` is what had been told to anybody when it asked. */
+void mr_check_acked_watermark(struct mr_check_acked *check, uint32_t log, int64_t floor, int64_t watermark);
+
+/* DeleteRecords up to `offset` was sent; it was answered with `low`; a log start was seen. */
+void mr_check_acked_delete_asked(struct mr_check_acked *check, uint32_t log, int64_t offset);
+void mr_check_acked_delete_done(struct mr_check_acked *check, uint32_t log, int64_t low);
+void mr_check_acked_start(struct mr_check_acked *check, uint32_t log, int64_t start);
+
+/* DeleteTopics was sent. */
+void mr_check_acked_topic_deletion_asked(struct mr_check_acked *check, const struct mr_uuid *topic);
+
+/* The final read of this log is complete. */
+void mr_check_acked_final(struct mr_check_acked *check, uint32_t log);
 
 /* After the final read of everything: every acknowledgement was seen, nothing twice. */
 bool mr_check_acked_finish(struct mr_check_acked *check);

@@ -189,8 +189,8 @@ bool mr_sim_broker_turn(struct mr_sim_broker *broker, enum mr_sim_thread who, st
     }
     (void)mr_port_flush(broker->ports[who], woken);
     uint64_t ops = mr_sim_fs_op_count(broker->fs) - ops_before;
-    if (mr_control_state(broker->control) == MR_CONTROL_SERVING && ops > broker->turn_ops_max) {
-        broker->turn_ops_max = ops;
+    if (mr_control_state(broker->control) == MR_CONTROL_SERVING) {
+        broker->turn_ops_max = ops > broker->turn_ops_max ? ops : broker->turn_ops_max;
     }
     /* What blocked on the disk has taken its time. */
     uint64_t clock_ns = mr_sim_fs_clock(broker->fs);

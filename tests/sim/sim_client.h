@@ -1,96 +1,91 @@
 /*
- * sim_client: a Kafka client of the simulation that remembers what it was promised.
+ * sim_client: a producer and consumer of the simulation that remembers what it was promised.
  *
- * It speaks the real protocol through the project's codec: creates its topic, gets a producer id, sends
- * idempotent batches with several requests in flight, sends them again in order after a lost
- * connection, and reads what it and the others wrote. Bytes in, bytes out: the world moves them
- * over the simulated network.
+ * It finds the ids of its topics, gets a producer id, sends batches with several requests in flight,
+ * sends them again in order after a lost connection or an error that allows it, and reads what it
+ * and the others wrote. When a topic is made again it begins anew with the new id.
  *
- *   world:  is it connected? > mr_sim_client_turn > take bytes out, feed bytes in
+ *   errors of Produce, as Kafka's own client takes them:
+ *     none                     acknowledged
+ *     DUPLICATE_SEQUENCE       stored, nobody knows where
+ *     OUT_OF_ORDER_SEQUENCE    again, when an earlier batch of the partition is still open; else a violation
+ *     retriable                again, later
  *
  * Thread: the simulation's one.
  */
-#ifndef MILLRACE_SIM_CLIENT_H
-#define MILLRACE_SIM_CLIENT_H
+#ifndef MILLRACE_TESTS_SIM_CLIENT_H
+#define MILLRACE_TESTS_SIM_CLIENT_H
 
 #include "check_acked.h"
+#include "sim_actor.h"
 
-#include "millrace/base/prng.h"
-#include "millrace/base/str.h"
-#include "millrace/base/time.h"
-
-#define MR_SIM_BATCHES       4 /* unacknowledged batches of one client */
+#define MR_SIM_BATCHES       4 /* unacknowledged batches of one client: fewer than the window of 5 */
 #define MR_SIM_BATCH_RECORDS 8
+#define MR_SIM_TOPICS        3
+#define MR_SIM_PARTITIONS    4 /* of one topic, at most */
 
-enum mr_sim_client_phase {
-    MR_SIM_CREATE,  /* the topic */
-    MR_SIM_IDENTIFY, /* InitProducerId */
-    MR_SIM_RUN,
-    MR_SIM_QUIET,   /* finish what is open, send nothing new */
-    MR_SIM_VERIFY,  /* read every partition from the start to its end */
-    MR_SIM_DONE,
-};
+/* "sim-0" is there for ever, the others come and go (sim_admin.c). */
+extern const struct mr_str mr_sim_topics[MR_SIM_TOPICS];
 
 struct mr_sim_batch {
     bool     is_used;
-    bool     is_sent; /* on the present connection */
+    bool     is_sent; /* on the present connection, without an answer */
+    uint32_t topic;
     uint32_t partition;
+    uint32_t log;
     uint32_t count;
     uint64_t value_first;
     int32_t  sequence;
     uint32_t pad_bytes;
-    int32_t  correlation;
-    uint64_t order; /* batches are sent again in this order */
+    uint64_t order; /* batches are sent again in this order; never used twice */
+};
+
+/* What the client knows of a topic. */
+struct mr_sim_target {
+    struct mr_uuid id; /* zero: it is not there */
+    uint32_t       partitions;
+    uint32_t       logs[MR_SIM_PARTITIONS];
+    int32_t        sequences[MR_SIM_PARTITIONS];
+    int64_t        read_offset[MR_SIM_PARTITIONS];
+};
+
+/* How a client behaves; by lot. */
+struct mr_sim_habits {
+    bool     is_idempotent;
+    bool     is_by_name; /* the first topic in versions that name it */
+    int16_t  acks;       /* of a plain producer */
+    uint32_t pad_max;
+    uint64_t think_max_ns; /* between two turns */
 };
 
 struct mr_sim_client {
-    struct mr_check_acked   *check;
-    struct mr_prng           prng;
-    struct mr_str            topic;
-    uint32_t                 partitions;
-    enum mr_sim_client_phase phase;
-    int64_t                  producer_id;
-    int16_t                  producer_epoch;
-    int32_t                  sequences[MR_CHECK_PARTITIONS];
-    int64_t                  read_offset[MR_CHECK_PARTITIONS];
-    struct mr_sim_batch      batches[MR_SIM_BATCHES];
-    uint64_t                 order_next;
-    uint32_t                 pad_max;
-
-    int32_t  correlation_next;
-    int32_t  waiting; /* correlation of the one request that is not a Produce; 0: none */
-    int16_t  waiting_key;
-    uint32_t waiting_partition;
-    uint64_t retry_ns; /* nothing is sent before */
-
-    uint8_t *in;
-    uint32_t in_len;
-    uint8_t *out;
-    uint32_t out_len;
-    uint8_t *scratch;
-
-    uint64_t acked_batches, duplicate_answers, errors, reconnects;
-    char     why[256]; /* a protocol violation of the broker; "" while there is none */
+    struct mr_sim_actor    actor; /* first */
+    struct mr_check_acked *check;
+    struct mr_sim_habits   habits;
+    uint32_t               number; /* of the producer, to the checker */
+    int64_t                producer_id;
+    int16_t                producer_epoch;
+    bool                   is_metadata_due;
+    bool                   is_create_due;
+    uint64_t               values_left;
+    struct mr_sim_target   targets[MR_SIM_TOPICS];
+    struct mr_sim_batch    batches[MR_SIM_BATCHES];
+    uint64_t               order_next;
+    uint32_t               fetch_topic; /* of the one open Fetch */
+    uint32_t               fetch_partition;
+    uint32_t               fetch_log;
+    int64_t                fetch_floor; /* watermark known when it was sent */
+    uint64_t               acked_batches, duplicate_answers, errors;
 };
 
-#define MR_SIM_CLIENT_BUFFER (1u << 20)
-
 void mr_sim_client_init(struct mr_sim_client *client, struct mr_arena *arena, struct mr_check_acked *check,
-                        uint64_t seed, struct mr_str topic, uint32_t partitions);
+                        uint32_t number, uint64_t seed, uint64_t values);
 
-/* A new connection stands: everything unanswered will be sent again. */
-void mr_sim_client_connected(struct mr_sim_client *client);
-
-/* Bytes from the broker. */
-void mr_sim_client_feed(struct mr_sim_client *client, const void *bytes, uint32_t len, struct mr_now now);
-
-/* Decide what to send next; fills client->out, which the world empties. */
-void mr_sim_client_turn(struct mr_sim_client *client, struct mr_now now);
-
-/* Whether a Produce of this client is still unanswered. */
-bool mr_sim_client_is_idle(const struct mr_sim_client *client);
-
-/* Read everything again from the start, as the final word. */
-void mr_sim_client_verify(struct mr_sim_client *client);
+/* The partition data of one Fetch answer: every record to the checker. `offset` moves behind the last record.
+ * False: actor->why says what is wrong. */
+struct mr_fetch_response_partition_data;
+bool mr_sim_client_take_records(struct mr_sim_actor *actor, struct mr_check_acked *check, uint32_t log,
+                                const struct mr_fetch_response_partition_data *data, int64_t *offset,
+                                bool is_final, struct mr_arena *arena);
 
 #endif

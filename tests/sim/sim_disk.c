@@ -564,6 +564,16 @@ static void flush_apply(struct flush *flush)
     }
 }
 
+/* A flush failed: the kernel believes that these pages are clean now, so no later flush writes them. They can
+ * still be read, until the power goes. */
+static void flush_forget(const struct flush *flush)
+{
+    for (uint32_t index = 0; index < flush->saved_count; index++) {
+        const struct saved *saved = &flush->saved[index];
+        saved->node->dirty[saved->sector] = 0;
+    }
+}
+
 static enum mr_err do_open(struct mr_sim_fs *fs, struct mr_disk_op *op)
 {
     char         leaf[NAME_SIZE];
@@ -898,6 +908,9 @@ static void pending_finish(struct mr_sim_fs *fs, struct pending *pending)
             op->flags &= ~(uint32_t)MR_DISK_DSYNC;
             (void)do_write(fs, op, len);
             op->flags = flags;
+        }
+        if (op->kind == MR_DISK_SYNC) {
+            flush_forget(&pending->flush);
         }
         op->err = pending->fault;
     } else {

@@ -3,36 +3,40 @@
 #include "check_acked.h"
 #include "millrace/base/fmt.h"
 #include "millrace/base/hash.h"
+#include "sim_auditor.h"
 #include "sim_broker.h"
 #include "sim_client.h"
 #include "sim_swarm.h"
+#include "sim_wire.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define CLIENTS     3u
-#define PARTITIONS  4u
+#define CLIENTS_MAX 4u
+#define ACTORS_MAX  (CLIENTS_MAX + 1u) /* and the auditor */
 #define OFFSETS_MAX (1u << 14)
 #define VALUES_MAX  12000u
 #define STEPS_START 200000u /* steps in which a start, a stop or the calm phase must be over */
 #define STEPS_CALM  400000u
-#define TAKE_BYTES  65536u
-#define WORLD_BYTES ((size_t)96 << 20)
+#define WORLD_BYTES ((size_t)192 << 20)
 
 struct world {
-    struct mr_prng         prng; /* of the order of things; trouble has streams of its own */
-    struct mr_sim_swarm    swarm;
-    struct mr_sim_site     site;
-    struct mr_sim_fs      *fs;
-    struct mr_now          now;
-    struct mr_sim_broker   broker;
-    struct mr_check_acked  check;
-    struct mr_sim_client   clients[CLIENTS];
-    struct mr_sim_peer    *peers[CLIENTS];
-    uint64_t               connect_ns[CLIENTS];
-    struct mr_sim_result  *result;
-    uint8_t               *bytes; /* TAKE_BYTES */
+    struct mr_prng        prng; /* of the order of things; trouble has streams of its own */
+    struct mr_sim_swarm   swarm;
+    struct mr_sim_site    site;
+    struct mr_sim_fs     *fs;
+    struct mr_now         now;
+    struct mr_sim_broker  broker;
+    struct mr_check_acked check;
+    struct mr_sim_client  clients[CLIENTS_MAX];
+    struct mr_sim_auditor auditor;
+    struct mr_sim_wire    wires[ACTORS_MAX];
+    uint32_t              actor_count;
+    uint64_t              latency_ns;  /* of disk operations, at most */
+    uint64_t              disk_full_until_ns; /* 0: the disk has no limit */
+    bool                  may_fail; /* a disk operation of this life was made to fail */
+    struct mr_sim_result *result;
 };
 
 static uint64_t draw(struct world *world, uint64_t bound)
@@ -60,6 +64,8 @@ static bool start(struct world *world)
 {
     struct mr_sim_swarm *swarm = &world->swarm;
     world->result->starts++;
+    world->may_fail = world->disk_full_until_ns != 0;
+    mr_sim_fs_heal(world->fs);
     if (!mr_sim_broker_start(&world->broker, &world->site, world->fs, &world->prng)) {
         return fail(world, "a part of the broker cannot be set up", "");
     }
@@ -77,65 +83,9 @@ static bool start(struct world *world)
 static void end(struct world *world)
 {
     mr_sim_broker_end(&world->broker, world->now);
-    memset(world->peers, 0, sizeof world->peers);
-}
-
-/* ---- Clients ---- */
-
-static void drop(struct world *world, uint32_t index)
-{
-    world->peers[index] = NULL;
-    world->connect_ns[index] = world->now.mono_ns + draw(world, 5 * MR_NS_PER_MS);
-}
-
-static void reset(struct world *world, uint32_t index)
-{
-    mr_sim_peer_reset(world->peers[index]);
-    drop(world, index);
-    world->result->resets++;
-}
-
-/* Returns whether bytes moved. */
-static bool client_step(struct world *world, uint32_t index)
-{
-    struct mr_sim_client *client = &world->clients[index];
-    bool is_moved = false;
-    if (world->peers[index] != NULL && mr_sim_peer_is_closed(world->peers[index])) {
-        drop(world, index);
+    for (uint32_t index = 0; index < world->actor_count; index++) {
+        mr_sim_wire_broken(&world->wires[index], world->now);
     }
-    if (world->peers[index] == NULL) {
-        if (world->now.mono_ns < world->connect_ns[index]) {
-            return false;
-        }
-        world->peers[index] = mr_sim_net_connect(world->broker.net, NULL);
-        if (world->peers[index] == NULL) {
-            world->connect_ns[index] = world->now.mono_ns + 2 * MR_NS_PER_MS;
-            return false;
-        }
-        mr_sim_client_connected(client);
-        is_moved = true;
-    }
-    struct mr_sim_peer *peer = world->peers[index];
-    bool is_reset = mr_sim_swarm_hits(&world->swarm, MR_SIM_TROUBLE_reset, 300);
-    uint32_t max = 1 + (uint32_t)draw(world, TAKE_BYTES);
-    uint32_t len = mr_sim_peer_take(peer, world->bytes, max);
-    if (len > 0) {
-        is_moved = true;
-        static const struct mr_hash_key key = {.k0 = 1, .k1 = 2};
-        trace(world, mr_hash_bytes(&key, world->bytes, len) + index);
-        mr_sim_client_feed(client, world->bytes, len, world->now);
-    }
-    mr_sim_client_turn(client, world->now);
-    if (client->out_len > 0) {
-        uint32_t part = is_reset ? (uint32_t)draw(world, client->out_len + 1ull) : client->out_len;
-        is_moved = true;
-        mr_sim_peer_send(peer, client->out, part);
-        client->out_len = 0;
-    }
-    if (is_reset) {
-        reset(world, index);
-    }
-    return is_moved;
 }
 
 /* ---- Steps ---- */
@@ -143,12 +93,8 @@ static bool client_step(struct world *world, uint32_t index)
 static uint64_t next_ns(struct world *world)
 {
     uint64_t at = mr_sim_broker_next_ns(&world->broker, world->now.mono_ns);
-    for (uint32_t index = 0; index < CLIENTS; index++) {
-        if (world->peers[index] == NULL) {
-            at = mr_earlier(at, world->connect_ns[index]);
-        } else if (world->clients[index].retry_ns > world->now.mono_ns) {
-            at = mr_earlier(at, world->clients[index].retry_ns);
-        }
+    for (uint32_t index = 0; index < world->actor_count; index++) {
+        at = mr_earlier(at, mr_sim_wire_next_ns(&world->wires[index], world->now));
     }
     return at;
 }
@@ -179,26 +125,86 @@ static bool turns(struct world *world, bool *is_any)
     return true;
 }
 
-/* A turn of everybody, then time. False: a violation, or the power is gone. */
-static bool step(struct world *world)
+/* ---- Trouble between two steps ---- */
+
+static uint64_t lot(struct world *world, enum mr_sim_trouble trouble, uint64_t bound)
 {
-    bool is_any = false;
-    world->result->steps++;
-    if (!turns(world, &is_any)) {
-        return false;
+    return mr_sim_swarm_draw(&world->swarm, trouble, bound);
+}
+
+static void trouble_disk(struct world *world)
+{
+    struct mr_sim_swarm *swarm = &world->swarm;
+    bool is_stuck = mr_sim_swarm_hits(swarm, MR_SIM_TROUBLE_stuck_disk, 1000);
+    uint64_t latency_ns = is_stuck ? lot(world, MR_SIM_TROUBLE_stuck_disk, 30 * MR_NS_PER_S) : world->latency_ns;
+    mr_sim_fs_latency(world->fs, latency_ns == 0 ? 0 : 1000, latency_ns == 0 ? 0 : 1000 + latency_ns,
+                      mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_shuffle));
+    if (world->disk_full_until_ns != 0 && (swarm->is_calm || world->now.mono_ns >= world->disk_full_until_ns)) {
+        world->disk_full_until_ns = 0;
+        mr_sim_fs_capacity(world->fs, 0);
+    } else if (mr_sim_swarm_hits(swarm, MR_SIM_TROUBLE_disk_full, 3000)) {
+        uint64_t room = lot(world, MR_SIM_TROUBLE_disk_full, 3u << 20);
+        world->disk_full_until_ns = world->now.mono_ns + lot(world, MR_SIM_TROUBLE_disk_full, 20 * MR_NS_PER_S);
+        mr_sim_fs_capacity(world->fs, mr_sim_fs_used(world->fs) + room);
+        world->may_fail = true; /* segments are not allocated ahead of need yet: a full disk is a failed write */
     }
-    mr_sim_broker_log(&world->broker, world->now);
-    for (uint32_t index = 0; index < CLIENTS; index++) {
-        is_any |= client_step(world, index);
-        if (world->clients[index].why[0] != '\0') {
-            return fail(world, "a client was answered wrongly", world->clients[index].why);
+    if (!world->may_fail && mr_sim_swarm_hits(swarm, MR_SIM_TROUBLE_disk_error, 3000)) {
+        static const uint32_t kinds[] = {1u << MR_DISK_WRITE, 1u << MR_DISK_SYNC,
+                                         1u << MR_DISK_SYNC | 1u << MR_DISK_SYNC_FS, UINT32_MAX};
+        struct mr_sim_fault fault = {.err = MR_ERR_IO};
+        fault.kinds = kinds[lot(world, MR_SIM_TROUBLE_disk_error, 4)];
+        fault.nth = lot(world, MR_SIM_TROUBLE_disk_error, 20);
+        fault.short_bytes = (uint32_t)lot(world, MR_SIM_TROUBLE_disk_error, 8192);
+        fault.is_sticky = lot(world, MR_SIM_TROUBLE_disk_error, 2) == 0;
+        mr_sim_fs_fail(world->fs, &fault);
+        world->may_fail = true;
+    }
+}
+
+static void trouble_time(struct world *world)
+{
+    if (mr_sim_swarm_hits(&world->swarm, MR_SIM_TROUBLE_pause, 2000)) {
+        pass(world, world->now.mono_ns + lot(world, MR_SIM_TROUBLE_pause, 60 * MR_NS_PER_S));
+    }
+    if (mr_sim_swarm_hits(&world->swarm, MR_SIM_TROUBLE_clock, 1000)) {
+        world->now.unix_ms += (int64_t)lot(world, MR_SIM_TROUBLE_clock, 7200000) - 3600000;
+    }
+}
+
+/* ---- A step ---- */
+
+/* Whether something has been found. */
+static bool judge(struct world *world)
+{
+    for (uint32_t index = 0; index < world->actor_count; index++) {
+        if (world->wires[index].actor->why[0] != '\0') {
+            return fail(world, world->wires[index].actor->why, "");
         }
     }
     if (!mr_check_acked_is_ok(&world->check)) {
         return fail(world, world->check.why, "");
     }
     if (mr_control_state(world->broker.control) == MR_CONTROL_FAILED) {
-        return fail(world, "the broker failed", mr_control_why(world->broker.control));
+        return !world->may_fail && fail(world, "the broker failed", mr_control_why(world->broker.control));
+    }
+    return true;
+}
+
+/* A turn of everybody, then time. False: a violation, or this life is over. */
+static bool step(struct world *world)
+{
+    bool is_any = false;
+    world->result->steps++;
+    trouble_disk(world);
+    if (!turns(world, &is_any)) {
+        return false;
+    }
+    mr_sim_broker_log(&world->broker, world->now);
+    for (uint32_t index = 0; index < world->actor_count; index++) {
+        is_any |= mr_sim_wire_step(&world->wires[index], world->broker.net, world->now);
+    }
+    if (!judge(world)) {
+        return false;
     }
     is_any |= mr_sim_broker_has_work(&world->broker);
     uint64_t soon_ns = world->now.mono_ns + 1 + draw(world, 20 * MR_NS_PER_US);
@@ -207,6 +213,7 @@ static bool step(struct world *world)
         at_ns = world->now.mono_ns + MR_NS_PER_S;
     }
     pass(world, at_ns > soon_ns ? at_ns : soon_ns);
+    trouble_time(world);
     return true;
 }
 
@@ -303,37 +310,35 @@ static bool live(struct world *world, enum ending ending)
 
 static bool are_idle(const struct world *world)
 {
-    bool are_all = true;
-    for (uint32_t index = 0; index < CLIENTS; index++) {
-        are_all = are_all && world->clients[index].phase == MR_SIM_QUIET &&
-                  mr_sim_client_is_idle(&world->clients[index]);
+    for (uint32_t index = 0; index < world->actor_count; index++) {
+        const struct mr_sim_wire *wire = &world->wires[index];
+        if (mr_sim_wire_is_busy(wire) || !wire->actor->ops->is_idle(wire->actor)) {
+            return false;
+        }
     }
-    return are_all;
+    return true;
 }
 
-/* The calm phase: everything open is finished, then the log is read from start to end. */
+/* The calm phase: everything open is finished, then every log is read from start to end. */
 static bool verify(struct world *world)
 {
-    bool is_asked = false;
     world->swarm.is_calm = true;
     for (uint32_t count = 0; count < STEPS_CALM; count++) {
         if (!step(world)) {
             return false;
         }
-        for (uint32_t index = 0; count > 500 && index < CLIENTS; index++) {
-            if (world->clients[index].phase == MR_SIM_RUN) {
-                world->clients[index].phase = MR_SIM_QUIET;
-            }
+        for (uint32_t index = 0; count > 500 && index < world->actor_count; index++) {
+            world->wires[index].actor->is_quiet = true;
         }
-        if (!is_asked && are_idle(world)) {
-            is_asked = true;
-            mr_sim_client_verify(&world->clients[0]);
+        if (count > 500 && are_idle(world)) {
+            world->auditor.is_begun = true;
         }
-        if (world->clients[0].phase == MR_SIM_DONE) {
+        if (world->auditor.is_done) {
             return mr_check_acked_finish(&world->check) || fail(world, world->check.why, "");
         }
     }
-    return fail(world, is_asked ? "the final read does not end" : "the clients do not come to rest", "");
+    return fail(world, world->auditor.is_begun ? "the final read does not end" : "the clients do not come to rest",
+                "");
 }
 
 /* Lives that end in trouble, a last one that is calm, and a clean stop. */
@@ -358,13 +363,28 @@ static void set_up_disk(struct world *world)
     struct mr_sim_swarm *swarm = &world->swarm;
     world->fs = mr_sim_fs_create(mr_prng_next(&world->prng));
     mr_sim_fs_set_clock(world->fs, world->now.mono_ns);
-    uint64_t latency_ns = 0;
     if (mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_slow_disk)) {
-        latency_ns = 1000 + mr_sim_swarm_draw(swarm, MR_SIM_TROUBLE_slow_disk, 3 * MR_NS_PER_MS);
+        world->latency_ns = mr_sim_swarm_draw(swarm, MR_SIM_TROUBLE_slow_disk, 3 * MR_NS_PER_MS);
     }
-    mr_sim_fs_latency(world->fs, latency_ns == 0 ? 0 : 1000, latency_ns,
-                      mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_shuffle));
     mr_sim_format(&world->site, world->fs, world->now.unix_ms);
+}
+
+static void add_actor(struct world *world, struct mr_sim_actor *actor)
+{
+    mr_assert(world->actor_count < ACTORS_MAX);
+    mr_sim_wire_init(&world->wires[world->actor_count++], actor, &world->swarm);
+}
+
+static void set_up_actors(struct world *world, struct mr_arena *arena)
+{
+    uint32_t clients = 1 + (uint32_t)draw(world, CLIENTS_MAX);
+    for (uint32_t index = 0; index < clients; index++) {
+        mr_sim_client_init(&world->clients[index], arena, &world->check, index, mr_prng_next(&world->prng),
+                           VALUES_MAX / clients);
+        add_actor(world, &world->clients[index].actor);
+    }
+    mr_sim_auditor_init(&world->auditor, arena, &world->check, mr_prng_next(&world->prng));
+    add_actor(world, &world->auditor.actor);
 }
 
 void mr_sim_world_run(const struct mr_sim_params *params, struct mr_sim_result *result)
@@ -379,19 +399,19 @@ void mr_sim_world_run(const struct mr_sim_params *params, struct mr_sim_result *
     world->prng.state = params->seed;
     world->result = result;
     world->now = (struct mr_now){.mono_ns = MR_NS_PER_S, .unix_ms = 1700000000000};
-    world->bytes = mr_arena_get_fresh(&arena, TAKE_BYTES, 64);
     mr_sim_swarm_init(&world->swarm, params->seed, params->only);
     result->on = world->swarm.on;
     mr_sim_site_init(&world->site);
     world->site.is_verbose = params->is_verbose;
     set_up_disk(world);
     mr_check_acked_init(&world->check, &arena, OFFSETS_MAX, VALUES_MAX);
-    for (uint32_t index = 0; index < CLIENTS; index++) {
-        mr_sim_client_init(&world->clients[index], &arena, &world->check,
-                           mr_prng_next(&world->prng), MR_STR("sim"), PARTITIONS);
-    }
+    set_up_actors(world, &arena);
     result->is_ok = run(world);
     trace(world, mr_sim_fs_digest(world->fs));
+    for (uint32_t index = 0; index < world->actor_count; index++) {
+        trace(world, world->wires[index].hash);
+        result->resets += world->wires[index].resets;
+    }
     result->acked = world->check.acked_count;
     result->simulated_ns = world->now.mono_ns - MR_NS_PER_S;
     mr_sim_fs_destroy(world->fs);
