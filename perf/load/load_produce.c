@@ -1,0 +1,287 @@
+#include "load_produce.h"
+
+#include "millrace/base/bytes.h"
+#include "millrace/base/time.h"
+#include "millrace/kafka/errors.h"
+#include "millrace/kafka/header.h"
+#include "millrace/kafka/msg.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IN_BYTES     16384u
+#define ANSWER_MAX   (16u << 20)
+#define SCRATCH_SIZE (8u << 20)
+
+static void fail(struct mr_load_worker *worker, const char *what)
+{
+    mr_load_count(&worker->counts.errors, 1);
+    if (worker->error[0] == '\0') {
+        snprintf(worker->error, sizeof worker->error, "%s", what);
+    }
+}
+
+/* ---- answers ---- */
+
+/* Which open request an answer's partition belongs to: order and number are as in the request. */
+static void take_partition(struct mr_load_producer *producer, struct mr_load_request *request, int32_t index,
+                           const struct mr_produce_response_partition_produce_response *answer)
+{
+    struct mr_load_worker  *worker = producer->worker;
+    struct mr_load_stream  *stream = request->image.places[index].stream;
+    const struct mr_load_options *options = worker->run->options;
+    if (answer->error_code == 0 && answer->index == stream->partition) {
+        stream->acked += options->records;
+        mr_load_count(&worker->counts.records, options->records);
+        mr_load_count(&worker->counts.bytes, options->records * (options->record_bytes + options->key_bytes));
+        return;
+    }
+    char what[300];
+    snprintf(what, sizeof what, "produce to partition %d: %s%s%.*s", stream->partition,
+             answer->error_code == 0 ? "the answer is about another partition" : mr_errors_name(answer->error_code),
+             answer->error_message.len > 0 ? ": " : "", (int)(answer->error_message.len > 0 ? answer->error_message.len : 0),
+             answer->error_message.len > 0 ? answer->error_message.data : "");
+    fail(worker, what);
+}
+
+static enum mr_err decode(struct mr_load_worker *worker, int32_t correlation, const uint8_t *body, uint32_t len,
+                          struct mr_produce_response *response)
+{
+    struct mr_reader reader;
+    struct mr_arena  arena;
+    int32_t          got;
+    int16_t          version = worker->run->produce_version;
+    mr_arena_init(&arena, worker->scratch, SCRATCH_SIZE);
+    mr_reader_init_bytes(&reader, body, len);
+    enum mr_err err = mr_reader_int32(&reader, &got);
+    if (err == MR_OK && got != correlation) {
+        return MR_ERR_MALFORMED;
+    }
+    if (err == MR_OK && version >= 9) {
+        err = mr_reader_skip(&reader, 1);
+    }
+    return err != MR_OK ? err : mr_msg_decode(&mr_msg_produce_response, version, &reader, &arena, response);
+}
+
+static void set_due(struct mr_load_producer *producer)
+{
+    struct mr_load_worker *worker = producer->worker;
+    bool is_able = producer->open < producer->request_count && !producer->link.is_closing &&
+                   !atomic_load_explicit(&worker->run->is_stopping, memory_order_relaxed);
+    worker->due_ns[producer->place] =
+        is_able ? mr_load_schedule_due_ns(&producer->schedule, worker->loop.now_ns) : MR_NEVER;
+}
+
+/* The oldest request is done with. */
+static void finish(struct mr_load_producer *producer)
+{
+    struct mr_load_worker    *worker = producer->worker;
+    const struct mr_load_run *run = worker->run;
+    struct mr_load_request   *request = &producer->requests[producer->first];
+    uint64_t                  now_ns = worker->loop.now_ns;
+    if (request->intended_ns >= run->measure_ns && request->intended_ns < run->end_ns) {
+        mr_load_hist_record(&worker->produced, (now_ns - request->intended_ns) / MR_NS_PER_US);
+    }
+    mr_load_count(&worker->counts.requests, 1);
+    producer->first = (producer->first + 1) % producer->request_count;
+    if (producer->open-- == producer->request_count) {
+        producer->free_ns = now_ns;
+    }
+    set_due(producer);
+}
+
+static void on_frame(struct mr_load_link *link, const uint8_t *body, uint32_t len)
+{
+    struct mr_load_producer   *producer = link->user;
+    struct mr_load_request    *request = &producer->requests[producer->first];
+    struct mr_produce_response response;
+    enum mr_err                err = producer->open == 0
+                                         ? MR_ERR_MALFORMED
+                                         : decode(producer->worker, request->correlation, body, len, &response);
+    if (err != MR_OK || response.responses_count != 1 ||
+        response.responses[0].partition_responses_count != (int32_t)request->image.place_count) {
+        fail(producer->worker, "produce: an answer that does not belong to the request");
+        mr_load_link_close(link);
+        return;
+    }
+    for (int32_t index = 0; index < response.responses[0].partition_responses_count; index++) {
+        take_partition(producer, request, index, &response.responses[0].partition_responses[index]);
+    }
+    finish(producer);
+}
+
+/* acks=0: nobody answers, the kernel has the bytes. */
+static void on_sent(struct mr_load_link *link)
+{
+    struct mr_load_producer      *producer = link->user;
+    const struct mr_load_options *options = producer->worker->run->options;
+    uint64_t                      records = options->records * options->batches;
+    while (options->acks == MR_LOAD_ACKS_NONE && producer->open > 0) {
+        mr_load_count(&producer->worker->counts.records, records);
+        mr_load_count(&producer->worker->counts.bytes, records * (options->record_bytes + options->key_bytes));
+        finish(producer);
+    }
+}
+
+static void on_closed(struct mr_load_link *link, int err)
+{
+    struct mr_load_producer *producer = link->user;
+    char                     what[200];
+    producer->worker->due_ns[producer->place] = MR_NEVER;
+    if (atomic_load_explicit(&producer->worker->run->is_ended, memory_order_relaxed)) {
+        return;
+    }
+    snprintf(what, sizeof what, "connection of producer %u: %s, %u requests without answer", producer->index,
+             err == 0 ? "closed by the broker" : strerror(err), producer->open);
+    mr_load_count(&producer->worker->counts.lost, 1);
+    fail(producer->worker, what);
+}
+
+static const struct mr_load_link_calls calls = {.frame = on_frame, .sent = on_sent, .closed = on_closed};
+
+/* ---- requests ---- */
+
+static void send_one(struct mr_load_producer *producer, uint64_t intended_ns)
+{
+    struct mr_load_worker  *worker = producer->worker;
+    uint64_t                now_ns = worker->loop.now_ns;
+    struct mr_load_request *request = &producer->requests[(producer->first + producer->open) % producer->request_count];
+    request->intended_ns = intended_ns;
+    request->correlation = producer->correlation++ & INT32_MAX;
+    if (!mr_load_image_fill(&request->image, request->correlation, producer->order + producer->cursor,
+                            worker->loop.unix_ns - (int64_t)(now_ns - intended_ns))) {
+        fail(worker, "produce: the batch cannot be compressed");
+        worker->due_ns[producer->place] = MR_NEVER;
+        return;
+    }
+    producer->cursor = (producer->cursor + request->image.place_count) % producer->stream_count;
+    producer->open++;
+    (void)mr_load_link_send(&producer->link, request->image.bytes, request->image.len); /* as many places */
+    if (worker->run->rate_per_s > 0 && intended_ns >= worker->run->measure_ns) {
+        uint64_t possible_ns = intended_ns > producer->free_ns ? intended_ns : producer->free_ns;
+        mr_load_hist_record(&worker->lateness, (now_ns - possible_ns) / MR_NS_PER_US);
+    }
+    mr_load_schedule_next(&producer->schedule);
+    set_due(producer);
+}
+
+void mr_load_producer_turn(struct mr_load_producer *producer)
+{
+    struct mr_load_worker *worker = producer->worker;
+    while (worker->due_ns[producer->place] <= worker->loop.now_ns) {
+        send_one(producer, worker->due_ns[producer->place]);
+    }
+    mr_load_link_flush(&producer->link);
+}
+
+void mr_load_producer_start(struct mr_load_producer *producer)
+{
+    const struct mr_load_run *run = producer->worker->run;
+    mr_load_schedule_init(&producer->schedule, run->start_ns, run->rate_per_s, producer->index,
+                          (uint32_t)run->options->producers, run->options->arrivals == MR_LOAD_POISSON,
+                          run->options->seed);
+    producer->free_ns = run->start_ns;
+    producer->worker->due_ns[producer->place] = mr_load_schedule_due_ns(&producer->schedule, run->start_ns);
+}
+
+/* ---- opening ---- */
+
+/* Producers go round the brokers; each takes those partitions of its broker that are its turn. */
+static int32_t choose_partitions(struct mr_load_producer *producer)
+{
+    const struct mr_load_run   *run = producer->worker->run;
+    const struct mr_load_topic *topic = run->topic;
+    uint32_t producers = (uint32_t)run->options->producers;
+    int32_t  node = topic->leaders[producer->index % topic->partition_count];
+    uint32_t step = producers < topic->partition_count ? producers : topic->partition_count;
+    producer->streams = calloc(topic->partition_count, sizeof *producer->streams);
+    for (uint32_t at = producer->index % topic->partition_count; producer->streams != NULL && at < topic->partition_count;
+         at += step) {
+        if (topic->leaders[at] == node) {
+            producer->streams[producer->stream_count++] = (struct mr_load_stream){.partition = (int32_t)at};
+        }
+    }
+    producer->order = calloc(producer->stream_count * 2 + 1, sizeof *producer->order);
+    for (uint32_t at = 0; producer->order != NULL && at < producer->stream_count * 2; at++) {
+        producer->order[at] = &producer->streams[at % producer->stream_count];
+    }
+    return node;
+}
+
+static bool identify(struct mr_load_worker *worker, const char *address, struct mr_load_image_params *params)
+{
+    struct mr_load_wire                wire;
+    struct mr_init_producer_id_request request;
+    struct mr_init_producer_id_response response;
+    MR_DEFAULTS(init_producer_id_request, &request);
+    request.transactional_id = MR_STR_NULL;
+    bool is_done = mr_load_wire_open(&wire, address) &&
+                   mr_load_wire_call(&wire, MR_API_INIT_PRODUCER_ID, 4, &request, &response) &&
+                   (response.error_code == 0 || mr_load_wire_refused(&wire, "InitProducerId", response.error_code));
+    if (is_done) {
+        params->producer_id = response.producer_id;
+        params->producer_epoch = response.producer_epoch;
+    } else {
+        snprintf(worker->error, sizeof worker->error, "%s", wire.error);
+    }
+    mr_load_wire_close(&wire);
+    return is_done;
+}
+
+static bool make_requests(struct mr_load_producer *producer, const struct mr_load_image_params *params)
+{
+    struct mr_load_worker *worker = producer->worker;
+    enum mr_err            err = MR_ERR_NO_MEMORY;
+    producer->request_count = (uint32_t)worker->run->options->in_flight;
+    producer->requests = calloc(producer->request_count, sizeof *producer->requests);
+    for (uint32_t at = 0; producer->requests != NULL && at < producer->request_count; at++) {
+        if (!mr_load_image_init(&producer->requests[at].image, params, &err)) {
+            snprintf(worker->error, sizeof worker->error, "making a request: %s", mr_err_text(err));
+            return false;
+        }
+    }
+    return producer->requests != NULL;
+}
+
+bool mr_load_producer_open(struct mr_load_producer *producer, struct mr_load_worker *worker, uint32_t index,
+                           uint32_t place)
+{
+    const struct mr_load_run *run = worker->run;
+    *producer = (struct mr_load_producer){.worker = worker, .index = index, .place = place};
+    int32_t     node = choose_partitions(producer);
+    const char *address = mr_load_topic_address(run->topic, node);
+    if (producer->order == NULL || address == NULL || producer->stream_count < run->options->batches) {
+        snprintf(worker->error, sizeof worker->error,
+                 "producer %u has %u partitions of its own, too few for batches=%lu of different ones", index,
+                 producer->stream_count, run->options->batches);
+        return false;
+    }
+    struct mr_load_image_params params = {.options = run->options,
+                                          .topic = mr_str(run->topic->name),
+                                          .version = run->produce_version,
+                                          .producer = index,
+                                          .producer_id = -1,
+                                          .producer_epoch = -1,
+                                          .now_unix_ms = worker->loop.unix_ns / (int64_t)MR_NS_PER_MS};
+    if (run->options->idempotent && !identify(worker, address, &params)) {
+        return false;
+    }
+    if (!make_requests(producer, &params)) {
+        return false;
+    }
+    int fd = mr_load_wire_connect(address, worker->error, sizeof worker->error);
+    return fd >= 0 && mr_load_link_open(&producer->link, &worker->loop, fd, IN_BYTES, ANSWER_MAX,
+                                        producer->request_count, &calls, producer);
+}
+
+void mr_load_producer_close(struct mr_load_producer *producer)
+{
+    for (uint32_t at = 0; producer->requests != NULL && at < producer->request_count; at++) {
+        mr_load_image_deinit(&producer->requests[at].image);
+    }
+    mr_load_link_free(&producer->link);
+    free(producer->requests);
+    free(producer->streams);
+    free(producer->order);
+}

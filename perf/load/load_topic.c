@@ -1,0 +1,242 @@
+#include "load_topic.h"
+
+#include "millrace/kafka/api.h"
+#include "millrace/kafka/errors.h"
+#include "millrace/kafka/msg.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define READY_TRIES   600 /* 100 ms apart */
+#define PAUSE_US      100000
+#define CONFIGS_MAX   16
+#define METADATA_MOST 12
+
+static bool create(struct mr_load_wire *wire, const struct mr_load_options *options)
+{
+    struct mr_create_topics_request                        request;
+    struct mr_create_topics_response                       response;
+    struct mr_create_topics_request_creatable_topic        topic;
+    struct mr_create_topics_request_creatable_topic_config configs[CONFIGS_MAX];
+    char                                                   text[MR_LOAD_TEXT_MAX];
+    int32_t                                                count = 0;
+    MR_DEFAULTS(create_topics_request, &request);
+    MR_DEFAULTS(create_topics_request_creatable_topic, &topic);
+    memcpy(text, options->topic_config, sizeof text);
+    char *rest = text;
+    for (char *pair; count < CONFIGS_MAX && (pair = strsep(&rest, ",")) != NULL;) {
+        char *value = pair;
+        char *key = strsep(&value, "=");
+        if (value != NULL) {
+            MR_DEFAULTS(create_topics_request_creatable_topic_config, &configs[count]);
+            configs[count].name = mr_str(key);
+            configs[count++].value = mr_str(value);
+        }
+    }
+    topic.name = mr_str(options->topic);
+    topic.num_partitions = (int32_t)options->partitions;
+    topic.replication_factor = -1;
+    if (mr_load_wire_version(wire, MR_API_CREATE_TOPICS, 7) < 4) {
+        topic.replication_factor = 1; /* -1, the broker's default, came with version 4 */
+    }
+    topic.configs = configs;
+    topic.configs_count = count;
+    request.topics = &topic;
+    request.topics_count = 1;
+    for (int tries = 0; tries < READY_TRIES; tries++) {
+        if (!mr_load_wire_call(wire, MR_API_CREATE_TOPICS, 7, &request, &response)) {
+            return false;
+        }
+        int16_t code = response.topics_count == 1 ? response.topics[0].error_code : -1;
+        if (code == 0) {
+            return true;
+        }
+        if (code != MR_KAFKA_TOPIC_ALREADY_EXISTS) {
+            char what[MR_LOAD_TEXT_MAX + 20];
+            snprintf(what, sizeof what, "create topic %.200s", options->topic);
+            return mr_load_wire_refused(wire, what, code);
+        }
+        if (tries == 0 && !mr_load_topic_delete(wire, options->topic)) {
+            return false;
+        }
+        usleep(PAUSE_US); /* an old one is still being deleted */
+    }
+    return mr_load_wire_refused(wire, "create topic", MR_KAFKA_TOPIC_ALREADY_EXISTS);
+}
+
+bool mr_load_topic_delete(struct mr_load_wire *wire, const char *name)
+{
+    struct mr_delete_topics_request            request;
+    struct mr_delete_topics_response           response;
+    struct mr_str                              names[1] = {mr_str(name)};
+    MR_DEFAULTS(delete_topics_request, &request);
+    request.topic_names = names;
+    request.topic_names_count = 1;
+    request.timeout_ms = 30000;
+    if (!mr_load_wire_call(wire, MR_API_DELETE_TOPICS, 5, &request, &response)) {
+        return false;
+    }
+    int16_t code = response.responses_count == 1 ? response.responses[0].error_code : -1;
+    return code == 0 || code == MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION ||
+           mr_load_wire_refused(wire, "delete topic", code);
+}
+
+const char *mr_load_topic_address(const struct mr_load_topic *topic, int32_t node)
+{
+    for (uint32_t index = 0; index < topic->node_count; index++) {
+        if (topic->nodes[index].id == node) {
+            return topic->nodes[index].address;
+        }
+    }
+    return NULL;
+}
+
+/* Take over what the metadata say. The result is a Kafka error: not all of it may be there yet. */
+static int16_t take_metadata(struct mr_load_topic *topic, const struct mr_metadata_response *response)
+{
+    const struct mr_metadata_response_topic *found = response->topics_count == 1 ? &response->topics[0] : NULL;
+    if (found == NULL || found->error_code != 0 || found->partitions_count == 0) {
+        return found == NULL || found->error_code == 0 ? (int16_t)MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION
+                                                       : found->error_code;
+    }
+    topic->node_count = 0;
+    for (int32_t index = 0; index < response->brokers_count && index < 64; index++) {
+        const struct mr_metadata_response_broker *broker = &response->brokers[index];
+        topic->nodes[index].id = broker->node_id;
+        snprintf(topic->nodes[index].address, sizeof topic->nodes[index].address, "%.*s:%d",
+                 (int)broker->host.len, broker->host.data, broker->port);
+        topic->node_count++;
+    }
+    topic->partition_count = (uint32_t)found->partitions_count;
+    free(topic->leaders);
+    topic->leaders = calloc(topic->partition_count, sizeof *topic->leaders);
+    for (int32_t index = 0; topic->leaders != NULL && index < found->partitions_count; index++) {
+        const struct mr_metadata_response_partition *partition = &found->partitions[index];
+        if (partition->leader_id < 0 || partition->partition_index < 0 ||
+            partition->partition_index >= found->partitions_count) {
+            return MR_KAFKA_LEADER_NOT_AVAILABLE;
+        }
+        topic->leaders[partition->partition_index] = partition->leader_id;
+    }
+    return topic->leaders == NULL ? (int16_t)MR_KAFKA_UNKNOWN_SERVER_ERROR : (int16_t)0;
+}
+
+static bool find(struct mr_load_topic *topic, struct mr_load_wire *wire, bool is_created)
+{
+    struct mr_metadata_request       request;
+    struct mr_metadata_response      response;
+    struct mr_metadata_request_topic wanted;
+    int16_t                          code = 0;
+    MR_DEFAULTS(metadata_request, &request);
+    MR_DEFAULTS(metadata_request_topic, &wanted);
+    wanted.name = mr_str(topic->name);
+    request.topics = &wanted;
+    request.topics_count = 1;
+    request.allow_auto_topic_creation = mr_load_wire_version(wire, MR_API_METADATA, METADATA_MOST) < 4;
+    for (int tries = 0; tries < READY_TRIES; tries++) {
+        if (!mr_load_wire_call(wire, MR_API_METADATA, METADATA_MOST, &request, &response)) {
+            return false;
+        }
+        code = take_metadata(topic, &response);
+        if (code == 0) {
+            return true;
+        }
+        if (code == MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION && !is_created) {
+            snprintf(wire->error, sizeof wire->error,
+                     "%.100s has no topic '%.200s'; create=yes makes one", wire->address, topic->name);
+            return false;
+        }
+        usleep(PAUSE_US);
+    }
+    return mr_load_wire_refused(wire, "metadata", code);
+}
+
+bool mr_load_topic_offsets(const struct mr_load_topic *topic, struct mr_load_wire *wire, int32_t node,
+                           int64_t timestamp, int64_t *offsets)
+{
+    struct mr_list_offsets_request                          request;
+    struct mr_list_offsets_response                         response;
+    struct mr_list_offsets_request_list_offsets_topic       wanted;
+    struct mr_list_offsets_request_list_offsets_partition  *partitions =
+        calloc(topic->partition_count, sizeof *partitions);
+    int32_t                                                 count = 0;
+    MR_DEFAULTS(list_offsets_request, &request);
+    MR_DEFAULTS(list_offsets_request_list_offsets_topic, &wanted);
+    for (uint32_t index = 0; partitions != NULL && index < topic->partition_count; index++) {
+        if (topic->leaders[index] == node) {
+            MR_DEFAULTS(list_offsets_request_list_offsets_partition, &partitions[count]);
+            partitions[count].partition_index = (int32_t)index;
+            partitions[count++].timestamp = timestamp;
+        }
+    }
+    wanted.name = mr_str(topic->name);
+    wanted.partitions = partitions;
+    wanted.partitions_count = count;
+    request.replica_id = -1;
+    request.topics = &wanted;
+    request.topics_count = 1;
+    bool    is_answered = mr_load_wire_call(wire, MR_API_LIST_OFFSETS, 7, &request, &response);
+    int16_t code = 0;
+    for (int32_t at = 0; is_answered && response.topics_count == 1 && at < response.topics[0].partitions_count; at++) {
+        const struct mr_list_offsets_response_list_offsets_partition_response *one =
+            &response.topics[0].partitions[at];
+        if (one->error_code != 0 || one->partition_index < 0 ||
+            (uint32_t)one->partition_index >= topic->partition_count) {
+            code = one->error_code;
+        } else {
+            offsets[one->partition_index] = one->offset;
+        }
+    }
+    free(partitions);
+    return is_answered && (code == 0 || mr_load_wire_refused(wire, "offsets", code));
+}
+
+/* A leader may be known before it serves its log: asking for the offsets shows it. */
+static bool wait_offsets(struct mr_load_topic *topic, const char *address, int32_t node, char *error, size_t error_size)
+{
+    struct mr_load_wire wire;
+    bool                is_done = false;
+    if (!mr_load_wire_open(&wire, address)) {
+        memcpy(error, wire.error, error_size);
+        return false;
+    }
+    for (int tries = 0; tries < READY_TRIES && !is_done && wire.fd >= 0; tries++) {
+        is_done = mr_load_topic_offsets(topic, &wire, node, -1, topic->ends) &&
+                  mr_load_topic_offsets(topic, &wire, node, -2, topic->starts);
+        if (!is_done) {
+            usleep(PAUSE_US);
+        }
+    }
+    memcpy(error, wire.error, error_size);
+    mr_load_wire_close(&wire);
+    return is_done;
+}
+
+bool mr_load_topic_open(struct mr_load_topic *topic, struct mr_load_wire *wire,
+                        const struct mr_load_options *options)
+{
+    *topic = (struct mr_load_topic){0};
+    memcpy(topic->name, options->topic, sizeof topic->name);
+    if ((options->create && !create(wire, options)) || !find(topic, wire, options->create)) {
+        return false;
+    }
+    topic->ends = calloc(topic->partition_count, sizeof *topic->ends);
+    topic->starts = calloc(topic->partition_count, sizeof *topic->starts);
+    for (uint32_t index = 0; index < topic->node_count; index++) {
+        if (topic->ends == NULL || topic->starts == NULL ||
+            !wait_offsets(topic, topic->nodes[index].address, topic->nodes[index].id, wire->error,
+                          sizeof wire->error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void mr_load_topic_free(struct mr_load_topic *topic)
+{
+    free(topic->leaders);
+    free(topic->ends);
+    free(topic->starts);
+}
