@@ -133,23 +133,6 @@ enum mr_config_id mr_config_nearest(struct mr_str name)
 
 /* ---- Parsing and checking ---- */
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f';
-}
-
-static struct mr_str trim(struct mr_str text)
-{
-    while (text.len > 0 && is_blank(text.data[0])) {
-        text.data++;
-        text.len--;
-    }
-    while (text.len > 0 && is_blank(text.data[text.len - 1])) {
-        text.len--;
-    }
-    return text;
-}
-
 static bool parse_int(struct mr_str text, int64_t min, int64_t max, int64_t *number)
 {
     bool is_negative = text.len > 0 && text.data[0] == '-';
@@ -229,22 +212,6 @@ static bool is_bool(struct mr_str text, const char *word)
     return true;
 }
 
-bool mr_config_list_next(struct mr_str list, int32_t *at, struct mr_str *item)
-{
-    while (*at < list.len) {
-        int32_t end = *at;
-        while (end < list.len && list.data[end] != ',') {
-            end++;
-        }
-        *item = trim((struct mr_str){.data = list.data + *at, .len = end - *at});
-        *at = end + 1;
-        if (item->len > 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool is_choice(const struct mr_config_check *check, struct mr_str text)
 {
     for (const char *const *choice = check->choices; *choice != NULL; choice++) {
@@ -266,7 +233,7 @@ static bool is_accepted_text(const struct mr_config_check *check, struct mr_str 
     case MR_CONFIG_CHECK_ONE_OF:
         return is_choice(check, text);
     case MR_CONFIG_CHECK_EACH_OF:
-        while (mr_config_list_next(text, &at, &item)) {
+        while (mr_str_list_next(text, &at, &item)) {
             if (!is_choice(check, item)) {
                 return false;
             }
@@ -302,7 +269,7 @@ enum mr_err mr_config_parse(const struct mr_config_key *key, struct mr_str text,
         value->is_null = true;
         return MR_OK;
     }
-    text = trim(text);
+    text = mr_str_trim(text);
     switch (key->type) {
     case MR_CONFIG_TYPE_INT:
     case MR_CONFIG_TYPE_LONG:
@@ -487,7 +454,7 @@ void mr_config_derive(struct mr_config *config)
     }
     if (mr_str_is_null(config->metadata_log_dir)) {
         int32_t at = 0;
-        (void)mr_config_list_next(config->log_dirs, &at, &config->metadata_log_dir);
+        (void)mr_str_list_next(config->log_dirs, &at, &config->metadata_log_dir);
     }
 }
 
@@ -565,138 +532,4 @@ struct mr_config_value mr_topic_config_default(const struct mr_config *config,
     enum mr_err err = mr_config_parse(&row->key, default_str(&row->key), &value);
     mr_assert(err == MR_OK);
     return value;
-}
-
-/* ---- Networks ---- */
-
-/* An address as 16 bytes; IPv4 as ::ffff:a.b.c.d. */
-static bool parse_ip4(struct mr_str text, uint8_t out[4])
-{
-    int32_t at = 0;
-    for (int part = 0; part < 4; part++) {
-        uint32_t value = 0;
-        int digits = 0;
-        for (; at < text.len && text.data[at] >= '0' && text.data[at] <= '9' && digits < 4;
-             digits++) {
-            value = value * 10 + (uint32_t)(text.data[at++] - '0');
-        }
-        if (digits == 0 || value > 255 ||
-            (part < 3 && (at == text.len || text.data[at++] != '.'))) {
-            return false;
-        }
-        out[part] = (uint8_t)value;
-    }
-    return at == text.len;
-}
-
-static bool parse_ip6(struct mr_str text, uint8_t out[16])
-{
-    uint8_t before[16];
-    uint8_t after[16];
-    size_t before_len = 0;
-    size_t after_len = 0;
-    bool is_gap = false;
-    int32_t at = 0;
-    if (text.len >= 2 && text.data[0] == ':' && text.data[1] == ':') {
-        is_gap = true;
-        at = 2;
-    }
-    while (at < text.len) {
-        int32_t end = at;
-        uint32_t value = 0;
-        for (; end < text.len && text.data[end] != ':' && text.data[end] != '.'; end++) {
-            char c = (char)(text.data[end] | 0x20);
-            uint32_t digit = c >= '0' && c <= '9'   ? (uint32_t)(c - '0')
-                             : c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a') + 10
-                                                    : 16;
-            if (digit > 15 || end - at >= 4) {
-                return false;
-            }
-            value = value << 4 | digit;
-        }
-        uint8_t *to = is_gap ? after : before;
-        size_t *len = is_gap ? &after_len : &before_len;
-        if (end < text.len && text.data[end] == '.') {
-            struct mr_str tail = {.data = text.data + at, .len = text.len - at};
-            if (*len + 4 > 16 || !parse_ip4(tail, to + *len)) {
-                return false;
-            }
-            *len += 4;
-            at = text.len;
-            break;
-        }
-        if (end == at || *len + 2 > 16) {
-            return false;
-        }
-        to[(*len)++] = (uint8_t)(value >> 8);
-        to[(*len)++] = (uint8_t)value;
-        at = end;
-        if (at < text.len) {
-            at++; /* the colon */
-            if (at < text.len && text.data[at] == ':') {
-                if (is_gap) {
-                    return false;
-                }
-                is_gap = true;
-                at++;
-            } else if (at == text.len) {
-                return false;
-            }
-        }
-    }
-    if (before_len + after_len > 16 || (!is_gap && before_len != 16)) {
-        return false;
-    }
-    memset(out, 0, 16);
-    memcpy(out, before, before_len);
-    memcpy(out + 16 - after_len, after, after_len);
-    return true;
-}
-
-static bool parse_ip(struct mr_str text, uint8_t out[16], bool *is_ip4)
-{
-    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    *is_ip4 = parse_ip4(text, out + 12);
-    if (*is_ip4) {
-        memcpy(out, mapped, sizeof mapped);
-        return true;
-    }
-    return parse_ip6(text, out);
-}
-
-bool mr_config_network_has(struct mr_str networks, struct mr_str address)
-{
-    uint8_t want[16];
-    bool is_ip4;
-    int32_t at = 0;
-    struct mr_str item;
-    if (address.len <= 0 || !parse_ip(address, want, &is_ip4)) {
-        return false;
-    }
-    while (mr_config_list_next(networks, &at, &item)) {
-        uint8_t have[16];
-        int32_t slash = 0;
-        while (slash < item.len && item.data[slash] != '/') {
-            slash++;
-        }
-        if (!parse_ip((struct mr_str){.data = item.data, .len = slash}, have, &is_ip4)) {
-            continue;
-        }
-        int64_t bits = is_ip4 ? 32 : 128;
-        if (slash < item.len) {
-            struct mr_str length = {.data = item.data + slash + 1, .len = item.len - slash - 1};
-            if (!parse_int(length, 0, bits, &bits)) {
-                continue;
-            }
-        }
-        bits += is_ip4 ? 96 : 0;
-        int64_t same = 0;
-        while (same < bits && ((want[same / 8] ^ have[same / 8]) & (0x80u >> (same % 8))) == 0) {
-            same++;
-        }
-        if (same == bits) {
-            return true;
-        }
-    }
-    return false;
 }

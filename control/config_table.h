@@ -100,9 +100,6 @@ enum mr_err mr_config_parse(const struct mr_config_key *key, struct mr_str text,
 /* Append what the key accepts: "a number from 1 to 2147483647", "sync or write". */
 void mr_config_accepts(const struct mr_config_key *key, struct mr_text *text);
 
-/* The next item of a list at *at (trimmed), which moves behind it; false at the end. */
-bool mr_config_list_next(struct mr_str list, int32_t *at, struct mr_str *item);
-
 /* Fill the struct with the built-in values; nothing is given. */
 void mr_config_defaults(struct mr_config *config);
 
@@ -129,8 +126,5 @@ bool mr_config_print(const struct mr_config_key *key, const struct mr_config_val
  */
 struct mr_config_value mr_topic_config_default(const struct mr_config *config,
                                                enum mr_topic_config_id id);
-
-/* Whether the address (text, IPv4 or IPv6) lies in one of the networks of a list like "10.0.0.0/8,::1". */
-bool mr_config_network_has(struct mr_str networks, struct mr_str address);
 
 #endif

@@ -55,6 +55,7 @@ struct mr_data_core {
     struct mr_list starved; /* sessions whose next request waits for memory */
     bool has_room;          /* a request ended: the starved may try again */
     uint64_t next_conn_id;
+    uint32_t closing_count; /* sessions that are being closed */
 
     struct mr_pool requests;
     uint32_t requests_max;

@@ -2,6 +2,7 @@
 
 #include "config_table.h"
 #include "millrace/base/fmt.h"
+#include "millrace/net/address.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -319,7 +320,7 @@ static bool list_has(struct mr_str list, struct mr_str wanted, int *count)
     struct mr_str item;
     int32_t at = 0;
     bool has = false;
-    for (*count = 0; mr_config_list_next(list, &at, &item); (*count)++) {
+    for (*count = 0; mr_str_list_next(list, &at, &item); (*count)++) {
         has = has || mr_str_equal(item, wanted);
     }
     return has;
@@ -340,7 +341,7 @@ static bool advertise(struct mr_config_load *load)
     if (gethostname(machine, sizeof machine - 1) != 0 || machine[0] == '\0') {
         mr_fmt(machine, sizeof machine, "localhost");
     }
-    while (mr_config_list_next(load->config->advertised_listeners, &at, &item)) {
+    while (mr_str_list_next(load->config->advertised_listeners, &at, &item)) {
         const char *host = memmem(item.data, (size_t)item.len, "://", 3);
         int32_t host_at = host == NULL ? item.len : (int32_t)(host - item.data) + 3;
         bool is_empty = host_at < item.len && item.data[host_at] == ':';
@@ -354,6 +355,29 @@ static bool advertise(struct mr_config_load *load)
     }
     return !text.is_cut && keep(load, (struct mr_str){.data = bytes, .len = (int32_t)text.len},
                                 &load->config->advertised_listeners);
+}
+
+/* Lists that the data cores read: what they would ignore is refused here. */
+static bool check_addresses(struct mr_config_load *load)
+{
+    struct mr_network network;
+    struct mr_str item;
+    uint32_t limit;
+    int32_t at = 0;
+    while (mr_str_list_next(load->config->millrace_trusted_networks, &at, &item)) {
+        if (!mr_network_parse(item, &network)) {
+            return refuse(load, "millrace.trusted.networks", item,
+                          "expected numeric networks, as 10.0.0.0/8 or fd00::/8");
+        }
+    }
+    at = 0;
+    while (mr_str_list_next(load->config->max_connections_per_ip_overrides, &at, &item)) {
+        if (!mr_address_limit_parse(item, &network.address, &limit)) {
+            return refuse(load, "max.connections.per.ip.overrides", item,
+                          "expected address:count with a numeric address");
+        }
+    }
+    return true;
 }
 
 bool mr_config_load_end(struct mr_config_load *load)
@@ -379,8 +403,7 @@ bool mr_config_load_end(struct mr_config_load *load)
                       "expected exactly one directory (more come later)");
     }
     int32_t at = 0;
-    (void)mr_config_list_next(config->log_dirs, &at,
-                              &config->log_dirs); /* without blanks or commas */
+    (void)mr_str_list_next(config->log_dirs, &at, &config->log_dirs); /* without blanks or commas */
     if (config->log_dirs.len > 400) {
         return refuse(load, "log.dirs", config->log_dirs, "expected a shorter path");
     }
@@ -396,6 +419,9 @@ bool mr_config_load_end(struct mr_config_load *load)
     if (!mr_str_equal(config->compression_type, MR_STR("producer"))) {
         return refuse(load, "compression.type", config->compression_type,
                       "only producer is served so far");
+    }
+    if (!check_addresses(load)) {
+        return false;
     }
     if (config->group_min_session_timeout_ms > config->group_max_session_timeout_ms) {
         return refuse(load, "group.min.session.timeout.ms", MR_STR("..."),

@@ -33,7 +33,7 @@ static uint32_t cpu_list(struct mr_str list, int32_t cpus[MR_CORES_MAX])
     uint32_t count = 0;
     int32_t at = 0;
     struct mr_str item;
-    while (mr_config_list_next(list, &at, &item)) {
+    while (mr_str_list_next(list, &at, &item)) {
         int32_t in = 0;
         uint32_t first = 0;
         if (!read_number(item, &in, &first)) {
@@ -306,7 +306,7 @@ static struct mr_str protocol_of(const struct mr_config *config, struct mr_str n
 {
     struct mr_str item;
     int32_t at = 0;
-    while (mr_config_list_next(config->listener_security_protocol_map, &at, &item)) {
+    while (mr_str_list_next(config->listener_security_protocol_map, &at, &item)) {
         const char *colon = memchr(item.data, ':', (size_t)item.len);
         if (colon != NULL &&
             mr_str_equal((struct mr_str){.data = item.data, .len = (int32_t)(colon - item.data)},
@@ -371,7 +371,7 @@ int mr_plan_listeners(const struct mr_config *config, struct mr_endpoint *endpoi
     int32_t at = 0;
     uint32_t count = 0;
     const char *expected;
-    while (mr_config_list_next(config->listeners, &at, &item)) {
+    while (mr_str_list_next(config->listeners, &at, &item)) {
         if (count == max) {
             (void)refuse(why, why_size, "listeners", config->listeners, "fewer listeners");
             return -1;

@@ -63,7 +63,7 @@ static bool list_has(struct mr_str list, struct mr_str word)
 {
     struct mr_str item;
     int32_t       at = 0;
-    while (mr_config_list_next(list, &at, &item)) {
+    while (mr_str_list_next(list, &at, &item)) {
         if (mr_str_equal(item, word)) {
             return true;
         }
@@ -84,7 +84,7 @@ static int32_t listeners(const struct mr_config *config, bool is_controller, str
     struct mr_str item;
     int32_t       at = 0;
     int32_t       count = 0;
-    while (count < ENDPOINTS_MAX && mr_config_list_next(list, &at, &item)) {
+    while (count < ENDPOINTS_MAX && mr_str_list_next(list, &at, &item)) {
         struct listener one;
         if (!mr_ctl_brokers_listener(item, &one.name, &one.host, &one.port) ||
             list_has(config->controller_listener_names, one.name) != is_controller) {

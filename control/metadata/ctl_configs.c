@@ -178,7 +178,7 @@ static uint64_t list_items(struct mr_str list)
     struct mr_str item;
     int32_t       at = 0;
     uint64_t      count = 0;
-    while (mr_config_list_next(list, &at, &item)) {
+    while (mr_str_list_next(list, &at, &item)) {
         count++;
     }
     return count;
@@ -201,11 +201,11 @@ static struct mr_str list_change(const struct mr_ctl *ctl, struct mr_request *re
         return MR_STR_NULL;
     }
     mr_text_init(&text, buffer, size);
-    while (op == CONFIG_SUBTRACT && mr_config_list_next(change, &at, &item)) {
+    while (op == CONFIG_SUBTRACT && mr_str_list_next(change, &at, &item)) {
         (void)mr_ctl_seen_add(&seen, 0, item.data, item.len, 0);
     }
     at = 0;
-    while (mr_config_list_next(list, &at, &item)) {
+    while (mr_str_list_next(list, &at, &item)) {
         if (op == CONFIG_APPEND) {
             (void)mr_ctl_seen_add(&seen, 0, item.data, item.len, 0);
         } else if (mr_ctl_seen_find(&seen, 0, item.data, item.len) != NULL) {
@@ -214,7 +214,7 @@ static struct mr_str list_change(const struct mr_ctl *ctl, struct mr_request *re
         mr_text_fmt(&text, "%s%.*s", text.len == 0 ? "" : ",", item.len, item.data);
     }
     at = 0;
-    while (op == CONFIG_APPEND && mr_config_list_next(change, &at, &item)) {
+    while (op == CONFIG_APPEND && mr_str_list_next(change, &at, &item)) {
         if (mr_ctl_seen_add(&seen, 0, item.data, item.len, 0)->times == 1) {
             mr_text_fmt(&text, "%s%.*s", text.len == 0 ? "" : ",", item.len, item.data);
         }

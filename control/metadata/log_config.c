@@ -88,7 +88,7 @@ static bool list_has(struct mr_str list, const char *word)
 {
     struct mr_str item;
     int32_t       at = 0;
-    while (mr_config_list_next(list, &at, &item)) {
+    while (mr_str_list_next(list, &at, &item)) {
         if (mr_str_equal(item, mr_str(word))) {
             return true;
         }

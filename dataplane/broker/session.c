@@ -41,6 +41,12 @@ struct mr_session *mr_session_open(struct mr_data_core *core, struct mr_conn *co
                    refused);
         }
         mr_session_close(session, MR_ERR_TOO_LARGE);
+        return session;
+    }
+    uint64_t read_ns = mr_limits_open_ns(core);
+    if (read_ns > core->now.mono_ns) {
+        session->is_early = true;
+        mr_timer_set(&core->timers, &session->idle, read_ns);
     }
     return session;
 }
@@ -242,7 +248,7 @@ static bool frame_take(struct mr_session *session, struct mr_request *request)
 static void session_read(struct mr_session *session)
 {
     struct mr_data_core *core = session->core;
-    while (!session->is_refused && !session->is_closing &&
+    while (!session->is_refused && !session->is_closing && !session->is_early &&
            session->request_count + session->sending_count < MR_SESSION_AHEAD &&
            frame_is_whole(session)) {
         /* The last quarter is for connections without a request: running ahead may wait. */
@@ -428,6 +434,7 @@ void mr_session_close(struct mr_session *session, enum mr_err why)
         return;
     }
     session->is_closing = true;
+    session->core->closing_count++;
     session->is_runnable = false;
     mr_list_remove(&session->run_link);
     MR_LIST_EACH(link, &session->requests)
@@ -441,6 +448,7 @@ void mr_session_closed(struct mr_session *session, enum mr_err why)
 {
     struct mr_data_core *core = session->core;
     (void)why;
+    core->closing_count -= session->is_closing;
     session->is_closing = true;
     mr_intake_give(core, mr_intake_take(session));
     inbox_drop(session);
@@ -472,6 +480,13 @@ void mr_session_idle(struct mr_session *session)
 {
     struct mr_data_core *core = session->core;
     if (session->is_closing) {
+        return;
+    }
+    if (session->is_early) { /* its turn to be read has come */
+        session->is_early = false;
+        mr_session_wake(session);
+    }
+    if (core->config->connections_max_idle_ms < 0) {
         return;
     }
     uint64_t until = mr_deadline_ms(session->active_ns, core->config->connections_max_idle_ms);

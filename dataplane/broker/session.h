@@ -57,6 +57,7 @@ struct mr_session {
     bool is_forwarded; /* control knows this connection */
     bool is_blocked;   /* the transport's queue is full: wait for MR_NET_ROOM */
     bool is_proven;    /* has sent a valid request */
+    bool is_early;     /* came faster than max.connection.creation.rate: read when `idle` fires */
     void *peer_count;  /* limits.c: connections of this address */
 };
 
@@ -73,7 +74,7 @@ void mr_session_close(struct mr_session *session, enum mr_err why);
 void mr_session_run(struct mr_session *session);
 void mr_session_wake(struct mr_session *session);
 
-/* The idle timer fired. */
+/* The idle timer fired: it is to be closed, or to be read from now on. */
 void mr_session_idle(struct mr_session *session);
 
 void mr_session_piece_put(struct mr_data_core *core, struct mr_piece *piece);

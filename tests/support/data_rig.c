@@ -345,9 +345,11 @@ struct mr_data_rig *mr_data_rig_create_with(void (*adjust)(struct mr_data_rig *)
     mr_port_connect(&rig->data, &rig->control, &rig->arena, 64, 1024);
     mr_port_connect(&rig->control, &rig->data, &rig->arena, 64, 1024);
     rig->net = mr_sim_net_create(7);
+    mr_log_init(&rig->log, &rig->arena, 256, "data");
     rig->config.connections_max_idle_ms = 600000;
     rig->config.max_connections = INT32_MAX;
     rig->config.max_connections_per_ip = 3;
+    rig->config.max_connection_creation_rate = INT32_MAX;
     rig->config.millrace_connections_unproven_per_ip = 2;
     rig->config.millrace_trusted_networks = MR_STR("10.9.0.0/16");
     rig->config.fetch_max_bytes = 57671680;
@@ -368,6 +370,7 @@ struct mr_data_rig *mr_data_rig_create_with(void (*adjust)(struct mr_data_rig *)
                                           .endpoints = &rig->endpoints,
                                           .port = &rig->data,
                                           .transport = mr_sim_net_transport(rig->net),
+                                          .log = &rig->log,
                                           .arena = &rig->arena,
                                           .seed = 1};
     rig->core = mr_data_core_init(&params);

@@ -34,6 +34,41 @@ static inline struct mr_str mr_str(const char *zero_terminated)
     return (struct mr_str){.data = zero_terminated, .len = (int32_t)strlen(zero_terminated)};
 }
 
+static inline bool mr_str_is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f';
+}
+
+/* Without blanks at its ends. */
+static inline struct mr_str mr_str_trim(struct mr_str s)
+{
+    while (s.len > 0 && mr_str_is_blank(s.data[0])) {
+        s.data++;
+        s.len--;
+    }
+    while (s.len > 0 && mr_str_is_blank(s.data[s.len - 1])) {
+        s.len--;
+    }
+    return s;
+}
+
+/* The next item of a comma-separated list at *at, trimmed and not empty; false at the end. */
+static inline bool mr_str_list_next(struct mr_str list, int32_t *at, struct mr_str *item)
+{
+    while (*at < list.len) {
+        int32_t end = *at;
+        while (end < list.len && list.data[end] != ',') {
+            end++;
+        }
+        *item = mr_str_trim((struct mr_str){.data = list.data + *at, .len = end - *at});
+        *at = end + 1;
+        if (item->len > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static inline bool mr_str_is_null(struct mr_str s)
 {
     return s.len < 0;

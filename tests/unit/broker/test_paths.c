@@ -126,6 +126,7 @@ static void make_cores(void)
     w->config.connections_max_idle_ms = -1;
     w->config.max_connections = INT32_MAX;
     w->config.max_connections_per_ip = INT32_MAX;
+    w->config.max_connection_creation_rate = INT32_MAX;
     w->config.millrace_connections_unproven_per_ip = INT32_MAX;
     w->config.fetch_max_bytes = 1 << 20;
     w->data_plan = (struct mr_data_plan){.connections_max = 8,
