@@ -79,7 +79,8 @@ void mr_control_fail(struct mr_control *control, const char *format, ...)
 {
     struct mr_text text;
     va_list        args;
-    if (control->phase == MR_PHASE_FAILED) {
+    if (control->phase == MR_PHASE_FAILED ||
+        (control->phase == MR_PHASE_DRAIN && control->is_dir_offline)) {
         return; /* the first reason is the reason */
     }
     mr_text_init(&text, control->why, sizeof control->why);
@@ -384,6 +385,47 @@ static bool phase_turn(struct mr_control *control, struct mr_now now)
     return control->phase != before;
 }
 
+/*
+ * A storage core cannot write any more. There is one log directory, so nothing can be served: what is open gets its
+ * KAFKA_STORAGE_ERROR from storage or is closed, then the broker ends.
+ */
+static void offline(struct mr_control *control, struct mr_now now)
+{
+    switch (control->phase) {
+    case MR_PHASE_LOAD:
+    case MR_PHASE_ELECT:
+    case MR_PHASE_OPEN:
+    case MR_PHASE_LISTEN:
+        mr_control_fail(control, "the log directory went offline dir=%s", control->log_dir);
+        return;
+    case MR_PHASE_SERVING:
+        control->is_dir_offline = true;
+        begin_stop(control, now);
+        return;
+    case MR_PHASE_DRAIN:
+        control->is_dir_offline = true;
+        return;
+    case MR_PHASE_INIT:
+    case MR_PHASE_RECOVER:
+    case MR_PHASE_SETTLE:
+    case MR_PHASE_STOP:
+    case MR_PHASE_STOPPED:
+    case MR_PHASE_FAILED:
+        return; /* the operation under way says it */
+    }
+}
+
+static void drained(struct mr_control *control)
+{
+    if (control->phase != MR_PHASE_DRAIN || --control->waiting > 0) {
+        return;
+    }
+    control->phase = MR_PHASE_SETTLE;
+    if (control->is_dir_offline) {
+        mr_control_fail(control, "the log directory is offline, nothing can be served dir=%s", control->log_dir);
+    }
+}
+
 /* ---- mail ---- */
 
 static void mail(struct mr_control *control, struct mr_now now, const struct mr_plane_msg *msg)
@@ -417,9 +459,10 @@ static void mail(struct mr_control *control, struct mr_now now, const struct mr_
         }
         return;
     case MR_PLANE_DRAINED:
-        if (control->phase == MR_PHASE_DRAIN && --control->waiting == 0) {
-            control->phase = MR_PHASE_SETTLE;
-        }
+        drained(control);
+        return;
+    case MR_PLANE_OFFLINE:
+        offline(control, now);
         return;
     case MR_PLANE_STORAGE_OP:
     case MR_PLANE_RELEASE:

@@ -222,6 +222,7 @@ struct mr_control {
     /* control_loop.c's own */
     enum mr_control_phase phase;
     bool                  is_stop_wanted;
+    bool                  is_dir_offline; /* the log directory failed: answer what is open, then end */
     char                  why[256];
     struct mr_hash_key    uuid_keys[2];
     uint64_t              uuid_count;

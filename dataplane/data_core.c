@@ -213,6 +213,7 @@ static void take_mail(struct mr_data_core *core, const struct mr_plane_msg *msg)
     case MR_PLANE_RELEASE:
     case MR_PLANE_WATCH:
     case MR_PLANE_UNWATCH:
+    case MR_PLANE_OFFLINE:
     case MR_PLANE_REQUEST:
     case MR_PLANE_REPLY_DONE:
     case MR_PLANE_CONN_CLOSED:

@@ -67,9 +67,12 @@ static void fail_acks(struct mr_storage_core *core, struct mr_list *list)
 static void offline_cb(void *context, enum mr_err err, int32_t os_errno, const char *what)
 {
     struct mr_storage_core *core = context;
-    mr_log(core->log, MR_LOG_ERROR, "log directory offline: %s err=%s errno=%d", what, mr_err_text(err),
-           os_errno);
+    struct mr_plane_msg     msg = {.kind = MR_PLANE_OFFLINE, .u.err = (int32_t)err};
+    (void)os_errno; /* the journal has said it, with the directory */
+    (void)what;
     core->is_offline = true;
+    /* Before the answers that fail for it, so that control knows the reason first. */
+    mr_port_send(core->port, mr_endpoint_control(core->params.endpoints), &msg);
     /* J7: nothing is acknowledged after the first error. */
     fail_acks(core, &core->acks_durable);
     fail_acks(core, &core->acks_written);
@@ -94,6 +97,7 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     core->log = params->log;
     core->root = MR_DISK_NONE;
     core->first = core;
+    core->retry_at_ns = MR_NEVER;
     core->prng.state = params->seed;
     mr_page_pool_init(&core->cache, arena, plan->cache_bytes);
     mr_page_pool_init(&core->cold, arena, cold_bytes(plan));
@@ -120,6 +124,7 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     mr_list_init(&core->clean_runs);
     mr_list_init(&core->open_files);
     mr_list_init(&core->retry_tasks);
+    mr_list_init(&core->stat_waiting);
     mr_list_init(&core->gone);
     mr_list_init(&core->graves);
     core->scratch = mr_arena_get_fresh(arena, MR_SCRATCH_BYTES, MR_PAGE_BYTES);
@@ -266,18 +271,36 @@ enum mr_err mr_core_task_run(struct mr_storage_core *core, struct mr_task *task)
     return err;
 }
 
+bool mr_core_task_wait(struct mr_storage_core *core, struct mr_task *task, int64_t ms)
+{
+    task->is_waiting = true;
+    task->wait_until_ns = ms == 0 ? 0 : mr_deadline_ms(core->now.mono_ns, ms);
+    mr_list_add_tail(&core->retry_tasks, &task->link);
+    core->retry_at_ns = mr_earlier(core->retry_at_ns, task->wait_until_ns);
+    return true;
+}
+
+/* Each that waits now once, when its time has come; what has to wait on is behind the mark. */
 static void retry_tasks(struct mr_storage_core *core)
 {
-    struct mr_list again;
-    mr_list_init(&again);
-    while (!mr_list_is_empty(&core->retry_tasks)) {
-        mr_list_add_tail(&again, mr_list_pop(&core->retry_tasks));
+    struct mr_list mark;
+    if (mr_list_is_empty(&core->retry_tasks) || core->now.mono_ns < core->retry_at_ns) {
+        return;
     }
-    while (!mr_list_is_empty(&again)) {
-        struct mr_task *task = MR_LIST_ENTRY(mr_list_pop(&again), struct mr_task, link);
+    core->retry_at_ns = MR_NEVER;
+    mr_list_init(&mark);
+    mr_list_add_tail(&core->retry_tasks, &mark);
+    while (core->retry_tasks.next != &mark) {
+        struct mr_task *task = MR_LIST_ENTRY(mr_list_pop(&core->retry_tasks), struct mr_task, link);
+        if (core->now.mono_ns < task->wait_until_ns && !core->is_offline) {
+            mr_list_add_tail(&core->retry_tasks, &task->link);
+            core->retry_at_ns = mr_earlier(core->retry_at_ns, task->wait_until_ns);
+            continue;
+        }
         task->is_waiting = false;
         task_step(core, task);
     }
+    mr_list_remove(&mark);
 }
 
 /* ---- The turn ---- */
@@ -437,9 +460,7 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
     bool was_busy = mr_core_reap(core);
     was_busy |= take_mail(core);
     if (core->is_recovered && !core->is_stopped && !core->is_giving) {
-        if (!mr_list_is_empty(&core->retry_tasks)) {
-            retry_tasks(core);
-        }
+        retry_tasks(core);
         if (core->is_append_due && !mr_list_is_empty(&core->parked)) {
             mr_append_retry(core);
         }
@@ -447,8 +468,8 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
         mr_demux_turn(core);
         mr_retention_turn(core);
         mr_burial_turn(core);
+        mr_space_turn(core);
         was_busy |= mr_journal_turn(core->journal, now);
-        core->is_full = mr_journal_is_full(core->journal) || core->is_space_low;
         core->is_append_due |= !mr_list_is_empty(&core->parked) && was_busy;
     }
     mr_watch_flush(core);
@@ -465,9 +486,15 @@ uint64_t mr_storage_core_deadline_ns(const struct mr_storage_core *core)
         at = mr_journal_deadline_ns(core->journal);
         at = mr_earlier(at, mr_retention_deadline_ns(core));
         at = mr_earlier(at, mr_burial_deadline_ns(core));
+        at = mr_earlier(at, mr_space_deadline_ns(core));
+        at = mr_earlier(at, mr_demux_deadline_ns(core));
     }
-    if (!mr_list_is_empty(&core->retry_tasks) || !mr_list_is_empty(&core->parked) ||
-        !mr_list_is_empty(&core->again)) {
+    if (!mr_list_is_empty(&core->retry_tasks) && core->retry_at_ns > core->now.mono_ns) {
+        at = mr_earlier(at, core->retry_at_ns);
+    } else if (!mr_list_is_empty(&core->retry_tasks)) {
+        at = mr_earlier(at, core->now.mono_ns + MR_NS_PER_MS);
+    }
+    if (!mr_list_is_empty(&core->parked) || !mr_list_is_empty(&core->again)) {
         at = mr_earlier(at, core->now.mono_ns + MR_NS_PER_MS);
     }
     return at;
@@ -484,5 +511,5 @@ void mr_storage_core_stats(const struct mr_storage_core *core, struct mr_storage
     out->recycled_files = journal.recycled_files;
     out->logs = core->partition_pool.used;
     out->is_offline = core->is_offline;
-    out->is_full = core->is_full;
+    out->is_full = mr_space_is_full(core);
 }

@@ -212,9 +212,11 @@ struct mr_task {
     uint32_t              at; /* the step's own program counter */
     bool                  is_blocking;
     bool                  is_waiting;      /* prepared nothing: in core->retry_tasks */
+    uint64_t              wait_until_ns;   /* not before; 0: in every turn */
     bool                  is_op_due;       /* at its end the operation goes on with its next entry */
     bool                  is_whole_wanted; /* cold reads */
     bool                  is_data_there;
+    bool                  is_again; /* the operation that had no space is submitted again as it was */
     uint32_t              crc;
     struct mr_partition  *partition;
     struct mr_segment    *segment;
@@ -278,8 +280,6 @@ struct mr_storage_core {
     int32_t                  root; /* the log directory */
     bool                     is_recovered;
     bool                     is_offline;
-    bool                     is_full;
-    bool                     is_space_low;
     bool                     is_blocking; /* recovery, stop: tasks run here and now */
     bool                     is_buffered; /* O_DIRECT is refused here */
     bool                     is_stopping;
@@ -310,7 +310,8 @@ struct mr_storage_core {
     struct mr_list demux_ready;  /* partitions with a full durable run */
     struct mr_list clean_runs;   /* that may be evicted, longest clean first */
     struct mr_list open_files;   /* segments with an open file, longest unused first */
-    struct mr_list retry_tasks;  /* that wait for a file or memory */
+    struct mr_list retry_tasks;  /* that wait for a file, memory or space */
+    uint64_t       retry_at_ns;  /* the earliest of them may go on */
     struct mr_list gone;         /* partitions with segments to bury */
     struct mr_list graves;       /* by due_ns */
     uint32_t       open_file_count;
@@ -326,10 +327,17 @@ struct mr_storage_core {
     uint64_t       reclaim_seq;     /* the ring is to be turned over up to here, however quiet it is */
     bool           is_burying;
     bool           is_digging;
-    uint64_t       space_at_ns;
-    uint64_t       space_free, space_total;
-    bool           is_space_asked;
+    uint64_t       space_free, space_total; /* of the file system, when it was asked last */
+    int64_t        space_left;              /* for appends, see space.c */
+    uint64_t       space_asked_ns;
+    uint32_t       space_files; /* journal files that are counted in it */
+    bool           is_space_asked; /* the question is under way */
+    bool           is_space_used;  /* something was appended since */
+    bool           is_space_short; /* a segment could not grow */
+    bool           is_allocate_refused; /* the file system has no fallocate */
+    uint64_t       demux_paused_ns;     /* no write of segments before that */
     struct mr_io   space_io;
+    struct mr_list stat_waiting; /* LOG_STATs that wait for the answer */
     struct mr_prng prng;
 
     struct mr_out_moved moved[MR_ENDPOINTS_MAX];
@@ -348,6 +356,8 @@ void            mr_core_answer(struct mr_storage_core *core, struct mr_storage_o
 struct mr_task *mr_core_task(struct mr_storage_core *core, struct mr_partition *partition,
                              bool (*step)(struct mr_storage_core *, struct mr_task *));
 void            mr_core_task_start(struct mr_storage_core *core, struct mr_task *task);
+/* The step waits for a file, memory or space: it is called again in the next turn, or `ms` later. */
+bool mr_core_task_wait(struct mr_storage_core *core, struct mr_task *task, int64_t ms);
 /* Blocking: at start and stop only. Returns task->err. */
 enum mr_err mr_core_task_run(struct mr_storage_core *core, struct mr_task *task);
 /* Take completions; also in the loop of a clean stop. */
@@ -471,6 +481,7 @@ void mr_epoch_end_start(struct mr_storage_core *core, struct mr_epoch_end_op *op
 void mr_delete_records_start(struct mr_storage_core *core, struct mr_delete_records_op *op);
 void mr_delete_records_continue(struct mr_storage_core *core, struct mr_delete_records_op *op);
 void mr_log_stat_start(struct mr_storage_core *core, struct mr_log_stat_op *op);
+void mr_log_stat_answer(struct mr_storage_core *core, struct mr_log_stat_op *op);
 void mr_configure_start(struct mr_storage_core *core, struct mr_configure_op *op);
 void     mr_retention_turn(struct mr_storage_core *core);
 uint64_t mr_retention_deadline_ns(const struct mr_storage_core *core);
@@ -480,6 +491,19 @@ void mr_recover_give(struct mr_storage_core *core);
 void mr_clean_stop_start(struct mr_storage_core *core, struct mr_stop_op *op);
 /* Blocking: indexes, snapshot of producers and epochs of a log into its files, so that they alone tell the truth. */
 enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition *partition);
+
+/* ---- log/space.c ---- */
+/* Blocking: ask the file system, before the first append. */
+enum mr_err mr_space_begin(struct mr_storage_core *core);
+void        mr_space_ask(struct mr_storage_core *core);
+void        mr_space_turn(struct mr_storage_core *core);
+uint64_t    mr_space_deadline_ns(const struct mr_storage_core *core);
+/* Whether an append of so many bytes is admitted; take them when it is made. */
+bool mr_space_has(const struct mr_storage_core *core, uint32_t bytes);
+void mr_space_take(struct mr_storage_core *core, uint64_t bytes);
+/* A segment cannot grow, or can again. */
+void mr_space_short(struct mr_storage_core *core, bool is_short);
+bool mr_space_is_full(const struct mr_storage_core *core);
 
 /* ---- log/burial.c ---- */
 /* A log has segments that are gone. */
@@ -497,6 +521,9 @@ void mr_demux_note_dirty(struct mr_storage_core *core, struct mr_partition *part
 /* The log may have something to write: more of it is durable, or memory is wanted. */
 void mr_demux_ready(struct mr_storage_core *core, struct mr_partition *partition);
 void mr_demux_turn(struct mr_storage_core *core);
+uint64_t mr_demux_deadline_ns(const struct mr_storage_core *core);
+/* Something that needed space did not get it: segments are written again a second later. */
+void mr_demux_pause(struct mr_storage_core *core);
 /* Clean stop: start whatever writes are missing, to the end of every log. */
 void mr_demux_flush(struct mr_storage_core *core);
 

@@ -10,7 +10,7 @@
  * MR_DISK_DIRECTORY), or MR_DISK_ROOT when `name` is a path of its own.
  *
  * Errors: err is MR_OK, MR_ERR_IO, MR_ERR_NO_SPACE, MR_ERR_NOT_FOUND, MR_ERR_EXISTS, MR_ERR_LOCKED or
- * MR_ERR_INVALID (O_DIRECT refused); os_errno says more, for the log line. A short write is
+ * MR_ERR_INVALID (O_DIRECT or ALLOCATE refused); os_errno says more, for the log line. A short write is
  * continued by the implementation; a read that ends at the end of the file returns fewer bytes
  * in done_bytes without an error.
  *

@@ -16,6 +16,8 @@
  *                   storage             fires when the high watermark > offset    UNWATCH comes first
  *   UNWATCH         -> storage          by value                                  none; a MOVED may be under way
  *   MOVED           storage -> watcher  up to 3 (token, high watermark) by value  none
+ *   OFFLINE         storage -> control  by value: why. Once, with the first failed     none
+ *                                       write or flush: nothing is served from here on
  *   REQUEST         data -> control     struct mr_forward: control's until REPLY  REPLY, always
  *   REPLY           control -> data     the forward comes back with the answer's  REPLY_DONE
  *                                       bytes, control's memory, lent
@@ -47,6 +49,7 @@ enum mr_plane_kind {
     MR_PLANE_WATCH,
     MR_PLANE_UNWATCH,
     MR_PLANE_MOVED,
+    MR_PLANE_OFFLINE,
     MR_PLANE_REQUEST,
     MR_PLANE_REPLY,
     MR_PLANE_REPLY_DONE,
@@ -114,7 +117,7 @@ struct mr_plane_msg {
             const struct mr_image *image;
             uint64_t               version;
         } image;       /* IMAGE, IMAGE_DONE */
-        int32_t err; /* LISTENING: enum mr_err */
+        int32_t err; /* LISTENING, OFFLINE: enum mr_err */
     } u;
 };
 _Static_assert(sizeof(struct mr_plane_msg) <= MR_RING_SLOT, "a message is at most one slot");

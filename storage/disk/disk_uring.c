@@ -72,6 +72,7 @@ static enum mr_err err_of(int code)
     case ENOTEMPTY:
         return MR_ERR_EXISTS;
     case EINVAL:
+    case EOPNOTSUPP: /* fallocate on a file system that has none */
         return MR_ERR_INVALID;
     default:
         return MR_ERR_IO;

@@ -13,6 +13,9 @@
 #include "storage_core.h"
 
 #define DEMUX_IN_FLIGHT 16
+#define PAUSE_NS        MR_NS_PER_S /* after a lack of space */
+#define STEP_RUNS       8u
+#define STEP_ORDER_MIN  4u /* 64 KiB runs: the log has had some hundred KiB since it was idle */
 #define DRAINS_PER_TURN 256u /* logs that are not done with the oldest file and are looked at in one turn */
 
 void mr_demux_note_dirty(struct mr_storage_core *core, struct mr_partition *p, uint64_t seq)
@@ -89,8 +92,36 @@ void mr_demux_ready(struct mr_storage_core *core, struct mr_partition *p)
     }
 }
 
+/*
+ * Space ahead of a fast log, so that its writes do not extend the file: in steps of eight of its runs, none for a slow
+ * log. The file is longer than its data then, with zeros behind it, until the segment ends, the log is parked or the
+ * broker stops (ruling 18). Not before a write to the end of the log: what is behind it is cleared when that begins.
+ */
+static uint64_t allocation_step(const struct mr_storage_core *core, const struct mr_task *task, uint64_t end)
+{
+    const struct mr_segment *segment = task->segment;
+    uint64_t segment_max = ((uint64_t)segment->partition->config.segment_bytes + MR_PAGE_BYTES - 1) &
+                           ~(uint64_t)(MR_PAGE_BYTES - 1);
+    uint64_t from = task->a > segment->allocated ? task->a : segment->allocated;
+    uint64_t to = from + STEP_RUNS * (uint64_t)mr_page_capacity(task->page);
+    to = to < segment_max ? to : segment_max;
+    if (task->x != 0 || segment->is_sealed || task->page->order < STEP_ORDER_MIN || core->is_allocate_refused ||
+        !mr_space_has(core, (uint32_t)(STEP_RUNS * mr_page_capacity(task->page))) || to <= end) {
+        return 0;
+    }
+    return to - from;
+}
+
+/* A write or an open that needed space did not get it: nothing is lost, the journal has the bytes. */
+void mr_demux_pause(struct mr_storage_core *core)
+{
+    core->demux_paused_ns = core->now.mono_ns + PAUSE_NS;
+    mr_space_short(core, true);
+}
+
 enum demux_at {
     DEMUX_BEGIN,
+    DEMUX_ALLOCATED,
     DEMUX_WRITTEN,
     DEMUX_TRUNCATED,
     DEMUX_SYNCED,
@@ -106,43 +137,77 @@ static void demux_end(struct mr_storage_core *core, struct mr_task *task)
     mr_demux_ready(core, p);
 }
 
+static bool write_run(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_segment *segment = task->segment;
+    struct mr_page    *run = task->page;
+    uint32_t           len = (uint32_t)(task->b - task->a);
+    uint32_t           whole = (len + MR_PAGE_BYTES - 1) & ~(MR_PAGE_BYTES - 1);
+    uint8_t           *from = mr_page_memory(&core->cache, run) + (task->a - run->pos);
+    if (whole != len) {
+        memset(from + len, 0, whole - len); /* behind `used`: nobody reads it, appends overwrite it */
+    }
+    task->at = DEMUX_WRITTEN;
+    task->io.op = (struct mr_disk_op){.kind = MR_DISK_WRITE,
+                                      .flags = task->a + whole > segment->allocated ? (uint32_t)MR_DISK_BACKGROUND : 0u,
+                                      .file = segment->file,
+                                      .buffer = from,
+                                      .len = whole,
+                                      .pos = task->a};
+    return true;
+}
+
 /* Task: page: the run; a: position written from; b: to (multiples of a block, or the end); x: 1 when the segment's
  * end was written. */
 static bool demux_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_segment *segment = task->segment;
     struct mr_disk_op *op = &task->io.op;
+    if (task->at == DEMUX_ALLOCATED && (op->err == MR_ERR_NO_SPACE || op->err == MR_ERR_INVALID)) {
+        /* Without it the write extends the file. */
+        core->is_allocate_refused |= op->err == MR_ERR_INVALID;
+        op->err = MR_OK;
+        op->len64 = 0;
+    }
     if (task->at != DEMUX_BEGIN && op->err != MR_OK) {
         if (task->page != NULL) {
             task->page->is_busy = false;
         }
-        mr_core_fail(core, op, "writing a segment");
+        /* Lack of space in a block that was there before is a failed write (ruling 16). */
+        if (op->err == MR_ERR_NO_SPACE && op->kind == MR_DISK_WRITE && op->pos + op->len > segment->allocated) {
+            mr_demux_pause(core);
+        } else {
+            mr_core_fail(core, op, "writing a segment");
+        }
         demux_end(core, task);
         return false;
     }
     switch ((enum demux_at)task->at) {
     case DEMUX_BEGIN: {
-        struct mr_page *run = task->page;
-        if (run == NULL) {
+        if (task->page == NULL) {
             task->at = DEMUX_TRUNCATED;
             *op = (struct mr_disk_op){.kind = MR_DISK_TRUNCATE, .file = segment->file, .pos = segment->size};
             return true;
         }
-        uint32_t len = (uint32_t)(task->b - task->a);
-        uint32_t whole = (len + MR_PAGE_BYTES - 1) & ~(MR_PAGE_BYTES - 1);
-        uint8_t *from = mr_page_memory(&core->cache, run) + (task->a - run->pos);
-        if (whole != len) {
-            memset(from + len, 0, whole - len); /* behind `used`: nobody reads it, appends overwrite it */
+        uint64_t end = (task->b + MR_PAGE_BYTES - 1) & ~(uint64_t)(MR_PAGE_BYTES - 1);
+        uint64_t step = end > segment->allocated ? allocation_step(core, task, end) : 0;
+        if (step == 0) {
+            return write_run(core, task);
         }
-        task->at = DEMUX_WRITTEN;
-        *op = (struct mr_disk_op){.kind = MR_DISK_WRITE,
-                                  .flags = task->a + whole > segment->allocated ? (uint32_t)MR_DISK_BACKGROUND : 0u,
+        task->at = DEMUX_ALLOCATED;
+        *op = (struct mr_disk_op){.kind = MR_DISK_ALLOCATE,
+                                  .flags = MR_DISK_BACKGROUND,
                                   .file = segment->file,
-                                  .buffer = from,
-                                  .len = whole,
-                                  .pos = task->a};
+                                  .pos = task->a > segment->allocated ? task->a : segment->allocated,
+                                  .len64 = step};
         return true;
     }
+    case DEMUX_ALLOCATED:
+        if (op->len64 > 0) {
+            segment->allocated = (uint32_t)(op->pos + op->len64);
+            mr_space_take(core, op->len64);
+        }
+        return write_run(core, task);
     case DEMUX_WRITTEN: {
         struct mr_page *run = task->page;
         uint32_t        clean = (uint32_t)(task->b - run->pos);
@@ -150,6 +215,9 @@ static bool demux_step(struct mr_storage_core *core, struct mr_task *task)
         core->dirty_bytes -= clean > run->clean ? clean - run->clean : 0;
         core->stats.demux_bytes += op->len;
         run->clean = clean > run->clean ? clean : run->clean;
+        if (core->is_space_short) {
+            mr_space_short(core, false);
+        }
         segment->written = (uint32_t)task->b > segment->written ? (uint32_t)task->b : segment->written;
         segment->allocated = (uint32_t)op->pos + op->len > segment->allocated ? (uint32_t)op->pos + op->len
                                                                               : segment->allocated;
@@ -166,7 +234,7 @@ static bool demux_step(struct mr_storage_core *core, struct mr_task *task)
         return true;
     }
     case DEMUX_TRUNCATED:
-        segment->allocated = segment->size;
+        segment->allocated = (uint32_t)op->pos;
         if (!segment->is_sealed) {
             demux_end(core, task);
             return false;
@@ -192,6 +260,9 @@ static bool demux(struct mr_storage_core *core, struct mr_partition *p, bool is_
     if (unsealed != NULL && run != NULL && unsealed->base < segment->base) {
         segment = unsealed; /* everything of it is written; it is not finished */
         run = NULL;
+    }
+    if (segment == NULL && is_to_the_end && p->active->allocated > p->active->size) {
+        segment = p->active; /* all is written, the space ahead goes */
     }
     if (segment == NULL) {
         return false;
@@ -268,7 +339,8 @@ static enum mr_err carry(struct mr_storage_core *core, struct mr_partition *p)
 static bool drain(struct mr_storage_core *core, struct mr_partition *p)
 {
     bool is_park = (p->is_carried || p->is_park_wanted) && p->pending_count == 0;
-    if (p->is_demuxing || demux(core, p, is_park || core->is_stopping)) {
+    bool is_end = is_park || core->is_stopping || first_dirty(p) == NULL;
+    if (p->is_demuxing || demux(core, p, is_end)) {
         return false;
     }
     if (first_dirty(p) == NULL) {
@@ -292,7 +364,7 @@ static bool drain(struct mr_storage_core *core, struct mr_partition *p)
 void mr_demux_turn(struct mr_storage_core *core)
 {
     struct mr_journal_pressure pressure;
-    if (core->is_offline) {
+    if (core->is_offline || core->now.mono_ns < core->demux_paused_ns) {
         return;
     }
     struct mr_list again; /* logs whose file is being opened: not asked twice in one turn */
@@ -335,6 +407,11 @@ void mr_demux_turn(struct mr_storage_core *core)
     if (left == 0) {
         mr_journal_drained(core->journal, pressure.oldest_end_seq);
     }
+}
+
+uint64_t mr_demux_deadline_ns(const struct mr_storage_core *core)
+{
+    return core->demux_paused_ns > core->now.mono_ns ? core->demux_paused_ns : MR_NEVER;
 }
 
 void mr_demux_flush(struct mr_storage_core *core)

@@ -598,7 +598,8 @@ bool mr_journal_is_offline(const struct mr_journal *journal)
 
 bool mr_journal_is_full(const struct mr_journal *journal)
 {
-    return journal->is_full;
+    bool is_growth_needed = journal->is_starved || journal->stats.files < 2;
+    return journal->is_state_short || (journal->is_growth_short && is_growth_needed);
 }
 
 bool mr_journal_is_starved(const struct mr_journal *journal)

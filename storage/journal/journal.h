@@ -266,7 +266,7 @@ void mr_journal_done(struct mr_journal *journal, struct mr_disk_op *op);
 void mr_journal_fail(struct mr_journal *journal, enum mr_err err, int32_t os_errno, const char *what);
 bool mr_journal_is_offline(const struct mr_journal *journal);
 
-/* Whether the ring could not grow for lack of space: appends may be refused for long. */
+/* Whether lack of space keeps the ring from taking more: it cannot grow and needs to, or cannot be recycled. */
 bool mr_journal_is_full(const struct mr_journal *journal);
 
 /* Whether an entry found no room in the ring since the last recycling. */

@@ -102,12 +102,12 @@ static void retry_later(struct mr_journal *journal)
 {
     journal->prepare.step = MR_PREPARE_IDLE;
     journal->prepare.not_before_ns = journal->now.mono_ns + RETRY_NS;
-    if (!journal->is_full) {
+    if (!journal->is_growth_short) {
         mr_log(journal->params.log, MR_LOG_WARN,
-               "no space for another journal file ring=%u files=%u: appends may be refused",
+               "no space for another journal file ring=%u files=%u",
                journal->params.ring, journal->stats.files);
     }
-    journal->is_full = true;
+    journal->is_growth_short = true;
 }
 
 bool mr_journal_file_turn(struct mr_journal *journal)
@@ -116,11 +116,12 @@ bool mr_journal_file_turn(struct mr_journal *journal)
     if (prepare->is_busy || journal->is_offline) {
         return false;
     }
-    if (journal->now.mono_ns < prepare->not_before_ns && !(journal->is_starved && !journal->is_full)) {
+    if (journal->now.mono_ns < prepare->not_before_ns && !(journal->is_starved && !journal->is_growth_short)) {
         return false;
     }
     if (prepare->step == MR_PREPARE_IDLE) {
         if (!is_wanted(journal)) {
+            journal->is_growth_short = false;
             return false;
         }
         prepare->file = absent(journal);
@@ -220,7 +221,7 @@ void mr_journal_file_done(struct mr_journal *journal)
     case MR_PREPARE_HEAD:
         set_ready(file);
         journal->stats.files++;
-        journal->is_full = false;
+        journal->is_growth_short = false;
         prepare->step = MR_PREPARE_IDLE;
         return;
     case MR_PREPARE_UNDO_CLOSE:

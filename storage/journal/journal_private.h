@@ -290,7 +290,8 @@ struct mr_journal {
 
     bool                    is_opened;
     bool                    is_offline;
-    bool                    is_full;
+    bool                    is_growth_short; /* no space for another file */
+    bool                    is_state_short;  /* no space for a checkpoint: nothing can be recycled */
     bool                    is_starved;
     struct mr_journal_stats stats;
 };

@@ -224,7 +224,7 @@ void mr_recycle_done(struct mr_journal *journal)
     recycle->is_busy = false;
     if (op->err == MR_ERR_NO_SPACE && recycle->step == MR_RECYCLE_WRITE) {
         /* The state file grows: a place where space is allocated (ruling 16). The same block, later. */
-        journal->is_full = true;
+        journal->is_state_short = true;
         recycle->step = MR_RECYCLE_GATHER;
         recycle->not_before_ns = journal->now.mono_ns + MR_NS_PER_S;
         return;
@@ -256,6 +256,7 @@ void mr_recycle_done(struct mr_journal *journal)
     case MR_RECYCLE_WRITE:
         journal->state_end += recycle->block_bytes;
         recycle->not_before_ns = 0;
+        journal->is_state_short = false;
         journal->state_blocks++;
         gather_or_sync(journal);
         return;

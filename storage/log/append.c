@@ -167,9 +167,6 @@ static enum append_result append(struct mr_storage_core *core, struct mr_append_
             return refuse(entry, entry->leader_epoch < p->leader_epoch ? MR_ERR_FENCED_EPOCH
                                                                        : MR_ERR_UNKNOWN_EPOCH);
         }
-        if (core->is_full && !p->is_internal) {
-            return refuse(entry, MR_ERR_DIR_FULL);
-        }
         if (bytes > p->config.segment_bytes) {
             return refuse(entry, MR_ERR_RECORD_LIST_TOO_LARGE);
         }
@@ -181,6 +178,10 @@ static enum append_result append(struct mr_storage_core *core, struct mr_append_
             mr_producer_update(&core->producers, &p->producers, &batch);
             entry->base_offset = p->end.offset;
             return refuse(entry, MR_OK);
+        }
+        /* Before an offset is assigned; our own logs go on from the reserve. */
+        if (!p->is_internal && !mr_space_has(core, bytes)) {
+            return refuse(entry, MR_ERR_DIR_FULL);
         }
         if (p->tail != MR_TAIL_HOT) {
             if (p->tail == MR_TAIL_COLD) {
@@ -204,6 +205,7 @@ static enum append_result append(struct mr_storage_core *core, struct mr_append_
         if (!has_room(core, p, bytes)) {
             return APPEND_ROOM_WAIT;
         }
+        mr_space_take(core, bytes);
         p->part_of = entry;
         p->part_at = 0;
     }

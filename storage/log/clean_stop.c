@@ -197,6 +197,9 @@ static enum mr_err stop(struct mr_storage_core *core, const struct mr_stop_op *o
         if (is_hurried(core)) {
             return MR_ERR_CLOSED;
         }
+        if (core->is_space_short) {
+            return MR_ERR_NO_SPACE; /* what does not fit into segments waits in the journal for the next start */
+        }
         mr_journal_roll(core->journal);
         mr_demux_flush(core);
         mr_journal_turn(core->journal, now);

@@ -74,16 +74,12 @@ static bool read_data(struct mr_storage_core *core, struct mr_task *task)
         return finish(core, task, MR_OK);
     }
     if (!mr_segment_file_ready(core, segment)) {
-        mr_list_add_tail(&core->retry_tasks, &task->link);
-        task->is_waiting = true;
-        return true;
+        return mr_core_task_wait(core, task, 0);
     }
     if (task->page == NULL) {
         task->page = mr_page_pool_get(&core->cold, mr_page_order(want));
         if (task->page == NULL) {
-            mr_list_add_tail(&core->retry_tasks, &task->link);
-            task->is_waiting = true;
-            return true;
+            return mr_core_task_wait(core, task, 0);
         }
         task->page->is_busy = true;
     }
@@ -237,9 +233,7 @@ static bool gather_step(struct mr_storage_core *core, struct mr_task *task)
     }
     if (!mr_segment_file_ready(core, task->segment) ||
         (task->page = mr_page_pool_get(&core->cold, MR_PAGE_ORDER_MAX)) == NULL) {
-        mr_list_add_tail(&core->retry_tasks, &task->link);
-        task->is_waiting = true;
-        return true;
+        return mr_core_task_wait(core, task, 0);
     }
     task->page->is_busy = true;
     task->is_data_there = true;

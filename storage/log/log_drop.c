@@ -117,9 +117,7 @@ static bool drop_wait_step(struct mr_storage_core *core, struct mr_task *task)
         is_used |= MR_LIST_ENTRY(link, struct mr_segment, link)->users > 0;
     }
     if (is_used) {
-        task->is_waiting = true;
-        mr_list_add_tail(&core->retry_tasks, &task->link);
-        return true;
+        return mr_core_task_wait(core, task, 0);
     }
     mr_fmt(task->name, sizeof task->name, "%s", p->dir_name);
     deleted_name(core, p, task->new_name, sizeof task->new_name);

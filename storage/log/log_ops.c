@@ -47,7 +47,20 @@ void mr_configure_start(struct mr_storage_core *core, struct mr_configure_op *op
     mr_core_answer(core, &op->op);
 }
 
+/* The file system is asked when the last answer is older. */
+#define STAT_AGE_NS MR_NS_PER_S
+
 void mr_log_stat_start(struct mr_storage_core *core, struct mr_log_stat_op *op)
+{
+    if (!core->is_offline && core->now.mono_ns >= core->space_asked_ns + STAT_AGE_NS) {
+        mr_list_add_tail(&core->stat_waiting, &op->op.link);
+        mr_space_ask(core);
+        return;
+    }
+    mr_log_stat_answer(core, op);
+}
+
+void mr_log_stat_answer(struct mr_storage_core *core, struct mr_log_stat_op *op)
 {
     for (uint32_t index = 0; index < op->entry_count; index++) {
         struct mr_log_stat_entry *entry = &op->entries[index];

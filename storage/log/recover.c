@@ -425,6 +425,7 @@ static enum mr_err recover(struct mr_storage_core *core, struct mr_recover_op *o
     err = err != MR_OK ? err : mr_guard_set(guard);
     err = err != MR_OK ? err : mr_guard_unmark(guard);
     err = err != MR_OK ? err : mr_journal_open(core->journal);
+    err = err != MR_OK ? err : mr_space_begin(core);
     if (mr_bug("no-guard")) {
         (void)mr_guard_remove(guard);
     }
@@ -499,6 +500,7 @@ static enum mr_err join(struct mr_storage_core *core, struct mr_recover_op *op)
         }
     }
     err = err != MR_OK ? err : mr_journal_open(core->journal);
+    err = err != MR_OK ? err : mr_space_begin(core);
     if (err != MR_OK) {
         mr_fmt(op->why, sizeof op->why, "storage core %u cannot join: %s", core->params.core, mr_err_text(err));
         return err;

@@ -157,7 +157,11 @@ static bool open_step(struct mr_storage_core *core, struct mr_task *task)
     segment->users--;
     if (op->err != MR_OK) {
         segment->file_state = MR_FILE_CLOSED;
-        mr_core_fail(core, op, "opening a segment");
+        if (op->err == MR_ERR_NO_SPACE && !core->is_blocking) {
+            mr_demux_pause(core); /* the file is not there yet, and its name needs a block */
+        } else {
+            mr_core_fail(core, op, "opening a segment");
+        }
         return false;
     }
     segment->file = op->file;
@@ -303,6 +307,15 @@ static bool flush_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_segment *segment = task->segment;
     struct mr_disk_op *op = &task->io.op;
+    if (task->is_again) {
+        task->is_again = false;
+        return true;
+    }
+    if (op->err == MR_ERR_NO_SPACE && !core->is_blocking) {
+        task->is_again = true;
+        mr_space_short(core, true);
+        return mr_core_task_wait(core, task, 1000);
+    }
     if (op->err != MR_OK) {
         mr_core_fail(core, op, "writing an index");
         task->at = FLUSH_TIME_CLOSED;

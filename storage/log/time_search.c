@@ -57,13 +57,6 @@ static bool finish(struct mr_storage_core *core, struct mr_task *task, enum mr_e
     return false;
 }
 
-static bool wait_turn(struct mr_storage_core *core, struct mr_task *task)
-{
-    mr_list_add_tail(&core->retry_tasks, &task->link);
-    task->is_waiting = true;
-    return true;
-}
-
 static bool choose(struct mr_storage_core *core, struct mr_task *task);
 
 /* Nothing more in this segment. */
@@ -182,7 +175,7 @@ static bool scan_runs(struct mr_storage_core *core, struct mr_task *task, struct
         }
         task->a += mr_batch_bytes(&batch);
     }
-    return wait_turn(core, task);
+    return mr_core_task_wait(core, task, 0);
 }
 
 /* Read on from the scan's position; a larger piece when the batch there is to be whole. */
@@ -195,12 +188,12 @@ static bool read_chunk(struct mr_storage_core *core, struct mr_task *task, uint3
         task->page = NULL;
     }
     if (!mr_segment_file_ready(core, segment)) {
-        return wait_turn(core, task);
+        return mr_core_task_wait(core, task, 0);
     }
     if (task->page == NULL) {
         task->page = mr_page_pool_get(&core->cold, order);
         if (task->page == NULL) {
-            return wait_turn(core, task);
+            return mr_core_task_wait(core, task, 0);
         }
         task->page->is_busy = true;
     }

@@ -119,6 +119,7 @@ enum mr_err mr_core_rig_start(struct mr_core_rig *rig)
     };
     rig->core = mr_storage_core_init(&params);
     rig->answers = 0;
+    rig->offlines = 0;
     rig->answered = NULL;
     struct mr_recover_op recover = {.op.kind = MR_STORAGE_RECOVER};
     return mr_core_rig_do(rig, &recover.op);
@@ -151,6 +152,9 @@ static void take_mail(struct mr_core_rig *rig, struct mr_port *port)
         case MR_PLANE_MOVED:
             rig->moved += msg.count;
             rig->moved_to = msg.u.moved[msg.count - 1].high_watermark;
+            break;
+        case MR_PLANE_OFFLINE:
+            rig->offlines++;
             break;
         default:
             fail_msg("the storage core sent a message that it never sends: %u", msg.kind);

@@ -185,6 +185,20 @@ static void test_metadata_write_failure_ends_the_broker(void **state)
     assert_null(find(f, "x"));
 }
 
+/* A log directory that cannot be written: what is open is answered first, then the broker ends with a reason. */
+static void test_offline_directory_drains_then_ends_the_broker(void **state)
+{
+    struct fixture     *f = *state;
+    struct mr_plane_msg msg = {.kind = MR_PLANE_OFFLINE, .u.err = MR_ERR_IO};
+    f->store->append_err = MR_ERR_DIR_OFFLINE;
+    mr_port_send(&f->rig->storage_ports[0], mr_endpoint_control(&f->rig->endpoints), &msg);
+    mr_rig_run(f->rig);
+    assert_int_equal(f->rig->drains, 1);
+    assert_int_equal(mr_control_state(f->rig->control), MR_CONTROL_FAILED);
+    assert_non_null(strstr(mr_control_why(f->rig->control), "offline"));
+    assert_int_equal(f->store->stopped, 0); /* no marker, no clean stop */
+}
+
 /* ---- topics ---- */
 
 static void test_create_topic_is_published_open_before_it_is_answered(void **state)
@@ -888,6 +902,7 @@ int main(void)
         TEST(test_epoch_is_above_the_log_when_quorum_state_is_lost),
         TEST(test_stop_drains_then_closes_the_last_core_with_the_marker),
         TEST(test_metadata_write_failure_ends_the_broker),
+        TEST(test_offline_directory_drains_then_ends_the_broker),
         TEST(test_create_topic_is_published_open_before_it_is_answered),
         TEST(test_create_topic_is_not_seen_before_it_is_durable),
         TEST(test_create_topic_refusals),
