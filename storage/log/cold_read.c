@@ -126,6 +126,7 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
     uint64_t at = task->a;
     uint64_t first = UINT64_MAX; /* where the answer begins */
     int64_t  next_offset = -1;
+    bool     is_max_reached = false;
     while (at + MR_BATCH_HEADER <= end) {
         struct mr_batch batch;
         const uint8_t  *here = memory + (at - task->b);
@@ -146,8 +147,11 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
         if (first == UINT64_MAX) {
             first = at;
         }
-        bool is_within = at + bytes - first <= max || (is_first_whole && at == first);
-        if (!is_within || at + bytes > end) {
+        if (at + bytes - first > max && !(is_first_whole && at == first)) {
+            is_max_reached = true;
+            break;
+        }
+        if (at + bytes > end) {
             break;
         }
         if (batch.magic == 2 && mr_crc32c(0, here + 21, (size_t)bytes - 21) != batch.crc) {
@@ -172,11 +176,8 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
         }
         return finish(core, task, MR_OK);
     }
-    if (first != UINT64_MAX && max < MR_BATCH_HEADER && !is_first_whole) {
-        return finish(core, task, MR_OK);
-    }
-    if (at >= limit) {
-        return finish(core, task, MR_OK);
+    if (is_max_reached || at >= limit) {
+        return finish(core, task, MR_OK); /* nothing that fits, or nothing more */
     }
     /* The batch is not whole in this page, or not here: read on from it. */
     uint64_t from = first != UINT64_MAX ? first : at;
