@@ -102,6 +102,8 @@ static enum mr_err delete_records(struct mr_storage_core *core, struct mr_delete
         }
         mr_partition_log_start(core, p, offset, *seq);
     }
+    /* Also when it starts there already: whoever asked before may wait for that entry still. */
+    *seq = p->log_start_seq > *seq ? p->log_start_seq : *seq;
     entry->low_watermark = p->log_start;
     return MR_OK;
 }
