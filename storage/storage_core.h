@@ -468,6 +468,15 @@ void mr_watch_flush(struct mr_storage_core *core);
 void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op);
 void mr_log_drop_start(struct mr_storage_core *core, struct mr_drop_op *op);
 void mr_log_drop_ready(struct mr_storage_core *core, struct mr_drop_op *op);
+/* Whose directory it is, by its partition.metadata. Blocking, at start only. */
+enum mr_log_mark {
+    MR_LOG_MARK_NONE, /* there is no such file */
+    MR_LOG_MARK_TORN, /* it was not durable when the power went */
+    MR_LOG_MARK_SAME,
+    MR_LOG_MARK_OTHER,
+};
+enum mr_log_mark mr_log_directory_mark(struct mr_storage_core *core, struct mr_str dir_name,
+                                       const struct mr_uuid *topic_id);
 enum mr_err mr_log_remove_directory(struct mr_storage_core *core, struct mr_str dir_name,
                                     const struct mr_uuid *topic_id);
 void mr_list_offsets_start(struct mr_storage_core *core, struct mr_list_offsets_op *op);

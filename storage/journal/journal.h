@@ -332,6 +332,7 @@ struct mr_journal_redo {
     uint32_t                payload_bytes;
     uint64_t                seq;
     bool is_in_state; /* the log's state already contains its effect: only bytes are to be redone */
+    bool is_gone; /* an APPEND to a segment below the log start: only what it tells counts, not its bytes */
 };
 
 struct mr_journal_log_name {

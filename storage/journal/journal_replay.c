@@ -119,6 +119,7 @@ struct item { /* an entry in the window */
     struct mr_commit_entry entry;
     struct place           at;
     uint32_t               next;
+    bool                   is_gone;
 };
 
 struct walk {
@@ -867,7 +868,8 @@ static bool survives(const struct known *log, struct item *item)
     }
     for (const struct sealed *seal = log->seals; seal != NULL; seal = seal->next) {
         if (seal->segment_base == e->segment_base && seal->next_base <= log->log_start) {
-            return false; /* the segment may be deleted already */
+            item->is_gone = true; /* the segment may be deleted already */
+            return is_append;     /* what a batch tells of its producer outlives it */
         }
     }
     for (const struct cut *cut = log->cuts; cut != NULL; cut = cut->next) {
@@ -902,7 +904,8 @@ static void flush_items(struct recovery *r)
                                            .payload = item->entry.payload,
                                            .payload_bytes = item->entry.payload_bytes,
                                            .seq = item->at.seq,
-                                           .is_in_state = is_in_state(log, item)};
+                                           .is_in_state = is_in_state(log, item),
+                                           .is_gone = item->is_gone};
             enum mr_err err = r->params->ops->redo(r->params->context, log->user, &redo);
             if (err != MR_OK) {
                 (void)fail(r, err, "redo of %.*s failed: %s", (int)log->name.dir_name.len,
@@ -925,6 +928,7 @@ static void redo_ring(struct recovery *r, struct ring *ring)
         struct known *log = mr_map_find(&r->logs, item.entry.log_id);
         item.at = entry_place(&walk);
         item.next = NO_ITEM;
+        item.is_gone = false;
         if (log == NULL || is_damaged || !survives(log, &item)) {
             continue;
         }

@@ -4,32 +4,41 @@
  */
 #include "storage_core.h"
 
-/* Blocking: at start only. The directory goes when it is still that topic's. */
+enum mr_log_mark mr_log_directory_mark(struct mr_storage_core *core, struct mr_str dir_name,
+                                       const struct mr_uuid *topic_id)
+{
+    static const char key[] = "topic_id: ";
+    char              name[MR_FILE_NAME_BYTES];
+    struct mr_uuid    id;
+    mr_fmt(name, sizeof name, "%.*s/partition.metadata", dir_name.len, dir_name.data);
+    struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_READ_ONLY, .dir = core->root, .name = name};
+    if (mr_core_disk(core, &op) != MR_OK) {
+        return MR_LOG_MARK_NONE;
+    }
+    int32_t file = op.file;
+    op = (struct mr_disk_op){.kind = MR_DISK_READ, .file = file, .buffer = core->scratch, .len = 4096};
+    uint32_t len = mr_core_disk(core, &op) == MR_OK ? op.done_bytes : 0;
+    op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
+    (void)mr_core_disk(core, &op);
+    for (uint32_t at = 0; at + sizeof key - 1 + MR_UUID_TEXT <= len; at++) {
+        struct mr_str text = {.data = (const char *)core->scratch + at + sizeof key - 1, .len = MR_UUID_TEXT};
+        if (memcmp(core->scratch + at, key, sizeof key - 1) == 0 && mr_uuid_parse(text, &id)) {
+            return mr_uuid_equal(&id, topic_id) ? MR_LOG_MARK_SAME : MR_LOG_MARK_OTHER;
+        }
+    }
+    return MR_LOG_MARK_TORN;
+}
+
+/* Blocking: at start only. The directory goes when it is not another topic's. */
 enum mr_err mr_log_remove_directory(struct mr_storage_core *core, struct mr_str dir_name, const struct mr_uuid *topic_id)
 {
     char name[MR_FILE_NAME_BYTES];
-    char id[MR_UUID_TEXT + 1];
-    mr_fmt(name, sizeof name, "%.*s/partition.metadata", dir_name.len, dir_name.data);
-    struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_READ_ONLY, .dir = core->root, .name = name};
-    if (mr_core_disk(core, &op) == MR_OK) {
-        int32_t file = op.file;
-        op = (struct mr_disk_op){.kind = MR_DISK_READ, .file = file, .buffer = core->scratch, .len = 4096};
-        (void)mr_core_disk(core, &op);
-        uint32_t len = op.err == MR_OK ? op.done_bytes : 0;
-        op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
-        (void)mr_core_disk(core, &op);
-        mr_uuid_text(topic_id, id);
-        bool is_same = false;
-        for (uint32_t at = 0; at + MR_UUID_TEXT <= len; at++) {
-            is_same |= memcmp(core->scratch + at, id, MR_UUID_TEXT) == 0;
-        }
-        if (!is_same) {
-            return MR_OK; /* another topic of that name */
-        }
+    if (mr_log_directory_mark(core, dir_name, topic_id) == MR_LOG_MARK_OTHER) {
+        return MR_OK;
     }
     mr_fmt(name, sizeof name, "%.*s", dir_name.len, dir_name.data);
-    op = (struct mr_disk_op){.kind = MR_DISK_OPEN, .flags = MR_DISK_DIRECTORY, .dir = core->root, .name = name};
-    enum mr_err err = mr_core_disk(core, &op);
+    struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_DIRECTORY, .dir = core->root, .name = name};
+    enum mr_err       err = mr_core_disk(core, &op);
     if (err != MR_OK) {
         return err == MR_ERR_NOT_FOUND ? MR_OK : err;
     }

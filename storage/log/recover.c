@@ -163,6 +163,24 @@ static enum mr_err make_log(struct mr_storage_core *core, struct mr_partition *p
     return MR_OK;
 }
 
+/*
+ * A state is written after the log's directory is durable. When that is not there any more, or is another topic's, the
+ * log was dropped, and the DROP has left the journal with the file that held it (the directory was gone by then).
+ */
+static bool is_forgotten(struct mr_storage_core *core, const struct mr_partition *p, enum mr_err err)
+{
+    switch (mr_log_directory_mark(core, p->jlog.dir_name, &p->jlog.topic_id)) {
+    case MR_LOG_MARK_SAME:
+        return false;
+    case MR_LOG_MARK_TORN: /* of a log made since: the state's own is durable */
+    case MR_LOG_MARK_OTHER:
+        return true;
+    case MR_LOG_MARK_NONE:
+        break; /* as directories of old versions of Kafka */
+    }
+    return err == MR_ERR_NOT_FOUND;
+}
+
 static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name,
                            const struct mr_journal_state_view *state, const struct mr_journal_first *first,
                            void **log_out)
@@ -186,6 +204,11 @@ static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name
     }
     struct mr_task *task = mr_log_load_task(core, p, &load, load_done);
     enum mr_err     err = task == NULL ? MR_ERR_NO_MEMORY : mr_core_task_run(core, task);
+    if (state != NULL && is_forgotten(core, p, err)) {
+        mr_partition_free(core, p);
+        *log_out = NULL;
+        return MR_OK;
+    }
     err = err == MR_ERR_NOT_FOUND ? make_log(core, p, &known) : err;
     /* What lies behind the known end was never durable, or it is in the journal and comes back from there. */
     err = err == MR_OK ? mr_log_cut_segments(core, p) : err;
@@ -220,23 +243,24 @@ static enum mr_err redo_append(struct recovery *r, struct mr_partition *p, const
 {
     const struct mr_journal_entry *entry = &redo->entry;
     struct mr_segment             *segment = segment_of(p, entry->segment_base);
-    if (segment == NULL || (mr_bug("lose-redo") && !p->is_internal)) {
-        return MR_OK; /* deleted since */
+    struct mr_batch                batch;
+    bool is_begun = entry->part_at == 0 && redo->payload_bytes >= MR_BATCH_HEADER && !redo->is_in_state;
+    if (is_begun) {
+        mr_batch_header_load(redo->payload, &batch);
+        redo_history(r, p, &batch); /* also of a segment that is deleted: its producers go on */
+    }
+    if (redo->is_gone || segment == NULL || (mr_bug("lose-redo") && !p->is_internal)) {
+        return MR_OK;
     }
     enum mr_err err = put(r, segment, entry->pos, redo->payload, redo->payload_bytes);
     if (err != MR_OK || redo->is_in_state) {
         return err;
     }
     uint32_t end = entry->pos + redo->payload_bytes;
-    if (entry->part_at == 0 && redo->payload_bytes >= MR_BATCH_HEADER) {
-        struct mr_batch batch;
-        mr_batch_header_load(redo->payload, &batch);
-        redo_history(r, p, &batch);
-        if (entry->offset >= p->end.offset) {
-            segment->size = entry->pos;
-            mr_segment_index(r->core, segment, &batch, entry->pos, mr_batch_bytes(&batch));
-            p->end.offset = entry->last_offset + 1;
-        }
+    if (is_begun && entry->offset >= p->end.offset) {
+        segment->size = entry->pos;
+        mr_segment_index(r->core, segment, &batch, entry->pos, mr_batch_bytes(&batch));
+        p->end.offset = entry->last_offset + 1;
     }
     segment->size = end > segment->size ? end : segment->size;
     segment->written = segment->size;
