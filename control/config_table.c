@@ -14,6 +14,14 @@
     {                                                               \
         .kind = MR_CONFIG_CHECK_RANGE, .min = (min_), .max = (max_) \
     }
+#define RANGE_OR(other_, min_, max_)                                                        \
+    {                                                                                       \
+        .kind = MR_CONFIG_CHECK_RANGE_OR, .min = (min_), .max = (max_), .other = (other_)   \
+    }
+#define REPLICAS                         \
+    {                                    \
+        .kind = MR_CONFIG_CHECK_REPLICAS \
+    }
 #define AT_LEAST(min_)                                                 \
     {                                                                  \
         .kind = MR_CONFIG_CHECK_RANGE, .min = (min_), .max = INT64_MAX \
@@ -222,6 +230,20 @@ static bool is_choice(const struct mr_config_check *check, struct mr_str text)
     return false;
 }
 
+/* Both halves are digits. */
+static bool is_replica(struct mr_str item)
+{
+    int32_t colon = 0;
+    int64_t number;
+    while (colon < item.len && item.data[colon] != ':') {
+        colon++;
+    }
+    struct mr_str partition = {.data = item.data, .len = colon};
+    struct mr_str broker = {.data = item.data + colon + 1, .len = item.len - colon - 1};
+    return colon < item.len && item.data[0] != '+' && parse_int(partition, 0, INT32_MAX, &number) &&
+           parse_int(broker, 0, INT32_MAX, &number);
+}
+
 static bool is_accepted_text(const struct mr_config_check *check, struct mr_str text)
 {
     struct mr_str item;
@@ -229,6 +251,14 @@ static bool is_accepted_text(const struct mr_config_check *check, struct mr_str 
     switch (check->kind) {
     case MR_CONFIG_CHECK_ANY:
     case MR_CONFIG_CHECK_RANGE:
+    case MR_CONFIG_CHECK_RANGE_OR:
+        return true;
+    case MR_CONFIG_CHECK_REPLICAS:
+        while (!mr_str_equal(text, MR_STR("*")) && mr_str_list_next(text, &at, &item)) {
+            if (!is_replica(item)) {
+                return false;
+            }
+        }
         return true;
     case MR_CONFIG_CHECK_ONE_OF:
         return is_choice(check, text);
@@ -252,7 +282,7 @@ static void number_range(const struct mr_config_key *key, int64_t *min, int64_t 
     *max = key->type == MR_CONFIG_TYPE_INT     ? INT32_MAX
            : key->type == MR_CONFIG_TYPE_SHORT ? INT16_MAX
                                                : INT64_MAX;
-    if (key->check.kind == MR_CONFIG_CHECK_RANGE) {
+    if (key->check.kind == MR_CONFIG_CHECK_RANGE || key->check.kind == MR_CONFIG_CHECK_RANGE_OR) {
         *min = key->check.min > *min ? key->check.min : *min;
         *max = key->check.max < *max ? key->check.max : *max;
     }
@@ -275,7 +305,9 @@ enum mr_err mr_config_parse(const struct mr_config_key *key, struct mr_str text,
     case MR_CONFIG_TYPE_LONG:
     case MR_CONFIG_TYPE_SHORT:
         number_range(key, &min, &max);
-        is_good = parse_int(text, min, max, &value->number);
+        is_good = parse_int(text, min, max, &value->number) ||
+                  (key->check.kind == MR_CONFIG_CHECK_RANGE_OR &&
+                   parse_int(text, key->check.other, key->check.other, &value->number));
         break;
     case MR_CONFIG_TYPE_DOUBLE:
         is_good = parse_double(text, &value->real);
@@ -289,6 +321,7 @@ enum mr_err mr_config_parse(const struct mr_config_key *key, struct mr_str text,
         is_good = value->boolean || is_bool(text, "false");
         break;
     case MR_CONFIG_TYPE_STRING:
+    case MR_CONFIG_TYPE_CLASS:
     case MR_CONFIG_TYPE_LIST:
         value->text = text;
         is_good = is_accepted_text(&key->check, text);
@@ -307,6 +340,9 @@ void mr_config_accepts(const struct mr_config_key *key, struct mr_text *text)
     case MR_CONFIG_TYPE_SHORT:
         number_range(key, &min, &max);
         mr_text_fmt(text, "a whole number from %lld to %lld", (long long)min, (long long)max);
+        if (key->check.kind == MR_CONFIG_CHECK_RANGE_OR) {
+            mr_text_fmt(text, " or %lld", (long long)key->check.other);
+        }
         return;
     case MR_CONFIG_TYPE_DOUBLE:
         if (key->check.kind == MR_CONFIG_CHECK_RANGE) {
@@ -320,11 +356,16 @@ void mr_config_accepts(const struct mr_config_key *key, struct mr_text *text)
         mr_text_fmt(text, "true or false");
         return;
     case MR_CONFIG_TYPE_STRING:
+    case MR_CONFIG_TYPE_CLASS:
     case MR_CONFIG_TYPE_LIST:
         break;
     }
     if (key->check.kind == MR_CONFIG_CHECK_ANY) {
         mr_text_fmt(text, key->type == MR_CONFIG_TYPE_LIST ? "a comma-separated list" : "a text");
+        return;
+    }
+    if (key->check.kind == MR_CONFIG_CHECK_REPLICAS) {
+        mr_text_fmt(text, "* or a comma-separated list of partition:broker");
         return;
     }
     if (key->check.kind == MR_CONFIG_CHECK_EACH_OF) {
@@ -511,6 +552,7 @@ bool mr_config_print(const struct mr_config_key *key, const struct mr_config_val
         mr_text_fmt(text, value->boolean ? "true" : "false");
         return true;
     case MR_CONFIG_TYPE_STRING:
+    case MR_CONFIG_TYPE_CLASS:
     case MR_CONFIG_TYPE_LIST:
         mr_text_put(text, value->text.data, (size_t)value->text.len);
         return true;

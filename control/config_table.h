@@ -25,14 +25,17 @@ enum mr_config_type {
     MR_CONFIG_TYPE_DOUBLE,
     MR_CONFIG_TYPE_BOOL,
     MR_CONFIG_TYPE_STRING,
+    MR_CONFIG_TYPE_CLASS, /* a string that Kafka takes for the name of a Java class */
     MR_CONFIG_TYPE_LIST,
 };
 
 enum mr_config_check_kind {
     MR_CONFIG_CHECK_ANY,
     MR_CONFIG_CHECK_RANGE,
+    MR_CONFIG_CHECK_RANGE_OR, /* a range, or one value below it */
     MR_CONFIG_CHECK_ONE_OF,
     MR_CONFIG_CHECK_EACH_OF,
+    MR_CONFIG_CHECK_REPLICAS, /* "*" or partition:broker,partition:broker,... */
 };
 
 enum mr_config_dynamic {
@@ -47,6 +50,7 @@ struct mr_config_check {
     enum mr_config_check_kind kind;
     int64_t min;
     int64_t max;
+    int64_t other; /* of RANGE_OR */
     const char *choices[MR_CONFIG_CHOICES + 1]; /* ends with NULL */
 };
 
@@ -80,7 +84,7 @@ struct mr_config_value {
     int64_t number; /* INT LONG SHORT */
     double real;    /* DOUBLE */
     bool boolean;
-    struct mr_str text; /* STRING LIST: trimmed, points into the text that was parsed */
+    struct mr_str text; /* STRING CLASS LIST: trimmed, points into the text that was parsed */
 };
 
 /* none when there is no such key. Cost: O(rows). */
@@ -96,6 +100,13 @@ enum mr_config_id mr_config_nearest(struct mr_str name);
  */
 enum mr_err mr_config_parse(const struct mr_config_key *key, struct mr_str text,
                             struct mr_config_value *value);
+
+/* Whether values of the type are texts: they are kept, and printed, as they were given. */
+static inline bool mr_config_is_text(enum mr_config_type type)
+{
+    return type == MR_CONFIG_TYPE_STRING || type == MR_CONFIG_TYPE_CLASS ||
+           type == MR_CONFIG_TYPE_LIST;
+}
 
 /* Append what the key accepts: "a number from 1 to 2147483647", "sync or write". */
 void mr_config_accepts(const struct mr_config_key *key, struct mr_text *text);

@@ -14,15 +14,20 @@ typedef struct mr_describe_configs_response_describe_configs_synonym         syn
 typedef struct mr_describe_configs_response_describe_configs_result          result_type;
 typedef struct mr_describe_configs_request_describe_configs_resource         resource_type;
 
-/* Broker keys that say the same in other units, the stronger one first. */
-static const enum mr_config_id units[][3] = {
+/* Broker keys that say the same in other units, the strongest first. The scheduler's interval is the
+ * default of the flush interval, but not the other way round. */
+#define UNITS 3
+static const enum mr_config_id units[][UNITS] = {
     {MR_CONFIG_log_retention_ms, MR_CONFIG_log_retention_minutes, MR_CONFIG_log_retention_hours},
     {MR_CONFIG_log_roll_ms, MR_CONFIG_log_roll_hours, MR_CONFIG_none},
     {MR_CONFIG_log_roll_jitter_ms, MR_CONFIG_log_roll_jitter_hours, MR_CONFIG_none},
-    {MR_CONFIG_log_flush_interval_ms, MR_CONFIG_log_flush_scheduler_interval_ms, MR_CONFIG_none},
+};
+static const enum mr_config_id flush_interval[UNITS] = {
+    MR_CONFIG_log_flush_interval_ms,
+    MR_CONFIG_log_flush_scheduler_interval_ms,
+    MR_CONFIG_none,
 };
 
-#define UNITS        3
 #define SYNONYMS_MAX (1 + UNITS * 4)
 
 struct describe {
@@ -51,6 +56,8 @@ static int8_t type_number(enum mr_config_type type)
         return 6;
     case MR_CONFIG_TYPE_LIST:
         return 7;
+    case MR_CONFIG_TYPE_CLASS:
+        return 8;
     }
     mr_unreachable("config type");
 }
@@ -63,7 +70,7 @@ static struct mr_str value_text(struct describe *d, const struct mr_config_key *
     if (value->is_null) {
         return MR_STR_NULL;
     }
-    if (key->type == MR_CONFIG_TYPE_STRING || key->type == MR_CONFIG_TYPE_LIST) {
+    if (mr_config_is_text(key->type)) {
         return value->text;
     }
     mr_text_init(&text, buffer, sizeof buffer);
@@ -84,40 +91,72 @@ static void synonym_add(synonym_type *synonyms, int32_t *count, const char *name
     }
 }
 
-/* Where a broker key and its relatives are set, the strongest first. is_default_only: only the
- * dynamic defaults of all brokers. */
-static void broker_synonyms(struct describe *d, enum mr_config_id id, bool is_default_only,
-                            synonym_type *synonyms, int32_t *count)
+static void relatives(enum mr_config_id id, enum mr_config_id ids[UNITS])
 {
-    struct mr_log_config_node      node;
-    const struct mr_meta_resource *own = mr_meta_resource(
-        d->ctl.meta, MR_META_BROKER, mr_log_config_node_name(d->ctl.node_id, &node));
-    const struct mr_meta_resource *all = mr_meta_resource(d->ctl.meta, MR_META_BROKER, MR_STR(""));
-    enum mr_config_id              ids[UNITS] = {id, MR_CONFIG_none, MR_CONFIG_none};
+    ids[0] = id;
+    ids[1] = ids[2] = MR_CONFIG_none;
+    if (id == MR_CONFIG_log_flush_interval_ms) {
+        memcpy(ids, flush_interval, sizeof flush_interval);
+    }
     for (size_t row = 0; row < sizeof units / sizeof units[0]; row++) {
         for (size_t unit = 0; unit < UNITS; unit++) {
             if (units[row][unit] == id) {
-                memcpy(ids, units[row], sizeof ids);
+                memcpy(ids, units[row], sizeof units[row]);
             }
         }
     }
-    for (size_t unit = 0; unit < UNITS && ids[unit] != MR_CONFIG_none; unit++) {
-        const struct mr_config_key *key = &mr_config_rows[ids[unit]].key;
-        struct mr_str               name = mr_str(key->name);
-        if (!is_default_only) {
-            synonym_add(synonyms, count, key->name, mr_meta_config(own, name), MR_SOURCE_BROKER);
+}
+
+/* What one source says about a broker key; null: nothing. */
+static struct mr_str said_by(struct describe *d, enum mr_config_source source, enum mr_config_id id)
+{
+    struct mr_log_config_node   node;
+    const struct mr_config_key *key = &mr_config_rows[id].key;
+    struct mr_config_value      value;
+    switch (source) {
+    case MR_SOURCE_BROKER:
+        return mr_meta_config(mr_meta_resource(d->ctl.meta, MR_META_BROKER,
+                                               mr_log_config_node_name(d->ctl.node_id, &node)),
+                              mr_str(key->name));
+    case MR_SOURCE_BROKER_DEFAULT:
+        return mr_meta_config(mr_meta_resource(d->ctl.meta, MR_META_BROKER, MR_STR("")),
+                              mr_str(key->name));
+    case MR_SOURCE_STATIC:
+        if (!mr_config_is_given(d->ctl.config, id)) {
+            return MR_STR_NULL;
         }
-        synonym_add(synonyms, count, key->name, mr_meta_config(all, name),
-                    MR_SOURCE_BROKER_DEFAULT);
-        if (is_default_only) {
-            continue;
-        }
-        if (mr_config_is_given(d->ctl.config, ids[unit])) {
-            struct mr_config_value value = mr_config_get(d->ctl.config, ids[unit]);
-            synonym_add(synonyms, count, key->name, value_text(d, key, &value), MR_SOURCE_STATIC);
-        }
-        if (key->default_text != NULL) {
-            synonym_add(synonyms, count, key->name, mr_str(key->default_text), MR_SOURCE_DEFAULT);
+        value = mr_config_get(d->ctl.config, id);
+        return value_text(d, key, &value);
+    case MR_SOURCE_DEFAULT:
+        return key->default_text == NULL ? MR_STR_NULL : mr_str(key->default_text);
+    case MR_SOURCE_UNKNOWN:
+    case MR_SOURCE_TOPIC:
+        break;
+    }
+    mr_unreachable("not a source of broker keys");
+}
+
+/*
+ * Where a broker key and its relatives are set, source by source, as Kafka lists them: not before
+ * the first that sets the key itself. So log.retention.ms has no synonym while only
+ * log.retention.hours says something.
+ */
+static void broker_synonyms(struct describe *d, enum mr_config_id id, synonym_type *synonyms,
+                            int32_t *count)
+{
+    static const enum mr_config_source sources[] = {MR_SOURCE_BROKER, MR_SOURCE_BROKER_DEFAULT,
+                                                    MR_SOURCE_STATIC, MR_SOURCE_DEFAULT};
+    enum mr_config_id                  ids[UNITS];
+    bool                               is_found = false;
+    relatives(id, ids);
+    for (size_t source = 0; source < sizeof sources / sizeof sources[0]; source++) {
+        for (size_t unit = 0; unit < UNITS && ids[unit] != MR_CONFIG_none; unit++) {
+            struct mr_str value = said_by(d, sources[source], ids[unit]);
+            is_found = is_found || (ids[unit] == id && !mr_str_is_null(value));
+            if (is_found) {
+                synonym_add(synonyms, count, mr_config_rows[ids[unit]].key.name, value,
+                            sources[source]);
+            }
         }
     }
 }
@@ -143,6 +182,7 @@ static void entry_key(struct describe *d, entry_type *entry, const struct mr_con
 {
     MR_DEFAULTS(describe_configs_response_describe_configs_resource_result, entry);
     entry->name = mr_str(key->name);
+    entry->value = MR_STR_NULL;
     entry->config_type = type_number(key->type);
     entry->documentation = d->has_documentation ? mr_str(key->text) : MR_STR_NULL;
 }
@@ -172,10 +212,7 @@ static void describe_topic(struct describe *d, const resource_type *resource, re
         return;
     }
     if (mr_meta_topic_by_name(d->ctl.meta, resource->resource_name) == NULL) {
-        result->error_code = MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
-        result->error_message =
-            mr_request_text(d->ctl.control, d->request, "The topic '%.*s' does not exist.",
-                            resource->resource_name.len, resource->resource_name.data);
+        result->error_code = MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION; /* without words, as Kafka */
         return;
     }
     const struct mr_meta_resource *own =
@@ -198,19 +235,41 @@ static void describe_topic(struct describe *d, const resource_type *resource, re
         entry_type *entry = &result->configs[result->configs_count++];
         entry_key(d, entry, &row->key);
         entry->value = value_text(d, &row->key, &values.of[id].value);
-        synonym_add(synonyms, &count, row->key.name, mr_meta_config(own, mr_str(row->key.name)),
-                    MR_SOURCE_TOPIC);
+        if (!mr_str_is_null(mr_meta_config(own, mr_str(row->key.name)))) {
+            synonym_add(synonyms, &count, row->key.name, entry->value, MR_SOURCE_TOPIC);
+        }
         if (row->broker != MR_CONFIG_none) {
-            broker_synonyms(d, row->broker, false, synonyms, &count);
+            broker_synonyms(d, row->broker, synonyms, &count);
         }
         entry_synonyms(d, entry, synonyms, count);
     }
 }
 
-/* One broker: all keys with the values in effect. */
+/* A key that has no row: who knows what it is, so its value stays hidden. */
+static void describe_unknown(struct describe *d, struct mr_str name, enum mr_config_source source,
+                             entry_type *entry)
+{
+    synonym_type synonym = {.name = name, .value = MR_STR_NULL, .source = (int8_t)source};
+    MR_DEFAULTS(describe_configs_response_describe_configs_resource_result, entry);
+    entry->name = name;
+    entry->value = MR_STR_NULL;
+    entry->documentation = MR_STR_NULL;
+    entry->is_sensitive = true;
+    entry_synonyms(d, entry, &synonym, 1);
+    entry->read_only = true;
+}
+
+/* One broker: every key with its value, then what was set at run time without our knowing it. A key
+ * that another one decides is described as it was given: Kafka says null for log.retention.ms while
+ * log.retention.hours decides. */
 static void describe_broker(struct describe *d, const resource_type *resource, result_type *result)
 {
-    result->configs = MR_REQUEST_NEW(d->ctl.control, d->request, entry_type, MR_CONFIG_COUNT);
+    struct mr_log_config_node      node;
+    const struct mr_meta_resource *own = mr_meta_resource(
+        d->ctl.meta, MR_META_BROKER, mr_log_config_node_name(d->ctl.node_id, &node));
+    uint32_t own_count = own == NULL ? 0 : own->count;
+    result->configs =
+        MR_REQUEST_NEW(d->ctl.control, d->request, entry_type, MR_CONFIG_COUNT + own_count);
     if (result->configs == NULL) {
         d->is_failed = true;
         return;
@@ -226,10 +285,20 @@ static void describe_broker(struct describe *d, const resource_type *resource, r
         struct mr_log_config_value value =
             mr_log_config_broker(d->ctl.meta, d->ctl.config, d->ctl.node_id, (enum mr_config_id)id);
         entry_key(d, entry, &row->key);
-        entry->value = value_text(d, &row->key, &value.value);
+        if (value.source != MR_SOURCE_DEFAULT) {
+            entry->value = value_text(d, &row->key, &value.value);
+        } else if (row->key.default_text != NULL) {
+            entry->value = mr_str(row->key.default_text);
+        }
         entry->read_only = row->dynamic == MR_CONFIG_READ_ONLY;
-        broker_synonyms(d, (enum mr_config_id)id, false, synonyms, &count);
+        broker_synonyms(d, (enum mr_config_id)id, synonyms, &count);
         entry_synonyms(d, entry, synonyms, count);
+    }
+    for (uint32_t index = 0; index < own_count; index++) {
+        struct mr_str name = own->entries[index].name;
+        if (mr_config_find(name) == MR_CONFIG_none && is_wanted(resource, name)) {
+            describe_unknown(d, name, MR_SOURCE_BROKER, &result->configs[result->configs_count++]);
+        }
     }
 }
 
@@ -247,41 +316,46 @@ static void describe_broker_defaults(struct describe *d, const resource_type *re
         return;
     }
     for (uint32_t index = 0; index < all->count; index++) {
-        enum mr_config_id id = mr_config_find(all->entries[index].name);
-        synonym_type      synonyms[SYNONYMS_MAX];
-        int32_t           count = 0;
-        if (!is_wanted(resource, all->entries[index].name)) {
+        struct mr_str     name = all->entries[index].name;
+        enum mr_config_id id = mr_config_find(name);
+        if (!is_wanted(resource, name)) {
             continue;
         }
         entry_type *entry = &result->configs[result->configs_count++];
-        if (id != MR_CONFIG_none) {
-            entry_key(d, entry, &mr_config_rows[id].key);
-            broker_synonyms(d, id, true, synonyms, &count);
-        } else {
-            MR_DEFAULTS(describe_configs_response_describe_configs_resource_result, entry);
-            entry->name = all->entries[index].name;
-            entry->documentation = MR_STR_NULL;
-            entry->is_sensitive = true; /* who knows what it is */
+        if (id == MR_CONFIG_none) {
+            describe_unknown(d, name, MR_SOURCE_BROKER_DEFAULT, entry);
+            continue;
         }
-        entry->value = entry->is_sensitive ? MR_STR_NULL : all->entries[index].value;
-        entry_synonyms(d, entry, synonyms, count);
-        entry->config_source = (int8_t)MR_SOURCE_BROKER_DEFAULT;
+        synonym_type synonym = {.name = name,
+                                .value = all->entries[index].value,
+                                .source = (int8_t)MR_SOURCE_BROKER_DEFAULT};
+        entry_key(d, entry, &mr_config_rows[id].key);
+        entry->value = all->entries[index].value;
+        entry->read_only = mr_config_rows[id].dynamic == MR_CONFIG_READ_ONLY;
+        entry_synonyms(d, entry, &synonym, 1);
     }
+}
+
+/* Whether the name of a broker's resource is this broker's number. */
+static bool is_this_broker(const struct describe *d, struct mr_str name)
+{
+    static const struct mr_config_key number = {.type = MR_CONFIG_TYPE_INT};
+    struct mr_config_value            value;
+    return mr_config_parse(&number, name, &value) == MR_OK && !value.is_null &&
+           value.number == d->ctl.node_id;
 }
 
 static void describe_one(struct describe *d, const resource_type *resource, result_type *result)
 {
-    struct mr_log_config_node node;
     result->resource_type = resource->resource_type;
     result->resource_name = resource->resource_name;
-    result->error_message = MR_STR_NULL;
+    result->error_message = MR_STR("");
     if (resource->resource_type == MR_META_TOPIC) {
         describe_topic(d, resource, result);
     } else if (resource->resource_type == MR_META_BROKER && resource->resource_name.len == 0) {
         describe_broker_defaults(d, resource, result);
     } else if (resource->resource_type == MR_META_BROKER &&
-               mr_str_equal(resource->resource_name,
-                            mr_log_config_node_name(d->ctl.node_id, &node))) {
+               is_this_broker(d, resource->resource_name)) {
         describe_broker(d, resource, result);
     } else if (resource->resource_type == MR_META_BROKER) {
         result->error_code = MR_KAFKA_INVALID_REQUEST;

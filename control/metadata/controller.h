@@ -15,6 +15,7 @@
 #define MILLRACE_CONTROL_CONTROLLER_H
 
 #include "control_private.h"
+#include "metadata/log_config.h"
 #include "metadata/meta.h"
 
 /* What a decision may look at; it changes nothing but `records`, the request's memory and the
@@ -50,9 +51,22 @@ struct mr_ctl_error {
 /* The name of a new topic, by Kafka's rules. */
 struct mr_ctl_error mr_ctl_topics_check_name(struct mr_str name);
 
-/* One setting of a topic. */
-struct mr_ctl_error mr_ctl_configs_check_topic(const struct mr_ctl *ctl, struct mr_request *request,
-                                               struct mr_str name, struct mr_str value);
+/* ---- ctl_config_check.c: what a config may be set to ---- */
+
+/* One setting of a topic; the value is not null. */
+struct mr_ctl_error mr_ctl_config_check_topic(const struct mr_ctl *ctl, struct mr_request *request,
+                                              struct mr_str name, struct mr_str value);
+
+/* All settings of a topic, as they will be: those that contradict each other. */
+struct mr_ctl_error mr_ctl_config_check_together(const struct mr_ctl               *ctl,
+                                                 struct mr_request                 *request,
+                                                 const struct mr_log_config_values *values);
+
+/* One setting of the broker, or of all brokers (an empty resource name), at run time. A null value
+ * takes it away. */
+struct mr_ctl_error mr_ctl_config_check_broker(const struct mr_ctl *ctl, struct mr_request *request,
+                                               struct mr_str resource, struct mr_str name,
+                                               struct mr_str value);
 
 struct mr_controller {
     struct mr_list         queue;    /* requests to be decided */

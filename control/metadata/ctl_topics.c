@@ -313,6 +313,16 @@ static struct mr_ctl_error create_placed(const struct mr_ctl *ctl, struct mr_req
     return success;
 }
 
+/* What the configs of the new topic will be. */
+static void values_of(const struct mr_ctl *ctl, const create_in *in,
+                      struct mr_log_config_values *values)
+{
+    mr_log_config_defaults(ctl->meta, ctl->config, ctl->node_id, values);
+    for (int32_t index = 0; index < in->configs_count; index++) {
+        mr_log_config_override(values, in->configs[index].name, in->configs[index].value);
+    }
+}
+
 /* The configs in the request: known, valid, not null; their records follow the topic's. */
 static struct mr_ctl_error create_configs(const struct mr_ctl *ctl, struct mr_request *request,
                                           const create_in *in, struct mr_meta_records *records)
@@ -334,11 +344,17 @@ static struct mr_ctl_error create_configs(const struct mr_ctl *ctl, struct mr_re
     for (int32_t index = 0; index < in->configs_count; index++) {
         struct mr_str       name = in->configs[index].name;
         struct mr_ctl_error error =
-            mr_ctl_configs_check_topic(ctl, request, name, in->configs[index].value);
+            mr_ctl_config_check_topic(ctl, request, name, in->configs[index].value);
         if (error.code != 0) {
             return error;
         }
         (void)mr_ctl_seen_add(&seen, 0, name.data, name.len, index);
+    }
+    struct mr_log_config_values values;
+    values_of(ctl, in, &values);
+    struct mr_ctl_error error = mr_ctl_config_check_together(ctl, request, &values);
+    if (error.code != 0) {
+        return error;
     }
     for (uint32_t index = 0; index < seen.count; index++) {
         /* Of a name given twice the last one counts. */
@@ -361,10 +377,7 @@ static void describe_created(const struct mr_ctl *ctl, struct mr_request *reques
         out->configs_count = -1;
         return;
     }
-    mr_log_config_defaults(ctl->meta, ctl->config, ctl->node_id, &values);
-    for (int32_t index = 0; index < in->configs_count; index++) {
-        mr_log_config_override(&values, in->configs[index].name, in->configs[index].value);
-    }
+    values_of(ctl, in, &values);
     for (int id = 0; id < MR_TOPIC_CONFIG_COUNT; id++) {
         struct mr_create_topics_response_creatable_topic_configs *entry =
             &out->configs[out->configs_count++];
@@ -375,8 +388,7 @@ static void describe_created(const struct mr_ctl *ctl, struct mr_request *reques
         const struct mr_config_value *value = &values.of[id].value;
         if (value->is_null) {
             entry->value = MR_STR_NULL;
-        } else if (mr_topic_config_rows[id].key.type == MR_CONFIG_TYPE_STRING ||
-                   mr_topic_config_rows[id].key.type == MR_CONFIG_TYPE_LIST) {
+        } else if (mr_config_is_text(mr_topic_config_rows[id].key.type)) {
             entry->value = value->text;
         } else {
             mr_text_init(&text, buffer, sizeof buffer);
@@ -565,8 +577,7 @@ static struct mr_ctl_error extend_one(
 {
     const struct mr_meta_topic *topic = mr_meta_topic_by_name(ctl->meta, in->name);
     if (topic == NULL) {
-        return refuse(MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION,
-                      MR_STR("This server does not host this topic-partition."));
+        return refuse(MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION, MR_STR_NULL);
     }
     int32_t count = (int32_t)topic->partition_count;
     if (in->count == count) {

@@ -25,6 +25,7 @@
 #define MR_CONFIG_C_DOUBLE double
 #define MR_CONFIG_C_BOOL   bool
 #define MR_CONFIG_C_STRING struct mr_str
+#define MR_CONFIG_C_CLASS  struct mr_str /* of Java; kept and described, never loaded */
 #define MR_CONFIG_C_LIST   struct mr_str /* comma separated, as given */
 
 #define MR_CONFIG_NULL INT64_MIN /* a number that has no value */

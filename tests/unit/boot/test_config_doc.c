@@ -37,6 +37,13 @@ static void put_accepted(struct mr_text *text, const struct mr_config_check *che
             mr_text_fmt(text, "%lld to %lld", (long long)check->min, (long long)check->max);
         }
         return;
+    case MR_CONFIG_CHECK_RANGE_OR:
+        mr_text_fmt(text, "%lld, %lld to %lld", (long long)check->other, (long long)check->min,
+                    (long long)check->max);
+        return;
+    case MR_CONFIG_CHECK_REPLICAS:
+        mr_text_fmt(text, "`*` or list of partition:broker");
+        return;
     case MR_CONFIG_CHECK_ONE_OF:
     case MR_CONFIG_CHECK_EACH_OF:
         mr_text_fmt(text, "%s", check->kind == MR_CONFIG_CHECK_EACH_OF ? "list of " : "");
@@ -49,7 +56,7 @@ static void put_accepted(struct mr_text *text, const struct mr_config_check *che
 
 static void put_begin(struct mr_text *text, const struct mr_config_key *key)
 {
-    static const char *const types[] = {"int", "long", "short", "double", "bool", "string", "list"};
+    static const char *const types[] = {"int", "long", "short", "double", "bool", "string", "class", "list"};
     mr_text_fmt(text, "| `%s` | %s | ", key->name, types[key->type]);
     put_default(text, key->default_text);
     mr_text_fmt(text, " | ");

@@ -111,12 +111,8 @@ static void test_describe_topic_says_where_a_value_comes_from(void **state)
     struct mr_describe_configs_response_describe_configs_resource_result *entry =
         &result.configs[0];
     assert_true(mr_str_equal(entry->value, MR_STR("420000")));
-    assert_int_equal(entry->config_source, 4);
-    assert_int_equal(entry->synonyms_count, 2); /* minutes from the file, hours built in */
-    assert_true(mr_str_equal(entry->synonyms[0].name, MR_STR("log.retention.minutes")));
-    assert_true(mr_str_equal(entry->synonyms[0].value, MR_STR("7")));
-    assert_true(mr_str_equal(entry->synonyms[1].name, MR_STR("log.retention.hours")));
-    assert_int_equal(entry->synonyms[1].source, 5);
+    assert_int_equal(entry->config_source, 5); /* log.retention.ms itself is set nowhere */
+    assert_int_equal(entry->synonyms_count, 0);
     set(f, MR_META_BROKER, "", "log.retention.ms", "11");
     set(f, MR_META_BROKER, "1", "log.retention.ms", "22");
     set(f, MR_META_TOPIC, "t", "retention.ms", "33");
@@ -124,7 +120,7 @@ static void test_describe_topic_says_where_a_value_comes_from(void **state)
     entry = &result.configs[0];
     assert_true(mr_str_equal(entry->value, MR_STR("33")));
     assert_int_equal(entry->config_source, 1);
-    static const int8_t sources[] = {1, 2, 3, 4, 5};
+    static const int8_t sources[] = {1, 2, 3, 4, 5}; /* 4: minutes from the file, 5: hours */
     assert_int_equal(entry->synonyms_count, 5);
     for (int index = 0; index < 5; index++) {
         assert_int_equal(entry->synonyms[index].source, sources[index]);
@@ -144,6 +140,7 @@ static void test_describe_broker(void **state)
     assert_true(mr_str_equal(result.configs[0].value, MR_STR("3")));
     assert_true(result.configs[0].read_only);
     assert_int_equal(result.configs[0].config_source, 4);
+    assert_int_equal(describe(f, 4, MR_META_BROKER, "01", "num.partitions").configs_count, 1);
     set(f, MR_META_BROKER, "1", "message.max.bytes", "5000000");
     result = describe(f, 4, MR_META_BROKER, "1", "message.max.bytes");
     assert_true(mr_str_equal(result.configs[0].value, MR_STR("5000000")));
@@ -156,6 +153,47 @@ static void test_describe_broker(void **state)
     assert_int_equal(result.configs_count, 1);
     assert_int_equal(result.configs[0].config_source, 3);
     assert_int_equal(result.configs[0].synonyms_count, 1);
+}
+
+static struct mr_describe_configs_response_describe_configs_resource_result describe_key(
+    struct fixture *f, const char *key)
+{
+    struct mr_describe_configs_response_describe_configs_result result =
+        describe(f, 4, MR_META_BROKER, "1", key);
+    assert_int_equal(result.error_code, 0);
+    assert_int_equal(result.error_message.len, 0);
+    assert_int_equal(result.configs_count, 1);
+    return result.configs[0];
+}
+
+static void test_describe_broker_says_what_was_given_not_what_follows_from_it(void **state)
+{
+    struct fixture                                                      *f = *state;
+    struct mr_describe_configs_response_describe_configs_resource_result entry =
+        describe_key(f, "log.retention.ms");
+    assert_true(mr_str_is_null(entry.value));
+    assert_int_equal(entry.synonyms_count, 0);
+    entry = describe_key(f, "log.retention.minutes");
+    assert_int_equal(entry.config_source, 4);
+    assert_int_equal(entry.synonyms_count, 2);
+    assert_true(mr_str_equal(entry.synonyms[0].name, MR_STR("log.retention.minutes")));
+    assert_true(mr_str_equal(entry.synonyms[1].name, MR_STR("log.retention.hours")));
+    entry = describe_key(f, "log.flush.scheduler.interval.ms");
+    assert_int_equal(entry.synonyms_count, 1);
+    assert_int_equal(describe_key(f, "create.topic.policy.class.name").config_type, 8);
+}
+
+static void test_describe_hides_what_nobody_knows(void **state)
+{
+    struct fixture *f = *state;
+    set(f, MR_META_BROKER, "1", "some.plugin.key", "secret");
+    struct mr_describe_configs_response_describe_configs_resource_result entry =
+        describe_key(f, "some.plugin.key");
+    assert_true(entry.is_sensitive);
+    assert_true(mr_str_is_null(entry.value));
+    assert_int_equal(entry.config_source, 2);
+    assert_int_equal(entry.synonyms_count, 1);
+    assert_true(mr_str_is_null(entry.synonyms[0].value));
 }
 
 static void test_describe_refusals(void **state)
@@ -231,6 +269,8 @@ int main(void)
         TEST(test_describe_topic_lists_every_key_in_every_version),
         TEST(test_describe_topic_says_where_a_value_comes_from),
         TEST(test_describe_broker),
+        TEST(test_describe_broker_says_what_was_given_not_what_follows_from_it),
+        TEST(test_describe_hides_what_nobody_knows),
         TEST(test_describe_refusals),
         TEST(test_describe_log_dirs_has_every_log_of_every_core),
         TEST(test_list_config_resources),

@@ -586,7 +586,24 @@ static void test_config_refusals(void **state)
         {MR_META_BROKER, "2", "log.retention.ms", 0, "3", MR_KAFKA_INVALID_REQUEST},
         {MR_META_BROKER, "", "log.retention.ms", 0, "x", MR_KAFKA_INVALID_REQUEST},
         {MR_META_BROKER, "", "listeners", 0, "PLAINTEXT://:1", MR_KAFKA_INVALID_REQUEST},
+        {MR_META_BROKER, "1", "listeners", 0, "PLAINTEXT://:1", MR_KAFKA_INVALID_REQUEST},
+        {MR_META_BROKER, "1", "ssl.keystore.location", 0, "/x", MR_KAFKA_INVALID_REQUEST},
+        {MR_META_BROKER, "1", "num.io.threads", 0, "17", MR_KAFKA_INVALID_REQUEST},
+        {MR_META_BROKER, "1", "num.io.threads", 0, "3", MR_KAFKA_INVALID_REQUEST},
+        {MR_META_BROKER, "1", "log.cleaner.threads", 0, "0", MR_KAFKA_INVALID_REQUEST},
+        {MR_META_BROKER, "1", "max.connections.per.ip.overrides", 0, "x", MR_KAFKA_INVALID_REQUEST},
+        {MR_META_BROKER, "1", "max.connections.per.ip.overrides", 0, "10.0.0.1:", 42},
+        {MR_META_TOPIC, "c", "compression.gzip.level", 0, "0", MR_KAFKA_INVALID_CONFIG},
+        {MR_META_TOPIC, "c", "leader.replication.throttled.replicas", 0, "x", 40},
+        {MR_META_TOPIC, "c", "leader.replication.throttled.replicas", 0, "0:1,1", 40},
         {3, "c", "retention.ms", 0, "1", MR_KAFKA_INVALID_REQUEST},
+        /* and these pass */
+        {MR_META_BROKER, "1", "num.io.threads", 0, "16", 0},
+        {MR_META_BROKER, "1", "num.partitions", 1, NULL, 0},
+        {MR_META_BROKER, "1", "max.connections.per.ip.overrides", 0, "10.0.0.1:5,::1:7", 0},
+        {MR_META_TOPIC, "c", "compression.gzip.level", 0, "-1", 0},
+        {MR_META_TOPIC, "c", "leader.replication.throttled.replicas", 0, "*", 0},
+        {MR_META_TOPIC, "c", "leader.replication.throttled.replicas", 0, "0:1,1:1", 0},
     };
     for (size_t index = 0; index < sizeof cases / sizeof cases[0]; index++) {
         assert_int_equal(alter(f, cases[index].type, cases[index].resource, cases[index].name,
@@ -594,6 +611,52 @@ static void test_config_refusals(void **state)
                          cases[index].error);
     }
     assert_int_equal(find(f, "c")->config.retention_ms, 604800000);
+}
+
+static void test_a_resource_named_twice_is_refused_twice(void **state)
+{
+    struct fixture *f = *state;
+    create(f, "c", 1, 1);
+    create(f, "d", 1, 1);
+    struct mr_incremental_alter_configs_request_alterable_config config = {
+        .name = MR_STR("retention.ms"), .value = MR_STR("7")};
+    struct mr_incremental_alter_configs_request_alter_configs_resource targets[3] = {
+        {.resource_type = MR_META_TOPIC, .resource_name = MR_STR("c")},
+        {.resource_type = MR_META_TOPIC, .resource_name = MR_STR("d")},
+        {.resource_type = MR_META_TOPIC, .resource_name = MR_STR("c")},
+    };
+    for (int index = 0; index < 3; index++) {
+        targets[index].configs = &config;
+        targets[index].configs_count = 1;
+    }
+    struct mr_incremental_alter_configs_request  request = {.resources = targets,
+                                                            .resources_count = 3};
+    struct mr_incremental_alter_configs_response response;
+    mr_rig_call(f->rig, MR_API_INCREMENTAL_ALTER_CONFIGS, 1, &request, &f->arena, &response);
+    assert_int_equal(response.responses_count, 3);
+    assert_int_equal(response.responses[0].error_code, MR_KAFKA_INVALID_REQUEST);
+    assert_int_equal(response.responses[1].error_code, 0);
+    assert_int_equal(response.responses[2].error_code, MR_KAFKA_INVALID_REQUEST);
+    assert_int_equal(find(f, "c")->config.retention_ms, 604800000);
+    assert_int_equal(find(f, "d")->config.retention_ms, 7);
+}
+
+static void test_create_refuses_configs_that_contradict_each_other(void **state)
+{
+    struct fixture                                        *f = *state;
+    struct mr_create_topics_request_creatable_topic_config configs[2] = {
+        {.name = MR_STR("min.compaction.lag.ms"), .value = MR_STR("2")},
+        {.name = MR_STR("max.compaction.lag.ms"), .value = MR_STR("1")}};
+    struct mr_create_topics_request_creatable_topic topic = {.name = MR_STR("x"),
+                                                             .num_partitions = 1,
+                                                             .replication_factor = 1,
+                                                             .configs = configs,
+                                                             .configs_count = 2};
+    struct mr_create_topics_request                 request = {.topics = &topic, .topics_count = 1};
+    struct mr_create_topics_response                response;
+    mr_rig_call(f->rig, MR_API_CREATE_TOPICS, 7, &request, &f->arena, &response);
+    assert_int_equal(response.topics[0].error_code, MR_KAFKA_INVALID_CONFIG);
+    assert_null(find(f, "x"));
 }
 
 static void test_broker_config_is_the_default_of_topics_by_precedence(void **state)
@@ -919,6 +982,8 @@ int main(void)
         TEST(test_topic_config_reaches_image_storage_and_restart),
         TEST(test_topic_config_list_operations),
         TEST(test_config_refusals),
+        TEST(test_a_resource_named_twice_is_refused_twice),
+        TEST(test_create_refuses_configs_that_contradict_each_other),
         TEST(test_broker_config_is_the_default_of_topics_by_precedence),
         TEST(test_alter_configs_replaces_everything),
         TEST(test_producer_ids_rise_and_are_never_given_twice),
