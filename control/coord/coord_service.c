@@ -3,6 +3,7 @@
  * DescribeGroups, ListGroups, DeleteGroups; and the form that each API has for an error.
  */
 #include "coord/coord_runtime.h"
+#include "metadata/ctl_seen.h"
 
 #include "millrace/base/bug.h"
 
@@ -54,8 +55,7 @@ static const void *error_response(struct mr_coord *coord, struct mr_request *req
     case MR_API_JOIN_GROUP: {
         struct mr_join_group_response *response = RESPONSE(coord, request, join_group_response);
         if (response != NULL) {
-            MR_DEFAULTS(join_group_response, response);
-            response->error_code = error;
+            mr_classic_join_error(request, error, response);
             response->member_id =
                 ((const struct mr_join_group_request *)request->message)->member_id;
         }
@@ -166,6 +166,7 @@ static void find_one(struct mr_coord *coord, struct mr_now now, int8_t key_type,
             found->node_id = partition->leader;
             found->host = image->brokers[index].host;
             found->port = image->brokers[index].port;
+            found->error_message = MR_STR("");
             return;
         }
     }
@@ -181,7 +182,8 @@ static void find_coordinator(struct mr_control *control, struct mr_now now,
         struct mr_find_coordinator_response_coordinator found;
         find_one(control->coord, now, message->key_type, message->key, &found);
         response.error_code = found.error_code;
-        response.error_message = found.error_message;
+        response.error_message =
+            found.error_code == MR_KAFKA_NONE ? MR_STR("NONE") : found.error_message;
         response.node_id = found.node_id;
         response.host = found.host;
         response.port = found.port;
@@ -439,6 +441,11 @@ static void delete_groups(struct mr_control *control, struct mr_now now, struct 
         return;
     }
     MR_DEFAULTS(delete_groups_response, &response);
+    struct mr_ctl_seen seen;
+    if (!mr_ctl_seen_init(&seen, control, request, (uint64_t)message->groups_names_count)) {
+        mr_control_reply_close(control, request);
+        return;
+    }
     response.results =
         MR_REQUEST_NEW(control, request, struct mr_delete_groups_response_deletable_group_result,
                        message->groups_names_count + 1);
@@ -448,18 +455,24 @@ static void delete_groups(struct mr_control *control, struct mr_now now, struct 
     }
     for (int32_t index = 0; index < message->groups_names_count; index++) {
         struct mr_coord_shard *shard;
-        int16_t error = mr_coord_shard_of(control->coord, message->groups_names[index], &shard);
+        struct mr_str name = message->groups_names[index];
+        if (mr_ctl_seen_add(&seen, 0, name.data, name.len, index)->times > 1) {
+            continue; /* named again: one answer for all of them */
+        }
+        int16_t error = mr_coord_shard_of(control->coord, name, &shard);
         if (shard != NULL) {
             mr_arena_reset(&control->coord->scratch);
             mr_coord_out_init(&out, &control->coord->scratch, now);
-            error = mr_group_delete(&shard->groups, message->groups_names[index], &out);
+            error = mr_group_delete(&shard->groups, name, &out);
             mr_coord_apply(shard, &out);
         }
-        response.results[index].group_id = message->groups_names[index];
-        response.results[index].error_code = error;
-        response.results[index].error_message = MR_STR_NULL;
+        response.results[response.results_count++] =
+            (struct mr_delete_groups_response_deletable_group_result){
+                .group_id = name,
+                .error_code = error,
+                .error_message = MR_STR_NULL,
+            };
     }
-    response.results_count = message->groups_names_count;
     finish(control, request, &response);
 }
 

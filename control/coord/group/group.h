@@ -226,6 +226,9 @@ bool mr_classic_init(struct mr_classic *classic);
 void mr_classic_deinit(struct mr_group *group, struct mr_coord_out *out, int16_t error);
 void mr_classic_join(const struct mr_group_shard *shard, struct mr_request *request,
                      struct mr_coord_out *out);
+/* The form of a refused JoinGroup. */
+void mr_classic_join_error(const struct mr_request *request, int16_t error,
+                           struct mr_join_group_response *response);
 void mr_classic_sync(const struct mr_group_shard *shard, struct mr_request *request,
                      struct mr_coord_out *out);
 void mr_classic_heartbeat(const struct mr_group_shard *shard, struct mr_request *request,

@@ -286,13 +286,22 @@ static const struct mr_classic_name *choose(const struct mr_classic *classic)
 
 /* ---- answers ---- */
 
+void mr_classic_join_error(const struct mr_request *request, int16_t error,
+                           struct mr_join_group_response *response)
+{
+    MR_DEFAULTS(join_group_response, response);
+    response->error_code = error;
+    if (request->forward->api_version >= 7) {
+        response->protocol_name = MR_STR_NULL;
+    }
+}
+
 static void answer_join_error(struct mr_coord_out *out, const struct mr_group_shard *shard,
                               struct mr_request *request, struct mr_str member_id, int16_t error)
 {
     struct mr_join_group_response *response = MR_COORD_NEW(out, struct mr_join_group_response, 1);
     if (response != NULL) {
-        MR_DEFAULTS(join_group_response, response);
-        response->error_code = error;
+        mr_classic_join_error(request, error, response);
         response->member_id = member_id;
     }
     mr_coord_out_answer(out, request, shard->index, MR_COORD_NOW, response);

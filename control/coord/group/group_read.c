@@ -16,6 +16,7 @@ void mr_group_describe(const struct mr_group_shard *shard, struct mr_str id, int
     if (group == NULL) {
         described->group_state = MR_STR("Dead");
         if (version >= 6) {
+            described->authorized_operations = INT32_MIN;
             described->error_code = MR_KAFKA_GROUP_ID_NOT_FOUND;
             described->error_message = MR_STR("The group id does not exist.");
         }

@@ -301,15 +301,16 @@ void mr_offsets_commit(const struct mr_group_shard *shard, struct mr_request *re
                     commit_partition(&commit, known, topic, &topic->partitions[index], out),
             };
         }
-        topics[at] = (struct mr_offset_commit_response_topic){
-            .name = topic->name,
-            .topic_id = topic->topic_id,
-            .partitions = partitions,
-            .partitions_count = topic->partitions_count,
-        };
+        if (topic->partitions_count > 0) {
+            topics[response->topics_count++] = (struct mr_offset_commit_response_topic){
+                .name = topic->name,
+                .topic_id = topic->topic_id,
+                .partitions = partitions,
+                .partitions_count = topic->partitions_count,
+            };
+        }
     }
     response->topics = topics;
-    response->topics_count = message->topics_count;
     if (group != NULL && commit.error == MR_KAFKA_NONE) {
         mr_classic_touch(group, message->member_id, out->now);
     }
@@ -454,15 +455,22 @@ void mr_offsets_delete(const struct mr_group_shard *shard, struct mr_request *re
                                                                        : MR_KAFKA_NONE;
     for (int32_t at = 0; response->error_code == 0 && at < message->topics_count; at++) {
         const struct mr_offset_delete_request_topic *topic = &message->topics[at];
+        const struct mr_image_topic *known =
+            shard->env->image == NULL ? NULL
+                                      : mr_image_topic_by_name(shard->env->image, topic->name);
         const struct mr_group_topic *stored = find_topic(group, topic->name);
         bool is_subscribed = mr_group_is_subscribed(group, topic->name, out);
         struct mr_offset_delete_response_partition *partitions =
             MR_COORD_NEW(out, struct mr_offset_delete_response_partition, topic->partitions_count);
         for (int32_t index = 0; partitions != NULL && index < topic->partitions_count; index++) {
             int32_t partition = topic->partitions[index].partition_index;
+            bool is_known = known != NULL && partition >= 0 &&
+                            (uint32_t)partition < known->partition_count;
             partitions[index].partition_index = partition;
-            partitions[index].error_code = is_subscribed ? MR_KAFKA_GROUP_SUBSCRIBED_TO_TOPIC : 0;
-            if (!is_subscribed && find_offset(stored, partition) != NULL &&
+            partitions[index].error_code = !is_known ? MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION
+                                           : is_subscribed ? MR_KAFKA_GROUP_SUBSCRIBED_TO_TOPIC
+                                                           : 0;
+            if (partitions[index].error_code == 0 && find_offset(stored, partition) != NULL &&
                 !mr_group_record_offset_tombstone(group, topic->name, partition, out)) {
                 partitions[index].error_code = MR_KAFKA_UNKNOWN_SERVER_ERROR;
             }
