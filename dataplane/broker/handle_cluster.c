@@ -99,15 +99,17 @@ static void add_partition(struct page *page, const struct mr_image_partition *fr
     to->error_code = to->leader_id < 0 ? MR_KAFKA_LEADER_NOT_AVAILABLE : MR_KAFKA_NONE;
 }
 
+/* The next page begins with this partition. */
+static void end_page(struct page *page, struct mr_str topic, uint32_t partition)
+{
+    page->next = (struct mr_describe_topic_partitions_response_cursor){
+        .topic_name = topic, .partition_index = (int32_t)partition};
+    page->out.next_cursor = &page->next;
+}
+
 /* False when the page is full; the cursor then says where the next one begins. */
 static bool add_topic(struct page *page, const struct mr_image_topic *topic, uint32_t from)
 {
-    if (page->left == 0) {
-        page->next = (struct mr_describe_topic_partitions_response_cursor){
-            .topic_name = topic->name, .partition_index = (int32_t)from};
-        page->out.next_cursor = &page->next;
-        return false;
-    }
     struct mr_describe_topic_partitions_response_topic *to =
         &page->out.topics[page->out.topics_count++];
     MR_DEFAULTS(describe_topic_partitions_response_topic, to);
@@ -118,9 +120,7 @@ static bool add_topic(struct page *page, const struct mr_image_topic *topic, uin
     to->partitions = page->partitions;
     for (uint32_t index = from; index < topic->partition_count; index++) {
         if (page->left == 0) {
-            page->next = (struct mr_describe_topic_partitions_response_cursor){
-                .topic_name = topic->name, .partition_index = (int32_t)index};
-            page->out.next_cursor = &page->next;
+            end_page(page, topic->name, index);
             return false;
         }
         add_partition(page, &topic->partitions[index], index);
@@ -137,40 +137,9 @@ static void add_unknown(struct page *page, struct mr_str name, int16_t error)
     MR_DEFAULTS(describe_topic_partitions_response_topic, to);
     to->name = name;
     to->error_code = error;
-}
-
-/* Names in ascending order, each once: heap sort, in place. Returns how many are left. */
-static void sift(struct mr_str *names, uint32_t at, uint32_t count)
-{
-    for (uint32_t child; (child = at * 2 + 1) < count; at = child) {
-        child += child + 1 < count && mr_str_compare(names[child], names[child + 1]) < 0;
-        if (mr_str_compare(names[at], names[child]) >= 0) {
-            return;
-        }
-        struct mr_str held = names[at];
-        names[at] = names[child];
-        names[child] = held;
+    if (error != MR_KAFKA_INVALID_REQUEST) {
+        to->topic_authorized_operations = MR_METADATA_TOPIC_OPS;
     }
-}
-
-static uint32_t sort_names(struct mr_str *names, uint32_t count)
-{
-    for (uint32_t at = count / 2; at > 0; at--) {
-        sift(names, at - 1, count);
-    }
-    for (uint32_t end = count; end > 1; end--) {
-        struct mr_str held = names[0];
-        names[0] = names[end - 1];
-        names[end - 1] = held;
-        sift(names, 0, end - 1);
-    }
-    uint32_t kept = 0;
-    for (uint32_t at = 0; at < count; at++) {
-        if (kept == 0 || !mr_str_equal(names[kept - 1], names[at])) {
-            names[kept++] = names[at];
-        }
-    }
-    return kept;
 }
 
 static bool add_named(struct page *page, struct mr_str name,
@@ -181,13 +150,28 @@ static bool add_named(struct page *page, struct mr_str name,
     if (cursor != NULL && mr_str_compare(name, cursor->topic_name) < 0) {
         return true;
     }
+    uint32_t from = is_cursor ? (uint32_t)cursor->partition_index : 0;
+    if (page->left == 0) {
+        end_page(page, name, from);
+        return false;
+    }
     if (topic == NULL) {
         add_unknown(page, name,
                     mr_topics_is_name(name) ? (int16_t)MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION
                                             : (int16_t)MR_KAFKA_INVALID_TOPIC_EXCEPTION);
         return true;
     }
-    return add_topic(page, topic, is_cursor ? (uint32_t)cursor->partition_index : 0);
+    return add_topic(page, topic, from);
+}
+
+/* A cursor is one of the topics asked for. */
+static bool has_name(const struct mr_str *names, size_t count, struct mr_str name)
+{
+    size_t at = 0;
+    while (at < count && !mr_str_equal(names[at], name)) {
+        at++;
+    }
+    return at < count;
 }
 
 enum mr_err mr_handle_topic_partitions(struct mr_request *request)
@@ -225,8 +209,9 @@ enum mr_err mr_handle_topic_partitions(struct mr_request *request)
     for (size_t index = 0; index < named; index++) {
         names[index] = in.topics[index].name;
     }
-    named = sort_names(names, (uint32_t)named);
-    if (in.cursor != NULL && in.cursor->partition_index < 0) {
+    named = mr_topics_sort_names(names, (uint32_t)named);
+    bool is_lost = in.cursor != NULL && named > 0 && !has_name(names, named, in.cursor->topic_name);
+    if (in.cursor != NULL && (in.cursor->partition_index < 0 || is_lost)) {
         for (size_t index = 0; index < named; index++) {
             add_unknown(&page, names[index], MR_KAFKA_INVALID_REQUEST);
         }

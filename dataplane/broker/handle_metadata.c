@@ -75,6 +75,9 @@ static void add_missing(struct build *build, struct mr_str name, const struct mr
     to->name = name;
     to->topic_id = *id;
     to->error_code = error;
+    if (build->is_told_operations && !mr_str_is_null(name)) {
+        to->topic_authorized_operations = MR_METADATA_TOPIC_OPS;
+    }
     if (mr_str_is_null(name) && build->request->header.version < 12) {
         to->name = MR_STR("");
     }
@@ -102,6 +105,82 @@ static void add_brokers(struct build *build)
     }
 }
 
+/* Topics that are named, each once however often it is named; then those asked for by id. */
+struct asked {
+    struct mr_str *names;
+    uint32_t name_count;
+    const struct mr_metadata_request_topic **others; /* by id, or by nothing */
+    uint32_t other_count;
+};
+
+static bool sort_asked(struct mr_request *request, const struct mr_metadata_request *in,
+                       struct asked *asked)
+{
+    size_t count = in->topics_count > 0 ? (size_t)in->topics_count : 0;
+    asked->names = MR_ARENA_TRY(&request->arena, struct mr_str, count);
+    asked->others = MR_ARENA_TRY(&request->arena, const struct mr_metadata_request_topic *, count);
+    if (asked->names == NULL || asked->others == NULL) {
+        return false;
+    }
+    for (size_t index = 0; index < count; index++) {
+        const struct mr_metadata_request_topic *topic = &in->topics[index];
+        if (mr_uuid_is_zero(&topic->topic_id) && !mr_str_is_null(topic->name)) {
+            asked->names[asked->name_count++] = topic->name;
+        } else {
+            asked->others[asked->other_count++] = topic;
+        }
+    }
+    asked->name_count = mr_topics_sort_names(asked->names, asked->name_count);
+    return true;
+}
+
+static size_t partitions_of(const struct mr_image_topic *topic)
+{
+    return topic == NULL ? 0 : topic->partition_count;
+}
+
+static size_t count_partitions(const struct mr_image *image, const struct asked *asked, bool is_all)
+{
+    size_t count = 0;
+    for (uint32_t index = 0; is_all && index < image->topic_count; index++) {
+        count += partitions_of(image->topics[index]);
+    }
+    for (uint32_t index = 0; !is_all && index < asked->name_count; index++) {
+        count += partitions_of(mr_image_topic_by_name(image, asked->names[index]));
+    }
+    for (uint32_t index = 0; !is_all && index < asked->other_count; index++) {
+        count += partitions_of(mr_image_topic_by_id(image, &asked->others[index]->topic_id));
+    }
+    return count;
+}
+
+/* False: a topic of that name may be created. */
+static bool add_named(struct build *build, struct mr_str name)
+{
+    static const struct mr_uuid no_id;
+    const struct mr_image_topic *topic = mr_image_topic_by_name(build->image, name);
+    if (topic != NULL) {
+        add_found(build, topic);
+        return true;
+    }
+    bool is_name = mr_topics_is_name(name);
+    add_missing(build, name, &no_id,
+                is_name ? MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION : MR_KAFKA_INVALID_TOPIC_EXCEPTION);
+    return !is_name;
+}
+
+static void add_by_id(struct build *build, const struct mr_metadata_request_topic *asked)
+{
+    const struct mr_image_topic *topic = mr_image_topic_by_id(build->image, &asked->topic_id);
+    if (build->request->header.version < 12) {
+        add_missing(build, asked->name, &asked->topic_id, MR_KAFKA_INVALID_REQUEST);
+    } else if (topic != NULL) {
+        add_found(build, topic);
+    } else {
+        add_missing(build, MR_STR_NULL, &asked->topic_id, MR_KAFKA_UNKNOWN_TOPIC_ID);
+    }
+}
+
 enum mr_err mr_handle_metadata(struct mr_request *request)
 {
     struct mr_data_core *core = request->core;
@@ -117,15 +196,12 @@ enum mr_err mr_handle_metadata(struct mr_request *request)
     if (is_all && topic_count > 2 && mr_bug("hide-topics")) {
         topic_count = 2;
     }
-    size_t partition_count = 0;
-    for (size_t index = 0; index < topic_count; index++) {
-        const struct mr_image_topic *topic =
-            is_all ? image->topics[index]
-            : mr_uuid_is_zero(&in.topics[index].topic_id)
-                ? mr_image_topic_by_name(image, in.topics[index].name)
-                : mr_image_topic_by_id(image, &in.topics[index].topic_id);
-        partition_count += topic == NULL ? 0 : topic->partition_count;
+    struct asked asked = {0};
+    err = mr_request_more(request, topic_count * (sizeof(struct mr_str) + sizeof(void *)) + 64);
+    if (err != MR_OK || !sort_asked(request, &in, &asked)) {
+        return err != MR_OK ? err : MR_ERR_NO_MEMORY;
     }
+    size_t partition_count = count_partitions(image, &asked, is_all);
     err = mr_request_more(
         request, topic_count * sizeof(struct mr_metadata_response_topic) +
                      partition_count * sizeof(struct mr_metadata_response_partition) +
@@ -152,34 +228,18 @@ enum mr_err mr_handle_metadata(struct mr_request *request)
     uint32_t create_count = 0;
     bool may_create =
         (in.allow_auto_topic_creation || mr_bug("create-always")) && image->is_auto_create;
-    for (size_t index = 0; index < topic_count; index++) {
+    for (uint32_t index = 0; is_all && index < topic_count; index++) {
         for (volatile uint32_t spin = 0; mr_bug("slow-metadata") && spin < 100000; spin++) {
         }
-        if (is_all) {
-            add_found(&build, image->topics[index]);
-            continue;
+        add_found(&build, image->topics[index]);
+    }
+    for (uint32_t index = 0; !is_all && index < asked.name_count; index++) {
+        if (!add_named(&build, asked.names[index]) && may_create && create_count < CREATE_MAX) {
+            create[create_count++] = asked.names[index];
         }
-        const struct mr_metadata_request_topic *asked = &in.topics[index];
-        bool is_by_id = !mr_uuid_is_zero(&asked->topic_id);
-        if ((is_by_id || mr_str_is_null(asked->name)) && version < 12) {
-            add_missing(&build, asked->name, &asked->topic_id, MR_KAFKA_INVALID_REQUEST);
-            continue;
-        }
-        const struct mr_image_topic *topic = is_by_id
-                                                 ? mr_image_topic_by_id(image, &asked->topic_id)
-                                                 : mr_image_topic_by_name(image, asked->name);
-        if (topic != NULL) {
-            add_found(&build, topic);
-        } else if (is_by_id || mr_str_is_null(asked->name)) {
-            add_missing(&build, MR_STR_NULL, &asked->topic_id, MR_KAFKA_UNKNOWN_TOPIC_ID);
-        } else if (!mr_topics_is_name(asked->name)) {
-            add_missing(&build, asked->name, &asked->topic_id, MR_KAFKA_INVALID_TOPIC_EXCEPTION);
-        } else {
-            add_missing(&build, asked->name, &asked->topic_id, MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
-            if (may_create && create_count < CREATE_MAX) {
-                create[create_count++] = asked->name;
-            }
-        }
+    }
+    for (uint32_t index = 0; !is_all && index < asked.other_count; index++) {
+        add_by_id(&build, asked.others[index]);
     }
     err = mr_reply_message(request, &build.out, 0, 0);
     if (err == MR_OK && create_count > 0) {

@@ -15,6 +15,14 @@
 #define METADATA_VERSION_MIN 7
 #define METADATA_VERSION_MAX 33
 
+/* Features that Kafka 4.4 knows and this broker does not serve: known at level 0, and at no other. Clients
+ * below version 4 do not know that a range may begin at 0; they are not told. */
+static const char *const unserved[] = {
+    "eligible.leader.replicas.version", "group.version",   "kraft.version",
+    "share.version",                    "streams.version", "transaction.version",
+};
+#define UNSERVED (sizeof unserved / sizeof unserved[0])
+
 enum mr_err mr_handle_versions_unsupported(struct mr_request *request)
 {
     struct mr_api_versions_response out;
@@ -73,7 +81,7 @@ enum mr_err mr_handle_versions(struct mr_request *request)
     }
     err = mr_request_more(request,
                           mr_api_count * sizeof(struct mr_api_versions_response_api_version) +
-                              (image->feature_count + 1) *
+                              (image->feature_count + 1 + UNSERVED) *
                                   (sizeof(struct mr_api_versions_response_supported_feature_key) +
                                    sizeof(struct mr_api_versions_response_finalized_feature_key)));
     if (err != MR_OK) {
@@ -88,7 +96,8 @@ enum mr_err mr_handle_versions(struct mr_request *request)
     out.api_keys =
         MR_ARENA_TRY(&request->arena, struct mr_api_versions_response_api_version, mr_api_count);
     out.supported_features =
-        MR_ARENA_TRY(&request->arena, struct mr_api_versions_response_supported_feature_key, 1);
+        MR_ARENA_TRY(&request->arena, struct mr_api_versions_response_supported_feature_key,
+                     1 + UNSERVED);
     out.finalized_features =
         MR_ARENA_TRY(&request->arena, struct mr_api_versions_response_finalized_feature_key,
                      image->feature_count + 1);
@@ -108,6 +117,11 @@ enum mr_err mr_handle_versions(struct mr_request *request)
         .min_version = METADATA_VERSION_MIN,
         .max_version = METADATA_VERSION_MAX};
     out.supported_features_count = 1;
+    for (size_t index = 0; request->header.version >= 4 && index < UNSERVED; index++) {
+        out.supported_features[out.supported_features_count++] =
+            (struct mr_api_versions_response_supported_feature_key){.name =
+                                                                        mr_str(unserved[index])};
+    }
     for (uint32_t index = 0; index < image->feature_count; index++) {
         out.finalized_features[out.finalized_features_count++] =
             (struct mr_api_versions_response_finalized_feature_key){

@@ -68,3 +68,37 @@ bool mr_topics_is_name(struct mr_str name)
     }
     return true;
 }
+
+/* Heap sort: in place, and n log n at worst, for the names are strangers'. */
+static void sift(struct mr_str *names, uint32_t at, uint32_t count)
+{
+    for (uint32_t child; (child = at * 2 + 1) < count; at = child) {
+        child += child + 1 < count && mr_str_compare(names[child], names[child + 1]) < 0;
+        if (mr_str_compare(names[at], names[child]) >= 0) {
+            return;
+        }
+        struct mr_str held = names[at];
+        names[at] = names[child];
+        names[child] = held;
+    }
+}
+
+uint32_t mr_topics_sort_names(struct mr_str *names, uint32_t count)
+{
+    for (uint32_t at = count / 2; at > 0; at--) {
+        sift(names, at - 1, count);
+    }
+    for (uint32_t end = count; end > 1; end--) {
+        struct mr_str held = names[0];
+        names[0] = names[end - 1];
+        names[end - 1] = held;
+        sift(names, 0, end - 1);
+    }
+    uint32_t kept = 0;
+    for (uint32_t at = 0; at < count; at++) {
+        if (kept == 0 || !mr_str_equal(names[kept - 1], names[at])) {
+            names[kept++] = names[at];
+        }
+    }
+    return kept;
+}

@@ -35,4 +35,7 @@ const struct mr_image_broker *mr_topics_broker(const struct mr_data_core *core, 
 /* Kafka's rule for names: 1 to 249 of [a-zA-Z0-9._-], not "." or "..". */
 bool mr_topics_is_name(struct mr_str name);
 
+/* Put names in ascending order, each once. Returns how many are left. Cost: n log n compares. */
+uint32_t mr_topics_sort_names(struct mr_str *names, uint32_t count);
+
 #endif

@@ -97,6 +97,84 @@ static void test_described_topics_come_in_pages(void **state)
     assert_int_equal(told.error_code, MR_KAFKA_MISMATCHED_ENDPOINT_TYPE);
 }
 
+static void test_pages_of_described_topics_end_at_unknown_ones_too(void **state)
+{
+    (void)state;
+    struct mr_describe_topic_partitions_request in;
+    struct mr_describe_topic_partitions_request_topic_request topics[2];
+    struct mr_describe_topic_partitions_request_cursor cursor = {.topic_name = MR_STR("s")};
+    struct mr_describe_topic_partitions_response out;
+    int32_t correlation;
+    struct mr_sim_peer *peer = mr_data_rig_join(w);
+    MR_DEFAULTS(describe_topic_partitions_request, &in);
+    topics[0].name = MR_STR("unknown");
+    topics[1].name = MR_STR("t");
+    in.topics = topics;
+    in.topics_count = 2;
+    in.response_partition_limit = MR_DATA_RIG_LOGS;
+    mr_data_rig_ask(peer, 75, 0, 1, &in);
+    assert_true(mr_data_rig_answer(w, peer, 75, 0, &correlation, &out));
+    assert_int_equal(out.topics_count, 1);
+    assert_non_null(out.next_cursor);
+    assert_true(mr_str_equal(out.next_cursor->topic_name, MR_STR("unknown")));
+    in.response_partition_limit++;
+    mr_data_rig_ask(peer, 75, 0, 2, &in);
+    assert_true(mr_data_rig_answer(w, peer, 75, 0, &correlation, &out));
+    assert_int_equal(out.topics_count, 2);
+    assert_int_not_equal(out.topics[1].topic_authorized_operations, INT32_MIN);
+    /* a cursor that is none of the topics asked for */
+    in.cursor = &cursor;
+    mr_data_rig_ask(peer, 75, 0, 3, &in);
+    assert_true(mr_data_rig_answer(w, peer, 75, 0, &correlation, &out));
+    assert_int_equal(out.topics_count, 2);
+    assert_int_equal(out.topics[0].error_code, MR_KAFKA_INVALID_REQUEST);
+}
+
+static void test_metadata_names_a_topic_once(void **state)
+{
+    (void)state;
+    struct mr_metadata_request in;
+    struct mr_metadata_request_topic topics[4];
+    struct mr_metadata_response out;
+    int32_t correlation;
+    struct mr_sim_peer *peer = mr_data_rig_join(w);
+    MR_DEFAULTS(metadata_request, &in);
+    for (int index = 0; index < 4; index++) {
+        MR_DEFAULTS(metadata_request_topic, &topics[index]);
+        topics[index].name = index % 2 == 0 ? MR_STR("unknown") : MR_STR("t");
+    }
+    in.topics = topics;
+    in.topics_count = 4;
+    in.include_topic_authorized_operations = true;
+    mr_data_rig_ask(peer, 3, 12, 1, &in);
+    assert_true(mr_data_rig_answer(w, peer, 3, 12, &correlation, &out));
+    assert_int_equal(out.topics_count, 2);
+    assert_int_equal(out.topics[1].error_code, MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
+    assert_int_equal(out.topics[0].topic_authorized_operations,
+                     out.topics[1].topic_authorized_operations);
+    assert_int_equal(w->forward_count, 1);
+}
+
+static void test_versions_tell_features_at_level_0_to_those_who_know(void **state)
+{
+    (void)state;
+    struct mr_api_versions_request in;
+    struct mr_api_versions_response out;
+    int32_t correlation;
+    struct mr_sim_peer *peer = mr_data_rig_join(w);
+    MR_DEFAULTS(api_versions_request, &in);
+    in.client_software_name = in.client_software_version = MR_STR("1");
+    mr_data_rig_ask(peer, 18, 3, 1, &in);
+    assert_true(mr_data_rig_answer(w, peer, 18, 3, &correlation, &out));
+    assert_int_equal(out.supported_features_count, 1);
+    mr_data_rig_ask(peer, 18, 4, 2, &in);
+    assert_true(mr_data_rig_answer(w, peer, 18, 4, &correlation, &out));
+    assert_int_equal(out.supported_features_count, 7);
+    for (int32_t index = 1; index < 7; index++) {
+        assert_int_equal(out.supported_features[index].max_version, 0);
+    }
+}
+
 static void test_metadata_of_a_missing_topic_asks_control_to_create_it_once(void **state)
 {
     (void)state;
@@ -265,6 +343,9 @@ int main(void)
         TEST(test_versions_asked_lists_exactly_what_is_served),
         TEST(test_described_topics_come_in_pages),
         TEST(test_metadata_of_a_missing_topic_asks_control_to_create_it_once),
+        TEST(test_versions_tell_features_at_level_0_to_those_who_know),
+        TEST(test_metadata_names_a_topic_once),
+        TEST(test_pages_of_described_topics_end_at_unknown_ones_too),
         TEST(test_forwarded_request_returns_controls_bytes),
         TEST(test_list_offsets_by_special_times),
         TEST(test_delete_records_and_epochs_are_told_per_partition),
