@@ -365,6 +365,17 @@ static struct mr_ctl_error create_configs(const struct mr_ctl *ctl, struct mr_re
     return success;
 }
 
+/* What the request says for a key; the last time counts. */
+static struct mr_str given_text(const create_in *in, struct mr_str name)
+{
+    for (int32_t index = in->configs_count; index-- > 0;) {
+        if (mr_str_equal(in->configs[index].name, name)) {
+            return in->configs[index].value;
+        }
+    }
+    return MR_STR_NULL;
+}
+
 /* What the new topic's configs will be, for versions that tell it. */
 static void describe_created(const struct mr_ctl *ctl, struct mr_request *request,
                              const create_in *in, create_out *out)
@@ -386,7 +397,9 @@ static void describe_created(const struct mr_ctl *ctl, struct mr_request *reques
         entry->name = mr_str(mr_topic_config_rows[id].key.name);
         entry->config_source = (int8_t)values.of[id].source;
         const struct mr_config_value *value = &values.of[id].value;
-        if (value->is_null) {
+        if (values.of[id].source == MR_SOURCE_TOPIC) {
+            entry->value = given_text(in, entry->name); /* as it came, like Kafka: " 5 ", "TRUE" */
+        } else if (value->is_null) {
             entry->value = MR_STR_NULL;
         } else if (mr_config_is_text(mr_topic_config_rows[id].key.type)) {
             entry->value = value->text;
@@ -717,7 +730,8 @@ static struct mr_ctl_seen_key *item_key(const struct mr_ctl_seen *seen,
 
 /* The refusals that come from the list itself: duplicates, and one topic named in two ways. */
 static struct mr_ctl_error check_item(const struct mr_ctl *ctl, const struct mr_ctl_seen *seen,
-                                      const struct delete_item *item, int32_t at, bool *is_told)
+                                      const struct delete_item *item, int32_t at,
+                                      struct mr_uuid *id, bool *is_told)
 {
     const struct mr_meta_topic   *topic = item_topic(ctl->meta, item);
     const struct mr_ctl_seen_key *key = item_key(seen, item);
@@ -737,7 +751,8 @@ static struct mr_ctl_error check_item(const struct mr_ctl *ctl, const struct mr_
     struct delete_item other = {.name = mr_str_is_null(item->name) ? topic->name : MR_STR_NULL,
                                 .id = topic->id};
     if (item_key(seen, &other) != NULL) {
-        *is_told = mr_str_is_null(item->name); /* the answer stands at the name */
+        *is_told = mr_str_is_null(item->name); /* the answer stands at the name, with the id */
+        *id = topic->id;
         return refuse(MR_KAFKA_INVALID_REQUEST,
                       MR_STR("The provided topic name maps to an ID that was already supplied."));
     }
@@ -793,14 +808,15 @@ const void *mr_ctl_topics_delete(const struct mr_ctl *ctl, struct mr_request *re
     }
     for (int32_t index = 0; index < count; index++) {
         bool                        is_told = false;
-        struct mr_ctl_error         error = check_item(ctl, &seen, &items[index], index, &is_told);
+        struct mr_uuid              id = items[index].id;
+        struct mr_ctl_error         error = check_item(ctl, &seen, &items[index], index, &id, &is_told);
         const struct mr_meta_topic *topic = item_topic(ctl->meta, &items[index]);
         if (is_told) {
             continue;
         }
         delete_out *result = &results[out->responses_count++];
         *result = (delete_out){.name = items[index].name,
-                               .topic_id = items[index].id,
+                               .topic_id = id,
                                .error_code = error.code,
                                .error_message = error.message};
         if (error.code == 0) {
