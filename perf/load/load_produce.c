@@ -9,10 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define IN_BYTES     16384u
 #define ANSWER_MAX   (16u << 20)
 #define SCRATCH_SIZE (8u << 20)
+#define READY_TRIES  600
+#define PAUSE_US     100000
 
 static void fail(struct mr_load_worker *worker, const char *what)
 {
@@ -216,9 +219,15 @@ static bool identify(struct mr_load_worker *worker, const char *address, struct 
     struct mr_init_producer_id_response response;
     MR_DEFAULTS(init_producer_id_request, &request);
     request.transactional_id = MR_STR_NULL;
-    bool is_done = mr_load_wire_open(&wire, address) &&
-                   mr_load_wire_call(&wire, MR_API_INIT_PRODUCER_ID, 4, &request, &response) &&
-                   (response.error_code == 0 || mr_load_wire_refused(&wire, "InitProducerId", response.error_code));
+    bool is_done = mr_load_wire_open(&wire, address);
+    for (int tries = 0; is_done && tries < READY_TRIES; tries++) {
+        is_done = mr_load_wire_call(&wire, MR_API_INIT_PRODUCER_ID, 4, &request, &response);
+        if (is_done && !mr_errors_is_retriable(response.error_code)) {
+            break; /* a fresh broker may still be loading its transaction state */
+        }
+        usleep(PAUSE_US);
+    }
+    is_done = is_done && (response.error_code == 0 || mr_load_wire_refused(&wire, "InitProducerId", response.error_code));
     if (is_done) {
         params->producer_id = response.producer_id;
         params->producer_epoch = response.producer_epoch;
