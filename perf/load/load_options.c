@@ -163,7 +163,7 @@ bool mr_load_options_text(struct mr_load_options *options, const char *name, con
         while (used > 0 && (text[used - 1] == ' ' || text[used - 1] == '\t' || text[used - 1] == '\r')) {
             used--;
         }
-        if (used > 0) {
+        if (used > 0 && text[0] != '@') {
             snprintf(setting, sizeof setting, "%.*s", (int)used, text);
             if (!mr_load_options_set(options, setting, reason, sizeof reason)) {
                 snprintf(why, why_size, "%s:%d: %s", name, line, reason);

@@ -1,7 +1,8 @@
 /*
  * load_options: what a run is to do, from scenario files and KEY=VALUE arguments; later ones win.
  *
- * A scenario file has one KEY=VALUE per line; # begins a comment. Rows are in load_options.def.
+ * A scenario file has one KEY=VALUE per line; # begins a comment, @ a line for perf/compare.py. Rows are in
+ * load_options.def.
  */
 #ifndef MILLRACE_PERF_LOAD_OPTIONS_H
 #define MILLRACE_PERF_LOAD_OPTIONS_H

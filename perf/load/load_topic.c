@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define READY_TRIES   600 /* 100 ms apart */
-#define PAUSE_US      100000
+#define READY_TRIES   12000 /* 5 ms apart: a minute */
+#define PAUSE_US      5000
 #define CONFIGS_MAX   16
 #define METADATA_MOST 12
 

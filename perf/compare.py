@@ -1,0 +1,417 @@
+#!/usr/bin/env python3
+"""Scenarios against Millrace, Apache Kafka 4.3.1 and the floors, interleaved, as one HTML report.
+
+    perf/compare.py [SCENARIO...] [--quick | --full] [--out DIR] [--systems NAMES] [--durability both]
+
+Each measurement is a cell: scenario, point, durability, system, repetition; its JSON is kept in DIR/cells, and a
+second call goes on where the first one stopped. Sizes: --quick (one repetition, under 10 minutes), the default (5 of
+20 s), --full (7, and the relaxed class too). Systems: millrace, kafka, bare (a bare loop of receive, one durable
+write, answer) and null (drops everything: is the generator fast enough?).
+
+Durable is compared with durable (Kafka: flush.messages=1) and relaxed with relaxed (Millrace: millrace.ack=write)."""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT / "tests" / "interop"), str(HERE)]
+sys.dont_write_bytecode = True
+import compare_report  # noqa: E402
+from lib import broker as brokers  # noqa: E402
+
+BUILD = ROOT / "build" / "release"
+REPETITIONS = {"quick": 1, "default": 5, "full": 7}
+CLASSES = {"durable": {"millrace": "", "kafka": "flush.messages=1"}, "relaxed": {"millrace": "millrace.ack=write", "kafka": ""}}
+MEMORY_CAP = 4 << 30
+
+
+class Scenario:
+    """A file of perf/scenarios: settings of the generator, and lines with @ for us."""
+
+    def __init__(self, path, size):
+        self.name, self.path, self.kind, self.fill = path.stem, path, "load", 0
+        self.text = [line[2:].strip() for line in path.read_text().splitlines() if line.startswith("# ")]
+        points, chosen, self.extra = {}, None, []
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if not line.startswith("@"):
+                continue
+            if words[0] == "@point":
+                points[words[1]] = words[2:]
+            elif words[0] == "@kind":
+                self.kind = words[1]
+            elif words[0] == ("@quick-fill" if size == "quick" else "@fill"):
+                self.fill = int(float(words[1].rstrip("GMB")) * (1e9 if words[1].endswith("GB") else 1e6))
+            elif words[0] == "@quick" and size == "quick":
+                self.extra = words[1:]
+            elif words[0] == "@quick-points" and size == "quick":
+                chosen = words[1:]
+            elif words[0] not in ("@fill", "@quick", "@quick-fill", "@quick-points"):
+                raise SystemExit("%s: what is %s?" % (path, words[0]))
+        self.points = {n: p for n, p in (points or {"": []}).items() if chosen is None or n in chosen}
+
+    def settings(self, point):
+        """The point's settings last, but a quick rate replaces a point's own."""
+        out = dict(w.split("=", 1) for w in self.points[point])
+        for word in self.extra:
+            key, value = word.split("=", 1)
+            if not key.startswith("rate") or key in out:
+                out[key] = value
+        return out
+
+
+# ---- systems ----
+
+
+def run_load(settings, scenario=None, timeout_s=900):
+    argv = [str(BUILD / "millrace-load")] + ([str(scenario.path)] if scenario else [])
+    argv += ["%s=%s" % kv for kv in settings.items()] + ["live=no"]
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s)
+
+
+class CappedMemory:
+    """A memory cgroup (v1 or v2) for the broker, where one can be had."""
+
+    def __init__(self):
+        self.path = None
+        for base, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+            path = Path(base) / ("millrace-bench-%d" % os.getpid())
+            try:
+                path.mkdir()
+                (path / limit).write_text(str(MEMORY_CAP))
+                self.path = path
+                return
+            except OSError:
+                if path.is_dir():
+                    path.rmdir()
+
+    def take(self, pid):
+        if self.path:
+            (self.path / "cgroup.procs").write_text(str(pid))
+
+    def close(self):
+        if self.path:
+            for _ in range(50):
+                try:
+                    return self.path.rmdir()
+                except OSError:
+                    time.sleep(0.1)
+
+
+class BrokerSystem:
+    """Millrace or Kafka: one process for all cells."""
+
+    def __init__(self, kind, a, memory):
+        self.kind = kind
+        self.memory = memory
+        self.broker = brokers.KINDS[kind]({})
+        self.broker.binary = BUILD / "millrace"
+        if kind == "kafka":
+            self.broker.heap = a.heap
+        self.warmed = False
+
+    def address(self, settings):
+        if not self.broker.alive():
+            self.broker.start()
+            self.memory.take(self.broker.pid)
+        if self.kind == "kafka" and not self.warmed:
+            self.warm(20 if settings.get("size") == "quick" else 60)
+        return self.broker.bootstrap
+
+    def warm(self, seconds):
+        """A JVM compiles what it runs: give it every kind of request before anything counts."""
+        self.warmed = True
+        for extra in ({"records": 100}, {"producers": 16, "in.flight": 5}, {"partitions": 100, "batches": 64, "e2e": "yes", "consumers": 2}):
+            run_load({"broker": self.broker.bootstrap, "create": "yes", "cleanup": "yes", "topic": "warm", "warmup": 0,
+                      "duration": seconds / 3, **extra})
+
+    def extra(self, durability):
+        config = CLASSES[durability][self.kind]
+        return {"pid": self.broker.pid, **({"topic.config": config} if config else {})}
+
+    def close(self):
+        self.broker.kill()
+        self.broker.destroy()
+
+
+class FloorSystem:
+    """A process of millrace-floors per cell: the number of partitions is part of it."""
+
+    def __init__(self, kind, directory):
+        self.kind, self.directory, self.process = kind, directory, None
+
+    def address(self, settings):
+        self.close()
+        argv = [str(BUILD / "millrace-floors"), "serve", "partitions=" + settings.get("partitions", "1")]
+        if self.kind == "bare":
+            argv.append("durable=%s/bare.bin" % self.directory)
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        return self.process.stdout.readline().split()[-1]
+
+    def extra(self, _):
+        return {"pid": self.process.pid}
+
+    def close(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+
+# ---- cells ----
+
+
+def load_cell(system, scenario, settings, durability, directory, size):
+    """One run of the generator. What it refuses to do is an error, what it finds invalid is a result."""
+    full = dict(line.split("=", 1) for line in scenario.path.read_text().splitlines() if "=" in line and line[0] not in "#@")
+    full.update(settings)
+    broker = system.address({**full, "size": size})
+    if system.kind in ("bare", "null"):  # nothing comes back from a floor: the producing half is measured
+        settings = {**settings, "consumers": "0", "e2e": "no"}
+    settings = {**settings, **system.extra(durability), "broker": broker, "json": directory / "cell.json"}
+    if system.kind in ("millrace", "kafka"):
+        settings["cleanup"] = "yes"
+    (directory / "cell.json").unlink(missing_ok=True)
+    p = run_load(settings, scenario)
+    if not (directory / "cell.json").is_file():
+        return {"failed": True, "valid": False, "reasons": [(p.stderr or p.stdout).strip()[-300:]]}
+    return json.loads((directory / "cell.json").read_text())
+
+
+def until_good(settings, deadline_s=120):
+    """Seconds until the generator succeeds with these settings."""
+    started = time.monotonic()
+    while time.monotonic() - started < deadline_s:
+        if run_load(settings).returncode in (0, 3):
+            return time.monotonic() - started
+    return None
+
+
+def fill(system, durability, scenario, settings, common):
+    """Bytes on disk before the kill, in a topic beside the one that is verified."""
+    if scenario.fill:
+        run_load({**common, **system.extra(durability), "topic": "fill", "create": "yes", "partitions": settings["partitions"],
+                  "producers": 1, "records": 1000, "record.bytes": 1000, "in.flight": 2, "warmup": 0,
+                  "duration": max(1, scenario.fill / 200e6)})
+
+
+def kill_cell(kind, scenario, settings, durability, directory, a, memory):
+    """Load, kill -9, start again; then everything that was acknowledged must be there."""
+    system = BrokerSystem(kind, a, memory)
+    system.warmed = True
+    broker = system.broker
+    try:
+        common = {"broker": system.address(settings), "topic": "kill"}
+        fill(system, durability, scenario, settings, common)
+        argv = [str(BUILD / "millrace-load"), str(scenario.path), "live=no", "acked.out=%s" % (directory / "acked"), "drain=1s"]
+        argv += ["%s=%s" % kv for kv in {**settings, **system.extra(durability), **common}.items()]
+        load = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(3 + int(settings["partitions"]) / 1000)
+        broker.kill()
+        load.send_signal(signal.SIGINT)
+        load.wait(60)
+        started = time.monotonic()
+        broker.start(wait=False)
+        probe = {"broker": broker.bootstrap, "topic": "fill" if scenario.fill else "kill", "warmup": 0}
+        until_good({**probe, "producers": 1, "duration": "1ms"})
+        produced_s = time.monotonic() - started
+        until_good({**probe, "producers": 0, "consumers": 1, "from": "earliest", "limit": 1})
+        read_s = time.monotonic() - started
+        verify = directory / "cell.json"
+        verify.unlink(missing_ok=True)
+        same = {k: v for k, v in (line.split("=", 1) for line in scenario.path.read_text().splitlines() if line.startswith("record"))}
+        p = run_load({**common, **same, "verify": "yes", "producers": 0, "consumers": 1, "acked.in": directory / "acked", "duration": "120s",
+                      "json": verify, "fetch.bytes": "8MiB"})
+        found = json.loads(verify.read_text()) if verify.is_file() else {"verify": [{}], "reasons": [p.stderr.strip()[-300:]]}
+        seen = (found.get("verify") or [{}])[0]
+        wrong = seen.get("missing", -1) + seen.get("repeated", 0) + seen.get("damaged", 0)
+        return {"valid": p.returncode == 0, "failed": p.returncode != 0, "reasons": found.get("reasons", []),
+                "first_produce_s": produced_s, "first_read_s": read_s, "verified_records": seen.get("right", 0), "wrong_records": wrong}
+    finally:
+        system.close()
+
+
+def run_ns(pid):
+    return sum(int((t / "schedstat").read_text().split()[0]) for t in Path("/proc/%d/task" % pid).iterdir())
+
+
+def start_cell(kind, settings, a, memory, size):
+    """Start to the first answer, twice: the second start finds the partitions there."""
+    system = BrokerSystem(kind, a, memory)
+    broker = system.broker
+    try:
+        broker.format()
+        broker.formatted = True
+        partitions = int(settings["partitions"])
+        if partitions:
+            broker.start()
+            run_load({"broker": broker.bootstrap, "create": "yes", "partitions": partitions, "warmup": 0, "duration": "100ms"})
+            broker.stop()
+        started = time.monotonic()
+        broker.start()
+        start_ms = (time.monotonic() - started) * 1000
+        memory.take(broker.pid)
+        time.sleep(5 if size == "quick" else 15)  # background preparation
+        before, since = run_ns(broker.pid), time.monotonic()
+        time.sleep(5 if size == "quick" else 60)
+        idle = (run_ns(broker.pid) - before) / 1e9 / (time.monotonic() - since) * 100
+        return {"valid": True, "failed": False, "reasons": [], "start_ms": start_ms, "rss_mib": broker.rss_kib() / 1024, "idle_cpu_percent": idle}
+    finally:
+        system.close()
+
+
+# ---- the run ----
+
+
+class Bench:
+    def __init__(self, a, size):
+        self.a, self.size = a, size
+        self.out = Path(a.out or ROOT / "build" / "bench" / size).resolve()
+        (self.out / "cells").mkdir(parents=True, exist_ok=True)
+        self.work = Path(tempfile.mkdtemp(prefix="millrace-bench."))
+        self.memory = CappedMemory()
+        self.systems = {}
+        wanted = a.scenarios or sorted((p.stem for p in (HERE / "scenarios").glob("*.scn")), key=lambda s: int(s[1:]))
+        self.scenarios = [Scenario(HERE / "scenarios" / (name + ".scn"), size) for name in wanted]
+
+    def system(self, kind):
+        if kind not in self.systems:
+            self.systems[kind] = FloorSystem(kind, self.work) if kind in ("bare", "null") else BrokerSystem(kind, self.a, self.memory)
+        return self.systems[kind]
+
+    def plan(self):
+        """Cells in the order of running: the systems alternate inside each repetition of each point."""
+        cells = []
+        for scenario in self.scenarios:
+            for durability in self.a.durability:
+                for point in scenario.points:
+                    for repetition in range(self.a.repetitions if scenario.kind == "load" else min(self.a.repetitions, 3)):
+                        order = self.a.systems if repetition % 2 == 0 else self.a.systems[::-1]
+                        for kind in order:
+                            is_floor = kind in ("bare", "null")
+                            if not is_floor or (scenario.kind == "load" and durability == "durable"):
+                                cells.append((scenario, point, durability, kind, repetition))
+        return cells
+
+    def path(self, scenario, point, durability, kind, repetition):
+        return self.out / "cells" / ("%s.%s.%s.%s.%d.json" % (scenario.name, point or "all", durability, kind, repetition))
+
+    def maximum(self, scenario, durability, kind):
+        found = [json.loads(p.read_text()) for p in (self.out / "cells").glob("%s.max.%s.%s.*.json" % (scenario.name, durability, kind))]
+        rates = [c["requests_per_s"] for c in found if c.get("requests_per_s")]
+        return statistics.median(rates) if rates else None
+
+    def rate(self, scenario, durability, kind, load):
+        """Requests per second for load=50% or load=same; None when the maximum is not known."""
+        if load == "same":
+            known = [self.maximum(scenario, durability, k) for k in self.a.systems if k in ("millrace", "kafka")]
+            return min(known) / 2 if known and None not in known else None
+        own = self.maximum(scenario, durability, "millrace" if kind in ("bare", "null") else kind)
+        return own and own * float(load.rstrip("%")) / 100
+
+    def run_cell(self, scenario, point, durability, kind):
+        settings = scenario.settings(point)
+        load = settings.pop("load", None)
+        if load:
+            rate = self.rate(scenario, durability, kind, load)
+            if rate is None:
+                return {"valid": False, "failed": True, "reasons": ["the maximum was not measured"]}
+            settings["rate"] = "%.1f" % rate
+        if scenario.kind == "kill":
+            return kill_cell(kind, scenario, settings, durability, self.work, self.a, self.memory)
+        if scenario.kind == "start":
+            return start_cell(kind, settings, self.a, self.memory, self.size)
+        return load_cell(self.system(kind), scenario, settings, durability, self.work, self.size)
+
+    def measure_floors(self):
+        path = self.out / "floors.json"
+        if path.is_file():
+            return
+        floors = {}
+        for name in ("cpu", "disk", "send"):
+            argv = [str(BUILD / "millrace-floors"), name, "seconds=%s" % (0.3 if self.size == "quick" else 1)]
+            argv += ["directory=%s" % self.work] if name == "disk" else []
+            floors[name] = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120).stdout)
+        path.write_text(json.dumps(floors, indent=1))
+
+    def run(self):
+        self.measure_floors()
+        (self.out / "session.json").write_text(json.dumps(compare_report.session(self), indent=1))
+        cells = self.plan()
+        left = [c for c in cells if not self.path(*c).is_file()]
+        print("%d cells, %d of them to be measured; %s" % (len(cells), len(left), self.out), flush=True)
+        began = time.monotonic()
+        for n, cell in enumerate(left):
+            scenario, point, durability, kind, repetition = cell
+            if n and scenario.kind != "load":
+                self.close_systems()  # such a cell wants the machine for itself
+            result = self.run_cell(scenario, point, durability, kind)
+            result.update(cell={"scenario": scenario.name, "point": point or "all", "durability": durability, "system": kind, "repetition": repetition})
+            part = self.path(*cell).with_suffix(".part")
+            part.write_text(json.dumps(result))
+            part.rename(self.path(*cell))
+            eta = (time.monotonic() - began) / (n + 1) * (len(left) - n - 1)
+            print("%3d/%d %-4s %-11s %-8s %-9s %-42s %4.0f s left" % (
+                n + 1, len(left), scenario.name, point, durability, kind, compare_report.headline(result), eta), flush=True)
+
+    def close_systems(self):
+        for system in self.systems.values():
+            system.close()
+        self.systems = {}
+
+    def close(self):
+        self.close_systems()
+        self.memory.close()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="names in perf/scenarios; all")
+    p.add_argument("--quick", action="store_true")
+    p.add_argument("--full", action="store_true")
+    p.add_argument("--out", help="default: build/bench/SIZE")
+    p.add_argument("--fresh", action="store_true", help="forget the cells that are there")
+    p.add_argument("--systems", default="millrace,kafka,bare,null")
+    p.add_argument("--durability", choices=("durable", "relaxed", "both"))
+    p.add_argument("--repetitions", type=int)
+    p.add_argument("--heap", default="1g", help="of Kafka's JVM")
+    a = p.parse_args()
+    size = "quick" if a.quick else "full" if a.full else "default"
+    a.systems = a.systems.split(",")
+    a.repetitions = a.repetitions or REPETITIONS[size]
+    durability = a.durability or ("durable" if size == "quick" else "both")
+    a.durability = ["durable", "relaxed"] if durability == "both" else [durability]
+    return a, size
+
+
+def main():
+    a, size = arguments()
+    out = Path(a.out or ROOT / "build" / "bench" / size)
+    if a.fresh:
+        shutil.rmtree(out, ignore_errors=True)
+    bench = Bench(a, size)
+    try:
+        bench.run()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here")
+        return 130
+    finally:
+        bench.close()
+        report = compare_report.write(bench.out)
+        print(report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
