@@ -641,6 +641,10 @@ static bool opened(struct mr_storage_core *core, struct mr_task *task)
         }
         return open_next(core, task);
     }
+    if (op->err == MR_ERR_NOT_FOUND && task->segment == task->partition->active && known_of(task) != NULL) {
+        scan_end(core, task); /* nothing of it is in a file yet: all of it is in the journal */
+        return open_next(core, task);
+    }
     if (op->err != MR_OK) {
         return load_finish(core, task, op->err);
     }
