@@ -26,6 +26,7 @@
 #define LOG_DIR      "/data"
 #define DATA         0u /* endpoints */
 #define STORAGE      1u
+#define CONTROL      2u
 
 static const char properties[] = "#\nversion=1\ncluster.id=AAAAAAAAAAAAAAAAAAAAAA\n"
                                  "node.id=1\ndirectory.id=AQIDBAUGBwgJCgsMDQ4PEA\n";
@@ -264,6 +265,7 @@ static void begin_life(struct world *w)
     }
     mr_port_connect(w->ports[DATA], w->ports[STORAGE], &arena, RING_SLOTS, SPILL_SLOTS);
     mr_port_connect(w->ports[STORAGE], w->ports[DATA], &arena, RING_SLOTS, SPILL_SLOTS);
+    mr_port_connect(w->ports[STORAGE], w->ports[CONTROL], &arena, RING_SLOTS, SPILL_SLOTS);
     w->liar = (struct liar){.disk.ops = &liar_ops, .honest = mr_sim_disk_create(w->fs), .lie = w->lie};
     w->liar.prng.state = mr_prng_next(&w->prng);
     mr_list_init(&w->liar.unserved);
@@ -716,6 +718,11 @@ static void moved(struct world *w, uint64_t token, int64_t high_watermark)
 static void take_mail(struct world *w)
 {
     struct mr_plane_msg msg;
+    while (mr_port_receive(w->ports[CONTROL], &msg)) {
+        if (!w->is_faulty) {
+            fail(w, "control is told of trouble where there is none: message %u", msg.kind);
+        }
+    }
     while (mr_port_receive(w->ports[DATA], &msg)) {
         if (msg.kind == MR_PLANE_STORAGE_DONE) {
             answer(w, msg.u.op->user);
