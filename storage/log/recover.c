@@ -167,18 +167,9 @@ static enum mr_err make_log(struct mr_storage_core *core, struct mr_partition *p
  * A state is written after the log's directory is durable. When that is not there any more, or is another topic's, the
  * log was dropped, and the DROP has left the journal with the file that held it (the directory was gone by then).
  */
-static bool is_forgotten(struct mr_storage_core *core, const struct mr_partition *p, enum mr_err err)
+static bool is_forgotten(enum mr_log_mark mark, enum mr_err err)
 {
-    switch (mr_log_directory_mark(core, p->jlog.dir_name, &p->jlog.topic_id)) {
-    case MR_LOG_MARK_SAME:
-        return false;
-    case MR_LOG_MARK_TORN: /* of a log made since: the state's own is durable */
-    case MR_LOG_MARK_OTHER:
-        return true;
-    case MR_LOG_MARK_NONE:
-        break; /* as directories of old versions of Kafka */
-    }
-    return err == MR_ERR_NOT_FOUND;
+    return mark == MR_LOG_MARK_OTHER || (mark != MR_LOG_MARK_SAME && err == MR_ERR_NOT_FOUND);
 }
 
 static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name,
@@ -204,12 +195,17 @@ static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name
     }
     struct mr_task *task = mr_log_load_task(core, p, &load, load_done);
     enum mr_err     err = task == NULL ? MR_ERR_NO_MEMORY : mr_core_task_run(core, task);
-    if (state != NULL && is_forgotten(core, p, err)) {
+    enum mr_log_mark mark = mr_log_directory_mark(core, name->dir_name, &name->topic_id);
+    if (state != NULL && is_forgotten(mark, err)) {
         mr_partition_free(core, p);
         *log_out = NULL;
         return MR_OK;
     }
-    err = err == MR_ERR_NOT_FOUND ? make_log(core, p, &known) : err;
+    if (err == MR_ERR_NOT_FOUND) {
+        err = make_log(core, p, &known);
+    } else if (err == MR_OK && mark != MR_LOG_MARK_SAME) {
+        err = make_directory(core, p); /* its partition.metadata was not durable yet */
+    }
     /* What lies behind the known end was never durable, or it is in the journal and comes back from there. */
     err = err == MR_OK ? mr_log_cut_segments(core, p) : err;
     if (err != MR_OK) {
