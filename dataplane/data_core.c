@@ -12,7 +12,6 @@
 #include "broker/dispatch.h"
 #include "broker/forward.h"
 
-#define EVENTS_MAX    256u
 #define DRAIN_MS      500
 #define STARVED_SLICE 64u
 
@@ -293,12 +292,12 @@ static void drain_step(struct mr_data_core *core)
 
 bool mr_data_core_turn(struct mr_data_core *core, struct mr_now now)
 {
-    struct mr_net_event events[EVENTS_MAX];
+    struct mr_net_event *events = core->events;
     struct mr_plane_msg msg;
     bool is_work = false;
     core->now = now;
     mr_trace_turn(core->trace, now.mono_ns);
-    uint32_t count = core->transport->ops->poll(core->transport, now.mono_ns, events, EVENTS_MAX);
+    uint32_t count = core->transport->ops->poll(core->transport, now.mono_ns, events, MR_DATA_EVENTS_MAX);
     is_work |= count > 0;
     for (uint32_t index = 0; index < count; index++) {
         take_event(core, &events[index]);

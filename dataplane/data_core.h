@@ -17,6 +17,8 @@
 #include "millrace/dataplane.h"
 #include "millrace/metadata.h"
 
+#define MR_DATA_EVENTS_MAX 256u
+
 enum mr_data_life {
     MR_DATA_QUIET, /* not listening yet */
     MR_DATA_SERVING,
@@ -73,6 +75,9 @@ struct mr_data_core {
     struct mr_log_brake brake_memory;
 
     struct mr_data_stats stats;
+
+    /* Of the turn. Not on the stack, where the compiler clears them: 14 KiB, at every turn. */
+    struct mr_net_event events[MR_DATA_EVENTS_MAX];
 };
 
 /* Send RELEASE for every page in the list. */
