@@ -186,9 +186,17 @@ static uint64_t core_deadline_ns(const struct core *core, uint64_t now_ns)
     return deadline_ns;
 }
 
+/*
+ * What a turn has prepared is not handed to the kernel before the next ones have seen their mail: a write
+ * completes, storage answers, the data role replies, and one call submits the send, the next receive and
+ * waits. Not for ever, as what is prepared grows older.
+ */
+#define TURNS_MAX 4u
+
 static void core_loop(struct core *core)
 {
     struct thread *thread = &core->thread;
+    uint32_t turns = 0; /* since the kernel was last asked */
     while (!atomic_load_explicit(&broker.is_over, memory_order_relaxed)) {
         struct mr_now now = read_clocks();
         bool is_busy = false;
@@ -202,7 +210,12 @@ static void core_loop(struct core *core)
             flush_port(core->storage_port, &thread->bell);
         }
         poke_log(thread);
-        if (is_busy || core_mail(core) || has_completions(thread)) {
+        bool is_more = is_busy || core_mail(core) || has_completions(thread);
+        if (is_more && ++turns < TURNS_MAX) {
+            continue;
+        }
+        turns = 0;
+        if (is_more) {
             mr_wait(thread->wait, 0);
             continue;
         }
