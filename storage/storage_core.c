@@ -77,6 +77,7 @@ static void offline_cb(void *context, enum mr_err err, int32_t os_errno, const c
     fail_acks(core, &core->acks_durable);
     fail_acks(core, &core->acks_written);
     fail_acks(core, &core->parked);
+    core->part_open = NULL;
     MR_LIST_EACH(link, &core->partitions) {
         struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
         p->part_of = NULL;
@@ -355,6 +356,39 @@ void mr_core_again(struct mr_storage_core *core, struct mr_storage_op *op)
     mr_list_add_tail(&core->again, &op->link);
 }
 
+static void op_again(struct mr_storage_core *core, struct mr_storage_op *op)
+{
+    switch (op->kind) {
+    case MR_STORAGE_READ:
+        mr_read_continue(core, (struct mr_read_op *)(void *)op);
+        return;
+    case MR_STORAGE_LIST_OFFSETS:
+        mr_list_offsets_continue(core, (struct mr_list_offsets_op *)(void *)op);
+        return;
+    case MR_STORAGE_DELETE_RECORDS:
+        mr_delete_records_continue(core, (struct mr_delete_records_op *)(void *)op);
+        return;
+    case MR_STORAGE_DROP: {
+        struct mr_drop_op         *drop = (struct mr_drop_op *)(void *)op;
+        const struct mr_partition *p = mr_core_find(core, drop->log_id);
+        if (p != NULL && p->state == MR_PARTITION_DROPPING) {
+            mr_log_drop_ready(core, drop);
+            return;
+        }
+        break;
+    }
+    case MR_STORAGE_APPEND:
+    case MR_STORAGE_EPOCH_END:
+    case MR_STORAGE_RECOVER:
+    case MR_STORAGE_OPEN:
+    case MR_STORAGE_CONFIGURE:
+    case MR_STORAGE_LOG_STAT:
+    case MR_STORAGE_STOP:
+        break;
+    }
+    op_start(core, op, op->from);
+}
+
 /* Each that waits now once; what has to wait on is behind the mark. */
 static void retry_ops(struct mr_storage_core *core)
 {
@@ -365,22 +399,7 @@ static void retry_ops(struct mr_storage_core *core)
     mr_list_init(&mark);
     mr_list_add_tail(&core->again, &mark);
     while (core->again.next != &mark) {
-        struct mr_storage_op *op = MR_LIST_ENTRY(mr_list_pop(&core->again), struct mr_storage_op, link);
-        if (op->kind == MR_STORAGE_DELETE_RECORDS) {
-            mr_delete_records_continue(core, (struct mr_delete_records_op *)(void *)op);
-            continue;
-        }
-        if (op->kind == MR_STORAGE_LIST_OFFSETS) {
-            mr_list_offsets_continue(core, (struct mr_list_offsets_op *)(void *)op);
-            continue;
-        }
-        const struct mr_drop_op   *drop = (const struct mr_drop_op *)(void *)op;
-        const struct mr_partition *p = op->kind == MR_STORAGE_DROP ? mr_core_find(core, drop->log_id) : NULL;
-        if (p != NULL && p->state == MR_PARTITION_DROPPING) {
-            mr_log_drop_ready(core, (struct mr_drop_op *)(void *)op);
-        } else {
-            op_start(core, op, op->from);
-        }
+        op_again(core, MR_LIST_ENTRY(mr_list_pop(&core->again), struct mr_storage_op, link));
     }
     mr_list_remove(&mark);
 }

@@ -151,6 +151,7 @@ struct mr_partition {
     struct mr_place       high_watermark;
     struct mr_place       hints[MR_READ_HINTS];
     struct {
+        uint64_t        first_seq; /* of its first part */
         uint64_t        seq;
         struct mr_place end;
     } pending[MR_PENDING_MAX];
@@ -164,6 +165,7 @@ struct mr_partition {
     struct mr_segment     *active;
     uint32_t               segment_count;
     uint32_t               part_at; /* progress of a batch that is journaled in parts */
+    uint64_t               first_part_seq;
     const struct mr_append_entry *part_of;
     struct mr_list         runs; /* tail runs, oldest first, contiguous up to the end */
     struct mr_list         watches;
@@ -301,6 +303,7 @@ struct mr_storage_core {
     struct mr_watch   **watch_buckets;
     uint32_t            watch_mask;
 
+    struct mr_partition *part_open; /* it has a batch in several parts that is not complete */
     struct mr_list acks_durable; /* append and other ops by op.seq */
     struct mr_list acks_written;
     struct mr_list parked;       /* append ops with entries that wait for room or for their log */
@@ -317,6 +320,7 @@ struct mr_storage_core {
     uint32_t       open_file_count;
     uint32_t       demux_in_flight;
     uint64_t       dirty_bytes; /* in tail runs, not in files */
+    uint64_t       pinned_bytes; /* of runs that are lent */
     uint64_t       drain_seq;   /* the oldest file is being drained up to here; 0: no */
     uint32_t       draining;    /* partitions not done with it */
     uint64_t       retention_at_ns;
@@ -380,7 +384,9 @@ void mr_partition_free(struct mr_storage_core *core, struct mr_partition *partit
 struct mr_partition *mr_partition_by_name(struct mr_storage_core *core, struct mr_str dir_name);
 /* Commits up to these sequences are written and flushed: move ends, high watermarks, watches. */
 void mr_partition_commits(struct mr_storage_core *core, uint64_t written_seq, uint64_t durable_seq);
-void mr_partition_pending_add(struct mr_storage_core *core, struct mr_partition *partition, uint64_t seq);
+/* What was added in these commits ends where the log ends now. */
+void mr_partition_pending_add(struct mr_storage_core *core, struct mr_partition *partition, uint64_t first_seq,
+                              uint64_t seq);
 void mr_partition_set_epoch_room(struct mr_storage_core *core, struct mr_partition *partition);
 /* The journal wants the log's state. */
 void mr_partition_store(struct mr_partition *partition, struct mr_journal_state_out *out);
@@ -449,7 +455,14 @@ void mr_tail_hydrate(struct mr_storage_core *core, struct mr_partition *partitio
 void mr_tail_drop(struct mr_storage_core *core, struct mr_partition *partition);
 void mr_tail_drop_segment(struct mr_storage_core *core, const struct mr_segment *segment);
 struct mr_page *mr_tail_page_get(struct mr_storage_core *core, uint32_t order);
-void mr_tail_release(struct mr_storage_core *core, uint64_t reference);
+/* Lend the run: the reference that comes back with mr_tail_release. */
+uint64_t mr_tail_pin(struct mr_storage_core *core, struct mr_page *run);
+void     mr_tail_release(struct mr_storage_core *core, uint64_t reference);
+/* How much of the cache readers may hold: the rest is for appends, whatever readers do (architecture 4.3). */
+static inline uint64_t mr_tail_pin_max(const struct mr_storage_core *core)
+{
+    return core->plan.cache_bytes / 8;
+}
 
 /* ---- log/read.c ---- */
 void mr_read_op_start(struct mr_storage_core *core, struct mr_read_op *op);

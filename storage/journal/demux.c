@@ -330,7 +330,7 @@ static enum mr_err carry(struct mr_storage_core *core, struct mr_partition *p)
     }
     bool is_whole = p->pending_count == 0;
     mr_list_remove(&p->dirty_link);
-    mr_demux_note_dirty(core, p, is_whole ? seq : p->pending[0].seq);
+    mr_demux_note_dirty(core, p, is_whole ? seq : p->pending[0].first_seq);
     p->is_carried = is_whole;
     return MR_OK;
 }
@@ -383,7 +383,7 @@ void mr_demux_turn(struct mr_storage_core *core)
     if (is_reclaim && pressure.oldest_end_seq == 0) {
         mr_journal_roll(core->journal);
     }
-    if (pressure.oldest_end_seq == 0 || pressure.is_recycling ||
+    if (core->part_open != NULL || pressure.oldest_end_seq == 0 || pressure.is_recycling ||
         pressure.oldest_end_seq > mr_journal_durable_seq(core->journal)) {
         return;
     }

@@ -271,6 +271,38 @@ uint32_t mr_journal_payload_max(const struct mr_journal *journal)
            MR_COMMIT_ENTRY - 8;
 }
 
+/* Entries of the largest kind that fit into one file, each perhaps in a commit of its own. */
+static uint64_t parts_per_file(const struct mr_journal *journal)
+{
+    uint64_t part = mr_commit_padded(MR_COMMIT_HEAD + mr_commit_entry_bytes(MR_COMMIT_OPEN_MAX) +
+                                     mr_commit_entry_bytes(mr_journal_payload_max(journal)));
+    return (journal->file_bytes - MR_JOURNAL_BLOCK) / part;
+}
+
+/* One file is active, one is kept for what may use the reserve. */
+uint64_t mr_journal_batch_max(const struct mr_journal *journal)
+{
+    uint64_t one = mr_journal_payload_max(journal);
+    return journal->params.files_max <= 3 ? one : one * parts_per_file(journal) * (journal->params.files_max - 2);
+}
+
+bool mr_journal_fits_parts(struct mr_journal *journal, uint64_t bytes)
+{
+    uint64_t per_file = parts_per_file(journal) * mr_journal_payload_max(journal);
+    uint64_t files = (bytes + per_file - 1) / per_file;
+    uint32_t absent = 0;
+    for (uint32_t index = 0; index < journal->params.files_max; index++) {
+        absent += journal->files[index].state == MR_JOURNAL_FILE_ABSENT ||
+                  journal->files[index].state == MR_JOURNAL_FILE_PREPARING;
+    }
+    uint64_t available = ready_count(journal) + (journal->is_growth_short ? 0 : absent);
+    if (journal->recycle.step == MR_RECYCLE_IDLE && files < available) {
+        return true;
+    }
+    journal->is_starved |= files >= available;
+    return false;
+}
+
 static uint32_t need_bytes(const struct mr_journal_log *log, uint64_t file_number, uint32_t payload_bytes)
 {
     uint32_t open = log->opened_in == file_number

@@ -248,6 +248,13 @@ enum mr_err mr_journal_add(struct mr_journal *journal, struct mr_journal_log *lo
 /* The largest payload that one entry can carry with this file size. */
 uint32_t mr_journal_payload_max(const struct mr_journal *journal);
 
+/* The largest batch that the ring takes in parts, once it has grown. */
+uint64_t mr_journal_batch_max(const struct mr_journal *journal);
+
+/* Whether a batch in parts could be taken whole without recycling, by what is ready or can be prepared, and nothing is
+ * being recycled. False asks for draining, like a refused entry. */
+bool mr_journal_fits_parts(struct mr_journal *journal, uint64_t bytes);
+
 /* Whether an APPEND with this many payload bytes would be taken now: asked before an offset is assigned. */
 bool mr_journal_has_room(const struct mr_journal *journal, const struct mr_journal_log *log,
                          uint32_t payload_bytes);

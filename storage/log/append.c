@@ -17,6 +17,7 @@ enum append_result {
     APPEND_DONE,     /* entry->err says how it ended; entry->seq what it waits for */
     APPEND_LOG_WAIT, /* this log is not ready */
     APPEND_ROOM_WAIT,
+    APPEND_ADMITTED, /* it may have its offset */
 };
 
 static enum append_result refuse(struct mr_append_entry *entry, enum mr_err err)
@@ -127,17 +128,74 @@ static enum mr_err store(struct mr_storage_core *core, struct mr_partition *p, s
             ((uint8_t *)(uintptr_t)placed)[part - 3] ^= 1;
         }
         mr_demux_note_dirty(core, p, *seq);
+        p->first_part_seq = p->part_at == 0 ? *seq : p->first_part_seq;
         mr_tail_append(core, p, placed, part, p->part_at == 0 ? batch->base_offset : -1, *seq);
         p->part_at += part;
     } while (p->part_at < bytes);
     return MR_OK;
 }
 
+/*
+ * Whether journal and cache take the batch now. One in several parts must be able to end without the oldest file
+ * being recycled, because a checkpoint in the middle of it would tear it: it begins only when the ring has or can
+ * grow that much, while nothing is being recycled, and until it ends no other batch begins (core->part_open).
+ */
 static bool has_room(struct mr_storage_core *core, struct mr_partition *p, uint32_t bytes)
 {
-    uint32_t part_max = mr_journal_payload_max(core->journal);
-    return mr_journal_has_room(core->journal, &p->jlog, bytes < part_max ? bytes : part_max) &&
-           mr_tail_reserve(core, p, bytes);
+    bool is_room = bytes <= mr_journal_payload_max(core->journal)
+                       ? mr_journal_has_room(core->journal, &p->jlog, bytes)
+                       : mr_journal_fits_parts(core->journal, bytes);
+    return is_room && mr_tail_reserve(core, p, bytes);
+}
+
+/* Everything before the batch gets its offset. */
+static enum append_result admit(struct mr_storage_core *core, struct mr_partition *p, struct mr_append_entry *entry,
+                                const struct mr_batch *batch)
+{
+    uint32_t bytes = entry->batch.bytes;
+    entry->log_start_offset = p->log_start;
+    if (entry->leader_epoch >= 0 && entry->origin != MR_APPEND_CONTROLLER && entry->leader_epoch != p->leader_epoch) {
+        return refuse(entry, entry->leader_epoch < p->leader_epoch ? MR_ERR_FENCED_EPOCH : MR_ERR_UNKNOWN_EPOCH);
+    }
+    if (bytes > p->config.segment_bytes || bytes > mr_journal_batch_max(core->journal)) {
+        return refuse(entry, MR_ERR_RECORD_LIST_TOO_LARGE);
+    }
+    enum mr_err err = check_producer(core, p, entry, batch);
+    if (err != MR_OK || entry->is_duplicate) {
+        return refuse(entry, err);
+    }
+    if (entry->origin == MR_APPEND_CLIENT && mr_bug_nth("drop-one-record", 2)) {
+        mr_producer_update(&core->producers, &p->producers, batch);
+        entry->base_offset = p->end.offset;
+        return refuse(entry, MR_OK);
+    }
+    /* Our own logs go on from the reserve. */
+    if (!p->is_internal && !mr_space_has(core, bytes)) {
+        return refuse(entry, MR_ERR_DIR_FULL);
+    }
+    if (p->tail == MR_TAIL_COLD) {
+        mr_tail_hydrate(core, p);
+    }
+    if (p->tail != MR_TAIL_HOT) {
+        return core->is_offline ? refuse(entry, MR_ERR_DIR_OFFLINE) : APPEND_LOG_WAIT;
+    }
+    if (p->is_image_due && journal_image(core, p) != MR_OK) {
+        return core->is_offline ? refuse(entry, MR_ERR_DIR_OFFLINE) : APPEND_ROOM_WAIT;
+    }
+    if (mr_roll_is_due(core, p, batch, bytes)) {
+        err = mr_roll(core, p);
+        if (err != MR_OK) {
+            return err == MR_AGAIN ? APPEND_ROOM_WAIT : refuse(entry, err);
+        }
+    }
+    if (!has_room(core, p, bytes)) {
+        return APPEND_ROOM_WAIT;
+    }
+    mr_space_take(core, bytes);
+    p->part_of = entry;
+    p->part_at = 0;
+    core->part_open = bytes > mr_journal_payload_max(core->journal) ? p : NULL;
+    return APPEND_ADMITTED;
 }
 
 static enum append_result append(struct mr_storage_core *core, struct mr_append_entry *entry)
@@ -157,57 +215,17 @@ static enum append_result append(struct mr_storage_core *core, struct mr_append_
     mr_assert(bytes >= MR_BATCH_HEADER);
     mr_batch_header_load(mr_chain_view(&entry->batch, 0, MR_BATCH_HEADER, scratch), &batch);
     mr_assert(mr_batch_bytes(&batch) == bytes && batch.last_offset_delta >= 0);
+    if (core->part_open != NULL && core->part_open != p) {
+        return APPEND_LOG_WAIT;
+    }
     if (p->part_of != NULL && p->part_of != entry) {
         return APPEND_LOG_WAIT;
     }
     if (p->part_of == NULL) {
-        entry->log_start_offset = p->log_start;
-        if (entry->leader_epoch >= 0 && entry->origin != MR_APPEND_CONTROLLER &&
-            entry->leader_epoch != p->leader_epoch) {
-            return refuse(entry, entry->leader_epoch < p->leader_epoch ? MR_ERR_FENCED_EPOCH
-                                                                       : MR_ERR_UNKNOWN_EPOCH);
+        enum append_result result = admit(core, p, entry, &batch);
+        if (result != APPEND_ADMITTED) {
+            return result;
         }
-        if (bytes > p->config.segment_bytes) {
-            return refuse(entry, MR_ERR_RECORD_LIST_TOO_LARGE);
-        }
-        enum mr_err err = check_producer(core, p, entry, &batch);
-        if (err != MR_OK || entry->is_duplicate) {
-            return refuse(entry, err);
-        }
-        if (entry->origin == MR_APPEND_CLIENT && mr_bug_nth("drop-one-record", 2)) {
-            mr_producer_update(&core->producers, &p->producers, &batch);
-            entry->base_offset = p->end.offset;
-            return refuse(entry, MR_OK);
-        }
-        /* Before an offset is assigned; our own logs go on from the reserve. */
-        if (!p->is_internal && !mr_space_has(core, bytes)) {
-            return refuse(entry, MR_ERR_DIR_FULL);
-        }
-        if (p->tail != MR_TAIL_HOT) {
-            if (p->tail == MR_TAIL_COLD) {
-                mr_tail_hydrate(core, p);
-            }
-            if (p->tail != MR_TAIL_HOT) {
-                return core->is_offline ? refuse(entry, MR_ERR_DIR_OFFLINE) : APPEND_LOG_WAIT;
-            }
-        }
-        if (p->is_image_due) {
-            if (journal_image(core, p) != MR_OK) {
-                return core->is_offline ? refuse(entry, MR_ERR_DIR_OFFLINE) : APPEND_ROOM_WAIT;
-            }
-        }
-        if (mr_roll_is_due(core, p, &batch, bytes)) {
-            err = mr_roll(core, p);
-            if (err != MR_OK) {
-                return err == MR_AGAIN ? APPEND_ROOM_WAIT : refuse(entry, err);
-            }
-        }
-        if (!has_room(core, p, bytes)) {
-            return APPEND_ROOM_WAIT;
-        }
-        mr_space_take(core, bytes);
-        p->part_of = entry;
-        p->part_at = 0;
     }
 
     batch.base_offset = p->end.offset;
@@ -228,10 +246,16 @@ static enum append_result append(struct mr_storage_core *core, struct mr_append_
     uint64_t    seq = 0;
     enum mr_err err = store(core, p, entry, &batch, header, &seq);
     if (err == MR_AGAIN) {
-        return p->part_at > 0 ? APPEND_LOG_WAIT : (p->part_of = NULL, APPEND_ROOM_WAIT);
+        if (p->part_at > 0) {
+            return APPEND_LOG_WAIT;
+        }
+        p->part_of = NULL;
+        core->part_open = NULL;
+        return APPEND_ROOM_WAIT;
     }
     p->part_of = NULL;
     p->part_at = 0;
+    core->part_open = NULL;
     if (err != MR_OK) {
         return refuse(entry, err);
     }
@@ -246,7 +270,7 @@ static enum append_result append(struct mr_storage_core *core, struct mr_append_
     if (batch.producer_id >= 0 && (batch.attributes & MR_BATCH_CONTROL) == 0) {
         mr_producer_update(&core->producers, &p->producers, &batch);
     }
-    mr_partition_pending_add(core, p, seq);
+    mr_partition_pending_add(core, p, p->first_part_seq, seq);
     core->stats.appends++;
     core->stats.append_bytes += bytes;
     mr_trace(core->params.trace, MR_EVENT_offset_assigned, (uint64_t)batch.base_offset, bytes);

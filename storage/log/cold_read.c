@@ -304,13 +304,14 @@ void mr_cold_read_start(struct mr_storage_core *core, struct mr_read_op *op, uin
     struct mr_partition  *p = mr_core_find(core, entry->log_id);
     struct mr_segment    *segment = mr_segment_find(p, entry->offset);
     struct mr_task       *task = segment == NULL ? NULL : mr_core_task(core, p, cold_step);
-    if (task == NULL) {
-        if (segment == NULL) {
-            entry->err = MR_ERR_OFFSET_OUT_OF_RANGE;
-        }
-        /* No task is free: an empty answer, and the reader asks again. */
+    if (segment == NULL) {
+        entry->err = MR_ERR_OFFSET_OUT_OF_RANGE;
         op->op.pending++;
         mr_read_continue(core, op);
+        return;
+    }
+    if (task == NULL) {
+        mr_core_again(core, &op->op);
         return;
     }
     task->op = &op->op;

@@ -136,7 +136,7 @@ void mr_partition_set_epoch_room(struct mr_storage_core *core, struct mr_partiti
     p->epoch_page = page;
 }
 
-void mr_partition_pending_add(struct mr_storage_core *core, struct mr_partition *p, uint64_t seq)
+void mr_partition_pending_add(struct mr_storage_core *core, struct mr_partition *p, uint64_t first_seq, uint64_t seq)
 {
     if (p->pending_count > 0 && (p->pending[p->pending_count - 1].seq == seq ||
                                  p->pending_count == MR_PENDING_MAX)) {
@@ -145,6 +145,7 @@ void mr_partition_pending_add(struct mr_storage_core *core, struct mr_partition 
         p->pending[p->pending_count - 1].end = p->end;
         return;
     }
+    p->pending[p->pending_count].first_seq = first_seq;
     p->pending[p->pending_count].seq = seq;
     p->pending[p->pending_count].end = p->end;
     if (p->pending_count++ == 0) {
@@ -192,6 +193,7 @@ void mr_partition_commits(struct mr_storage_core *core, uint64_t written_seq, ui
 
 void mr_partition_store(struct mr_partition *p, struct mr_journal_state_out *out)
 {
+    mr_assert(p->part_of == NULL); /* no checkpoint in the middle of a batch */
     const struct mr_segment *active = p->active;
     struct mr_journal_state  state = {
          .segment_base = active->base,

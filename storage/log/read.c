@@ -5,6 +5,8 @@
 
 #include "log/log_walk.h"
 
+#define COPY_MAX (MR_PAGE_BYTES << MR_PAGE_ORDER_MAX)
+
 #include "millrace/base/bug.h"
 
 /* ---- Walking over the bytes of tail runs ---- */
@@ -164,12 +166,34 @@ static uint32_t lend(struct mr_storage_core *core, struct mr_partition *p, struc
         part = part < end - pos ? part : end - pos;
         op->spans[op->span_count++] = (struct mr_lent_span){
             .span = {.data = mr_page_memory(&core->cache, run) + (pos - run->pos), .len = part},
-            .page = mr_page_reference(&core->cache, run),
+            .page = mr_tail_pin(core, run),
         };
-        run->refs++;
         entry->span_count++;
         pos += part;
     }
+    return bytes;
+}
+
+/*
+ * The readers hold their share of the cache: the bytes are copied to where cold reads go, so that slow readers cannot
+ * take the memory that appends need. Whole batches of at most a page; 0: no memory there either.
+ */
+static uint32_t lend_copy(struct mr_storage_core *core, struct mr_partition *p, struct mr_read_op *op,
+                          struct mr_read_entry *entry, struct mr_page *run, uint32_t pos, uint32_t end)
+{
+    uint32_t        bytes = end - pos;
+    struct mr_page *page = op->span_count < op->span_max ? mr_page_pool_get(&core->cold, mr_page_order(bytes)) : NULL;
+    if (page == NULL) {
+        return 0;
+    }
+    uint8_t *to = mr_page_memory(&core->cold, page);
+    mr_walk_copy(core, p, run, pos, to, bytes);
+    page->refs = 1;
+    page->is_dropped = true; /* freed by the release */
+    op->spans[op->span_count++] = (struct mr_lent_span){
+        .span = {.data = to, .len = bytes}, .page = mr_page_reference(&core->cold, page) | MR_COLD_REFERENCE};
+    entry->span_count++;
+    core->stats.copied_bytes += bytes;
     return bytes;
 }
 
@@ -191,15 +215,18 @@ static uint32_t span_need(struct mr_partition *p, struct mr_page *run, uint32_t 
     return count;
 }
 
-static void read_hot(struct mr_storage_core *core, struct mr_partition *p, struct mr_read_op *op,
+/* False: no memory to lend now; the reader waits. */
+static bool read_hot(struct mr_storage_core *core, struct mr_partition *p, struct mr_read_op *op,
                      struct mr_read_entry *entry, struct mr_page *run, uint32_t pos, uint32_t max,
                      bool is_first_whole)
 {
     struct mr_segment *segment = run->segment;
     uint32_t           limit = mr_walk_limit(p, segment);
+    bool               is_copied = core->pinned_bytes >= mr_tail_pin_max(core);
     if (pos >= limit) {
-        return;
+        return true;
     }
+    max = is_copied && max > COPY_MAX ? COPY_MAX : max;
     uint32_t end = cut(core, p, run, pos, limit, max, is_first_whole);
     uint32_t reach = 0;
     uint32_t spans_left = op->span_max - op->span_count;
@@ -207,9 +234,14 @@ static void read_hot(struct mr_storage_core *core, struct mr_partition *p, struc
         end = reach == pos ? pos : cut(core, p, run, pos, limit, reach - pos, false);
     }
     if (end == pos) {
-        return;
+        return true;
     }
-    entry->bytes = lend(core, p, op, entry, run, pos, end);
+    /* A first batch that is larger than a page is lent all the same: there is at most one in an answer. */
+    is_copied = is_copied && end - pos >= MR_SMALL_SPAN && end - pos <= COPY_MAX;
+    entry->bytes = is_copied ? lend_copy(core, p, op, entry, run, pos, end) : lend(core, p, op, entry, run, pos, end);
+    if (entry->bytes == 0) {
+        return op->bytes > 0; /* what there is already is an answer */
+    }
     mr_trace(core->params.trace, MR_EVENT_pages_lent, entry->span_count, entry->bytes);
     /* A reader that comes back asks for what follows. */
     if (end == limit && segment->base == p->high_watermark.base) {
@@ -224,6 +256,7 @@ static void read_hot(struct mr_storage_core *core, struct mr_partition *p, struc
         mr_walk_head(core, p, mr_walk_run_of(p, run, end), end, &batch);
         mr_walk_hint(p, batch.base_offset, segment->base, end);
     }
+    return true;
 }
 
 enum mr_err mr_read_epoch_check(const struct mr_partition *p, int32_t current_leader_epoch)
@@ -234,7 +267,7 @@ enum mr_err mr_read_epoch_check(const struct mr_partition *p, int32_t current_le
     return current_leader_epoch < p->leader_epoch ? MR_ERR_FENCED_EPOCH : MR_ERR_UNKNOWN_EPOCH;
 }
 
-/* False: the entry is being read from a file, and the operation goes on when it has come. */
+/* False: the entry is being read from a file or waits for memory, and the operation goes on later. */
 static bool read_entry(struct mr_storage_core *core, struct mr_read_op *op, uint32_t index)
 {
     struct mr_read_entry *entry = &op->entries[index];
@@ -271,7 +304,10 @@ static bool read_entry(struct mr_storage_core *core, struct mr_read_op *op, uint
         mr_cold_read_start(core, op, index);
         return false;
     }
-    read_hot(core, p, op, entry, run, pos, max, is_first_whole);
+    if (!read_hot(core, p, op, entry, run, pos, max, is_first_whole)) {
+        mr_core_again(core, &op->op);
+        return false;
+    }
     op->bytes += entry->bytes;
     core->stats.read_bytes += entry->bytes;
     return true;
@@ -282,7 +318,7 @@ void mr_read_continue(struct mr_storage_core *core, struct mr_read_op *op)
 {
     while (op->op.pending < op->entry_count) {
         if (!read_entry(core, op, op->op.pending)) {
-            return; /* cold_read.c counts it and calls again */
+            return; /* called again by cold_read.c, which counts it, or when memory may have come back */
         }
         op->op.pending++;
     }

@@ -76,6 +76,6 @@ enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *p)
     p->end.pos = 0;
     p->is_clean_on_disk = false;
     mr_demux_note_dirty(core, p, seq);
-    mr_partition_pending_add(core, p, seq);
+    mr_partition_pending_add(core, p, seq, seq);
     return MR_OK;
 }

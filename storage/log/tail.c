@@ -251,6 +251,14 @@ void mr_tail_drop_segment(struct mr_storage_core *core, const struct mr_segment 
     }
 }
 
+uint64_t mr_tail_pin(struct mr_storage_core *core, struct mr_page *run)
+{
+    if (run->refs++ == 0) {
+        core->pinned_bytes += mr_page_capacity(run);
+    }
+    return mr_page_reference(&core->cache, run);
+}
+
 void mr_tail_release(struct mr_storage_core *core, uint64_t reference)
 {
     bool                 is_cold = (reference & MR_COLD_REFERENCE) != 0;
@@ -258,6 +266,9 @@ void mr_tail_release(struct mr_storage_core *core, uint64_t reference)
     struct mr_page      *page = mr_page_find(pool, reference & ~MR_COLD_REFERENCE);
     mr_assert(page->refs > 0);
     page->refs--;
+    if (page->refs == 0 && !is_cold) {
+        core->pinned_bytes -= mr_page_capacity(page);
+    }
     if (page->refs == 0 && page->is_dropped) {
         mr_page_pool_put(pool, page);
     }
