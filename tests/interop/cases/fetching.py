@@ -1,6 +1,7 @@
 """What consumers are promised: order, offsets, long polls, limits, positions."""
 
 import hashlib
+import subprocess
 import time
 
 from lib import case, wire
@@ -42,7 +43,7 @@ def offsets_by_time(t):
         t.equal(said[str(at)].split("@")[0], str(offset), "the first record at or after %d" % at)
     t.equal(said[str(base + 2010)], "none", "after the last record")
     for spec, expected in (("-1", 30), ("latest", 30), ("-2", 0), ("earliest", 0), ("-3", 29), ("max-timestamp", 29),
-                           ("-4", 0), (str(base + 1005), 15)):
+                           ("-4", 0), ("earliest-local", 0), ("-5", None), ("latest-tiered", None), (str(base + 1005), 15)):
         t.equal(end_offsets(t, topic, spec).get(0), expected, "kafka-get-offsets --time " + spec)
     out = t.kcat("-C", "-t", topic, "-p", 0, "-o", "s@%d" % (base + 1005), "-e", "-q", "-f", "%o\n").stdout().split()
     t.equal(out, [str(o) for o in range(15, 30)], "kcat -o s@timestamp")
@@ -130,24 +131,49 @@ def fetch_limits(t):
     t.equal(got["seen"], "100", "partitions that advanced")
 
 
-@test(seconds=120)
+def read_digest(t, topic, partitions, count):
+    """What kcat reads from the beginning, a partition after the other: (records, digest). Each value must be the
+    number of its offset; ten million lines are not kept."""
+    digest, records = hashlib.sha256(), 0
+    for p in range(partitions):
+        reader = subprocess.Popen(t.kcat_argv("-C", "-t", topic, "-p", p, "-o", "beginning", "-e", "-q", "-f", "%p %o %T %s\n"),
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=1 << 20)
+        try:
+            for n, line in enumerate(reader.stdout):
+                if not line.rstrip(b".\n").endswith(b" v%d:%d" % (p, n)):
+                    raise AssertionError("partition %d: record %d is %r" % (p, n, line[:80]))
+                digest.update(line)
+                records += 1
+            t.equal(reader.wait(60), 0, "exit status of kcat")
+        finally:
+            reader.kill()
+            reader.wait()
+    t.equal(records, count, "records read")
+    return digest.hexdigest()
+
+
+def read_range(t, topic, offset, count):
+    return b"".join(t.kcat("-C", "-t", topic, "-p", 1, "-o", offset, "-c", count, "-q", "-f", "%p %o %T %s\n").out)
+
+
+@test(seconds=1200 if case.FULL else 150)
 def reread_is_the_same(t):
-    """(partition, offset) means the same bytes after kill -9, and when read again."""
+    """(partition, offset) means the same bytes after kill -9, read twice, and when a range is read again."""
     b = t.own()
     topic = t.topic(2)
-    count = 2_000_000 if case.FULL else 100_000
-    perf_produce(t, topic, count, 100, "acks=all", timeout_s=100)
-    args = ("-C", "-t", topic, "-o", "beginning", "-e", "-q", "-f", "%p %o %T %s\n")
-
-    def digest():
-        lines = sorted(b"".join(t.kcat(*args, timeout_s=100).out).splitlines())
-        return len(lines), hashlib.sha256(b"\n".join(lines)).hexdigest()
-    first = digest()
-    t.equal(first[0], count, "records read")
+    count = 10_000_000 if case.FULL else 400_000
+    got = fields(t.java("produce", timeout_s=600, topic=topic, partitions=2, count=count, size=40))
+    t.equal((got["acked"], got["failed"]), (str(count), "0"), "acknowledged")
+    b.kill()  # at once: the end of the log is in the journal only
+    b.start()
+    first = read_digest(t, topic, 2, count)
+    ranges = [(0, 500), (count // 4, 500), (count // 2 - 500, 500)]
+    before = [read_range(t, topic, *r) for r in ranges]
     b.kill()
     b.start()
-    t.equal(digest(), first, "after kill -9")
-    t.equal(digest(), first, "read again")
+    t.equal(read_digest(t, topic, 2, count), first, "after another kill -9")
+    t.equal(read_digest(t, topic, 2, count), first, "read again")
+    t.equal([read_range(t, topic, *r) for r in reversed(ranges)], list(reversed(before)), "ranges, read in another order")
 
 
 @test()

@@ -237,7 +237,8 @@ def frozen_member_is_replaced(t):
     started = time.monotonic()
     other.event("assigned", 30, after=seen)
     seconds = time.monotonic() - started
-    t.check(4.5 < seconds < 9, "partitions moved after %.1f s with a session of 6 s", seconds)
+    # The session began with the last heartbeat, at most 0.5 s before; the survivor hears of it with its next one.
+    t.check(5.4 < seconds < 7.2, "partitions moved after %.1f s with a session of 6 s", seconds)
     t.equal(len(owned(other)), 4, "partitions of the survivor")
     jvm.thaw()
     before = len(frozen.drain())
@@ -252,45 +253,59 @@ def frozen_member_is_replaced(t):
         j.wait(20)
 
 
-@test(seconds=60, alone=True)
+def median(values):
+    return sorted(values)[len(values) // 2]
+
+
+@test(seconds=120, alone=True)
 def close_leaves_at_once(t):
+    """Within 200 ms; the median of five, for one of them may meet a busy machine."""
     topic = t.topic(4)
-    first = member(t, topic, topic, **{"c.heartbeat.interval.ms": 100, "c.session.timeout.ms": 45000})
-    second = member(t, topic, topic, **{"c.heartbeat.interval.ms": 100, "c.session.timeout.ms": 45000})
-    balanced(t, [first, second], 4)
-    time.sleep(0.5)
-    seen = len(first.drain())
-    started = time.time() * 1000
-    second.tell("close")
-    moved = float(first.event("assigned", 20, after=seen).split()[1]) - started
-    t.equal(len(owned(first)), 4, "partitions of the one that stayed")
-    second.wait(20)
-    t.note("partitions moved after %d ms" % moved)
-    t.check(moved < 500, "partitions moved after %d ms", moved)
-    # wakeup() out of a long poll, then close(): gone within 200 ms. Also for librdkafka.
+    quick = {"c.heartbeat.interval.ms": 50, "c.session.timeout.ms": 45000}
+    first = member(t, topic, topic, **quick)
+    moved = []
+    for _ in range(5):
+        second = member(t, topic, topic, **quick)
+        balanced(t, [first, second], 4)
+        time.sleep(0.3)
+        seen = len(first.drain())
+        started = time.time() * 1000
+        second.tell("close")
+        moved.append(float(first.event("assigned", 20, after=seen).split()[1]) - started)
+        t.equal(len(owned(first)), 4, "partitions of the one that stayed")
+        second.wait(20)
+    t.note("partitions moved after %.0f ms" % median(moved))
+    t.check(median(moved) < 200, "partitions moved after %s ms", moved)
     first.tell("close")
     first.wait(20)
-    group = topic + "-wake"
-    job = t.java_start("wakeup_close", topic=topic, group=group, **{"c.session.timeout.ms": 45000})
-    job.event("polling", 30)
-    t.equal(state(t, group), ("STABLE", 1), "before")
-    time.sleep(0.5)
-    job.tell("wake")
-    took = fields(job.wait(20))
-    t.equal(state(t, group), ("EMPTY", 0), "after wakeup() and close()")
-    t.note("close after wakeup in %s ms" % took["close_ms"])
-    t.check(int(took["close_ms"]) < 500, "close took %s ms", took["close_ms"])
-    group = topic + "-py"
-    c = python_consumer(t.broker.bootstrap, group_id=group, session_timeout_ms=45000)
-    c.subscribe([topic])
-    deadline = time.monotonic() + 20
-    while not c.assignment() and time.monotonic() < deadline:
-        c.poll(0.1)
-    started = time.monotonic()
-    c.close()
-    seconds = time.monotonic() - started
-    t.equal(state(t, group), ("EMPTY", 0), "after close() in python")
-    t.note("python close in %d ms" % (seconds * 1000))
+    # wakeup() out of a long poll, then close(): gone at once. Also for librdkafka.
+    took = []
+    for i in range(3):
+        group = "%s-wake-%d" % (topic, i)
+        job = t.java_start("wakeup_close", topic=topic, group=group, **{"c.session.timeout.ms": 45000})
+        job.event("polling", 30)
+        t.equal(state(t, group), ("STABLE", 1), "before")
+        time.sleep(0.3)
+        job.tell("wake")
+        took.append(int(fields(job.wait(20))["close_ms"]))
+        t.equal(state(t, group), ("EMPTY", 0), "after wakeup() and close()")
+    t.equal(members(t, group), [], "members that the tool shows")
+    t.note("close after wakeup in %d ms" % median(took))
+    t.check(median(took) < 200, "close took %s ms", took)
+    took = []
+    for i in range(3):
+        group = "%s-py-%d" % (topic, i)
+        c = python_consumer(t.broker.bootstrap, group_id=group, session_timeout_ms=45000)
+        c.subscribe([topic])
+        deadline = time.monotonic() + 20
+        while not c.assignment() and time.monotonic() < deadline:
+            c.poll(0.1)
+        started = time.monotonic()
+        c.close()
+        took.append((time.monotonic() - started) * 1000)
+        t.equal(state(t, group), ("EMPTY", 0), "after close() in python")
+    t.note("python close in %.0f ms" % median(took))
+    t.check(median(took) < 200, "python's close took %s ms", took)
 
 
 @test(seconds=60)
@@ -303,23 +318,37 @@ def subscriptions_follow_topics(t):
                              allow_auto_create_topics=False)
     python.subscribe(["^follow-.*"])
     python.poll(0.5)
+    plain = python_consumer(t.broker.bootstrap, group_id=late + "-py-list", topic_metadata_refresh_interval_ms=1000,
+                            allow_auto_create_topics=False)
+    plain.subscribe([late])
+    plain.poll(0.5)
     time.sleep(1)
+
+    def has(consumer, count):
+        def polled():
+            consumer.poll(0.1)
+            return len(consumer.assignment()) == count
+        return polled
+
+    # metadata.max.age.ms is 1000; a rebalance follows, in which members take part with their next heartbeat.
+    soon = 4
     t.topic(2, name=late)
-    t.eventually(lambda: len(owned(early)) == 2, 15, "the late topic to be assigned")
+    t.eventually(lambda: len(owned(early)) == 2, soon, "the late topic to be assigned")
+    t.eventually(has(plain, 2), 8, "the late topic to be assigned in python")
     t.java("add_partitions", topic=late, partitions=3)
-    t.eventually(lambda: len(owned(early)) == 3, 15, "the added partition to be assigned")
+    t.eventually(lambda: len(owned(early)) == 3, soon, "the added partition to be assigned")
+    t.eventually(has(plain, 3), 8, "the added partition to be assigned in python")
     second = t.topic(2)
     early.tell("subscribe:%s,%s" % (late, second))
-    t.eventually(lambda: len(owned(early)) == 5, 15, "the second topic to be assigned")
+    t.eventually(lambda: len(owned(early)) == 5, soon, "the second topic to be assigned")
+    plain.subscribe([late, second])
+    t.eventually(has(plain, 5), 8, "the second topic to be assigned in python")
+    plain.close()
     t.topic(1, name="follow-a")
-    t.eventually(lambda: len(owned(pattern)) == 1, 15, "a topic that matches the pattern")
+    t.eventually(lambda: len(owned(pattern)) == 1, soon, "a topic that matches the pattern")
     t.topic(2, name="follow-b")
-    t.eventually(lambda: len(owned(pattern)) == 3, 15, "another topic that matches the pattern")
-
-    def python_has():
-        python.poll(0.1)
-        return len(python.assignment()) == 3
-    t.eventually(python_has, 20, "python's pattern to match")
+    t.eventually(lambda: len(owned(pattern)) == 3, soon, "another topic that matches the pattern")
+    t.eventually(has(python, 3), 8, "python's pattern to match")
     fill(t, "follow-b", 10, 2)
     read = []
 
@@ -345,7 +374,7 @@ def partitions_are_added(t):
     time.sleep(1)
     t.equal(t.java("add_partitions", topic=topic, partitions=6, validate_only=1), "partitions=2", "validateOnly")
     t.tool("topics", "--bootstrap-server", t.broker.bootstrap, "--alter", "--topic", topic, "--partitions", 6)
-    t.eventually(lambda: len(owned(group)) == 6, 15, "the group to own six partitions")
+    t.eventually(lambda: len(owned(group)) == 6, 4, "the group to own six partitions (metadata.max.age.ms=1000)")
 
     from lib.helpers import end_offsets
 
