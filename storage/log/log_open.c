@@ -57,15 +57,19 @@ static void adopt(struct mr_storage_core *core, struct mr_open_op *op, struct mr
     answer(core, op, p, MR_OK);
 }
 
-static bool open_failed(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
+static void forget(struct mr_storage_core *core, struct mr_task *task)
 {
-    struct mr_open_op   *op = (struct mr_open_op *)(void *)task->op;
     struct mr_partition *p = task->partition;
-    answer(core, op, p, err);
     mr_journal_log_deinit(core->journal, &p->jlog);
     task->partition = NULL;
     p->task_count--;
     mr_partition_free(core, p);
+}
+
+static bool open_failed(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
+{
+    answer(core, (struct mr_open_op *)(void *)task->op, task->partition, err);
+    forget(core, task);
     return false;
 }
 
@@ -136,8 +140,9 @@ static void loaded(struct mr_storage_core *core, struct mr_task *task, enum mr_e
         p->active = MR_LIST_ENTRY(p->segments.prev, struct mr_segment, link);
         p->active->is_time_known = true;
         struct mr_task *create = mr_core_task(core, p, create_step);
-        if (create == NULL) {
-            open_failed(core, task, MR_ERR_NO_MEMORY);
+        if (create == NULL) { /* every task is busy, as below */
+            mr_core_again(core, task->op);
+            forget(core, task);
             return;
         }
         create->op = task->op;
