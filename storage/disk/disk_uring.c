@@ -166,6 +166,10 @@ static int do_stat(struct mr_disk_op *op)
         }
         op->space_total_bytes = (uint64_t)fs.f_blocks * fs.f_frsize;
         op->space_free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+        if (fs.f_blocks == 0) { /* ramfs and its like do not count: that is not the same as full */
+            op->space_total_bytes = INT64_MAX;
+            op->space_free_bytes = INT64_MAX;
+        }
     }
     return 0;
 }

@@ -138,8 +138,11 @@ static bool open_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_segment *segment = task->segment;
     struct mr_disk_op *op = &task->io.op;
-    if (task->at == 0 || (task->at == 1 && op->err == MR_ERR_INVALID && !core->is_buffered)) {
-        if (task->at == 1) {
+    /* Several opens may be under way when the first of them hears of it: each has to try again. */
+    bool is_direct_refused =
+        task->at == 1 && op->err == MR_ERR_INVALID && (op->flags & MR_DISK_DIRECT) != 0;
+    if (task->at == 0 || is_direct_refused) {
+        if (is_direct_refused && !core->is_buffered) {
             core->is_buffered = true;
             mr_log(core->log, MR_LOG_WARN,
                    "the log directory refuses O_DIRECT; segments go through the page cache");
