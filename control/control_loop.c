@@ -22,6 +22,7 @@
 #include "metadata/meta_file.h"
 #include "metadata/meta_log.h"
 #include "metadata/stray_logs.h"
+#include "millrace/base/bug.h"
 #include "millrace/base/bytes.h"
 
 #include <stdarg.h>
@@ -253,6 +254,8 @@ static void publish(struct mr_control *control, struct mr_now now)
 /* Every log is open: the cluster can be seen and served. */
 static void opened(struct mr_control *control, struct mr_now now)
 {
+    for (volatile uint32_t spin = 0; mr_bug("slow-start") && spin < 1000000000; spin++) {
+    }
     publish(control, now);
     if (control->images->current == NULL) {
         mr_control_fail(control,

@@ -1,6 +1,8 @@
 /* main: argument -> command. */
 #include "cli/cli.h"
 
+#include "millrace/base/bug.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -26,8 +28,24 @@ static void print_usage(FILE *out)
     fputs("\nmillrace COMMAND --help says more; --version prints the version.\n", out);
 }
 
+#ifdef MR_BUGS
+/* millrace --bug=NAME COMMAND ...: before anything is read, so that reading can be wrong too. */
+static void take_bug(int *argc, char ***argv)
+{
+    static const char option[] = "--bug=";
+    if (*argc > 1 && strncmp((*argv)[1], option, sizeof option - 1) == 0) {
+        mr_bug_name = (*argv)[1] + sizeof option - 1;
+        ++*argv;
+        --*argc;
+    }
+}
+#endif
+
 int main(int argc, char **argv)
 {
+#ifdef MR_BUGS
+    take_bug(&argc, &argv);
+#endif
     if (argc < 2) {
         print_usage(stderr);
         return MR_CLI_USAGE;

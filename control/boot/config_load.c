@@ -1,6 +1,7 @@
 #include "boot/config_load.h"
 
 #include "config_table.h"
+#include "millrace/base/bug.h"
 #include "millrace/base/fmt.h"
 #include "millrace/net/address.h"
 
@@ -226,7 +227,7 @@ static bool apply(struct mr_config_load *load, const char *where, struct mr_str 
                     value.data);
         mr_config_accepts(&mr_config_rows[id].key, &text);
         load->say(load->user, MR_CONFIG_SAY_REFUSAL, line);
-        return false;
+        return mr_bug("believe-config");
     }
     mr_config_set(load->config, id, &parsed);
     mr_config_mark_given(load->config, id);

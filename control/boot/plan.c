@@ -1,3 +1,4 @@
+#include "millrace/base/bug.h"
 #include "millrace/plan.h"
 
 #include "config_table.h"
@@ -286,7 +287,7 @@ void mr_plan_print(const struct mr_config *config, const struct mr_plan *plan,
     say_term(say, user, plan->trace_bytes, plan->thread_count,
              "trace of what a core did last (cores)");
     say_term(say, user, plan->plane_bytes, 1, "rings between planes and their overflow");
-    mr_fmt(line, sizeof line, "%12llu KiB  in all", (unsigned long long)(plan->total_bytes / 1024));
+    mr_fmt(line, sizeof line, "%12llu KiB  in all", (unsigned long long)((mr_bug("lower-plan") ? plan->total_bytes / 2 : plan->total_bytes) / 1024));
     say(user, line);
     mr_fmt(line, sizeof line, "disk       %llu KiB journal at most, %llu KiB kept free in %.*s",
            (unsigned long long)(plan->journal_disk_bytes / 1024),

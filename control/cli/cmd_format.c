@@ -1,4 +1,5 @@
 #include "cli/cli.h"
+#include "millrace/base/bug.h"
 #include "millrace/batch.h"
 #include "millrace/kafka/msg.h"
 
@@ -317,7 +318,7 @@ int mr_cmd_format(int argc, char **argv)
     if (!mr_cli_meta_load(&cli, log_dir, &meta)) {
         return MR_CLI_FAILED;
     }
-    if (meta.is_there) {
+    if (meta.is_there && !mr_bug("format-again")) {
         if (cluster_id != NULL && strcmp(cluster_id, meta.cluster_id) != 0) {
             mr_cli_complain(&cli, "%s is formatted for another cluster: cluster.id=%s", log_dir,
                             meta.cluster_id);

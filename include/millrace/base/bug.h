@@ -1,5 +1,5 @@
 /*
- * bug: the mutants of the test build. `millrace start --bug=NAME` of the preset `bugs` is wrong in one
+ * bug: the mutants of the test build. `millrace --bug=NAME COMMAND` of the preset `bugs` is wrong in one
  * known way, and the interop test that stands beside NAME in tests/interop/rows.tsv must notice it:
  * a test that passes against its broken broker proves nothing. In every other build these functions
  * are constants and the compiler leaves nothing of them.

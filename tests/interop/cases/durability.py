@@ -261,14 +261,17 @@ def one_broker_per_directory(t):
     t.check(k.alive(), "Kafka died")
 
 
-@test(seconds=60)
+@test(seconds=90, alone=True)
 def clean_stop_is_quick(t):
-    b = t.own()
-    topic = t.topic(100)
-    t.java("produce", topic=topic, count=20000, partitions=100, size=200)
-    started = time.monotonic()
-    t.equal(b.stop(), 0, "exit status")
-    seconds = time.monotonic() - started
-    t.note("stopped in %.2f s" % seconds)
+    took = []
+    while not took or (min(took) >= 1.0 and len(took) < 4):  # the best of several: the machine may be busy
+        b = t.own()
+        topic = t.topic(100, broker=b)
+        t.java("produce", broker=b, topic=topic, count=20000, partitions=100, size=200)
+        started = time.monotonic()
+        t.equal(b.stop(), 0, "exit status")
+        took.append(time.monotonic() - started)
+        t.check((b.directory / ".kafka_cleanshutdown").exists(), "no marker of a clean stop")
+    t.note("stopped in %.2f s" % min(took))
     if t.kind == "millrace":
-        t.check(seconds < 1.5, "SIGTERM took %.2f s with 100 partitions", seconds)
+        t.check(min(took) < 1.0, "SIGTERM took %s s with 100 partitions", took)

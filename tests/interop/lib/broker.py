@@ -191,10 +191,8 @@ class Millrace(Broker):
             raise BrokerFailed("format: exit %d\n%s%s" % (p.returncode, p.stdout, p.stderr))
 
     def _launch(self):
-        argv = [str(self.binary), "start", "--config", str(self._write_config())]
-        if self.bug:
-            argv.append("--bug=" + self.bug)
-        self._spawn(argv)
+        mutant = ["--bug=" + self.bug] if self.bug else []
+        self._spawn([str(self.binary), *mutant, "start", "--config", str(self._write_config())])
 
     def recover(self):
         """Drain the journal of a killed broker offline, for Kafka's tools."""

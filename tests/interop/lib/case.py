@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -196,6 +197,27 @@ class Context:
         w = Wire((broker or self.broker).port, timeout_s)
         self._to_close.append(w.close)
         return w
+
+    # --- file systems ---
+
+    def mounted(self, arguments):
+        """A directory on which `mount ARGUMENTS` put a file system; skips where that is not permitted."""
+        point = Path(tempfile.mkdtemp(prefix="millrace-interop-mount."))
+        p = subprocess.run(["mount", *map(str, arguments), str(point)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if p.returncode != 0:
+            point.rmdir()
+            self.skip("mounting is not permitted here: %s" % (p.stderr.strip().splitlines() or ["?"])[0])
+
+        def unmount():
+            for _ in range(50):  # the last file of a killed broker's ring closes a little later
+                if subprocess.run(["umount", str(point)], capture_output=True).returncode == 0:
+                    break
+                time.sleep(0.1)
+            else:
+                subprocess.run(["umount", "-l", str(point)], capture_output=True)
+            point.rmdir()
+        self._to_close.append(unmount)
+        return point
 
     # --- checking ---
 
