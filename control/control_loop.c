@@ -246,9 +246,9 @@ static void publish(struct mr_control *control, struct mr_now now)
         mr_port_send(control->port, mr_endpoint_data(control->endpoints, core), &msg);
     }
     if (image->version > 1) {
-        mr_coord_image_changed(control, now, images->deleted, images->deleted_count);
+        mr_coord_image_changed(control, now, images->is_any_deleted);
     }
-    images->deleted_count = 0;
+    images->is_any_deleted = false;
 }
 
 /* Every log is open: the cluster can be seen and served. */

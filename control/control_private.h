@@ -251,10 +251,9 @@ bool mr_coord_init(struct mr_control *control);
 /* The first image is published: begin to load the partitions of __consumer_offsets that we lead. */
 void mr_coord_start(struct mr_control *control, struct mr_now now);
 
-/* After each publication. `deleted` are ids of topics that are not in the image any more. Loads
- * the partitions of __consumer_offsets when they have just been opened. */
-void mr_coord_image_changed(struct mr_control *control, struct mr_now now,
-                            const struct mr_uuid *deleted, uint32_t deleted_count);
+/* After each publication. `is_any_deleted`: topics are not in the image any more. Loads the
+ * partitions of __consumer_offsets when they have just been opened. */
+void mr_coord_image_changed(struct mr_control *control, struct mr_now now, bool is_any_deleted);
 
 /* A slice of work at the end of each turn (batches of this turn's appends). Whether there was
  * work. */

@@ -103,6 +103,7 @@ static void load_done(struct mr_control *control, struct mr_now now, void *user,
     if (err == MR_OK && result->len == 0) {
         struct mr_coord_out out;
         shard->state = MR_COORD_ACTIVE;
+        shard->is_purge_wanted = true; /* a crash may have come between a topic's end and theirs */
         mr_arena_reset(&coord->scratch);
         mr_coord_out_init(&out, &coord->scratch, now);
         mr_group_loaded(&shard->groups, &out);

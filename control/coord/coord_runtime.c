@@ -511,24 +511,37 @@ void mr_coord_start(struct mr_control *control, struct mr_now now)
                  mr_deadline_ms(now.mono_ns, control->config->offsets_retention_check_interval_ms));
 }
 
-void mr_coord_image_changed(struct mr_control *control, struct mr_now now,
-                            const struct mr_uuid *deleted, uint32_t deleted_count)
+void mr_coord_image_changed(struct mr_control *control, struct mr_now now, bool is_any_deleted)
 {
     struct mr_coord *coord = control->coord;
     if (!coord->is_started || coord->is_stopped) {
         return;
     }
     follow_image(coord, now);
-    for (uint32_t index = 0; deleted_count > 0 && index < coord->shard_count; index++) {
-        struct mr_coord_shard *shard = coord->shards[index];
-        if (shard != NULL && shard->state == MR_COORD_ACTIVE) {
-            struct mr_coord_out out;
-            mr_arena_reset(&coord->scratch);
-            mr_coord_out_init(&out, &coord->scratch, now);
-            mr_offsets_topics_deleted(&shard->groups, deleted, deleted_count, &out);
-            mr_coord_apply(shard, &out);
+    for (uint32_t index = 0; is_any_deleted && index < coord->shard_count; index++) {
+        if (coord->shards[index] != NULL) {
+            coord->shards[index]->is_purge_wanted = true;
         }
     }
+}
+
+/* Look through the offsets of one shard per turn for those of deleted topics. */
+static bool purge_one(struct mr_coord *coord, struct mr_now now)
+{
+    for (uint32_t index = 0; index < coord->shard_count; index++) {
+        struct mr_coord_shard *shard = coord->shards[index];
+        if (shard == NULL || !shard->is_purge_wanted || shard->state != MR_COORD_ACTIVE) {
+            continue;
+        }
+        struct mr_coord_out out;
+        mr_arena_reset(&coord->scratch);
+        mr_coord_out_init(&out, &coord->scratch, now);
+        coord->env.image = mr_control_image(coord->control);
+        shard->is_purge_wanted = !mr_offsets_purge(&shard->groups, &out);
+        mr_coord_apply(shard, &out);
+        return true;
+    }
+    return false;
 }
 
 bool mr_coord_turn(struct mr_control *control, struct mr_now now)
@@ -537,6 +550,7 @@ bool mr_coord_turn(struct mr_control *control, struct mr_now now)
     bool is_any = false;
     if (coord->is_started && !coord->is_stopped) {
         mr_coord_load_some(coord, now);
+        is_any = purge_one(coord, now);
     }
     for (uint32_t index = 0; index < coord->shard_count; index++) {
         struct mr_coord_shard *shard = coord->shards[index];

@@ -237,19 +237,7 @@ static void array_sort(const struct mr_image_topic **topics, uint32_t count, ima
 
 void mr_images_remove(struct mr_images *images, struct mr_image_topic *topic)
 {
-    if (images->deleted_count == images->deleted_room) {
-        uint32_t        room = images->deleted_room * 2 + 8;
-        struct mr_uuid *more =
-            mr_heap_resize(images->heap, images->deleted, sizeof *more * images->deleted_room,
-                           sizeof *more * room);
-        if (more != NULL) {
-            images->deleted = more;
-            images->deleted_room = room;
-        }
-    }
-    if (images->deleted_count < images->deleted_room) {
-        images->deleted[images->deleted_count++] = topic->id;
-    }
+    images->is_any_deleted = true;
     uint32_t by_name = array_get(images->by_name, images->topic_count, topic, order_by_name);
     uint32_t by_id = array_get(images->by_id, images->topic_count, topic, order_by_id);
     images->topic_count--;
@@ -424,7 +412,7 @@ static struct mr_image *image_make(struct mr_images *images, const struct mr_met
 const struct mr_image *mr_images_publish(struct mr_images *images, struct mr_meta *meta)
 {
     bool is_changed = take_changes(images, meta) || meta->is_brokers_changed ||
-                      images->deleted_count > 0 || images->current == NULL;
+                      images->is_any_deleted || images->current == NULL;
     if (!is_changed) {
         return NULL;
     }

@@ -35,9 +35,7 @@ struct mr_images {
     struct mr_log_config_values defaults; /* of a topic that sets nothing */
     bool                        has_defaults;
 
-    struct mr_uuid *deleted; /* ids of topics that the newest image does not have any more */
-    uint32_t        deleted_count;
-    uint32_t        deleted_room;
+    bool is_any_deleted; /* a topic that the image before had is not in this one */
 };
 
 void mr_images_init(struct mr_images *images, struct mr_heap *heap, const struct mr_config *config,

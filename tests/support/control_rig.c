@@ -24,13 +24,11 @@ __attribute__((weak)) void mr_coord_start(struct mr_control *control, struct mr_
 }
 
 __attribute__((weak)) void mr_coord_image_changed(struct mr_control *control, struct mr_now now,
-                                                  const struct mr_uuid *deleted,
-                                                  uint32_t              deleted_count)
+                                                  bool is_any_deleted)
 {
     (void)control;
     (void)now;
-    (void)deleted;
-    (void)deleted_count;
+    (void)is_any_deleted;
 }
 
 __attribute__((weak)) bool mr_coord_turn(struct mr_control *control, struct mr_now now)

@@ -274,9 +274,9 @@ bool mr_offsets_delete_all(const struct mr_group *group, struct mr_coord_out *ou
 /* Tombstones for what is too old in one group, and for the group when nothing is left of it. */
 void mr_offsets_expire(const struct mr_group *group, struct mr_coord_out *out);
 
-/* Tombstones for the offsets of topics that do not exist any more. */
-void mr_offsets_topics_deleted(const struct mr_group_shard *shard, const struct mr_uuid *deleted,
-                               uint32_t deleted_count, struct mr_coord_out *out);
+/* Tombstones for the offsets of topics that do not exist any more, or whose name another topic has
+ * now. False: there are more than one batch holds; once these are replayed, ask again. */
+bool mr_offsets_purge(const struct mr_group_shard *shard, struct mr_coord_out *out);
 
 void mr_offsets_free(struct mr_group *group);
 

@@ -48,6 +48,13 @@ static const struct mr_group_offset *find_offset(const struct mr_group_topic *to
                                                                           : NULL;
 }
 
+/* Whether the offset was committed to an earlier topic of the same name. */
+static bool is_of_another(const struct mr_group_offset *offset, const struct mr_image_topic *topic)
+{
+    return topic != NULL && !mr_uuid_is_zero(&offset->topic_id) &&
+           !mr_uuid_equal(&offset->topic_id, &topic->id);
+}
+
 /* ---- replay ---- */
 
 static void topic_free(struct mr_group_topic *topic)
@@ -218,7 +225,6 @@ struct commit {
 };
 
 static int16_t commit_partition(const struct commit *commit, const struct mr_image_topic *known,
-                                const struct mr_offset_commit_request_topic *topic,
                                 const struct mr_offset_commit_request_partition *partition,
                                 struct mr_coord_out *out)
 {
@@ -245,7 +251,7 @@ static int16_t commit_partition(const struct commit *commit, const struct mr_ima
         .expire_ms = retention < 0 || retention > INT64_MAX - out->now.unix_ms
                          ? -1
                          : out->now.unix_ms + retention,
-        .topic_id = topic->topic_id,
+        .topic_id = known->id, /* also when the client named it: a name may come back */
         .metadata = mr_str_is_null(partition->committed_metadata) || mr_bug("forget-metadata")
                         ? MR_STR("")
                         : partition->committed_metadata,
@@ -298,7 +304,7 @@ void mr_offsets_commit(const struct mr_group_shard *shard, struct mr_request *re
             partitions[index] = (struct mr_offset_commit_response_partition){
                 .partition_index = topic->partitions[index].partition_index,
                 .error_code =
-                    commit_partition(&commit, known, topic, &topic->partitions[index], out),
+                    commit_partition(&commit, known, &topic->partitions[index], out),
             };
         }
         if (topic->partitions_count > 0) {
@@ -336,7 +342,9 @@ static bool fetch_topic(const struct mr_group_shard *shard, const struct mr_grou
 {
     const struct mr_image *image = shard->env->image;
     const struct mr_image_topic *known =
-        version >= 10 && image != NULL ? mr_image_topic_by_id(image, &wanted->topic_id) : NULL;
+        image == NULL    ? NULL
+        : version >= 10 ? mr_image_topic_by_id(image, &wanted->topic_id)
+                        : mr_image_topic_by_name(image, wanted->name);
     struct mr_str name = version < 10 ? wanted->name : known == NULL ? MR_STR_NULL : known->name;
     const struct mr_group_topic *topic =
         group == NULL || mr_str_is_null(name) ? NULL : find_topic(group, name);
@@ -351,9 +359,8 @@ static bool fetch_topic(const struct mr_group_shard *shard, const struct mr_grou
     for (int32_t index = 0; index < wanted->partition_indexes_count; index++) {
         int32_t partition = wanted->partition_indexes[index];
         const struct mr_group_offset *offset = find_offset(topic, partition);
-        if (version >= 10 && offset != NULL && !mr_uuid_is_zero(&offset->topic_id) &&
-            !mr_uuid_equal(&offset->topic_id, &wanted->topic_id)) {
-            offset = NULL; /* of an earlier topic of that name */
+        if (offset != NULL && is_of_another(offset, known)) {
+            offset = NULL;
         }
         fill_partition(offset, partition, &fetched->partitions[index]);
         if (version >= 10 && known == NULL) {
@@ -542,35 +549,24 @@ void mr_offsets_expire(const struct mr_group *group, struct mr_coord_out *out)
     }
 }
 
-static bool is_deleted(const struct mr_group_shard *shard, const struct mr_group_topic *topic,
-                       const struct mr_group_offset *offset, const struct mr_uuid *deleted,
-                       uint32_t deleted_count)
-{
-    if (mr_uuid_is_zero(&offset->topic_id)) {
-        return shard->env->image != NULL &&
-               mr_image_topic_by_name(shard->env->image, topic->name) == NULL;
-    }
-    for (uint32_t index = 0; index < deleted_count; index++) {
-        if (mr_uuid_equal(&offset->topic_id, &deleted[index])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-void mr_offsets_topics_deleted(const struct mr_group_shard *shard, const struct mr_uuid *deleted,
-                               uint32_t deleted_count, struct mr_coord_out *out)
+bool mr_offsets_purge(const struct mr_group_shard *shard, struct mr_coord_out *out)
 {
     for (struct mr_table_node *node = mr_table_walk(&shard->topics, NULL); node != NULL;
          node = mr_table_walk(&shard->topics, node)) {
         const struct mr_group_topic *topic = MR_TABLE_ENTRY(node, struct mr_group_topic, node);
+        const struct mr_image_topic *known =
+            mr_image_topic_by_name(shard->env->image, topic->name);
         for (uint32_t index = 0; index < topic->count; index++) {
             const struct mr_group_offset *offset = &topic->offsets[index];
-            if (is_deleted(shard, topic, offset, deleted, deleted_count) &&
-                mr_coord_out_bytes(out) < shard->env->record_bytes_max / 2) {
-                (void)mr_group_record_offset_tombstone(topic->group, topic->name, offset->partition,
-                                                       out);
+            if (known != NULL && !is_of_another(offset, known)) {
+                continue;
+            }
+            if (mr_coord_out_bytes(out) > shard->env->record_bytes_max / 2 ||
+                !mr_group_record_offset_tombstone(topic->group, topic->name, offset->partition,
+                                                  out)) {
+                return false;
             }
         }
     }
+    return true;
 }

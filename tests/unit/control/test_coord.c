@@ -3,6 +3,7 @@
  * append drops the state, and a restart brings back what was acknowledged.
  */
 #include "control_rig.h"
+#include "coord/coord_runtime.h"
 #include "millrace/kafka/api.h"
 #include "millrace/kafka/errors.h"
 #include "test.h"
@@ -441,6 +442,71 @@ static void test_coord_deleted_group_and_topic_take_their_offsets(void **state)
     assert_int_equal(fetch(), -1);
 }
 
+/* How many (group, topic) pairs have offsets. */
+static uint32_t stored_topics(void)
+{
+    const struct mr_coord *coord = rig->control->coord;
+    uint32_t count = 0;
+    for (uint32_t index = 0; index < coord->shard_count; index++) {
+        count += coord->shards[index] == NULL ? 0 : coord->shards[index]->groups.topics.used;
+    }
+    return count;
+}
+
+static void test_coord_topic_recreated_under_its_name_has_no_offsets(void **state)
+{
+    (void)state;
+    struct mr_delete_topics_request topics;
+    struct mr_delete_topics_request_delete_topic_state named = {.name = MR_STR("t")};
+    find_until_there();
+    make_topic();
+    (void)send_commit(5);
+    mr_rig_run(rig);
+    assert_int_equal(fetch(), 5);
+    assert_int_equal(stored_topics(), 1);
+    /* Both in one batch: no image is without a topic of that name. */
+    MR_DEFAULTS(delete_topics_request, &topics);
+    topics.topics = &named;
+    topics.topics_count = 1;
+    topics.timeout_ms = 1000;
+    (void)mr_rig_send(rig, MR_API_DELETE_TOPICS, 6, &topics);
+    make_topic();
+    assert_int_equal(fetch(), -1);
+    assert_int_equal(stored_topics(), 0);
+    (void)send_commit(7);
+    mr_rig_run(rig);
+    assert_int_equal(fetch(), 7);
+    mr_rig_destroy(rig);
+    rig = mr_rig_create(store);
+    mr_rig_run(rig);
+    assert_int_equal(fetch(), 7);
+}
+
+static void test_coord_offsets_of_a_deleted_topic_go_after_a_crash(void **state)
+{
+    (void)state;
+    struct mr_delete_topics_request topics;
+    struct mr_delete_topics_response dropped;
+    struct mr_delete_topics_request_delete_topic_state named = {.name = MR_STR("t")};
+    find_until_there();
+    make_topic();
+    (void)send_commit(5);
+    mr_rig_run(rig);
+    /* The coordinator never hears of the deletion: a crash came before its turn. */
+    rig->control->coord->is_started = false;
+    MR_DEFAULTS(delete_topics_request, &topics);
+    topics.topics = &named;
+    topics.topics_count = 1;
+    topics.timeout_ms = 1000;
+    mr_rig_call(rig, MR_API_DELETE_TOPICS, 6, &topics, &arena, &dropped);
+    assert_int_equal(dropped.responses[0].error_code, MR_KAFKA_NONE);
+    assert_int_equal(stored_topics(), 1);
+    mr_rig_destroy(rig);
+    rig = mr_rig_create(store);
+    mr_rig_run(rig);
+    assert_int_equal(stored_topics(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -453,6 +519,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_coord_failed_append_takes_nothing_back_and_keeps_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_coord_every_version_is_answered, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_coord_topic_recreated_under_its_name_has_no_offsets,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_coord_offsets_of_a_deleted_topic_go_after_a_crash,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_coord_deleted_group_and_topic_take_their_offsets,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_coord_stop_answers_who_waits, setup, teardown),
