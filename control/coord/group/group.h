@@ -220,7 +220,7 @@ uint32_t mr_group_list(const struct mr_group_shard *shard,
 int16_t mr_group_delete(const struct mr_group_shard *shard, struct mr_str id,
                         struct mr_coord_out *out);
 
-/* ---- group_classic.c: join, sync, heartbeat, leave ---- */
+/* ---- classic_*.c: join, sync, heartbeat, leave ---- */
 
 bool mr_classic_init(struct mr_classic *classic);
 void mr_classic_deinit(struct mr_group *group, struct mr_coord_out *out, int16_t error);
