@@ -21,11 +21,11 @@
 /* What a decision may look at; it changes nothing but `records`, the request's memory and the
  * ids drawn. */
 struct mr_ctl {
-    const struct mr_meta   *meta;
+    const struct mr_meta *meta;
     const struct mr_config *config;
-    int32_t                 node_id;
-    struct mr_uuid          directory_id;
-    struct mr_control      *control; /* memory of requests, random ids; nothing else */
+    int32_t node_id;
+    struct mr_uuid directory_id;
+    struct mr_control *control; /* memory of requests, random ids; nothing else */
 };
 
 /* Decide one request: add records, return the response (a struct in the request's memory); NULL: no
@@ -44,9 +44,44 @@ void mr_ctl_topics_create_offsets(const struct mr_ctl *ctl, struct mr_meta_recor
 
 /* A refusal: Kafka's code and our words; code 0 is success. */
 struct mr_ctl_error {
-    int16_t       code;
+    int16_t code;
     struct mr_str message; /* null with code 0 */
 };
+
+static const struct mr_ctl_error mr_ctl_ok = {.code = 0, .message = {.data = NULL, .len = -1}};
+
+static inline struct mr_ctl_error mr_ctl_refuse(int16_t code, struct mr_str message)
+{
+    return (struct mr_ctl_error){.code = code, .message = message};
+}
+
+/* ---- ctl_partitions.c: new partitions ---- */
+
+#define MR_CTL_REPLICAS_MAX 64 /* of one partition: as many brokers as one ever names here */
+
+/* Whether a broker may lead: registered, not fenced, not shutting down. */
+bool mr_ctl_partitions_is_active(const struct mr_meta *meta, int32_t id);
+
+/* The replicas that a client asks for; `expected`: how many there must be, -1: any number. */
+struct mr_ctl_error mr_ctl_partitions_check(const struct mr_ctl *ctl, struct mr_request *request,
+                                            const int32_t *ids, int32_t count, int32_t expected);
+
+/* The record of one partition with these replicas; one of them at least is active. */
+void mr_ctl_partitions_add(const struct mr_ctl *ctl, struct mr_meta_records *records,
+                           const struct mr_uuid *topic_id, int32_t partition, int32_t *replicas,
+                           int32_t count);
+
+/* Partitions placed in turn on the active brokers. Without a request nobody reads the words. */
+struct mr_ctl_error mr_ctl_partitions_place(const struct mr_ctl *ctl, struct mr_request *request,
+                                            int32_t first, int32_t count, int32_t replica_count,
+                                            const struct mr_uuid *id,
+                                            struct mr_meta_records *records);
+
+/* Whether so many more partitions are allowed, and the refusal when they are not. */
+bool mr_ctl_partitions_has_room(const struct mr_ctl *ctl, uint64_t more);
+struct mr_ctl_error mr_ctl_partitions_no_room(const struct mr_ctl *ctl, struct mr_request *request);
+
+/* ---- ctl_topics.c ---- */
 
 /* The name of a new topic, by Kafka's rules. */
 struct mr_ctl_error mr_ctl_topics_check_name(struct mr_str name);
@@ -58,8 +93,8 @@ struct mr_ctl_error mr_ctl_config_check_topic(const struct mr_ctl *ctl, struct m
                                               struct mr_str name, struct mr_str value);
 
 /* All settings of a topic, as they will be: those that contradict each other. */
-struct mr_ctl_error mr_ctl_config_check_together(const struct mr_ctl               *ctl,
-                                                 struct mr_request                 *request,
+struct mr_ctl_error mr_ctl_config_check_together(const struct mr_ctl *ctl,
+                                                 struct mr_request *request,
                                                  const struct mr_log_config_values *values);
 
 /* One setting of the broker, or of all brokers (an empty resource name), at run time. A null value
@@ -69,13 +104,13 @@ struct mr_ctl_error mr_ctl_config_check_broker(const struct mr_ctl *ctl, struct 
                                                struct mr_str value);
 
 struct mr_controller {
-    struct mr_list         queue;    /* requests to be decided */
-    struct mr_list         decided;  /* their batch is in flight */
-    struct mr_list         settling; /* durable: local logs and the image follow */
+    struct mr_list queue;    /* requests to be decided */
+    struct mr_list decided;  /* their batch is in flight */
+    struct mr_list settling; /* durable: local logs and the image follow */
     struct mr_meta_records records;
-    int64_t                producer_id_next; /* of the block we hold */
-    int64_t                producer_id_end;
-    bool                   is_offsets_wanted;
+    int64_t producer_id_next; /* of the block we hold */
+    int64_t producer_id_end;
+    bool is_offsets_wanted;
 };
 
 bool mr_controller_init(struct mr_control *control);

@@ -6,41 +6,35 @@
  * 4.4 (KAFKA-13609 says that the second is not right, but clients know it so).
  */
 #include "metadata/controller.h"
-
 #include "metadata/log_config.h"
-
-static struct mr_ctl_error refuse(int16_t code, struct mr_str message)
-{
-    return (struct mr_ctl_error){.code = code, .message = message};
-}
-
-static const struct mr_ctl_error success = {.code = 0, .message = {.data = NULL, .len = -1}};
 
 /* Records carry strings of at most so many bytes. */
 #define STRING_MAX 32767
 
 static struct mr_ctl_error too_long(int16_t code)
 {
-    return refuse(code, MR_STR("A configuration value is longer than 32767 bytes."));
+    return mr_ctl_refuse(code, MR_STR("A configuration value is longer than 32767 bytes."));
 }
 
 static struct mr_ctl_error bad_value(const struct mr_ctl *ctl, struct mr_request *request,
                                      int16_t code, const struct mr_config_key *key,
                                      struct mr_str value)
 {
-    char           buffer[256];
+    char buffer[256];
     struct mr_text accepts;
     mr_text_init(&accepts, buffer, sizeof buffer);
     mr_config_accepts(key, &accepts);
-    return refuse(code, mr_request_text(ctl->control, request,
-                                        "Invalid value %.*s for configuration %s: accepted is %s.",
-                                        value.len, value.data, key->name, buffer));
+    return mr_ctl_refuse(code,
+                         mr_request_text(ctl->control, request,
+                                         "Invalid value %.*s for configuration %s: accepted is %s.",
+                                         value.len, value.data, key->name, buffer));
 }
 
 static struct mr_ctl_error no_recompression(int16_t code)
 {
-    return refuse(code, MR_STR("compression.type: batches are stored as they were sent; only "
-                               "'producer' is accepted so far."));
+    return mr_ctl_refuse(code,
+                         MR_STR("compression.type: batches are stored as they were sent; only "
+                                "'producer' is accepted so far."));
 }
 
 /* ---- topics ---- */
@@ -49,11 +43,12 @@ struct mr_ctl_error mr_ctl_config_check_topic(const struct mr_ctl *ctl, struct m
                                               struct mr_str name, struct mr_str value)
 {
     enum mr_topic_config_id id = mr_topic_config_find(name);
-    struct mr_config_value  parsed;
+    struct mr_config_value parsed;
     if (id == MR_TOPIC_CONFIG_none) {
-        return refuse(MR_KAFKA_INVALID_CONFIG,
-                      mr_request_text(ctl->control, request, "Unknown topic config name: %.*s",
-                                      name.len, name.data));
+        return mr_ctl_refuse(MR_KAFKA_INVALID_CONFIG,
+                             mr_request_text(ctl->control, request,
+                                             "Unknown topic config name: %.*s", name.len,
+                                             name.data));
     }
     const struct mr_config_key *key = &mr_topic_config_rows[id].key;
     if (value.len > STRING_MAX) {
@@ -66,29 +61,29 @@ struct mr_ctl_error mr_ctl_config_check_topic(const struct mr_ctl *ctl, struct m
         return no_recompression(MR_KAFKA_INVALID_CONFIG);
     }
     if (id == MR_TOPIC_CONFIG_remote_storage_enable && parsed.boolean) {
-        return refuse(
+        return mr_ctl_refuse(
             MR_KAFKA_INVALID_CONFIG,
             MR_STR(
                 "remote.storage.enable: tiered storage is not there; only 'false' is accepted."));
     }
-    return success;
+    return mr_ctl_ok;
 }
 
-struct mr_ctl_error mr_ctl_config_check_together(const struct mr_ctl               *ctl,
-                                                 struct mr_request                 *request,
+struct mr_ctl_error mr_ctl_config_check_together(const struct mr_ctl *ctl,
+                                                 struct mr_request *request,
                                                  const struct mr_log_config_values *values)
 {
     int64_t least = values->of[MR_TOPIC_CONFIG_min_compaction_lag_ms].value.number;
     int64_t most = values->of[MR_TOPIC_CONFIG_max_compaction_lag_ms].value.number;
     if (least > most) {
-        return refuse(
+        return mr_ctl_refuse(
             MR_KAFKA_INVALID_CONFIG,
             mr_request_text(ctl->control, request,
                             "conflict topic config setting min.compaction.lag.ms (%lld) > "
                             "max.compaction.lag.ms (%lld)",
                             (long long)least, (long long)most));
     }
-    return success;
+    return mr_ctl_ok;
 }
 
 /* ---- brokers ---- */
@@ -133,23 +128,23 @@ static bool is_thread_count(enum mr_config_id id)
 static struct mr_ctl_error check_threads(const struct mr_ctl *ctl, struct mr_request *request,
                                          enum mr_config_id id, int64_t wanted)
 {
-    int64_t now =
-        mr_log_config_broker(ctl->meta, ctl->config, ctl->node_id, id).value.number;
+    int64_t now = mr_log_config_broker(ctl->meta, ctl->config, ctl->node_id, id).value.number;
     if (wanted >= 1 && wanted >= now / 2 && wanted <= now * 2) {
-        return success;
+        return mr_ctl_ok;
     }
-    return refuse(MR_KAFKA_INVALID_REQUEST,
-                  mr_request_text(ctl->control, request,
-                                  "%s is %lld: a change must be to at least 1, at least half and "
-                                  "at most double of that.",
-                                  mr_config_rows[id].key.name, (long long)now));
+    return mr_ctl_refuse(
+        MR_KAFKA_INVALID_REQUEST,
+        mr_request_text(ctl->control, request,
+                        "%s is %lld: a change must be to at least 1, at least half and "
+                        "at most double of that.",
+                        mr_config_rows[id].key.name, (long long)now));
 }
 
 /* "address:count,address:count": what follows the last colon is a number. */
 static bool is_overrides(struct mr_str list)
 {
     struct mr_str item;
-    int32_t       at = 0;
+    int32_t at = 0;
     while (mr_str_list_next(list, &at, &item)) {
         int32_t digits = 0;
         while (digits < item.len && item.data[item.len - 1 - digits] >= '0' &&
@@ -167,27 +162,28 @@ static bool is_overrides(struct mr_str list)
 static struct mr_ctl_error cannot(const struct mr_ctl *ctl, struct mr_request *request,
                                   const char *where, struct mr_str name)
 {
-    return refuse(MR_KAFKA_INVALID_REQUEST,
-                  mr_request_text(ctl->control, request, "Cannot update these configs %s: %.*s",
-                                  where, name.len, name.data));
+    return mr_ctl_refuse(MR_KAFKA_INVALID_REQUEST,
+                         mr_request_text(ctl->control, request,
+                                         "Cannot update these configs %s: %.*s", where, name.len,
+                                         name.data));
 }
 
 struct mr_ctl_error mr_ctl_config_check_broker(const struct mr_ctl *ctl, struct mr_request *request,
                                                struct mr_str resource, struct mr_str name,
                                                struct mr_str value)
 {
-    enum mr_config_id      id = mr_config_find(name);
+    enum mr_config_id id = mr_config_find(name);
     struct mr_config_value parsed;
     if (name.len > STRING_MAX || value.len > STRING_MAX) {
         return too_long(MR_KAFKA_INVALID_REQUEST);
     }
     if (mr_str_is_null(value)) {
-        return success; /* who takes a setting away cannot contradict anything */
+        return mr_ctl_ok; /* who takes a setting away cannot contradict anything */
     }
     if (id == MR_CONFIG_none) {
         return is_security(name)
                    ? cannot(ctl, request, "dynamically: TLS and SASL are not served yet", name)
-                   : success; /* Kafka keeps keys that it does not know: a plugin's, perhaps */
+                   : mr_ctl_ok; /* Kafka keeps keys that it does not know: a plugin's, perhaps */
     }
     const struct mr_config_row *row = &mr_config_rows[id];
     if (row->dynamic == MR_CONFIG_READ_ONLY || is_fixed_here(id)) {
@@ -204,5 +200,5 @@ struct mr_ctl_error mr_ctl_config_check_broker(const struct mr_ctl *ctl, struct 
     if (id == MR_CONFIG_compression_type && !mr_str_equal(parsed.text, MR_STR("producer"))) {
         return no_recompression(MR_KAFKA_INVALID_REQUEST);
     }
-    return is_thread_count(id) ? check_threads(ctl, request, id, parsed.number) : success;
+    return is_thread_count(id) ? check_threads(ctl, request, id, parsed.number) : mr_ctl_ok;
 }

@@ -24,43 +24,36 @@ enum config_op {
 struct change {
     struct mr_str name;
     struct mr_str value;
-    int8_t        op; /* as it came: perhaps none of the above */
+    int8_t op; /* as it came: perhaps none of the above */
 };
 
 /* One resource of a request. */
 struct target {
-    int8_t               type;
-    struct mr_str        name;
+    int8_t type;
+    struct mr_str name;
     const struct change *changes;
-    int32_t              count;
-    bool                 is_whole; /* keys that are not named lose their values */
+    int32_t count;
+    bool is_whole; /* keys that are not named lose their values */
 };
 
 /* What a resource is decided with. */
 struct decision {
-    const struct mr_ctl           *ctl;
-    struct mr_request             *request;
-    const struct target           *target;
+    const struct mr_ctl *ctl;
+    struct mr_request *request;
+    const struct target *target;
     const struct mr_meta_resource *before; /* NULL: nothing is set */
-    struct mr_ctl_seen             seen;   /* names in the request */
-    struct mr_log_config_values    after;  /* of a topic */
-    struct mr_meta_records        *records;
+    struct mr_ctl_seen seen;               /* names in the request */
+    struct mr_log_config_values after;     /* of a topic */
+    struct mr_meta_records *records;
 };
-
-static struct mr_ctl_error refuse(int16_t code, struct mr_str message)
-{
-    return (struct mr_ctl_error){.code = code, .message = message};
-}
-
-static const struct mr_ctl_error success = {.code = 0, .message = {.data = NULL, .len = -1}};
 
 /* ---- lists ---- */
 
 static uint64_t list_items(struct mr_str list)
 {
     struct mr_str item;
-    int32_t       at = 0;
-    uint64_t      count = 0;
+    int32_t at = 0;
+    uint64_t count = 0;
     while (mr_str_list_next(list, &at, &item)) {
         count++;
     }
@@ -74,11 +67,11 @@ static struct mr_str list_change(const struct decision *d, struct mr_str list, s
 {
     size_t size =
         (size_t)(list.len > 0 ? list.len : 0) + (size_t)(change.len > 0 ? change.len : 0) + 2;
-    char              *buffer = mr_request_memory(d->ctl->control, d->request, size);
+    char *buffer = mr_request_memory(d->ctl->control, d->request, size);
     struct mr_ctl_seen seen;
-    struct mr_text     text;
-    struct mr_str      item;
-    int32_t            at = 0;
+    struct mr_text text;
+    struct mr_str item;
+    int32_t at = 0;
     if (buffer == NULL || !mr_ctl_seen_init(&seen, d->ctl->control, d->request,
                                             list_items(list) + list_items(change))) {
         return MR_STR_NULL;
@@ -146,33 +139,34 @@ static struct mr_ctl_error resolve(struct decision *d, const struct change *chan
     *value = change->value;
     switch (change->op) {
     case CONFIG_SET:
-        return success;
+        return mr_ctl_ok;
     case CONFIG_DELETE:
         *value = MR_STR_NULL;
-        return success;
+        return mr_ctl_ok;
     case CONFIG_APPEND:
     case CONFIG_SUBTRACT:
         if (!list_now(d, change->name, &list)) {
-            return refuse(MR_KAFKA_INVALID_CONFIG,
-                          mr_request_text(d->ctl->control, d->request,
-                                          "Can't %s to key %.*s because its type is not LIST.",
-                                          change->op == CONFIG_APPEND ? "APPEND" : "SUBTRACT",
-                                          change->name.len, change->name.data));
+            return mr_ctl_refuse(
+                MR_KAFKA_INVALID_CONFIG,
+                mr_request_text(d->ctl->control, d->request,
+                                "Can't %s to key %.*s because its type is not LIST.",
+                                change->op == CONFIG_APPEND ? "APPEND" : "SUBTRACT",
+                                change->name.len, change->name.data));
         }
         *value = list_change(d, list, change->value, (enum config_op)change->op);
         d->records->is_failed = d->records->is_failed || mr_str_is_null(*value);
-        return success;
+        return mr_ctl_ok;
     default:
-        return refuse(MR_KAFKA_INVALID_REQUEST,
-                      mr_request_text(d->ctl->control, d->request, "Unknown config operation %d",
-                                      change->op));
+        return mr_ctl_refuse(MR_KAFKA_INVALID_REQUEST,
+                             mr_request_text(d->ctl->control, d->request,
+                                             "Unknown config operation %d", change->op));
     }
 }
 
 /* Back to what the topic has when it does not set the key. */
 static void values_reset(struct decision *d, struct mr_str name)
 {
-    enum mr_topic_config_id     id = mr_topic_config_find(name);
+    enum mr_topic_config_id id = mr_topic_config_find(name);
     struct mr_log_config_values defaults;
     if (id != MR_TOPIC_CONFIG_none) {
         mr_log_config_defaults(d->ctl->meta, d->ctl->config, d->ctl->node_id, &defaults);
@@ -183,8 +177,8 @@ static void values_reset(struct decision *d, struct mr_str name)
 static struct mr_ctl_error change_one(struct decision *d, const struct change *change)
 {
     const struct target *target = d->target;
-    struct mr_str        value;
-    struct mr_ctl_error  error = resolve(d, change, &value);
+    struct mr_str value;
+    struct mr_ctl_error error = resolve(d, change, &value);
     if (error.code != 0 || d->records->is_failed) {
         return error;
     }
@@ -210,13 +204,15 @@ static struct mr_ctl_error check_topic(const struct decision *d)
 {
     struct mr_str name = d->target->name;
     if (name.len == 0) {
-        return refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Default topic resources are not allowed."));
+        return mr_ctl_refuse(MR_KAFKA_INVALID_REQUEST,
+                             MR_STR("Default topic resources are not allowed."));
     }
     struct mr_ctl_error error = mr_ctl_topics_check_name(name);
     if (error.code == 0 && mr_meta_topic_by_name(d->ctl->meta, name) == NULL) {
-        return refuse(MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION,
-                      mr_request_text(d->ctl->control, d->request,
-                                      "The topic '%.*s' does not exist.", name.len, name.data));
+        return mr_ctl_refuse(MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION,
+                             mr_request_text(d->ctl->control, d->request,
+                                             "The topic '%.*s' does not exist.", name.len,
+                                             name.data));
     }
     return error;
 }
@@ -224,23 +220,23 @@ static struct mr_ctl_error check_topic(const struct decision *d)
 static struct mr_ctl_error check_resource(const struct decision *d)
 {
     struct mr_log_config_node node;
-    struct mr_str             name = d->target->name;
+    struct mr_str name = d->target->name;
     if (d->target->type == MR_META_TOPIC) {
         return check_topic(d);
     }
     if (d->target->type != MR_META_BROKER) {
-        return refuse(MR_KAFKA_INVALID_REQUEST,
-                      mr_request_text(d->ctl->control, d->request,
-                                      "Configs of resource type %d cannot be changed here.",
-                                      d->target->type));
+        return mr_ctl_refuse(MR_KAFKA_INVALID_REQUEST,
+                             mr_request_text(d->ctl->control, d->request,
+                                             "Configs of resource type %d cannot be changed here.",
+                                             d->target->type));
     }
     if (name.len > 0 && !mr_str_equal(name, mr_log_config_node_name(d->ctl->node_id, &node))) {
-        return refuse(MR_KAFKA_INVALID_REQUEST,
-                      mr_request_text(d->ctl->control, d->request,
-                                      "Unexpected broker id, expected %d, but received %.*s",
-                                      d->ctl->node_id, name.len, name.data));
+        return mr_ctl_refuse(MR_KAFKA_INVALID_REQUEST,
+                             mr_request_text(d->ctl->control, d->request,
+                                             "Unexpected broker id, expected %d, but received %.*s",
+                                             d->ctl->node_id, name.len, name.data));
     }
-    return success;
+    return mr_ctl_ok;
 }
 
 /* What is wrong with the list of changes itself. */
@@ -249,16 +245,17 @@ static struct mr_ctl_error check_names(struct decision *d)
     for (int32_t index = 0; index < d->target->count; index++) {
         const struct change *change = &d->target->changes[index];
         if (mr_ctl_seen_add(&d->seen, 0, change->name.data, change->name.len, index)->times > 1) {
-            return refuse(MR_KAFKA_INVALID_REQUEST, MR_STR("Error due to duplicate config keys"));
+            return mr_ctl_refuse(MR_KAFKA_INVALID_REQUEST,
+                                 MR_STR("Error due to duplicate config keys"));
         }
         if (change->op != CONFIG_DELETE && mr_str_is_null(change->value)) {
-            return refuse(MR_KAFKA_INVALID_REQUEST,
-                          mr_request_text(d->ctl->control, d->request,
-                                          "Null value not supported for : %.*s", change->name.len,
-                                          change->name.data));
+            return mr_ctl_refuse(MR_KAFKA_INVALID_REQUEST,
+                                 mr_request_text(d->ctl->control, d->request,
+                                                 "Null value not supported for : %.*s",
+                                                 change->name.len, change->name.data));
         }
     }
-    return success;
+    return mr_ctl_ok;
 }
 
 /* AlterConfigs: what is set and not named goes. */
@@ -288,7 +285,7 @@ static struct mr_ctl_error alter_one(const struct mr_ctl *ctl, struct mr_request
     }
     if (!mr_ctl_seen_init(&d.seen, ctl->control, request, (uint64_t)target->count)) {
         records->is_failed = true;
-        return success;
+        return mr_ctl_ok;
     }
     mr_log_config_defaults(ctl->meta, ctl->config, ctl->node_id, &d.after);
     if (target->type == MR_META_TOPIC && !target->is_whole) {
@@ -315,7 +312,7 @@ static bool alter_all(const struct mr_ctl *ctl, struct mr_request *request,
                       struct mr_ctl_error *errors, struct mr_meta_records *records)
 {
     struct mr_meta_mark start = mr_meta_records_mark(records);
-    struct mr_ctl_seen  seen;
+    struct mr_ctl_seen seen;
     if (!mr_ctl_seen_init(&seen, ctl->control, request, (uint64_t)count)) {
         return false;
     }
@@ -325,11 +322,11 @@ static bool alter_all(const struct mr_ctl *ctl, struct mr_request *request,
     }
     for (int32_t index = 0; index < count; index++) {
         const struct target *target = &targets[index];
-        struct mr_meta_mark  mark = mr_meta_records_mark(records);
-        bool                 is_twice =
+        struct mr_meta_mark mark = mr_meta_records_mark(records);
+        bool is_twice =
             mr_ctl_seen_find(&seen, target->type, target->name.data, target->name.len)->times > 1;
-        errors[index] = is_twice ? refuse(MR_KAFKA_INVALID_REQUEST,
-                                          MR_STR("Each resource must appear at most once."))
+        errors[index] = is_twice ? mr_ctl_refuse(MR_KAFKA_INVALID_REQUEST,
+                                                 MR_STR("Each resource must appear at most once."))
                                  : alter_one(ctl, request, target, records);
         if (errors[index].code != 0) {
             mr_meta_records_rewind(records, mark);
@@ -345,28 +342,28 @@ const void *mr_ctl_configs_alter_incremental(const struct mr_ctl *ctl, struct mr
                                              struct mr_meta_records *records)
 {
     typedef struct mr_incremental_alter_configs_response_alter_configs_resource_response
-                                                       result_type;
+        result_type;
     const struct mr_incremental_alter_configs_request *in = request->message;
-    int32_t                                            count = in->resources_count;
-    struct mr_incremental_alter_configs_response      *out =
+    int32_t count = in->resources_count;
+    struct mr_incremental_alter_configs_response *out =
         MR_REQUEST_NEW(ctl->control, request, struct mr_incremental_alter_configs_response, 1);
-    result_type         *results = MR_REQUEST_NEW(ctl->control, request, result_type, count);
-    struct target       *targets = MR_REQUEST_NEW(ctl->control, request, struct target, count);
-    struct mr_ctl_error *errors =
-        MR_REQUEST_NEW(ctl->control, request, struct mr_ctl_error, count);
+    result_type *results = MR_REQUEST_NEW(ctl->control, request, result_type, count);
+    struct target *targets = MR_REQUEST_NEW(ctl->control, request, struct target, count);
+    struct mr_ctl_error *errors = MR_REQUEST_NEW(ctl->control, request, struct mr_ctl_error, count);
     if (out == NULL || results == NULL || targets == NULL || errors == NULL) {
         return NULL;
     }
     for (int32_t index = 0; index < count; index++) {
-        int32_t        keys = in->resources[index].configs_count;
+        int32_t keys = in->resources[index].configs_count;
         struct change *changes = MR_REQUEST_NEW(ctl->control, request, struct change, keys);
         if (changes == NULL) {
             return NULL;
         }
         for (int32_t key = 0; key < keys; key++) {
-            changes[key] = (struct change){.name = in->resources[index].configs[key].name,
-                                           .value = in->resources[index].configs[key].value,
-                                           .op = in->resources[index].configs[key].config_operation};
+            changes[key] =
+                (struct change){.name = in->resources[index].configs[key].name,
+                                .value = in->resources[index].configs[key].value,
+                                .op = in->resources[index].configs[key].config_operation};
         }
         targets[index] = (struct target){.type = in->resources[index].resource_type,
                                          .name = in->resources[index].resource_name,
@@ -391,19 +388,18 @@ const void *mr_ctl_configs_alter(const struct mr_ctl *ctl, struct mr_request *re
                                  struct mr_meta_records *records)
 {
     typedef struct mr_alter_configs_response_alter_configs_resource_response result_type;
-    const struct mr_alter_configs_request                                   *in = request->message;
-    int32_t                          count = in->resources_count;
+    const struct mr_alter_configs_request *in = request->message;
+    int32_t count = in->resources_count;
     struct mr_alter_configs_response *out =
         MR_REQUEST_NEW(ctl->control, request, struct mr_alter_configs_response, 1);
-    result_type         *results = MR_REQUEST_NEW(ctl->control, request, result_type, count);
-    struct target       *targets = MR_REQUEST_NEW(ctl->control, request, struct target, count);
-    struct mr_ctl_error *errors =
-        MR_REQUEST_NEW(ctl->control, request, struct mr_ctl_error, count);
+    result_type *results = MR_REQUEST_NEW(ctl->control, request, result_type, count);
+    struct target *targets = MR_REQUEST_NEW(ctl->control, request, struct target, count);
+    struct mr_ctl_error *errors = MR_REQUEST_NEW(ctl->control, request, struct mr_ctl_error, count);
     if (out == NULL || results == NULL || targets == NULL || errors == NULL) {
         return NULL;
     }
     for (int32_t index = 0; index < count; index++) {
-        int32_t        keys = in->resources[index].configs_count;
+        int32_t keys = in->resources[index].configs_count;
         struct change *changes = MR_REQUEST_NEW(ctl->control, request, struct change, keys);
         if (changes == NULL) {
             return NULL;
