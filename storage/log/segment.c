@@ -174,6 +174,17 @@ static bool open_step(struct mr_storage_core *core, struct mr_task *task)
     return false;
 }
 
+static void close_longest_unused(struct mr_storage_core *core)
+{
+    MR_LIST_EACH(link, &core->open_files) {
+        struct mr_segment *old = MR_LIST_ENTRY(link, struct mr_segment, by_use);
+        if (old->users == 0) {
+            mr_segment_file_close(core, old);
+            return;
+        }
+    }
+}
+
 bool mr_segment_file_ready(struct mr_storage_core *core, struct mr_segment *segment)
 {
     if (segment->file_state == MR_FILE_OPEN) {
@@ -184,18 +195,13 @@ bool mr_segment_file_ready(struct mr_storage_core *core, struct mr_segment *segm
     if (segment->file_state == MR_FILE_OPENING) {
         return false;
     }
-    if (core->open_file_count >= MR_OPEN_FILES_MAX) {
-        MR_LIST_EACH(link, &core->open_files) {
-            struct mr_segment *old = MR_LIST_ENTRY(link, struct mr_segment, by_use);
-            if (old->users == 0) {
-                mr_segment_file_close(core, old);
-                break;
-            }
-        }
-    }
+    /* The task first: closing takes one too, of those that are kept, and must not take more than are opened. */
     struct mr_task *task = mr_core_task(core, segment->partition, open_step);
     if (task == NULL) {
         return false;
+    }
+    if (core->open_file_count >= MR_OPEN_FILES_MAX) {
+        close_longest_unused(core);
     }
     task->segment = segment;
     segment->users++;

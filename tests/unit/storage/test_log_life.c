@@ -379,6 +379,29 @@ static void test_recovered_logs_that_nobody_opened_are_closed_cleanly(void **sta
     assert_int_equal(log.end, 10);
 }
 
+/* ---- Stop ---- */
+
+/* More logs than files may be open, and than tasks there are to open and close them with. */
+static void test_stop_with_thousands_of_dirty_logs_closes_them_all(void **state)
+{
+    enum { LOGS = 1500 };
+    static struct rig_log logs[LOGS];
+    struct storage_rig   *rig = *state;
+    rig->plan.logs_max = LOGS + 8;
+    rig->plan.cache_bytes = 64u << 20;
+    assert_int_equal(rig_start(rig), MR_OK);
+    for (int32_t index = 0; index < LOGS; index++) {
+        assert_int_equal(rig_open(rig, "many", index, &logs[index]), MR_OK);
+        (void)rig_append(rig, &logs[index], &small);
+    }
+    assert_int_equal(rig_stop(rig), MR_OK);
+    assert_int_equal(rig_start(rig), MR_OK);
+    for (int32_t index = 0; index < LOGS; index++) {
+        assert_int_equal(rig_open(rig, "many", index, &logs[index]), MR_OK);
+        assert_int_equal(logs[index].end, 2);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -396,6 +419,7 @@ int main(void)
         TEST(test_index_entries_behind_the_recovered_end_are_cut),
         TEST(test_two_cores_share_a_directory_over_crash_and_stop),
         TEST(test_recovered_logs_that_nobody_opened_are_closed_cleanly),
+        TEST(test_stop_with_thousands_of_dirty_logs_closes_them_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
