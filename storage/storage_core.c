@@ -272,6 +272,19 @@ enum mr_err mr_core_task_run(struct mr_storage_core *core, struct mr_task *task)
     return err;
 }
 
+void mr_core_task_here(struct mr_storage_core *core, struct mr_task *task)
+{
+    if (core->disk->ops->run == NULL) {
+        mr_core_task_start(core, task);
+        return;
+    }
+    while (task->step(core, task)) {
+        mr_assert(!task->is_waiting);
+        core->disk->ops->run(core->disk, &task->io.op);
+    }
+    task_end(core, task);
+}
+
 bool mr_core_task_wait(struct mr_storage_core *core, struct mr_task *task, int64_t ms)
 {
     task->is_waiting = true;

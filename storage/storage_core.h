@@ -364,6 +364,8 @@ void            mr_core_task_start(struct mr_storage_core *core, struct mr_task 
 bool mr_core_task_wait(struct mr_storage_core *core, struct mr_task *task, int64_t ms);
 /* Blocking: at start and stop only. Returns task->err. */
 enum mr_err mr_core_task_run(struct mr_storage_core *core, struct mr_task *task);
+/* Likewise, while other operations may be in flight; by turns where the disk cannot do that. */
+void mr_core_task_here(struct mr_storage_core *core, struct mr_task *task);
 /* Take completions; also in the loop of a clean stop. */
 bool mr_core_reap(struct mr_storage_core *core);
 /* A failed write or flush of ours: the directory goes offline. */

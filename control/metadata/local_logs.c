@@ -307,6 +307,7 @@ static bool open_send(struct mr_control *control, struct local_work *work,
         .leader_epoch = partition->leader_epoch,
         .config = &open->config,
         .is_internal = mr_log_config_is_internal(topic->name),
+        .may_block = control->phase == MR_PHASE_OPEN,
     };
     partition->log_state = MR_META_LOG_OPENING;
     partition->storage_core = open->storage_core;

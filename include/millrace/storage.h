@@ -277,6 +277,7 @@ struct mr_open_op {
     int32_t                     leader_epoch; /* an EPOCH_START is journaled when it is newer */
     const struct mr_log_config *config;       /* copied */
     bool                        is_internal;  /* metadata and coordinator logs: append admission uses the reserve */
+    bool                        may_block;    /* nobody is served yet: read its files here and now, which is quicker */
 
     uint64_t log_id; /* [out] */
     int64_t  log_start_offset;

@@ -37,9 +37,11 @@ enum load_file {
 };
 
 /* Task fields: index: enum load_file; a: read position; b: where the active segment's batches are read from; y: size of
- * the newest snapshot; c: bytes of the list; x: its offset, -1: none; segment: read now, or next; scan; page: 256 KiB to read into. */
+ * the newest snapshot; c: bytes of the list; x: its offset, -1: none; segment: read now, or next; scan; page: to read into, larger when that
+ * is too small for the list, the snapshot, or many batches. */
 
-#define LOAD_PAGE_ORDER 6
+#define SMALL_ORDER 2 /* 16 KiB */
+#define LARGE_ORDER 6
 
 static const struct mr_log_known *known_of(const struct mr_task *task)
 {
@@ -541,7 +543,7 @@ static bool is_wanted(const struct mr_task *task)
     case LOAD_TIME:
         return task->partition->active->has_index_files && !is_verified(task);
     case LOAD_SNAPSHOT:
-        return task->x >= 0 && !is_state;
+        return task->x >= 0 && task->y > MR_PRODUCER_SNAPSHOT_HEAD && !is_state;
     case LOAD_WIPE_INDEX:
     case LOAD_WIPE_TIME:
     case LOAD_SEGMENT:
@@ -611,20 +613,42 @@ static bool close_file(struct mr_task *task)
     return true;
 }
 
-/* A snapshot of many producers does not fit the page that everything else fits. */
-static bool set_page(struct mr_storage_core *core, struct mr_task *task)
+/* A page of at least this order; false: no memory now, what there was is kept. */
+static bool set_page(struct mr_storage_core *core, struct mr_task *task, uint32_t order)
 {
-    if (task->index != LOAD_SNAPSHOT || task->y <= (int64_t)mr_page_capacity(task->page)) {
+    if (task->page != NULL && task->page->order >= order) {
         return true;
     }
-    struct mr_page *page = mr_tail_page_get(core, mr_page_order((uint64_t)task->y));
+    struct mr_page *page = mr_tail_page_get(core, order);
     if (page == NULL) {
         return false;
     }
-    task->page->is_busy = false;
-    mr_page_pool_put(&core->cache, task->page);
+    if (task->page != NULL) {
+        task->page->is_busy = false;
+        mr_page_pool_put(&core->cache, task->page);
+    }
     task->page = page;
     page->is_busy = true;
+    return true;
+}
+
+static uint32_t page_order(const struct mr_task *task)
+{
+    if (task->index == LOAD_SNAPSHOT) {
+        return mr_page_order((uint64_t)task->y);
+    }
+    bool is_long = task->index == LOAD_INDEX || task->index == LOAD_TIME
+                       ? task->partition->active->size > (16u << 20)
+                       : task->index == LOAD_SEGMENT && task->scan.size - task->scan.at > (16u << 10);
+    return is_long ? LARGE_ORDER : SMALL_ORDER;
+}
+
+static bool list_dir(struct mr_storage_core *core, struct mr_task *task)
+{
+    task->at = LOAD_LISTED;
+    task->io.op = (struct mr_disk_op){.kind = MR_DISK_LIST, .file = task->file,
+                                      .buffer = mr_page_memory(&core->cache, task->page),
+                                      .len = mr_page_capacity(task->page)};
     return true;
 }
 
@@ -652,7 +676,7 @@ static bool opened(struct mr_storage_core *core, struct mr_task *task)
     if (task->index == LOAD_WIPE_INDEX || task->index == LOAD_WIPE_TIME) {
         return close_file(task);
     }
-    if (!set_page(core, task)) {
+    if (!set_page(core, task, page_order(task))) {
         task->err = MR_ERR_NO_MEMORY;
         return close_file(task);
     }
@@ -738,19 +762,17 @@ static bool load_step(struct mr_storage_core *core, struct mr_task *task)
         if (op->err != MR_OK) {
             return load_finish(core, task, op->err);
         }
-        task->page = mr_tail_page_get(core, LOAD_PAGE_ORDER);
         task->file = op->file;
-        task->at = LOAD_LISTED;
-        if (task->page == NULL) {
+        if (!set_page(core, task, SMALL_ORDER)) {
             task->err = MR_ERR_NO_MEMORY;
             return close_file(task);
         }
-        task->page->is_busy = true;
-        *op = (struct mr_disk_op){.kind = MR_DISK_LIST, .file = task->file,
-                                  .buffer = mr_page_memory(&core->cache, task->page),
-                                  .len = mr_page_capacity(task->page)};
-        return true;
+        return list_dir(core, task);
     case LOAD_LISTED:
+        if (op->err == MR_OK && op->size != 0 && task->page->order < MR_PAGE_ORDER_MAX &&
+            set_page(core, task, task->page->order + 2u)) {
+            return list_dir(core, task); /* many segments */
+        }
         task->err = op->err != MR_OK ? op->err : listed(core, task);
         task->segment = task->err != MR_OK ? NULL
                                            : MR_LIST_ENTRY(task->partition->segments.next, struct mr_segment, link);

@@ -209,5 +209,9 @@ void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op)
         return;
     }
     task->op = &op->op;
-    mr_core_task_start(core, task);
+    if (op->may_block) {
+        mr_core_task_here(core, task);
+    } else {
+        mr_core_task_start(core, task);
+    }
 }
