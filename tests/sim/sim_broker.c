@@ -23,6 +23,9 @@ void mr_sim_site_init(struct mr_sim_site *site)
     mr_config_defaults(&site->config);
     mr_sim_site_set(site, MR_CONFIG_log_dirs, MR_SIM_LOG_DIR);
     mr_sim_site_set(site, MR_CONFIG_log_segment_bytes, "1048576"); /* the least that is accepted */
+    mr_sim_site_set(site, MR_CONFIG_offsets_topic_num_partitions, "3");
+    mr_sim_site_set(site, MR_CONFIG_group_initial_rebalance_delay_ms, "0");
+    mr_sim_site_set(site, MR_CONFIG_group_min_session_timeout_ms, "100");
     site->endpoints = (struct mr_endpoints){.data_count = 1, .storage_count = 1};
     site->data_plan = (struct mr_data_plan){
         .connections_max = 32,

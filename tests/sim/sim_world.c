@@ -3,9 +3,12 @@
 #include "check_acked.h"
 #include "millrace/base/fmt.h"
 #include "millrace/base/hash.h"
+#include "check_group.h"
+#include "sim_admin.h"
 #include "sim_auditor.h"
 #include "sim_broker.h"
 #include "sim_client.h"
+#include "sim_member.h"
 #include "sim_swarm.h"
 #include "sim_wire.h"
 
@@ -14,11 +17,12 @@
 #include <sys/mman.h>
 
 #define CLIENTS_MAX 4u
-#define ACTORS_MAX  (CLIENTS_MAX + 1u) /* and the auditor */
+#define MEMBERS     3u
+#define ACTORS_MAX  (CLIENTS_MAX + MEMBERS + 2u) /* and the admin and the auditor */
 #define OFFSETS_MAX (1u << 14)
 #define VALUES_MAX  12000u
 #define STEPS_START 200000u /* steps in which a start, a stop or the calm phase must be over */
-#define STEPS_CALM  400000u
+#define STEPS_CALM  100000u
 #define WORLD_BYTES ((size_t)192 << 20)
 
 struct world {
@@ -30,6 +34,9 @@ struct world {
     struct mr_sim_broker  broker;
     struct mr_check_acked check;
     struct mr_sim_client  clients[CLIENTS_MAX];
+    struct mr_check_group group;
+    struct mr_sim_member  members[MEMBERS];
+    struct mr_sim_admin   admin;
     struct mr_sim_auditor auditor;
     struct mr_sim_wire    wires[ACTORS_MAX];
     uint32_t              actor_count;
@@ -184,6 +191,9 @@ static bool judge(struct world *world)
     if (!mr_check_acked_is_ok(&world->check)) {
         return fail(world, world->check.why, "");
     }
+    if (!mr_check_group_is_ok(&world->group)) {
+        return fail(world, world->group.why, "");
+    }
     if (mr_control_state(world->broker.control) == MR_CONTROL_FAILED) {
         return !world->may_fail && fail(world, "the broker failed", mr_control_why(world->broker.control));
     }
@@ -308,21 +318,21 @@ static bool live(struct world *world, enum ending ending)
     return world->result->why[0] == '\0';
 }
 
-static bool are_idle(const struct world *world)
+/* An actor that has something to do; NULL: all are at rest. */
+static const struct mr_sim_actor *find_busy(const struct world *world)
 {
     for (uint32_t index = 0; index < world->actor_count; index++) {
         const struct mr_sim_wire *wire = &world->wires[index];
         if (mr_sim_wire_is_busy(wire) || !wire->actor->ops->is_idle(wire->actor)) {
-            return false;
+            return wire->actor;
         }
     }
-    return true;
+    return NULL;
 }
 
 /* The calm phase: everything open is finished, then every log is read from start to end. */
 static bool verify(struct world *world)
 {
-    world->swarm.is_calm = true;
     for (uint32_t count = 0; count < STEPS_CALM; count++) {
         if (!step(world)) {
             return false;
@@ -330,15 +340,22 @@ static bool verify(struct world *world)
         for (uint32_t index = 0; count > 500 && index < world->actor_count; index++) {
             world->wires[index].actor->is_quiet = true;
         }
-        if (count > 500 && are_idle(world)) {
+        if (count > 500 && find_busy(world) == NULL) {
             world->auditor.is_begun = true;
         }
         if (world->auditor.is_done) {
             return mr_check_acked_finish(&world->check) || fail(world, world->check.why, "");
         }
     }
-    return fail(world, world->auditor.is_begun ? "the final read does not end" : "the clients do not come to rest",
-                "");
+    const struct mr_sim_actor *busy = find_busy(world);
+    return fail(world, "not everybody comes to rest in the calm", busy != NULL ? busy->ops->name : "auditor");
+}
+
+static void make_calm(struct world *world)
+{
+    world->swarm.is_calm = true;
+    world->disk_full_until_ns = 0;
+    mr_sim_fs_capacity(world->fs, 0);
 }
 
 /* Lives that end in trouble, a last one that is calm, and a clean stop. */
@@ -351,6 +368,7 @@ static bool run(struct world *world)
             return false;
         }
     }
+    make_calm(world);
     bool is_good = start(world) && verify(world) && stop(world);
     if (world->broker.memory != NULL) {
         end(world);
@@ -383,6 +401,15 @@ static void set_up_actors(struct world *world, struct mr_arena *arena)
                            VALUES_MAX / clients);
         add_actor(world, &world->clients[index].actor);
     }
+    if (mr_sim_swarm_has(&world->swarm, MR_SIM_TROUBLE_admin)) {
+        mr_sim_admin_init(&world->admin, arena, &world->check, mr_prng_next(&world->prng));
+        add_actor(world, &world->admin.actor);
+    }
+    mr_check_group_init(&world->group, arena);
+    for (uint32_t index = 0; mr_sim_swarm_has(&world->swarm, MR_SIM_TROUBLE_group) && index < MEMBERS; index++) {
+        mr_sim_member_init(&world->members[index], arena, &world->group, index, mr_prng_next(&world->prng));
+        add_actor(world, &world->members[index].actor);
+    }
     mr_sim_auditor_init(&world->auditor, arena, &world->check, mr_prng_next(&world->prng));
     add_actor(world, &world->auditor.actor);
 }
@@ -413,6 +440,9 @@ void mr_sim_world_run(const struct mr_sim_params *params, struct mr_sim_result *
         result->resets += world->wires[index].resets;
     }
     result->acked = world->check.acked_count;
+    result->changes = world->admin.done;
+    result->commits = world->group.acked_count;
+    result->generations = world->group.newest + 1;
     result->simulated_ns = world->now.mono_ns - MR_NS_PER_S;
     mr_sim_fs_destroy(world->fs);
     munmap(memory, WORLD_BYTES);

@@ -1,0 +1,45 @@
+/*
+ * sim_member: a member of a classic consumer group: it joins, syncs, sends heartbeats, commits and reads
+ * offsets, leaves, or falls silent until it is thrown out. The leader gives each partition to one member.
+ *
+ * What it commits are not positions in a log but numbers unique in the run: the checker then knows which
+ * commit a read returns.
+ *
+ * Thread: the simulation's one.
+ */
+#ifndef MILLRACE_TESTS_SIM_MEMBER_H
+#define MILLRACE_TESTS_SIM_MEMBER_H
+
+#include "check_group.h"
+#include "sim_actor.h"
+
+#define MR_SIM_MEMBERS_MAX 8u /* that one assignment can name */
+
+enum mr_sim_member_phase {
+    MR_SIM_MEMBER_OUT,    /* JoinGroup is next */
+    MR_SIM_MEMBER_JOINED, /* SyncGroup is next */
+    MR_SIM_MEMBER_STABLE,
+    MR_SIM_MEMBER_AUDIT, /* the group is quiet: read what is committed, for the last time */
+    MR_SIM_MEMBER_DONE,
+};
+
+struct mr_sim_member {
+    struct mr_sim_actor      actor; /* first */
+    struct mr_check_group   *check;
+    uint32_t                 number;
+    enum mr_sim_member_phase phase;
+    char                     id[128]; /* the member id; "": none yet */
+    int32_t                  generation;
+    bool                     is_leader;
+    char                     members[MR_SIM_MEMBERS_MAX][128]; /* the leader's */
+    uint32_t                 member_count;
+    uint32_t                 owned; /* partitions, a mask */
+    uint64_t                 read_at; /* of the open OffsetFetch */
+    bool                     is_coordinator_known;
+    uint64_t                 joins, commits;
+};
+
+void mr_sim_member_init(struct mr_sim_member *member, struct mr_arena *arena, struct mr_check_group *check,
+                        uint32_t number, uint64_t seed);
+
+#endif
