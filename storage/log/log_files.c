@@ -697,7 +697,12 @@ static bool use_bytes(struct mr_storage_core *core, struct mr_task *task)
         task->err = check_metadata(task->partition, at, len);
         return false;
     case LOAD_EPOCHS:
-        task->err = load_epochs(core, task->partition, at, len);
+        if (load_epochs(core, task->partition, at, len) != MR_OK) {
+            /* A stop that was interrupted renames it before its bytes are durable: not a reason not to start. */
+            mr_log(core->log, MR_LOG_WARN, "a leader-epoch-checkpoint is damaged and left out dir=%s",
+                   task->partition->dir_name);
+            task->partition->epochs.count = 0;
+        }
         return false;
     case LOAD_INDEX:
     case LOAD_TIME:
