@@ -124,14 +124,14 @@ static void see_final(struct mr_check_acked *check, struct mr_check_log *log, in
     *last = number + 1;
 }
 
-void mr_check_acked_see(struct mr_check_acked *check, uint32_t index, int64_t offset, uint64_t value,
-                        bool is_final)
+void mr_check_acked_see(struct mr_check_acked *check, uint32_t index, int64_t start, int64_t offset,
+                        uint64_t value, bool is_final)
 {
     struct mr_check_log *log = place(check, index, offset, value);
     if (log == NULL || is_other(check, log, offset, value)) {
         return;
     }
-    if (offset < log->start_done) {
+    if (offset < start) {
         found(check, index, offset, "seen although DeleteRecords was answered: value", (int64_t)value);
         return;
     }

@@ -81,8 +81,9 @@ void mr_check_acked_ack(struct mr_check_acked *check, uint32_t log, int64_t offs
 /* The broker said that it has `value`, not where. */
 void mr_check_acked_stored(struct mr_check_acked *check, uint64_t value);
 
-/* A consumer was given `value` at `offset`; is_final: in the last read, from start to end. */
-void mr_check_acked_see(struct mr_check_acked *check, uint32_t log, int64_t offset, uint64_t value,
+/* A consumer was given `value` at `offset`; `start` is the log's start_done when it asked; is_final: in the last
+ * read, from start to end. */
+void mr_check_acked_see(struct mr_check_acked *check, uint32_t log, int64_t start, int64_t offset, uint64_t value,
                         bool is_final);
 
 /* A client was told the high watermark; `floor` is what had been told to anybody when it asked. */

@@ -129,9 +129,10 @@ static void take_fetch(struct mr_sim_auditor *auditor, const struct mr_fetch_res
     }
     const struct mr_fetch_response_partition_data *data = &response->responses[0].partitions[0];
     uint32_t log = auditor->logs[auditor->log_index];
+    int64_t  start = auditor->check->logs[log].start_done;
     int64_t  before = auditor->offset;
     mr_check_acked_watermark(auditor->check, log, auditor->check->logs[log].watermark, data->high_watermark);
-    if (!mr_sim_client_take_records(&auditor->actor, auditor->check, log, data, &auditor->offset, true, arena)) {
+    if (!mr_sim_client_take_records(&auditor->actor, auditor->check, log, data, start, &auditor->offset, true, arena)) {
         return;
     }
     auditor->records += (uint64_t)(auditor->offset - before);

@@ -157,6 +157,7 @@ static void send_fetch(struct mr_sim_client *client, struct mr_now now)
     client->fetch_partition = (uint32_t)draw(client, target->partitions);
     client->fetch_log = target->logs[client->fetch_partition];
     client->fetch_floor = client->check->logs[client->fetch_log].watermark;
+    client->fetch_start = client->check->logs[client->fetch_log].start_done;
     MR_DEFAULTS(fetch_request, &request);
     MR_DEFAULTS(fetch_request_fetch_topic, &topic);
     MR_DEFAULTS(fetch_request_fetch_partition, &entry);
@@ -385,8 +386,8 @@ static void take_produce(struct mr_sim_client *client, uint64_t order, const str
 }
 
 bool mr_sim_client_take_records(struct mr_sim_actor *actor, struct mr_check_acked *check, uint32_t log,
-                                const struct mr_fetch_response_partition_data *data, int64_t *offset,
-                                bool is_final, struct mr_arena *arena)
+                                const struct mr_fetch_response_partition_data *data, int64_t start,
+                                int64_t *offset, bool is_final, struct mr_arena *arena)
 {
     for (uint32_t at = 0; at + MR_BATCH_HEADER <= data->records.bytes;) {
         uint8_t         header[MR_BATCH_HEADER];
@@ -427,7 +428,7 @@ bool mr_sim_client_take_records(struct mr_sim_actor *actor, struct mr_check_acke
                                     record.offset);
                 return false;
             }
-            mr_check_acked_see(check, log, record.offset, mr_load_be64(record.value.data), is_final);
+            mr_check_acked_see(check, log, start, record.offset, mr_load_be64(record.value.data), is_final);
             *offset = record.offset + 1;
         }
         at += bytes;
@@ -464,7 +465,8 @@ static void take_fetch(struct mr_sim_client *client, const struct mr_fetch_respo
         return;
     }
     mr_check_acked_watermark(client->check, client->fetch_log, client->fetch_floor, data->high_watermark);
-    mr_sim_client_take_records(&client->actor, client->check, client->fetch_log, data, offset, false, arena);
+    mr_sim_client_take_records(&client->actor, client->check, client->fetch_log, data, client->fetch_start, offset, false,
+                              arena);
 }
 
 static void take_created(struct mr_sim_client *client, const struct mr_create_topics_response *response,

@@ -75,17 +75,19 @@ struct mr_sim_client {
     uint32_t               fetch_partition;
     uint32_t               fetch_log;
     int64_t                fetch_floor; /* watermark known when it was sent */
+    int64_t                fetch_start; /* and what DeleteRecords had been answered with */
     uint64_t               acked_batches, duplicate_answers, errors;
 };
 
 void mr_sim_client_init(struct mr_sim_client *client, struct mr_arena *arena, struct mr_check_acked *check,
                         uint32_t number, uint64_t seed, uint64_t values);
 
-/* The partition data of one Fetch answer: every record to the checker. `offset` moves behind the last record.
+/* The partition data of one Fetch answer: every record to the checker. `start`: of the log, known when it was asked
+ * for. `offset` moves behind the last record.
  * False: actor->why says what is wrong. */
 struct mr_fetch_response_partition_data;
 bool mr_sim_client_take_records(struct mr_sim_actor *actor, struct mr_check_acked *check, uint32_t log,
-                                const struct mr_fetch_response_partition_data *data, int64_t *offset,
-                                bool is_final, struct mr_arena *arena);
+                                const struct mr_fetch_response_partition_data *data, int64_t start,
+                                int64_t *offset, bool is_final, struct mr_arena *arena);
 
 #endif
