@@ -2,6 +2,7 @@
  * millrace-sim: seeds of the simulated world. The first and the last line of a run say seed, commit and
  * the command that repeats it.
  */
+#include "sim_disk.h"
 #include "sim_swarm.h"
 #include "sim_world.h"
 
@@ -20,6 +21,10 @@ struct options {
     const char *bug;
     bool        is_verbose;
     bool        is_smaller; /* look for less trouble that still fails */
+    uint64_t    point;      /* 0: none; otherwise one crash point */
+    uint64_t    point_again;
+    uint64_t    point_cut;
+    uint64_t    points_step; /* 0: none; otherwise every so-many-th crash point of the seed */
 };
 
 static int usage(void)
@@ -31,6 +36,8 @@ static int usage(void)
                     "  --seed=N          one seed\n"
                     "  --only=NAME,...   only this trouble, whatever the seed says; \"nothing\" is none\n"
                     "  --smaller         switch off, one by one, what a failing seed fails without\n"
+                    "  --points=N        power cuts at every N-th disk operation of one life of the seed, clean stop\n"
+                    "                    and recovery included, each with every kind of cut\n"
                     "  --bug=NAME        a mutant (build bugs): it must be found\n"
                     "  --verbose         the broker's log to stderr\n"
                     "\n"
@@ -83,6 +90,14 @@ static bool parse(int argc, char **argv, struct options *options)
             is_good = number_of(text, &options->from);
         } else if ((text = value_of("--only", argc, argv, &at)) != NULL) {
             is_good = mr_sim_swarm_parse(text, &options->only);
+        } else if ((text = value_of("--points", argc, argv, &at)) != NULL) {
+            is_good = number_of(text, &options->points_step) && options->points_step > 0;
+        } else if ((text = value_of("--point-again", argc, argv, &at)) != NULL) {
+            is_good = number_of(text, &options->point_again);
+        } else if ((text = value_of("--point-cut", argc, argv, &at)) != NULL) {
+            is_good = number_of(text, &options->point_cut) && options->point_cut < MR_SIM_CUT_COUNT;
+        } else if ((text = value_of("--point", argc, argv, &at)) != NULL) {
+            is_good = number_of(text, &options->point);
         } else if ((text = value_of("--bug", argc, argv, &at)) != NULL) {
             options->bug = text;
 #ifndef MR_BUGS
@@ -117,6 +132,10 @@ static void say_seed(uint64_t seed, uint32_t only, const struct options *options
         mr_sim_swarm_text(only, text, sizeof text);
         printf(" --only=%s", text);
     }
+    if (options->point != 0) {
+        printf(" --point=%llu --point-cut=%llu --point-again=%llu", (unsigned long long)options->point,
+               (unsigned long long)options->point_cut, (unsigned long long)options->point_again);
+    }
     if (options->bug != NULL) {
         printf(" --bug=%s", options->bug);
     }
@@ -127,7 +146,13 @@ static void say_seed(uint64_t seed, uint32_t only, const struct options *options
 static void run(uint64_t seed, uint32_t only, const struct options *options, struct mr_sim_result *result)
 {
     const struct mr_sim_params params = {
-        .seed = seed, .only = only, .is_verbose = options->is_verbose};
+        .seed = seed,
+        .only = only,
+        .is_verbose = options->is_verbose,
+        .point = options->point,
+        .point_again = options->point_again,
+        .point_cut = (uint32_t)options->point_cut,
+    };
 #ifdef MR_BUGS
     mr_bug_name = options->bug;
     mr_bug_calls = 0;
@@ -168,12 +193,45 @@ static uint32_t make_smaller(uint64_t seed, const struct options *options, struc
     return on;
 }
 
+/* Power cuts at the disk operations of one life, in every way; and in the recovery after each. */
+static int run_points(struct options *options)
+{
+    static struct mr_sim_result result;
+    const uint32_t only = 1u << MR_SIM_TROUBLE_admin | 1u << MR_SIM_TROUBLE_group | 1u << MR_SIM_TROUBLE_slow_disk;
+    double         started = seconds_now();
+    uint64_t       images = 0;
+    say_seed(options->from, only, options, "");
+    for (options->point = 1; !result.is_past_end; options->point += options->points_step) {
+        for (options->point_cut = 0; options->point_cut < MR_SIM_CUT_COUNT; options->point_cut++) {
+            for (uint64_t depth = 0; depth < 2; depth++) {
+                /* Recovery has some hundred operations; in the course of the points all of them are met. */
+                options->point_again = depth == 0 ? 0 : 1 + (options->point * 7 + options->point_cut) % 120;
+                run(options->from, only, options, &result);
+                images += 1 + depth;
+                if (!result.is_ok) {
+                    say_result(&result);
+                    say_seed(options->from, only, options, "FAILED ");
+                    return 1;
+                }
+            }
+        }
+    }
+    printf("%llu images at %llu points in %.1f s\n", (unsigned long long)images,
+           (unsigned long long)((options->point - 1) / options->points_step), seconds_now() - started);
+    options->point = 0;
+    say_seed(options->from, only, options, "ok ");
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct mr_sim_result result;
     struct options options = {.from = 1, .count = 20, .only = MR_SIM_TROUBLE_ANY};
     if (!parse(argc, argv, &options)) {
         return usage();
+    }
+    if (options.points_step > 0) {
+        return run_points(&options);
     }
     double   started = seconds_now();
     double   simulated = 0;

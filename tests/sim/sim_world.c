@@ -22,6 +22,7 @@
 #define OFFSETS_MAX (1u << 14)
 #define VALUES_MAX  12000u
 #define STEPS_START 200000u /* steps in which a start, a stop or the calm phase must be over */
+#define STEPS_POINT 700u    /* of the life in which power goes at every operation */
 #define STEPS_CALM  100000u
 #define WORLD_BYTES ((size_t)192 << 20)
 
@@ -43,7 +44,8 @@ struct world {
     uint64_t              latency_ns;  /* of disk operations, at most */
     uint64_t              disk_full_until_ns; /* 0: the disk has no limit */
     bool                  may_fail; /* a disk operation of this life was made to fail */
-    struct mr_sim_result *result;
+    const struct mr_sim_params *params;
+    struct mr_sim_result       *result;
 };
 
 static uint64_t draw(struct world *world, uint64_t bound)
@@ -376,6 +378,42 @@ static bool run(struct world *world)
     return is_good;
 }
 
+/* A life in which power goes at disk operation n from its start; false: a violation. */
+static bool live_to_point(struct world *world, uint64_t point, bool is_stopping)
+{
+    if (!start(world)) {
+        return false;
+    }
+    mr_sim_fs_die_at(world->fs, mr_sim_fs_op_count(world->fs) + point - 1);
+    bool is_good = true;
+    for (uint32_t count = 0; is_good && count < STEPS_POINT; count++) {
+        is_good = step(world);
+    }
+    bool is_stopped = is_good && is_stopping && stop(world);
+    end(world);
+    if (is_stopped) {
+        world->result->is_past_end = true;
+    }
+    cut(world, (enum mr_sim_cut)world->params->point_cut);
+    return world->result->why[0] == '\0';
+}
+
+/* A crash point, and what must come after it. */
+static bool run_point(struct world *world)
+{
+    const struct mr_sim_params *params = world->params;
+    if (!live_to_point(world, params->point, true) ||
+        (params->point_again != 0 && !live_to_point(world, params->point_again, false))) {
+        return false;
+    }
+    make_calm(world);
+    bool is_good = start(world) && verify(world) && stop(world);
+    if (world->broker.memory != NULL) {
+        end(world);
+    }
+    return is_good;
+}
+
 static void set_up_disk(struct world *world)
 {
     struct mr_sim_swarm *swarm = &world->swarm;
@@ -424,6 +462,7 @@ void mr_sim_world_run(const struct mr_sim_params *params, struct mr_sim_result *
     *result = (struct mr_sim_result){.trace_hash = params->seed};
     mr_arena_init(&arena, memory, WORLD_BYTES);
     world->prng.state = params->seed;
+    world->params = params;
     world->result = result;
     world->now = (struct mr_now){.mono_ns = MR_NS_PER_S, .unix_ms = 1700000000000};
     mr_sim_swarm_init(&world->swarm, params->seed, params->only);
@@ -433,7 +472,7 @@ void mr_sim_world_run(const struct mr_sim_params *params, struct mr_sim_result *
     set_up_disk(world);
     mr_check_acked_init(&world->check, &arena, OFFSETS_MAX, VALUES_MAX);
     set_up_actors(world, &arena);
-    result->is_ok = run(world);
+    result->is_ok = params->point != 0 ? run_point(world) : run(world);
     trace(world, mr_sim_fs_digest(world->fs));
     for (uint32_t index = 0; index < world->actor_count; index++) {
         trace(world, world->wires[index].hash);

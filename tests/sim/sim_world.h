@@ -19,10 +19,18 @@ struct mr_sim_params {
     uint64_t    seed;
     uint32_t    only;       /* classes of trouble, MR_SIM_TROUBLE_ANY: as the seed says */
     bool        is_verbose; /* the broker's log goes to stderr */
+
+    /* A crash point instead of lives by lot: one life that serves for a while and stops cleanly, in which power
+     * goes at disk operation `point` (from 1; 0: no point), and, when point_again is not 0, a recovery
+     * in which it goes again at that operation. */
+    uint64_t point;
+    uint64_t point_again;
+    uint32_t point_cut; /* enum mr_sim_cut */
 };
 
 struct mr_sim_result {
     bool     is_ok;
+    bool     is_past_end; /* the life of a crash point had fewer operations */
     char     why[512];   /* the violation; "" when there is none */
     uint32_t on;         /* the classes of trouble that the run had */
     uint64_t trace_hash; /* equal for equal seeds, whatever the compiler */
