@@ -223,6 +223,7 @@ void mr_fetch_partition_resolve(struct mr_data_core *core, struct mr_fetch_parti
 {
     const struct mr_image_topic *topic;
     const struct mr_image_partition *found;
+    core->stats.fetch_visits++;
     int16_t error = mr_topics_find(core, partition->set->is_by_id, partition->topic->name,
                                    &partition->topic->id, partition->index, &topic, &found);
     uint64_t log_id = error == MR_KAFKA_NONE ? found->log_id : 0;

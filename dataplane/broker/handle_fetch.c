@@ -15,7 +15,6 @@
 #include "broker/reply.h"
 #include "broker/topics.h"
 #include "data_core.h"
-
 #include "millrace/base/bug.h"
 
 #define SPANS_MAX 8192u
@@ -240,6 +239,7 @@ static enum mr_err pass_begin(struct mr_fetch *fetch)
     {
         const struct mr_fetch_partition *partition =
             MR_LIST_ENTRY(link, struct mr_fetch_partition, dirty_link);
+        core->stats.fetch_visits++;
         dirty++;
         if (partition->log_id != 0) {
             reads++;
@@ -539,8 +539,7 @@ static bool is_told(const struct mr_fetch *fetch, const struct mr_fetch_partitio
 {
     const struct mr_read_entry *entry = partition->entry;
     return fetch->is_full || partition->error != MR_KAFKA_NONE ||
-           (entry != NULL && (entry->err != MR_OK || entry->bytes > 0)) ||
-           is_unsaid(partition);
+           (entry != NULL && (entry->err != MR_OK || entry->bytes > 0)) || is_unsaid(partition);
 }
 
 struct gather {
@@ -555,6 +554,7 @@ struct gather {
 static void gather_one(struct mr_fetch *fetch, struct gather *gather,
                        struct mr_fetch_partition *partition)
 {
+    fetch->request->core->stats.fetch_visits++;
     if (!is_told(fetch, partition)) {
         return;
     }

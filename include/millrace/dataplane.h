@@ -53,6 +53,7 @@ uint64_t mr_data_core_deadline_ns(const struct mr_data_core *core);
 
 struct mr_data_stats {
     uint64_t requests, bytes_in, bytes_out, connections_opened, connections_refused, frames_refused;
+    uint64_t fetch_visits; /* partitions that fetches have looked at */
     uint32_t connections;
 };
 /* A copy of the counters. Thread: the data core. */

@@ -15,7 +15,7 @@
 
 static struct mr_data_rig_log *log_of(struct mr_data_rig *rig, uint64_t log_id)
 {
-    assert_in_range(log_id, 1, MR_DATA_RIG_LOGS);
+    assert_in_range(log_id, 1, rig->log_count);
     return &rig->logs[log_id - 1];
 }
 
@@ -70,7 +70,7 @@ static void do_append(struct mr_data_rig *rig, struct mr_append_op *op)
         mr_chain_copy(&entry->batch, 0, at, entry->batch.bytes);
         mr_batch_header_load(at, &batch);
         mr_store_be64(at, (uint64_t)log->end);
-        assert_true(rig->unseen_count < MR_DATA_RIG_OPS);
+        assert_true(rig->unseen_count < MR_DATA_RIG_LOGS_MAX);
         rig->unseen[rig->unseen_count++] = (struct mr_data_rig_unseen){
             .log_id = entry->log_id, .base_offset = log->end, .op = &op->op};
         entry->err = MR_OK;
@@ -340,10 +340,10 @@ struct mr_data_rig *mr_data_rig_create_with(void (*adjust)(struct mr_data_rig *)
         ports[i]->self = i;
         ports[i]->endpoint_count = 3;
     }
-    mr_port_connect(&rig->data, &rig->storage, &rig->arena, 64, 1024);
-    mr_port_connect(&rig->storage, &rig->data, &rig->arena, 64, 1024);
-    mr_port_connect(&rig->data, &rig->control, &rig->arena, 64, 1024);
-    mr_port_connect(&rig->control, &rig->data, &rig->arena, 64, 1024);
+    mr_port_connect(&rig->data, &rig->storage, &rig->arena, 256, 4096);
+    mr_port_connect(&rig->storage, &rig->data, &rig->arena, 256, 4096);
+    mr_port_connect(&rig->data, &rig->control, &rig->arena, 256, 4096);
+    mr_port_connect(&rig->control, &rig->data, &rig->arena, 256, 4096);
     rig->net = mr_sim_net_create(7);
     mr_log_init(&rig->log, &rig->arena, 256, "data");
     rig->config.connections_max_idle_ms = 600000;
@@ -362,6 +362,7 @@ struct mr_data_rig *mr_data_rig_create_with(void (*adjust)(struct mr_data_rig *)
                                       .fetch_partitions_max = 64,
                                       .frame_bytes_max = 1u << 20};
     rig->now = (struct mr_now){.mono_ns = 1000 * MR_NS_PER_S, .unix_ms = 1700000000000};
+    rig->log_count = MR_DATA_RIG_LOGS;
     if (adjust != NULL) {
         adjust(rig);
     }
@@ -374,7 +375,7 @@ struct mr_data_rig *mr_data_rig_create_with(void (*adjust)(struct mr_data_rig *)
                                           .arena = &rig->arena,
                                           .seed = 1};
     rig->core = mr_data_core_init(&params);
-    for (uint32_t i = 0; i < MR_DATA_RIG_LOGS; i++) {
+    for (uint32_t i = 0; i < rig->log_count; i++) {
         rig->logs[i].bytes = mr_test_memory(LOG_BYTES);
         rig->partitions[i] = (struct mr_image_partition){.leader = 1,
                                                          .leader_epoch = 3,
@@ -387,7 +388,7 @@ struct mr_data_rig *mr_data_rig_create_with(void (*adjust)(struct mr_data_rig *)
     rig->nodes[0] = 1;
     rig->topic = (struct mr_image_topic){.name = MR_STR("t"),
                                          .id = {{1, 2, 3}},
-                                         .partition_count = MR_DATA_RIG_LOGS,
+                                         .partition_count = rig->log_count,
                                          .partitions = rig->partitions};
     rig->topic.config = (struct mr_log_config){.segment_bytes = 1 << 30,
                                                .max_message_bytes = 1 << 20,
@@ -458,7 +459,7 @@ void mr_data_rig_fetch(struct mr_sim_peer *peer, int32_t correlation, struct mr_
 {
     struct mr_fetch_request in;
     struct mr_fetch_request_fetch_topic topic;
-    struct mr_fetch_request_fetch_partition partitions[MR_DATA_RIG_LOGS];
+    struct mr_fetch_request_fetch_partition partitions[MR_DATA_RIG_LOGS_MAX];
     MR_DEFAULTS(fetch_request, &in);
     MR_DEFAULTS(fetch_request_fetch_topic, &topic);
     for (uint32_t i = 0; i < ask.count; i++) {

@@ -11,9 +11,10 @@
 
 #include "data_core.h"
 
-#define MR_DATA_RIG_LOGS    4
-#define MR_DATA_RIG_OPS     64
-#define MR_DATA_RIG_WATCHES 64
+#define MR_DATA_RIG_LOGS     4 /* unless `adjust` sets log_count */
+#define MR_DATA_RIG_LOGS_MAX 1024
+#define MR_DATA_RIG_OPS      64
+#define MR_DATA_RIG_WATCHES  2048
 
 struct mr_sim_net;
 struct mr_sim_peer;
@@ -53,17 +54,18 @@ struct mr_data_rig {
     struct mr_image image;
     struct mr_image_topic topic;
     const struct mr_image_topic *topics[1];
-    struct mr_image_partition partitions[MR_DATA_RIG_LOGS];
+    struct mr_image_partition partitions[MR_DATA_RIG_LOGS_MAX];
     struct mr_image_broker broker;
     int32_t nodes[1];
 
     /* what storage does and has seen */
-    struct mr_data_rig_log logs[MR_DATA_RIG_LOGS];
+    uint32_t log_count; /* partitions of the topic, each with its log */
+    struct mr_data_rig_log logs[MR_DATA_RIG_LOGS_MAX];
     struct mr_data_rig_watch watches[MR_DATA_RIG_WATCHES];
     bool is_storage_held; /* operations are kept, not answered */
     struct mr_storage_op *held[MR_DATA_RIG_OPS];
     uint32_t held_count;
-    struct mr_data_rig_unseen unseen[MR_DATA_RIG_OPS]; /* appends, in order */
+    struct mr_data_rig_unseen unseen[MR_DATA_RIG_LOGS_MAX]; /* appends, in order */
     uint32_t unseen_count;
     uint32_t ops, reads, entries_read, appends, releases, lent, moves, unwatches;
 
