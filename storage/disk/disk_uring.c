@@ -14,6 +14,7 @@
  * Threads: the core's, and the helper, which sees an op only between its two lists. The helper starts
  * with the first chore. Edge file: system calls, one mutex.
  */
+#include "millrace/base/bug.h"
 #include "millrace/storage.h"
 #include "millrace/wait.h"
 
@@ -387,7 +388,7 @@ static void ring_give(struct disk_uring *disk, struct mr_disk_op *op)
     if (op->kind == MR_DISK_WRITE) {
         io_uring_prep_write(sqe, op->file, buffer + op->done_bytes, op->len - op->done_bytes,
                             op->pos + op->done_bytes);
-        sqe->rw_flags = (op->flags & MR_DISK_DSYNC) != 0 ? RWF_DSYNC : 0;
+        sqe->rw_flags = (op->flags & MR_DISK_DSYNC) != 0 && !mr_bug("no-flush") ? RWF_DSYNC : 0;
     } else if (op->kind == MR_DISK_READ) {
         io_uring_prep_read(sqe, op->file, buffer + op->done_bytes, op->len - op->done_bytes,
                            op->pos + op->done_bytes);

@@ -10,8 +10,8 @@ from pathlib import Path
 from lib import broker as brokers
 from lib import case, journal
 from lib.case import test
-from lib.clients import ClientFailed, fields
-from lib.helpers import consume_all, perf_produce, read_values, total
+from lib.helpers import consume_all, perf_produce, total
+from lib.load import Load, check_acked
 
 KILLS = int(os.environ.get("MR_KILLS") or (50 if case.FULL else 5))
 
@@ -71,49 +71,16 @@ def kill_loop(t):
         attempts += 1
         t.check(attempts <= KILLS * 3 + 3, "only %d of %d rounds count; a commit was in flight in %d", counted, attempts,
                 with_commit)
-        files = [t.file("java-%d" % attempts), t.file("py-%d" % attempts)]
-        jvm = t.jvm()
-        java = t.java_start("produce", jvm=jvm, topic=topic, partitions=partitions, count=10 ** 9, size=60, out=files[0],
-                            prefix="j%d-" % attempts, report_every=500, **{
-                                "p.acks": "all", "p.enable.idempotence": "true", "p.linger.ms": 1, "p.delivery.timeout.ms": 4000,
-                                "p.request.timeout.ms": 2000, "p.max.block.ms": 3000}, stop_at_error=1, close_ms=1000)
-        python = t.python_start("producer.py", b.bootstrap, topic, partitions, "p%d-" % attempts, files[1])
-        java.event("sent=", 30)
-        python.line(lambda s: "started" in s, 30)
+        load = Load(t, b, topic, partitions, str(attempts))
         time.sleep(prng.uniform(0.5, 2.0))
         b.kill()
-        java.tell("stop")
-        python.signal(15)
-        try:
-            java.wait(30)
-        except ClientFailed:
-            pass
-        python.wait(30)
-        jvm.kill()
-        n = 0
-        for f in files:
-            for partition, records in read_values(f).items():
-                for offset, value in records:
-                    other = acked.setdefault((partition, offset), value)
-                    t.equal(other, value, "two records acknowledged at %d/%d" % (partition, offset))
-                    n += 1
+        n = load.end(acked)
         # Only Millrace's journal can be asked; Apache Kafka's rounds count by their records.
         is_met = t.kind != "millrace" or in_flight(t, b, topic, acked)
         with_commit += is_met
         counted += n >= 1000 and is_met
         b.start()
-    got = consume_all(t, topic, 10 ** 9, idle_ms=3000, timeout_s=200)
-    read = {(p, o): v for p, records in got.items() for o, v in records}
-    missing = [k for k in acked if read.get(k) != acked[k]]
-    t.equal(missing[:5], [], "%d acknowledged records are lost or changed" % len(missing))
-    for p, records in got.items():
-        values = [v for _, v in records]
-        t.equal(len(set(values)), len(values), "records of partition %d, each once" % p)
-        last = {}
-        for v in values:
-            prefix, n = v.rstrip(".").rsplit(":", 1)
-            t.check(int(n) > last.get(prefix, -1), "partition %d: %s after %d", p, v, last.get(prefix, -1))
-            last[prefix] = int(n)
+    check_acked(t, topic, acked)
     t.equal(b.stop(), 0, "exit status")
     dumped = dump_all(t, b.directory, topic, partitions)
     for (p, o), v in acked.items():

@@ -1,0 +1,136 @@
+"""Durability on the file systems that people use, ext4 with its journal and XFS, on images of our own: after kill -9,
+and after a cut of the power that loses what was not flushed. Needs root and loop devices; skips with the reason."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lib import case, deps
+from lib.case import test
+from lib.load import Load, check_acked
+
+SIZE = 384 << 20  # mkfs.xfs refuses less than 300 MiB
+MAKE = {"ext4": ["mkfs.ext4", "-q", "-F", "-J", "size=16"], "xfs": ["mkfs.xfs", "-q", "-f"]}
+CONF = {"millrace.journal.file.bytes": "1048576", "millrace.journal.files": "4", "millrace.disk.reserve.bytes": "16777216"}
+PARTITIONS = 10
+ROUNDS = 10 if case.FULL else 1
+
+
+def image(t, kind):
+    """A file with an empty file system of a kind."""
+    if os.geteuid() != 0:
+        t.skip("mounting needs root")
+    if shutil.which(MAKE[kind][0]) is None:
+        t.skip("%s is not installed" % MAKE[kind][0])
+    path = t.file("%s.image" % kind)
+    with open(path, "wb") as f:
+        f.truncate(SIZE)
+    subprocess.run([*MAKE[kind], str(path)], check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    return path
+
+
+def broker_on(t, point):
+    b = t.own(CONF, directory=Path(point) / "data", start=False)
+    b.formatted = (b.directory / "meta.properties").exists()
+    return b
+
+
+@test(seconds=200 + 60 * ROUNDS, millrace_only=True)
+def kills_on_ext4_and_xfs(t):
+    for kind in MAKE:
+        point = t.mounted(["-o", "loop", image(t, kind)])
+        b = broker_on(t, point).start()
+        topic = t.topic(PARTITIONS, broker=b)
+        acked = {}
+        for n in range(ROUNDS + 1):
+            load = Load(t, b, topic, PARTITIONS, "%s%d" % (kind, n))
+            time.sleep(random.Random(n).uniform(0.5, 1.5))
+            b.kill()
+            count = load.end(acked)
+            t.check(count > 100, "only %d records were acknowledged", count)
+            b.start()
+            check_acked(t, topic, acked, b)
+        t.equal(b.stop(), 0, "exit status")
+        t.note("%s: %d records" % (kind, len(acked)))
+
+
+class PowerDisk:
+    """An image behind a disk whose power can be cut (lib/power.py), mounted."""
+
+    def __init__(self, t, path):
+        self.base = Path(tempfile.mkdtemp(prefix="millrace-interop-power."))
+        self.point, disk = self.base / "mounted", self.base / "disk"
+        self.point.mkdir()
+        disk.mkdir()
+        self.loop = self.is_mounted = None
+        self.process = subprocess.Popen([sys.executable, str(deps.HERE / "lib" / "power.py"), str(disk), str(SIZE), str(path)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        t._to_close.append(self.close)
+        if self.process.stdout.readline() != "ready\n":
+            t.skip("a file system in user space is not permitted here: %s" % self.process.stderr.readline().strip())
+        p = subprocess.run(["losetup", "-f", "--show", "--direct-io=on", str(disk / "disk")], capture_output=True, text=True,
+                           timeout=30)
+        if p.returncode != 0:
+            t.skip("no loop device: %s" % p.stderr.strip())
+        self.loop = p.stdout.strip()
+        subprocess.run(["mount", self.loop, str(self.point)], check=True, capture_output=True, timeout=60)
+        self.is_mounted = True
+
+    def cut(self, seed):
+        """(writes that survived, writes that were lost) of those that nobody had flushed."""
+        self.process.stdin.write("cut %d\n" % seed)
+        self.process.stdin.flush()
+        return tuple(map(int, self.process.stdout.readline().split()[1:]))
+
+    def close(self):
+        def quietly(*argv):
+            return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60).returncode == 0
+        if self.is_mounted:
+            for _ in range(50):
+                if quietly("umount", str(self.point)):
+                    break
+                time.sleep(0.1)
+            else:
+                quietly("umount", "-l", str(self.point))
+        if self.loop:
+            quietly("losetup", "-d", self.loop)
+        self.loop = self.is_mounted = None
+        if self.process.poll() is None:
+            quietly("umount", "-l", str(self.base / "disk"))
+            self.process.stdin.close()
+            self.process.wait(10)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+
+@test(seconds=200 + 120 * ROUNDS, millrace_only=True)
+def power_cuts_on_ext4_and_xfs(t):
+    """What was acknowledged was flushed: it outlives a disk that forgets everything else, or parts of it."""
+    for kind in MAKE:
+        path = image(t, kind)
+        topic, acked, kept, lost = None, {}, 0, 0
+        for n in range(ROUNDS):
+            disk = PowerDisk(t, path)
+            b = broker_on(t, disk.point).start()
+            if topic is None:
+                topic = t.topic(PARTITIONS, broker=b)
+            load = Load(t, b, topic, PARTITIONS, "%s%d" % (kind, n))
+            time.sleep(random.Random(n).uniform(1.0, 3.0))
+            survivors, victims = disk.cut(2 * n + (kind == "xfs") + 1)
+            kept, lost = kept + survivors, lost + victims
+            b.kill()  # it has noticed, or not yet: both are a power cut
+            count = load.end(acked)
+            t.check(count > 50, "only %d records were acknowledged", count)
+            disk.close()
+            # The machine comes back: the file system recovers its own journal, then the broker its.
+            point = t.mounted(["-o", "loop", path])
+            b = broker_on(t, point).start()
+            check_acked(t, topic, acked, b)
+            t.equal(b.stop(), 0, "exit status")
+            subprocess.run(["umount", str(point)], check=True, capture_output=True, timeout=60)
+        t.note("%s: %d cuts, %d records; of what nobody had flushed %d writes survived, %d were lost" % (
+            kind, ROUNDS, len(acked), kept, lost))
