@@ -2,6 +2,7 @@
 #include "boot/threads.h"
 #include "boot/wait_uring.h"
 #include "cli/cli.h"
+#include "millrace/base/bug.h"
 #include "observe/log_writer.h"
 
 #include <errno.h>
@@ -48,14 +49,64 @@ static void flush(struct mr_port *port)
     (void)mr_port_flush(port, woken);
 }
 
-/* Send one operation and turn the core until its answer is there. Says every second that it goes on. */
+/*
+ * Recovering blocks inside one turn, and nothing comes back before it is done. But every byte passes the
+ * disk seam: progress is told from there, once a second.
+ */
+static struct {
+    const struct mr_disk_ops *inner;
+    struct mr_disk_ops ops;
+    const char *what;
+    uint64_t began_ns;
+    uint64_t told_ns;
+    uint64_t read_bytes;
+    uint64_t written_bytes;
+} watched;
+
+static void watch_count(const struct mr_disk_op *op)
+{
+    uint64_t now_ns = read_clocks().mono_ns;
+    watched.read_bytes += op->kind == MR_DISK_READ ? op->len : 0;
+    watched.written_bytes += op->kind == MR_DISK_WRITE ? op->len : 0;
+    if (now_ns - watched.told_ns < MR_NS_PER_S || mr_bug("silent-recover")) {
+        return;
+    }
+    watched.told_ns = now_ns;
+    fprintf(stderr, "millrace recover: %s, %llu s, %llu KiB read, %llu KiB written\n", watched.what,
+            (unsigned long long)((now_ns - watched.began_ns) / MR_NS_PER_S),
+            (unsigned long long)(watched.read_bytes >> 10),
+            (unsigned long long)(watched.written_bytes >> 10));
+}
+
+static void watch_submit(struct mr_disk *disk, struct mr_disk_op *op)
+{
+    watch_count(op);
+    watched.inner->submit(disk, op);
+}
+
+static void watch_run(struct mr_disk *disk, struct mr_disk_op *op)
+{
+    watch_count(op);
+    watched.inner->run(disk, op);
+}
+
+static void watch(struct mr_disk *disk)
+{
+    watched.inner = disk->ops;
+    watched.ops = *disk->ops;
+    watched.ops.submit = watch_submit;
+    watched.ops.run = disk->ops->run == NULL ? NULL : watch_run;
+    watched.began_ns = watched.told_ns = read_clocks().mono_ns;
+    disk->ops = &watched.ops;
+}
+
+/* Send one operation and turn the core until its answer is there. */
 static enum mr_err run(struct recovery *r, struct mr_storage_op *op, const char *what)
 {
     struct mr_port *control = &r->ports[2];
     struct mr_plane_msg msg = {.kind = MR_PLANE_STORAGE_OP, .u.op = op};
     struct mr_plane_msg answer;
-    uint64_t began_ns = read_clocks().mono_ns;
-    uint64_t told_ns = began_ns;
+    watched.what = what;
     mr_port_send(control, 1, &msg);
     flush(control);
     for (;;) {
@@ -68,14 +119,6 @@ static enum mr_err run(struct recovery *r, struct mr_storage_op *op, const char 
             if (answer.kind == MR_PLANE_STORAGE_DONE && answer.u.op == op) {
                 return op->err;
             }
-        }
-        if (now.mono_ns - told_ns >= MR_NS_PER_S) {
-            struct mr_storage_stats stats;
-            told_ns = now.mono_ns;
-            mr_storage_core_stats(r->core, &stats);
-            fprintf(stderr, "millrace recover: %s, %llu s, %llu MiB written into segments\n", what,
-                    (unsigned long long)((now.mono_ns - began_ns) / MR_NS_PER_S),
-                    (unsigned long long)(stats.demux_bytes >> 20));
         }
         uint64_t until_ns =
             mr_earlier(mr_storage_core_deadline_ns(r->core), now.mono_ns + MR_NS_PER_S);
@@ -125,6 +168,9 @@ static bool prepare(struct recovery *r, const struct mr_cli *cli, const struct m
         .seed = seed,
         .stop_hurry = &r->hurry,
     };
+    if (params.disk != NULL) {
+        watch(params.disk);
+    }
     r->core = params.disk == NULL ? NULL : mr_storage_core_init(&params);
     if (r->core == NULL) {
         mr_cli_complain(cli, "the storage core cannot be set up");

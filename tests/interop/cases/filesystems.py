@@ -3,6 +3,7 @@ and after a cut of the power that loses what was not flushed. Needs root and loo
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from cases.running import millrace
 from lib import case, deps
 from lib.case import test
 from lib.load import Load, check_acked
@@ -81,6 +83,10 @@ class PowerDisk:
         subprocess.run(["mount", self.loop, str(self.point)], check=True, capture_output=True, timeout=60)
         self.is_mounted = True
 
+    def slow(self, ms):
+        self.process.stdin.write("slow %d\n" % ms)
+        self.process.stdin.flush()
+
     def cut(self, seed):
         """(writes that survived, writes that were lost) of those that nobody had flushed."""
         self.process.stdin.write("cut %d\n" % seed)
@@ -134,3 +140,28 @@ def power_cuts_on_ext4_and_xfs(t):
             subprocess.run(["umount", str(point)], check=True, capture_output=True, timeout=60)
         t.note("%s: %d cuts, %d records; of what nobody had flushed %d writes survived, %d were lost" % (
             kind, ROUNDS, len(acked), kept, lost))
+
+
+@test(seconds=120, millrace_only=True)
+def recover_tells_its_progress(t):
+    """On a slow disk `millrace recover` says every second how far it is; then everything is in the segments."""
+    disk = PowerDisk(t, image(t, "ext4"))
+    b = broker_on(t, disk.point).start()
+    topic = t.topic(PARTITIONS, broker=b)
+    load = Load(t, b, topic, PARTITIONS, "slow")
+    time.sleep(1)
+    b.kill()
+    acked = {}
+    load.end(acked)
+    disk.slow(15)
+    status, out, err = millrace(t, "recover", b.directory, "--set", "millrace.journal.file.bytes=1048576", timeout_s=100)
+    disk.slow(0)
+    t.equal(status, 0, "exit status: %s" % err)
+    told = [tuple(map(int, m)) for m in re.findall(r"^millrace recover: .*, (\d+) s, (\d+) KiB read, (\d+) KiB written$", err, re.M)]
+    t.check(told, "no progress was told: %s", err)
+    t.check(told == sorted(told) and told[-1][1] + told[-1][2] > 0, "progress: %s", told)
+    t.check("recovered %s" % b.directory in out, "the last word: %s", out)
+    t.check((b.directory / ".kafka_cleanshutdown").exists(), "recover left no marker of a clean stop")
+    b.start()
+    check_acked(t, topic, acked, b)
+    t.note("%d lines of progress, the last %s" % (len(told), told[-1]))

@@ -4,7 +4,7 @@
 
 What was written and not flushed since is remembered with what it replaced. "cut SEED" on stdin loses a random part
 of it, torn at 512 bytes, leaves the rest in BACKING, and from then on every request fails, as with a disk that is
-gone. The cut comes with one of the next writes, for between two flushes there is something to lose. It answers on stdout: "ready", then "cut KEPT LOST". Needs root; speaks to /dev/fuse itself."""
+gone. "slow MS" makes every request take so long. The cut comes with one of the next writes, for between two flushes there is something to lose. It answers on stdout: "ready", then "cut KEPT LOST". Needs root; speaks to /dev/fuse itself."""
 
 import ctypes
 import errno
@@ -14,6 +14,7 @@ import select
 import stat
 import struct
 import sys
+import time
 
 HEADER = struct.Struct("=IIQQIIIHH")
 REPLY = struct.Struct("=IiQ")
@@ -32,6 +33,7 @@ class Disk:
         self.unsynced = []  # (position, before, after) in the order of completion
         self.seed = None  # a cut is due
         self.writes_left = 0
+        self.delay_s = 0.0
         self.is_dead = False
 
     def attr(self, node):
@@ -119,7 +121,10 @@ def serve(device, disk):
             words = sys.stdin.readline().split()
             if not words:
                 return
-            disk.cut_soon(int(words[1]))
+            if words[0] == "slow":
+                disk.delay_s = int(words[1]) / 1000
+            else:
+                disk.cut_soon(int(words[1]))
             continue
         if device not in ready:
             continue
@@ -129,6 +134,7 @@ def serve(device, disk):
             if e.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
                 continue  # the request was interrupted
             return  # unmounted
+        time.sleep(disk.delay_s)
         _, opcode, unique, node, *_ = HEADER.unpack_from(request)
         if opcode in (FORGET, BATCH_FORGET):
             continue
