@@ -172,7 +172,7 @@ def many_producers(t):
 
 @test()
 def record_metadata(t):
-    topic = t.topic(2)
+    topic = t.topic(2, conf={"retention.ms": "-1"})  # its records are years old
     got = [tuple(map(int, x.split(":"))) for x in t.java("metadata_of_sends", topic=topic, count=5, partition=1,
                                                          timestamp=1700000000123).split(",")]
     t.equal(got, [(1, i, 1700000000123) for i in range(5)], "partition, offset, timestamp")
