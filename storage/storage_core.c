@@ -491,7 +491,9 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
     mr_trace_turn(core->params.trace, now.mono_ns);
     bool was_busy = mr_core_reap(core);
     was_busy |= take_mail(core);
-    if (core->is_recovered && !core->is_stopped && !core->is_giving) {
+    if (core->stop.op != NULL) {
+        was_busy |= mr_clean_stop_turn(core);
+    } else if (core->is_recovered && !core->is_stopped && !core->is_giving) {
         retry_tasks(core);
         if (core->is_append_due && !mr_list_is_empty(&core->parked)) {
             mr_append_retry(core);
@@ -512,6 +514,9 @@ uint64_t mr_storage_core_deadline_ns(const struct mr_storage_core *core)
 {
     if (!core->is_recovered || core->is_stopped) {
         return MR_NEVER;
+    }
+    if (core->stop.op != NULL) {
+        return core->now.mono_ns + (core->disk->in_flight > 0 ? MR_NS_PER_MS : 0);
     }
     uint64_t at = MR_NEVER;
     if (!core->is_offline) {

@@ -285,6 +285,12 @@ struct mr_storage_core {
     bool                     is_blocking; /* recovery, stop: tasks run here and now */
     bool                     is_buffered; /* O_DIRECT is refused here */
     bool                     is_stopping;
+    struct {
+        struct mr_stop_op *op;   /* NULL: no stop is under way */
+        struct mr_list    *next; /* of core->partitions to be closed; NULL: still draining */
+        uint32_t           closed;
+        uint64_t           tell_at_ns;
+    } stop;
     bool                     is_stopped;
     bool                     is_append_due;     /* parked appends are worth another look */
     bool                     is_parked_blocked; /* the head of `parked` waits for room, so does the rest */
@@ -445,6 +451,10 @@ bool mr_roll_is_due(const struct mr_storage_core *core, const struct mr_partitio
                     const struct mr_batch *batch, uint32_t batch_bytes);
 enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *partition);
 
+/* ---- log/snapshot_file.c ---- */
+/* Write the log's producers to <end>.snapshot, behind the caller's back and if there is room. */
+void mr_snapshot_write(struct mr_storage_core *core, struct mr_partition *partition);
+
 /* ---- log/tail.c ---- */
 /* Room for `bytes` more in tail runs; false: no memory now. */
 bool mr_tail_reserve(struct mr_storage_core *core, struct mr_partition *partition, uint32_t bytes);
@@ -513,6 +523,8 @@ void mr_recover_start(struct mr_storage_core *core, struct mr_recover_op *op);
 /* The other cores have their copies: drop the logs that were recovered for them. */
 void mr_recover_give(struct mr_storage_core *core);
 void mr_clean_stop_start(struct mr_storage_core *core, struct mr_stop_op *op);
+/* While core->stop.op is set, instead of everything else in a turn. Returns whether to come again at once. */
+bool mr_clean_stop_turn(struct mr_storage_core *core);
 /* Blocking: indexes, snapshot of producers and epochs of a log into its files, so that they alone tell the truth. */
 enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition *partition);
 

@@ -3,12 +3,14 @@
  * end where they end, indexes with the forced last time entry, a snapshot at the end, epochs,
  * checkpoints, then no guard, then the marker.
  *
- * Blocks: nothing else is served any more. A second SIGTERM (stop_hurry) leaves at once: the guard stays, and
- * the next start recovers.
+ * In turns, so that it can say how far it is and hear that it is to hurry; nothing else is served any more. A second
+ * SIGTERM (stop_hurry) leaves at once: the guard stays, and the next start recovers.
  */
 #include "log/log_files.h"
 
 #include "millrace/base/bug.h"
+
+#define CLOSE_SLICE 64 /* logs per turn */
 
 static bool is_hurried(const struct mr_storage_core *core)
 {
@@ -16,13 +18,11 @@ static bool is_hurried(const struct mr_storage_core *core)
            atomic_load_explicit(core->params.stop_hurry, memory_order_relaxed) != 0;
 }
 
-/* name.tmp, write, rename: for small files in `scratch`; a syncfs follows. */
+/* A small file from `scratch`; a syncfs follows. */
 static enum mr_err write_file(struct mr_storage_core *core, const char *name, uint32_t len)
 {
-    char temporary[MR_FILE_NAME_BYTES + 8];
-    mr_fmt(temporary, sizeof temporary, "%s.tmp", name);
     struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE | MR_DISK_TRUNC, .dir = core->root,
-                            .name = temporary};
+                            .name = name};
     enum mr_err err = mr_core_disk(core, &op);
     if (err != MR_OK) {
         return err;
@@ -32,19 +32,47 @@ static enum mr_err write_file(struct mr_storage_core *core, const char *name, ui
     err = mr_core_disk(core, &op);
     op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
     (void)mr_core_disk(core, &op);
-    if (err == MR_OK) {
-        op = (struct mr_disk_op){.kind = MR_DISK_RENAME, .dir = core->root, .name = temporary, .new_name = name};
-        err = mr_core_disk(core, &op);
+    return err;
+}
+
+/* Likewise, but all of it or what was there before. */
+static enum mr_err replace_file(struct mr_storage_core *core, const char *name, uint32_t len)
+{
+    char temporary[MR_FILE_NAME_BYTES + 8];
+    mr_fmt(temporary, sizeof temporary, "%s.tmp", name);
+    enum mr_err       err = write_file(core, temporary, len);
+    struct mr_disk_op op = {.kind = MR_DISK_RENAME, .dir = core->root, .name = temporary, .new_name = name};
+    return err == MR_OK ? mr_core_disk(core, &op) : err;
+}
+
+static enum mr_err write_snapshot(struct mr_storage_core *core, const struct mr_partition *p)
+{
+    char name[MR_FILE_NAME_BYTES];
+    mr_assert(mr_producer_snapshot_bytes(&p->producers) <= MR_SCRATCH_BYTES); /* MR_PRODUCERS_PER_LOG */
+    mr_fmt(name, sizeof name, "%s/%020lld.snapshot", p->dir_name, (long long)p->end.offset);
+    return write_file(core, name, mr_producer_snapshot_store(&p->producers, core->scratch));
+}
+
+static enum mr_err write_epochs(struct mr_storage_core *core, struct mr_partition *p)
+{
+    char           name[MR_FILE_NAME_BYTES];
+    struct mr_text text;
+    mr_text_init(&text, (char *)core->scratch, MR_SCRATCH_BYTES);
+    mr_text_fmt(&text, "0\n%u\n", p->epochs.count);
+    for (uint32_t index = 0; index < p->epochs.count; index++) {
+        mr_text_fmt(&text, "%d %lld\n", p->epochs.entries[index].epoch,
+                    (long long)p->epochs.entries[index].start_offset);
     }
+    mr_fmt(name, sizeof name, "%s/leader-epoch-checkpoint", p->dir_name);
+    enum mr_err err = text.is_cut ? MR_ERR_TOO_LARGE : replace_file(core, name, (uint32_t)text.len);
+    p->is_epoch_dirty = err != MR_OK;
     return err;
 }
 
 /* Completions of other operations are none here. */
 enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition *p)
 {
-    char           name[MR_FILE_NAME_BYTES];
-    struct mr_text text;
-    enum mr_err    err = MR_OK;
+    enum mr_err err = MR_OK;
     mr_segment_index_end(core, p->active);
     for (volatile uint32_t spin = 0; mr_bug("slow-stop") && spin < 10000000; spin++) {
     }
@@ -54,21 +82,11 @@ enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition
             mr_segment_index_flush(core, segment);
         }
     }
-    if (!p->is_clean_on_disk) {
-        if (mr_producer_snapshot_bytes(&p->producers) <= MR_SCRATCH_BYTES) {
-            mr_fmt(name, sizeof name, "%s/%020lld.snapshot", p->dir_name, (long long)p->end.offset);
-            err = write_file(core, name, mr_producer_snapshot_store(&p->producers, core->scratch));
-        }
-        if (err == MR_OK && p->epochs.count > 0) {
-            mr_text_init(&text, (char *)core->scratch, MR_SCRATCH_BYTES);
-            mr_text_fmt(&text, "0\n%u\n", p->epochs.count);
-            for (uint32_t index = 0; index < p->epochs.count; index++) {
-                mr_text_fmt(&text, "%d %lld\n", p->epochs.entries[index].epoch,
-                            (long long)p->epochs.entries[index].start_offset);
-            }
-            mr_fmt(name, sizeof name, "%s/leader-epoch-checkpoint", p->dir_name);
-            err = write_file(core, name, (uint32_t)text.len);
-        }
+    if (!p->is_clean_on_disk && p->end.offset > 0) {
+        err = write_snapshot(core, p);
+    }
+    if (err == MR_OK && p->is_epoch_dirty && p->epochs.count > 0) {
+        err = write_epochs(core, p);
     }
     p->is_clean_on_disk = err == MR_OK;
     return err;
@@ -188,50 +206,40 @@ static bool is_dirty(const struct mr_storage_core *core)
            core->disk->in_flight > 0;
 }
 
-static enum mr_err stop(struct mr_storage_core *core, const struct mr_stop_op *op)
+/* A slice of logs is closed; false: all are. */
+static bool close_slice(struct mr_storage_core *core, enum mr_err *err)
 {
-    struct mr_now now = core->now;
-    core->is_stopping = true;
-    mr_journal_roll(core->journal);
-    while (is_dirty(core) && !core->is_offline) {
-        if (is_hurried(core)) {
-            return MR_ERR_CLOSED;
-        }
-        if (core->is_space_short) {
-            return MR_ERR_NO_SPACE; /* what does not fit into segments waits in the journal for the next start */
-        }
-        mr_journal_roll(core->journal);
-        mr_demux_flush(core);
-        mr_journal_turn(core->journal, now);
-        if (core->disk->in_flight > 0) {
-            core->disk->ops->wait(core->disk);
-        }
-        mr_core_reap(core);
-        now.mono_ns += 1000;
-        core->now = now;
-    }
-    if (core->is_offline) {
-        return MR_ERR_DIR_OFFLINE;
+    if (core->stop.next == NULL) {
+        core->stop.next = core->partitions.next;
     }
     core->is_blocking = true;
-    enum mr_err err = MR_OK;
-    MR_LIST_EACH(link, &core->partitions) {
-        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
-        if (err == MR_OK && p->state != MR_PARTITION_OFFLINE && p->active != NULL) {
-            err = mr_log_close_files(core, p);
-        }
-        if (is_hurried(core)) {
-            return MR_ERR_CLOSED;
+    for (uint32_t count = 0; count < CLOSE_SLICE && *err == MR_OK && core->stop.next != &core->partitions; count++) {
+        struct mr_partition *p = MR_LIST_ENTRY(core->stop.next, struct mr_partition, link);
+        core->stop.next = core->stop.next->next;
+        core->stop.closed++;
+        if (p->state != MR_PARTITION_OFFLINE && p->active != NULL) {
+            *err = mr_log_close_files(core, p);
         }
     }
+    core->is_blocking = false;
+    return *err == MR_OK && core->stop.next != &core->partitions;
+}
+
+static enum mr_err sync_fs(struct mr_storage_core *core)
+{
     struct mr_disk_op sync = {.kind = MR_DISK_SYNC_FS, .file = core->root};
-    err = err != MR_OK ? err : mr_core_disk(core, &sync);
-    if (err == MR_OK && op->is_last) {
+    return mr_core_disk(core, &sync);
+}
+
+/* All logs are closed. */
+static enum mr_err finish(struct mr_storage_core *core, const struct mr_stop_op *op)
+{
+    enum mr_err err = sync_fs(core);
+    if (op->is_last) {
         for (uint32_t which = 0; which < CHECKPOINT_COUNT && err == MR_OK; which++) {
             err = write_checkpoint(core, (enum checkpoint)which);
         }
-        sync = (struct mr_disk_op){.kind = MR_DISK_SYNC_FS, .file = core->root};
-        err = err != MR_OK ? err : mr_core_disk(core, &sync);
+        err = err != MR_OK ? err : sync_fs(core);
     }
     err = err != MR_OK ? err : mr_journal_close(core->journal);
     if (err == MR_OK && op->is_last) {
@@ -242,13 +250,60 @@ static enum mr_err stop(struct mr_storage_core *core, const struct mr_stop_op *o
     return err;
 }
 
-void mr_clean_stop_start(struct mr_storage_core *core, struct mr_stop_op *op)
+static void answer(struct mr_storage_core *core, struct mr_stop_op *op, enum mr_err err)
 {
-    op->op.err = core->is_recovered ? stop(core, op) : MR_OK;
-    if (op->op.err != MR_OK) {
-        mr_log(core->log, MR_LOG_WARN, "not a clean stop: %s; the next start recovers", mr_err_text(op->op.err));
+    op->op.err = err;
+    if (err != MR_OK) {
+        mr_log(core->log, MR_LOG_WARN, "not a clean stop: %s; the next start recovers", mr_err_text(err));
     }
-    core->is_blocking = false;
+    core->stop.op = NULL;
     core->is_stopped = true;
     mr_core_answer(core, &op->op);
+}
+
+static void tell(struct mr_storage_core *core)
+{
+    if (core->now.mono_ns >= core->stop.tell_at_ns) {
+        core->stop.tell_at_ns = core->now.mono_ns + MR_NS_PER_S;
+        mr_log(core->log, MR_LOG_INFO, "stopping logs_closed=%u of=%u dirty_bytes=%llu", core->stop.closed,
+               core->partition_pool.used, (unsigned long long)core->dirty_bytes);
+    }
+}
+
+bool mr_clean_stop_turn(struct mr_storage_core *core)
+{
+    struct mr_stop_op *op = core->stop.op;
+    enum mr_err        err = is_hurried(core) ? MR_ERR_CLOSED : core->is_offline ? MR_ERR_DIR_OFFLINE : MR_OK;
+    bool               is_draining = core->stop.next == NULL && is_dirty(core);
+    if (err == MR_OK && is_draining && core->is_space_short) {
+        err = MR_ERR_NO_SPACE; /* what does not fit into segments waits in the journal for the next start */
+    }
+    if (err == MR_OK) {
+        tell(core);
+    }
+    if (err == MR_OK && is_draining) {
+        mr_journal_roll(core->journal);
+        mr_demux_flush(core);
+        (void)mr_journal_turn(core->journal, core->now);
+        return core->disk->in_flight == 0;
+    }
+    if (err == MR_OK && close_slice(core, &err)) {
+        return true;
+    }
+    answer(core, op, err == MR_OK ? finish(core, op) : err);
+    return true;
+}
+
+void mr_clean_stop_start(struct mr_storage_core *core, struct mr_stop_op *op)
+{
+    if (!core->is_recovered) {
+        answer(core, op, MR_OK);
+        return;
+    }
+    if (core->is_giving) {
+        mr_recover_give(core);
+    }
+    core->is_stopping = true;
+    core->stop.op = op;
+    core->stop.tell_at_ns = core->now.mono_ns + MR_NS_PER_S;
 }

@@ -181,9 +181,13 @@ static enum mr_err choose_active(struct mr_storage_core *core, struct mr_task *t
     return MR_OK;
 }
 
-/* Files of segments that were being deleted when the broker went away, and indexes whose segment is gone. */
-static bool is_left_over(const struct mr_partition *p, const char *name)
+/*
+ * Files of segments that were being deleted when the broker went away, indexes whose segment is gone, and snapshots of
+ * earlier stops: as Kafka, the newest one and those of segments stay.
+ */
+static bool is_left_over(const struct mr_task *task, const char *name)
 {
+    const struct mr_partition *p = task->partition;
     static const char *const kinds[] = {".log", ".index", ".timeindex", ".txnindex", ".snapshot"};
     int64_t                  base = 0;
     for (uint32_t index = 0; index < sizeof kinds / sizeof kinds[0]; index++) {
@@ -197,7 +201,7 @@ static bool is_left_over(const struct mr_partition *p, const char *name)
             return true;
         }
     }
-    return false;
+    return mr_log_file_parse(name, ".snapshot", &base) && base != task->x && segment_of(p, base) == NULL;
 }
 
 /* Remove the next left-over file that the list names; false: there is none any more. */
@@ -207,7 +211,7 @@ static bool tidy_next(struct mr_storage_core *core, struct mr_task *task)
     while (task->a < task->c) {
         const struct mr_disk_list_entry *entry = (const struct mr_disk_list_entry *)(const void *)(begin + task->a);
         task->a += entry->entry_bytes;
-        if (entry->is_directory == 0 && is_left_over(task->partition, entry->name)) {
+        if (entry->is_directory == 0 && is_left_over(task, entry->name)) {
             task->at = LOAD_TIDIED;
             task->io.op = (struct mr_disk_op){.kind = MR_DISK_UNLINK, .dir = task->file, .name = entry->name};
             return true;

@@ -116,6 +116,10 @@ enum mr_err mr_producer_check(const struct mr_producers *producers, const struct
 
 static struct mr_producer *add(struct mr_producers *producers, struct mr_producer_set *set, int64_t id)
 {
+    if (set->count == MR_PRODUCERS_PER_LOG) {
+        drop(producers, MR_LIST_ENTRY(set->list.next, struct mr_producer, of_log));
+        producers->evicted++;
+    }
     struct mr_producer *producer = mr_pool_get(&producers->pool);
     if (producer == NULL) {
         drop(producers, MR_LIST_ENTRY(producers->by_age.next, struct mr_producer, by_age));
@@ -151,6 +155,8 @@ void mr_producer_update(struct mr_producers *producers, struct mr_producer_set *
     } else {
         mr_list_remove(&producer->by_age);
         mr_list_add_tail(&producers->by_age, &producer->by_age);
+        mr_list_remove(&producer->of_log);
+        mr_list_add_tail(&set->list, &producer->of_log);
     }
     if (batch->producer_epoch != producer->epoch) {
         producer->epoch = batch->producer_epoch;

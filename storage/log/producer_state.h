@@ -25,6 +25,10 @@
 #define MR_PRODUCER_SNAPSHOT_HEAD  10
 #define MR_PRODUCER_SNAPSHOT_ENTRY 46
 
+/* A log remembers this many at most; then its longest unused gives way. So that a snapshot is written from 1 MiB and a
+ * log's state fits a block of the state file, whatever clients do. */
+#define MR_PRODUCERS_PER_LOG 4500u
+
 struct mr_producer_batch {
     int64_t last_offset;
     int64_t timestamp;
@@ -33,7 +37,7 @@ struct mr_producer_batch {
 };
 
 struct mr_producer {
-    struct mr_list           of_log; /* in mr_producer_set.list */
+    struct mr_list           of_log; /* in mr_producer_set.list, longest unused first */
     struct mr_list           by_age; /* in mr_producers.by_age, longest unused first */
     struct mr_producer      *next;   /* in the bucket */
     struct mr_producer_set  *set;

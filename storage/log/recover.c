@@ -215,6 +215,7 @@ static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name
         apply_state(core, p, state);
     }
     p->is_clean_on_disk = false;
+    p->is_epoch_dirty = true;
     *log_out = p;
     return MR_OK;
 }

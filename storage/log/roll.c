@@ -77,5 +77,6 @@ enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *p)
     p->is_clean_on_disk = false;
     mr_demux_note_dirty(core, p, seq);
     mr_partition_pending_add(core, p, seq, seq);
+    mr_snapshot_write(core, p);
     return MR_OK;
 }

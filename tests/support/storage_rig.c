@@ -63,7 +63,7 @@ static void flush(struct mr_port *port)
     (void)mr_port_flush(port, woken);
 }
 
-static bool turn(struct storage_rig *rig)
+bool rig_turn(struct storage_rig *rig)
 {
     bool is_busy = false;
     rig->now.mono_ns += 1000;
@@ -86,7 +86,7 @@ void rig_settle(struct storage_rig *rig)
 {
     for (uint32_t turns = 0, idle = 0; idle < 4; turns++) {
         assert_true(turns < TURNS_MAX);
-        idle = turn(rig) ? 0 : idle + 1;
+        idle = rig_turn(rig) ? 0 : idle + 1;
     }
 }
 
@@ -104,7 +104,7 @@ void rig_wait(struct storage_rig *rig, const struct mr_storage_op *op)
     for (uint32_t turns = 0;; turns++) {
         struct mr_plane_msg msg;
         assert_true(turns < TURNS_MAX);
-        (void)turn(rig);
+        (void)rig_turn(rig);
         while (mr_port_receive(rig->ports[0], &msg)) {
             if (msg.kind == MR_PLANE_STORAGE_DONE && msg.u.op == op) {
                 return;

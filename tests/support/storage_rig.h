@@ -43,6 +43,8 @@ enum mr_err rig_start(struct storage_rig *rig);
 enum mr_err rig_stop(struct storage_rig *rig);
 void        rig_kill(struct storage_rig *rig);
 
+/* One turn of all cores; whether there was work. */
+bool rig_turn(struct storage_rig *rig);
 /* Let all cores turn until nothing is left to do now. */
 void rig_settle(struct storage_rig *rig);
 /* Send an operation to a core; the answer comes with rig_wait. */

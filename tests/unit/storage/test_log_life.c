@@ -5,6 +5,7 @@
 #include "storage_rig.h"
 #include "test.h"
 
+#include "log/producer_state.h"
 #include "millrace/base/bytes.h"
 #include "millrace/base/fmt.h"
 
@@ -379,7 +380,119 @@ static void test_recovered_logs_that_nobody_opened_are_closed_cleanly(void **sta
     assert_int_equal(log.end, 10);
 }
 
+/* ---- Snapshots of producers ---- */
+
+static void test_snapshot_is_written_where_a_segment_begins(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    struct rig_batch    batch = small;
+    int64_t             base = 0;
+    char                path[200];
+    batch.producer_id = 5;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    for (int32_t index = 0; base == 0 && index < 100; index++) {
+        batch.sequence = 2 * index;
+        (void)rig_append(rig, &log, &batch);
+        rig_settle(rig);
+        mr_fmt(path, sizeof path, RIG_LOG_DIR "/t-0/%020d.snapshot", 2 * index);
+        base = size_of(rig, path) > 0 ? 2 * index : 0;
+    }
+    assert_true(base > 40);
+    assert_int_equal(size_of(rig, path), mr_sim_fs_get(rig->fs, path, image, IMAGE));
+    assert_int_equal(mr_load_be64(image + 10), 5); /* the producer, with its last batch before that segment */
+    assert_int_equal(rig_stop(rig), MR_OK);
+    mr_fmt(path, sizeof path, RIG_LOG_DIR "/t-0/%020lld.log", (long long)base);
+    assert_true(size_of(rig, path) > 0);
+}
+
+static void test_snapshots_of_earlier_stops_are_removed(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    for (uint32_t life = 0; life < 3; life++) {
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+        fill(rig, &log, 3, 1000);
+        assert_int_equal(rig_stop(rig), MR_OK);
+    }
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/t-0/00000000000000000006.snapshot"), -1);
+    assert_true(size_of(rig, RIG_LOG_DIR "/t-0/00000000000000000012.snapshot") > 0); /* found by the last start */
+    assert_true(size_of(rig, RIG_LOG_DIR "/t-0/00000000000000000018.snapshot") > 0);
+}
+
+/* Thousands of producers: the log's state fits its block, its snapshot is written, the newest are known again. */
+static void test_log_remembers_a_bounded_number_of_producers(void **state)
+{
+    enum { PRODUCERS = MR_PRODUCERS_PER_LOG + 100 };
+    struct storage_rig    *rig = *state;
+    struct rig_log         log;
+    struct rig_batch       batch = {.records = 1, .bytes = 10, .timestamp = 1000};
+    struct mr_append_entry entry;
+    rig->plan.producers_max = 2 * PRODUCERS;
+    rig->config.segment_bytes = 8 << 20;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    for (int32_t index = 0; index < PRODUCERS; index++) {
+        batch.producer_id = index;
+        (void)rig_append(rig, &log, &batch);
+    }
+    for (uint32_t life = 0; life < 2; life++) {
+        for (uint32_t which = 0; which < 2; which++) {
+            batch.producer_id = which == 0 ? PRODUCERS - 1 : 120;
+            assert_int_equal(rig_try_append(rig, &log, &batch, &entry), MR_OK);
+            assert_true(entry.is_duplicate);
+        }
+        if (life == 0) {
+            rig_kill(rig);
+        } else {
+            assert_int_equal(rig_stop(rig), MR_OK);
+        }
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+        assert_int_equal(log.end, PRODUCERS);
+    }
+    batch.producer_id = 120;
+    assert_int_equal(rig_try_append(rig, &log, &batch, &entry), MR_OK);
+    assert_true(entry.is_duplicate);
+    batch.producer_id = 1; /* longest unused: forgotten, so accepted like a new one */
+    assert_int_equal(rig_try_append(rig, &log, &batch, &entry), MR_OK);
+    assert_false(entry.is_duplicate);
+    assert_true(size_of(rig, RIG_LOG_DIR "/t-0/00000000000000004600.snapshot") > 46 * (int64_t)MR_PRODUCERS_PER_LOG);
+}
+
 /* ---- Stop ---- */
+
+/* It goes by turns: the second SIGTERM is heard while logs are being closed. */
+static void test_hurried_stop_leaves_the_directory_guarded(void **state)
+{
+    enum { LOGS = 300 };
+    static struct rig_log logs[LOGS];
+    struct storage_rig   *rig = *state;
+    rig->plan.logs_max = LOGS + 8;
+    assert_int_equal(rig_start(rig), MR_OK);
+    for (int32_t index = 0; index < LOGS; index++) {
+        assert_int_equal(rig_open(rig, "many", index, &logs[index]), MR_OK);
+        (void)rig_append(rig, &logs[index], &small);
+    }
+    struct mr_stop_op stop = {.op.kind = MR_STORAGE_STOP, .is_last = true, .broker_epoch = 5};
+    rig_send(rig, 0, &stop.op);
+    while (size_of(rig, RIG_LOG_DIR "/many-0/00000000000000000002.snapshot") < 0) {
+        (void)rig_turn(rig);
+    }
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/many-299/00000000000000000002.snapshot"), -1);
+    rig->hurry = 1;
+    rig_wait(rig, &stop.op);
+    assert_int_equal(stop.op.err, MR_ERR_CLOSED);
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/.kafka_cleanshutdown"), -1);
+    rig_kill(rig);
+    assert_int_equal(rig_start(rig), MR_OK);
+    for (int32_t index = 0; index < LOGS; index++) {
+        assert_int_equal(rig_open(rig, "many", index, &logs[index]), MR_OK);
+        assert_int_equal(logs[index].end, 2);
+    }
+}
 
 /* More logs than files may be open, and than tasks there are to open and close them with. */
 static void test_stop_with_thousands_of_dirty_logs_closes_them_all(void **state)
@@ -419,6 +532,10 @@ int main(void)
         TEST(test_index_entries_behind_the_recovered_end_are_cut),
         TEST(test_two_cores_share_a_directory_over_crash_and_stop),
         TEST(test_recovered_logs_that_nobody_opened_are_closed_cleanly),
+        TEST(test_snapshot_is_written_where_a_segment_begins),
+        TEST(test_snapshots_of_earlier_stops_are_removed),
+        TEST(test_log_remembers_a_bounded_number_of_producers),
+        TEST(test_hurried_stop_leaves_the_directory_guarded),
         TEST(test_stop_with_thousands_of_dirty_logs_closes_them_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
