@@ -6,7 +6,7 @@
  *   journal_state.c  the state file: records, blocks, checkpoint slots
  *   recycle.c        from "drained" to "ready", step by step
  *   journal.c        which commit is open, in flight, durable
- *   journal_replay.c recovery
+ *   journal_replay.c recovery, with replay_*.c and a header of their own
  */
 #ifndef MILLRACE_JOURNAL_PRIVATE_H
 #define MILLRACE_JOURNAL_PRIVATE_H

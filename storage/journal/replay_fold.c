@@ -1,0 +1,286 @@
+/*
+ * replay_fold: one walk over all entries: names, truncations, resets, drops, seals, unfinished parts.
+ */
+#include "journal/replay.h"
+
+/* ---- Walking over entries ---- */
+
+/* The next entry of the ring's chain that is sound; false at the end. Damaged heads are told to `damage`. */
+bool mr_replay_fold_next(struct mr_replay *r, struct mr_replay_ring *ring, struct mr_replay_walk *walk,
+                         struct mr_commit_entry *entry, bool *is_damaged)
+{
+    for (; walk->order < ring->order_count && r->err == MR_OK; walk->order++, walk->is_begun = false) {
+        struct mr_replay_file *file = &ring->files[ring->order[walk->order]];
+        uint32_t           seed = mr_commit_seed(file->generation);
+        if (!walk->is_begun) {
+            walk->is_begun = true;
+            walk->piece = file->pieces;
+            walk->pos = walk->piece != NULL ? walk->piece->pos : 0;
+            walk->commit_end = 0;
+        }
+        while (walk->piece != NULL && r->err == MR_OK) {
+            const struct mr_replay_piece *piece = walk->piece;
+            uint32_t            bytes = 0;
+            if (piece->is_damaged) {
+                /* Entries that are still whole, wherever they stand. */
+                if (walk->at.seq <= piece->before_seq) {
+                    walk->at = (struct mr_replay_place){.seq = piece->before_seq + 1};
+                }
+                while (walk->pos + MR_COMMIT_ENTRY <= piece->end) {
+                    uint64_t       room = piece->end - walk->pos;
+                    const uint8_t *at = mr_replay_view(r, file, walk->pos, MR_COMMIT_ENTRY);
+                    if (at == NULL) {
+                        return false;
+                    }
+                    bool is_sound = mr_commit_entry_check(at, MR_COMMIT_ENTRY, seed, entry, &bytes);
+                    if (bytes > MR_COMMIT_ENTRY && bytes <= room) {
+                        at = mr_replay_view(r, file, walk->pos, bytes);
+                        if (at == NULL) {
+                            return false;
+                        }
+                        is_sound = mr_commit_entry_check(at, bytes, seed, entry, &bytes);
+                    }
+                    walk->pos += bytes > 0 ? bytes : 8;
+                    if (bytes > 0) {
+                        walk->at.index++;
+                        *is_damaged = !is_sound;
+                        return true;
+                    }
+                }
+            } else {
+                while (walk->commit_end != 0 || walk->pos < piece->end) {
+                    if (walk->commit_end == 0) {
+                        struct mr_commit_head head;
+                        if (!mr_replay_commit_at(r, ring, file, walk->pos, &head)) {
+                            (void)mr_replay_fail(r, MR_ERR_CORRUPT, "journal file %u reads differently than before",
+                                       file->index);
+                            return false;
+                        }
+                        walk->at = (struct mr_replay_place){.seq = head.seq};
+                        walk->commit_end = walk->pos + head.length;
+                        walk->next_commit = walk->pos + mr_commit_padded(head.length);
+                        walk->pos += MR_COMMIT_HEAD;
+                        if (!r->is_redoing) {
+                            r->result->commits++;
+                        }
+                    }
+                    if (walk->pos == walk->commit_end) {
+                        walk->pos = walk->next_commit;
+                        walk->commit_end = 0;
+                        continue;
+                    }
+                    uint32_t       room = (uint32_t)(walk->commit_end - walk->pos);
+                    const uint8_t *at = mr_replay_view(r, file, walk->pos, room);
+                    bool is_sound = at != NULL && mr_commit_entry_check(at, room, seed, entry, &bytes);
+                    if (!is_sound) {
+                        (void)mr_replay_fail(r, MR_ERR_CORRUPT, "journal file %u reads differently than before",
+                                   file->index);
+                        return false;
+                    }
+                    walk->pos += bytes;
+                    walk->at.index++;
+                    *is_damaged = false;
+                    return true;
+                }
+            }
+            walk->piece = piece->next;
+            walk->commit_end = 0;
+            walk->pos = walk->piece != NULL ? walk->piece->pos : 0;
+        }
+    }
+    return false;
+}
+
+/* ---- Fold ---- */
+
+static void lose(struct mr_replay_log *log, struct mr_replay_place at, int64_t from, int64_t to)
+{
+    if (!log->is_lost) {
+        log->is_lost = true;
+        log->lost_at = at;
+        log->lost_from = from;
+        log->lost_to = to;
+    }
+}
+
+static bool is_part(const struct mr_commit_entry *entry)
+{
+    return entry->entry.batch_bytes != 0 &&
+           (entry->entry.part_at != 0 || entry->payload_bytes < entry->entry.batch_bytes);
+}
+
+static void fold_append(struct mr_replay_log *log, const struct mr_commit_entry *entry, struct mr_replay_place at)
+{
+    const struct mr_journal_entry *e = &entry->entry;
+    if (log->next_offset >= 0 && e->part_at == 0 && e->offset > log->next_offset) {
+        lose(log, at, log->next_offset, e->offset);
+    }
+    if (is_part(entry)) {
+        if (e->part_at == 0) {
+            log->is_in_parts = true;
+            log->parts_from = at;
+        }
+        /* Entries of one log are in order, so the last part is behind all others. */
+        if (e->part_at + entry->payload_bytes == e->batch_bytes) {
+            log->is_in_parts = false;
+        }
+    } else {
+        log->is_in_parts = false;
+    }
+    log->next_offset = e->last_offset + 1;
+}
+
+/* The first entry that moves the log's end tells where that was before. */
+static void note_first(struct mr_replay_log *log, const struct mr_journal_entry *e)
+{
+    bool is_change = e->kind == MR_JOURNAL_APPEND || e->kind == MR_JOURNAL_SEAL ||
+                     e->kind == MR_JOURNAL_EPOCH_START || e->kind == MR_JOURNAL_TRUNCATE;
+    if (is_change && !log->has_first) {
+        log->has_first = true;
+        log->first_change = (struct mr_journal_first){
+            .offset = e->offset, .segment_base = e->segment_base, .pos = e->pos};
+    }
+}
+
+static void fold_entry(struct mr_replay *r, struct mr_replay_ring *ring, const struct mr_commit_entry *entry,
+                       struct mr_replay_place at, bool is_damaged)
+{
+    struct mr_replay_log *log = mr_replay_state_log(r, entry->log_id);
+    if (log == NULL) {
+        return;
+    }
+    const struct mr_journal_entry *e = &entry->entry;
+    r->result->entries++;
+    log->ring = ring->number;
+    log->last = at;
+    note_first(log, e);
+    if (is_damaged) {
+        /* Its head is sound: exactly these are gone. */
+        lose(log, at, e->kind == MR_JOURNAL_APPEND ? e->offset : log->next_offset,
+             e->kind == MR_JOURNAL_APPEND ? e->last_offset + 1 : -1);
+        return;
+    }
+    switch (e->kind) {
+    case MR_JOURNAL_OPEN: {
+        struct mr_journal_log_name name = log->name;
+        if (!mr_commit_open_load(entry->payload, entry->payload_bytes, &name)) {
+            (void)mr_replay_fail(r, MR_ERR_CORRUPT, "an OPEN entry of log %llu is malformed",
+                       (unsigned long long)entry->log_id);
+            return;
+        }
+        if (!log->has_name) {
+            char *text = mr_replay_get(r, (size_t)name.dir_name.len);
+            if (text == NULL) {
+                return;
+            }
+            memcpy(text, name.dir_name.data, (size_t)name.dir_name.len);
+            name.dir_name.data = text;
+            log->name = name;
+            log->has_name = true;
+        }
+        if (at.seq > log->born) {
+            log->born = at.seq;
+        }
+        return;
+    }
+    case MR_JOURNAL_APPEND:
+        fold_append(log, entry, at);
+        return;
+    case MR_JOURNAL_TRUNCATE: {
+        struct mr_replay_cut *cut = mr_replay_get(r, sizeof *cut);
+        if (cut != NULL) {
+            *cut = (struct mr_replay_cut){.next = log->cuts, .at = at, .segment_base = e->segment_base, .pos = e->pos};
+            log->cuts = cut;
+            log->next_offset = e->offset;
+            log->is_in_parts = false;
+        }
+        return;
+    }
+    case MR_JOURNAL_RESET:
+        log->has_reset = true;
+        log->reset = at;
+        log->cuts = NULL;
+        log->seals = NULL;
+        log->next_offset = e->offset;
+        log->is_in_parts = false;
+        return;
+    case MR_JOURNAL_LOG_START:
+        log->log_start = e->offset > log->log_start ? e->offset : log->log_start;
+        return;
+    case MR_JOURNAL_SEAL: {
+        struct mr_replay_sealed *seal = mr_replay_get(r, sizeof *seal);
+        if (seal != NULL) {
+            *seal = (struct mr_replay_sealed){
+                .next = log->seals, .segment_base = e->segment_base, .next_base = e->offset};
+            log->seals = seal;
+        }
+        return;
+    }
+    case MR_JOURNAL_DROP:
+        log->is_dropped = true;
+        return;
+    case MR_JOURNAL_EPOCH_START:
+    case MR_JOURNAL_CARRY:
+    case MR_JOURNAL_IMAGE:
+    case MR_JOURNAL_STATE:
+        return;
+    case MR_JOURNAL_REFERENCE:
+    case MR_JOURNAL_KIND_COUNT:
+        (void)mr_replay_fail(r, MR_ERR_CORRUPT, "an entry of kind %d is not known to this version", (int)e->kind);
+        return;
+    }
+}
+
+void mr_replay_fold_ring(struct mr_replay *r, struct mr_replay_ring *ring)
+{
+    struct mr_replay_walk            walk = {0};
+    struct mr_commit_entry entry;
+    bool                   is_damaged;
+    for (uint32_t at = 0; at < ring->order_count; at++) {
+        for (const struct mr_replay_piece *piece = ring->files[ring->order[at]].pieces; piece != NULL;
+             piece = piece->next) {
+            if (piece->is_damaged) {
+                ring->has_unknown_loss = true;
+                ring->unknown_at = (struct mr_replay_place){.seq = piece->before_seq + 1};
+            }
+        }
+    }
+    while (mr_replay_fold_next(r, ring, &walk, &entry, &is_damaged)) {
+        fold_entry(r, ring, &entry, mr_replay_entry_place(&walk), is_damaged);
+    }
+    for (struct mr_replay_log *log = r->first; log != NULL; log = log->next) {
+        /* Heads may be gone without a trace. A log whose later entries connect has lost nothing; of the
+         * others nobody knows where they ended. */
+        if (ring->has_unknown_loss && log->ring == ring->number && !log->is_lost && log->last.seq != 0 &&
+            mr_replay_is_before(log->last, ring->unknown_at)) {
+            lose(log, ring->unknown_at, log->next_offset, -1);
+        }
+    }
+}
+
+/* Of several logs with one directory the last born has it; the others' deletion has been forgotten. */
+void mr_replay_fold_names(struct mr_replay *r)
+{
+    static const struct mr_hash_key key = {.k0 = 0x6d72, .k1 = 0x6469};
+    uint32_t                        slot_count = 64;
+    while (slot_count < 2 * r->known_count) {
+        slot_count *= 2;
+    }
+    struct mr_replay_log **slots = mr_replay_get(r, slot_count * sizeof *slots);
+    for (struct mr_replay_log *log = r->first; slots != NULL && log != NULL; log = log->next) {
+        if (!log->has_name || log->is_dropped) {
+            continue;
+        }
+        uint64_t at = mr_hash_str(&key, log->name.dir_name) & (slot_count - 1);
+        while (slots[at] != NULL && !mr_str_equal(slots[at]->name.dir_name, log->name.dir_name)) {
+            at = (at + 1) & (slot_count - 1);
+        }
+        if (slots[at] == NULL) {
+            slots[at] = log;
+            continue;
+        }
+        bool is_newer = log->born >= slots[at]->born;
+        (is_newer ? slots[at] : log)->is_superseded = true;
+        slots[at] = is_newer ? log : slots[at];
+    }
+}
