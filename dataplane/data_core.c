@@ -150,6 +150,7 @@ static void take_image(struct mr_data_core *core, const struct mr_plane_msg *msg
 {
     struct mr_plane_msg done = {.kind = MR_PLANE_IMAGE_DONE, .u.image = msg->u.image};
     core->image = msg->u.image.image;
+    mr_limits_follow(core);
     mr_port_send(core->port, msg->from, &done);
     mr_purgatory_wake_all(core, false);
 }

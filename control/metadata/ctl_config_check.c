@@ -7,6 +7,7 @@
  */
 #include "metadata/controller.h"
 #include "metadata/log_config.h"
+#include "millrace/net/address.h"
 
 /* Records carry strings of at most so many bytes. */
 #define STRING_MAX 32767
@@ -140,23 +141,18 @@ static struct mr_ctl_error check_threads(const struct mr_ctl *ctl, struct mr_req
                         mr_config_rows[id].key.name, (long long)now));
 }
 
-/* "address:count,address:count": what follows the last colon is a number. */
+/* "address:count,address:count" */
 static bool is_overrides(struct mr_str list)
 {
+    struct mr_address address;
     struct mr_str item;
+    uint32_t limit;
     int32_t at = 0;
-    while (mr_str_list_next(list, &at, &item)) {
-        int32_t digits = 0;
-        while (digits < item.len && item.data[item.len - 1 - digits] >= '0' &&
-               item.data[item.len - 1 - digits] <= '9') {
-            digits++;
-        }
-        if (digits == 0 || digits > 9 || item.len - digits < 2 ||
-            item.data[item.len - 1 - digits] != ':') {
-            return false;
-        }
+    bool is_good = true;
+    while (is_good && mr_str_list_next(list, &at, &item)) {
+        is_good = mr_address_limit_parse(item, &address, &limit);
     }
-    return true;
+    return is_good;
 }
 
 static struct mr_ctl_error cannot(const struct mr_ctl *ctl, struct mr_request *request,

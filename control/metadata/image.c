@@ -235,6 +235,27 @@ static void array_sort(const struct mr_image_topic **topics, uint32_t count, ima
     }
 }
 
+/* The first `sorted` are in order, the rest is new: sort that alone and merge. A burst of n new topics
+ * comes in many publications; sorting everything in each of them would cost n log n every time. */
+static void array_settle(struct mr_images *images, const struct mr_image_topic **topics,
+                         uint32_t sorted, uint32_t count, image_order *order)
+{
+    uint32_t fresh = count - sorted;
+    size_t   bytes = sizeof *topics * fresh;
+    const struct mr_image_topic **held = sorted > 0 ? mr_heap_try(images->heap, bytes) : NULL;
+    if (held == NULL) {
+        array_sort(topics, count, order);
+        return;
+    }
+    array_sort(topics + sorted, fresh, order);
+    memcpy(held, topics + sorted, bytes);
+    for (uint32_t at = count; fresh > 0;) {
+        bool is_old = sorted > 0 && order(topics[sorted - 1], held[fresh - 1]) > 0;
+        topics[--at] = is_old ? topics[--sorted] : held[--fresh];
+    }
+    mr_heap_free(images->heap, held, bytes);
+}
+
 void mr_images_remove(struct mr_images *images, struct mr_image_topic *topic)
 {
     images->is_any_deleted = true;
@@ -250,7 +271,7 @@ void mr_images_remove(struct mr_images *images, struct mr_image_topic *topic)
 
 /* ---- the image ---- */
 
-/* Above so many new topics at once the arrays are sorted whole: n inserts would cost n^2 moves. */
+/* Above so many new topics at once they are merged in: n inserts would cost n^2 moves. */
 #define INSERTS_MAX 64
 
 /* A published topic is replaced in place: its keys do not change. */
@@ -317,7 +338,8 @@ static bool take_changes(struct mr_images *images, struct mr_meta *meta)
     if (new_count == 0 || !has_memory || !arrays_room(images, new_count)) {
         return taken > 0;
     }
-    bool is_sorted_later = new_count > INSERTS_MAX;
+    bool     is_sorted_later = new_count > INSERTS_MAX;
+    uint32_t sorted = images->topic_count;
     MR_LIST_EACH_SAFE(link, after, &meta->changed)
     {
         struct mr_meta_topic *topic = MR_LIST_ENTRY(link, struct mr_meta_topic, changed);
@@ -331,8 +353,8 @@ static bool take_changes(struct mr_images *images, struct mr_meta *meta)
         }
     }
     if (is_sorted_later) {
-        array_sort(images->by_name, images->topic_count, order_by_name);
-        array_sort(images->by_id, images->topic_count, order_by_id);
+        array_settle(images, images->by_name, sorted, images->topic_count, order_by_name);
+        array_settle(images, images->by_id, sorted, images->topic_count, order_by_id);
     }
     return taken > 0;
 }
@@ -348,6 +370,22 @@ static struct mr_str text_keep(char **text, struct mr_str source)
     return source;
 }
 
+static struct mr_config_value broker_value(const struct mr_images *images,
+                                           const struct mr_meta *meta, enum mr_config_id id)
+{
+    return mr_log_config_broker(meta, images->config, images->node_id, id).value;
+}
+
+static struct mr_image_limits limits_now(const struct mr_images *images, const struct mr_meta *meta)
+{
+    return (struct mr_image_limits){
+        .connections = broker_value(images, meta, MR_CONFIG_max_connections).number,
+        .per_ip = broker_value(images, meta, MR_CONFIG_max_connections_per_ip).number,
+        .rate = broker_value(images, meta, MR_CONFIG_max_connection_creation_rate).number,
+        .overrides = broker_value(images, meta, MR_CONFIG_max_connections_per_ip_overrides).text,
+    };
+}
+
 static struct mr_image *image_make(struct mr_images *images, const struct mr_meta *meta)
 {
     size_t text_bytes = 0;
@@ -359,10 +397,13 @@ static struct mr_image *image_make(struct mr_images *images, const struct mr_met
     for (uint32_t index = 0; index < meta->feature_count; index++) {
         text_bytes += (size_t)meta->features[index].name.len;
     }
+    struct mr_image_limits limits = limits_now(images, meta);
+    text_bytes += limits.overrides.len > 0 ? (size_t)limits.overrides.len : 0;
     size_t topics_bytes = sizeof(const struct mr_image_topic *) * images->topic_count;
     size_t bytes = sizeof(struct mr_image) + topics_bytes * 2 +
                    sizeof(struct mr_image_broker) * meta->broker_count +
-                   sizeof(struct mr_image_feature) * meta->feature_count + text_bytes;
+                   sizeof(struct mr_image_feature) * meta->feature_count + sizeof limits +
+                   text_bytes;
     struct mr_image *image = box_new(images, bytes);
     if (image == NULL) {
         return NULL;
@@ -373,7 +414,8 @@ static struct mr_image *image_make(struct mr_images *images, const struct mr_met
         (struct mr_image_broker *)(void *)(topics_by_id + images->topic_count);
     struct mr_image_feature *features =
         (struct mr_image_feature *)(void *)(brokers + meta->broker_count);
-    char *text = (char *)(features + meta->feature_count);
+    struct mr_image_limits *kept = (struct mr_image_limits *)(void *)(features + meta->feature_count);
+    char *text = (char *)(kept + 1);
     if (images->topic_count > 0) {
         memcpy(topics, images->by_name, topics_bytes);
         memcpy(topics_by_id, images->by_id, topics_bytes);
@@ -405,6 +447,9 @@ static struct mr_image *image_make(struct mr_images *images, const struct mr_met
     image->topic_count = images->topic_count;
     image->topics = topics;
     image->topics_by_id = topics_by_id;
+    limits.overrides = text_keep(&text, limits.overrides);
+    *kept = limits;
+    image->limits = kept;
     image->is_auto_create = images->config->auto_create_topics_enable;
     return image;
 }

@@ -18,6 +18,7 @@ struct local_work {
 
 struct local_drop {
     struct mr_list       link;
+    struct mr_table_node by_name;
     uint64_t             number;
     struct mr_meta_gone *gone;
     uint32_t             cursor;
@@ -57,7 +58,7 @@ bool mr_local_logs_init(struct mr_control *control)
     mr_list_init(&logs->work);
     mr_list_init(&logs->drops);
     logs->retry.fire = retry_fire;
-    return true;
+    return mr_table_init(&logs->dropping, &control->heap);
 }
 
 /* ---- queueing ---- */
@@ -143,6 +144,7 @@ static void follow_gone(struct mr_control *control, struct mr_meta_gone *gone)
     drop->number = ++logs->number;
     drop->gone = gone;
     mr_list_add_tail(&logs->drops, &drop->link);
+    mr_table_add(&logs->dropping, &drop->by_name, mr_hash_str(&control->hash_key, gone->name));
 }
 
 uint64_t mr_local_logs_follow(struct mr_control *control, struct mr_now now)
@@ -355,11 +357,12 @@ static bool drop_send(struct mr_control *control, struct local_drop *drop, uint3
     return true;
 }
 
-static bool name_is_dropping(const struct mr_local_logs *logs, struct mr_str name, uint64_t before)
+static bool name_is_dropping(const struct mr_control *control, struct mr_str name, uint64_t before)
 {
-    MR_LIST_EACH(link, &logs->drops)
-    {
-        const struct local_drop *drop = MR_LIST_ENTRY(link, struct local_drop, link);
+    uint64_t hash = mr_hash_str(&control->hash_key, name);
+    for (struct mr_table_node *node = mr_table_first(&control->local_logs->dropping, hash);
+         node != NULL; node = mr_table_next(node)) {
+        const struct local_drop *drop = MR_TABLE_ENTRY(node, struct local_drop, by_name);
         if (drop->number < before && mr_str_equal(drop->gone->name, name)) {
             return true;
         }
@@ -376,7 +379,7 @@ static bool work_send(struct mr_control *control, struct local_work *work, uint3
         work->cursor = UINT32_MAX;
         return true;
     }
-    if (name_is_dropping(logs, topic->name, work->number)) {
+    if (name_is_dropping(control, topic->name, work->number)) {
         return true;
     }
     for (; work->cursor < topic->partition_count; work->cursor++) {
@@ -440,6 +443,7 @@ bool mr_local_logs_turn(struct mr_control *control, struct mr_now now)
         }
         if (drop->in_flight == 0) {
             mr_list_remove(link);
+            mr_table_remove(&logs->dropping, &drop->by_name);
             gone_free(control, drop->gone);
             MR_HEAP_DELETE(&control->heap, drop);
         }

@@ -21,6 +21,7 @@
 struct mr_local_logs {
     struct mr_list          work;  /* struct local_work, in order of number */
     struct mr_list          drops; /* struct local_drop, likewise */
+    struct mr_table dropping; /* the same by name: a topic of that name waits */
     uint64_t                number;
     uint32_t                in_flight;
     uint64_t                failed; /* opens that failed and are tried again */

@@ -167,7 +167,7 @@ struct mr_meta {
     /* here: what changed since it was last looked at */
     struct mr_list changed;            /* topics, by mr_meta_topic.changed */
     struct mr_list gone;               /* struct mr_meta_gone: topics that were removed */
-    bool           is_brokers_changed; /* brokers or features */
+    bool           is_brokers_changed; /* brokers, features or settings of brokers */
     bool is_defaults_changed; /* a broker-level config: every topic may resolve differently */
 
     struct mr_arena scratch; /* one record is decoded at a time */

@@ -260,6 +260,7 @@ static enum mr_err replay_config(struct mr_meta *meta, const struct mr_config_re
         }
     } else if (record->resource_type == MR_META_BROKER) {
         meta->is_defaults_changed = true;
+        meta->is_brokers_changed = true; /* limits of connections are in the image, not in a topic */
     }
     return mr_meta_config_set(meta, record->resource_type, record->resource_name, record->name,
                               record->value)

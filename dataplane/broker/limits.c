@@ -58,21 +58,49 @@ static void add_overrides(struct mr_data_core *core, struct mr_str list)
     }
 }
 
+static uint64_t hash_of(const struct mr_limits *limits, const struct mr_image_limits *told)
+{
+    int64_t numbers[] = {told->connections, told->per_ip, told->rate};
+    return mr_hash_bytes(&limits->key, numbers, sizeof numbers) ^
+           mr_hash_str(&limits->key, told->overrides);
+}
+
+static void set(struct mr_data_core *core, const struct mr_image_limits *now)
+{
+    struct mr_limits *limits = &core->limits;
+    uint32_t cores = core->endpoints->data_count;
+    limits->per_ip = share(now->per_ip, cores);
+    limits->connections = share(now->connections, cores);
+    limits->is_closed = now->rate == 0;
+    limits->open_every_ns =
+        now->rate > 0 && now->rate < INT32_MAX ? MR_NS_PER_S * cores / (uint64_t)now->rate : 0;
+    limits->told = hash_of(limits, now);
+    limits->override_count = 0;
+    add_overrides(core, now->overrides);
+}
+
+void mr_limits_follow(struct mr_data_core *core)
+{
+    const struct mr_image_limits *now = core->image->limits;
+    if (now != NULL && hash_of(&core->limits, now) != core->limits.told) {
+        set(core, now);
+    }
+}
+
 void mr_limits_init(struct mr_data_core *core, struct mr_arena *arena)
 {
     struct mr_limits *limits = &core->limits;
     const struct mr_config *config = core->config;
-    uint32_t cores = core->endpoints->data_count;
     mr_map_init(&limits->peers, arena, core->plan.connections_max);
     mr_pool_init(&limits->pool, arena, sizeof(struct peer), core->plan.connections_max, 16);
     limits->key = (struct mr_hash_key){mr_prng_next(&core->prng), mr_prng_next(&core->prng)};
-    limits->per_ip = share(config->max_connections_per_ip, cores);
-    limits->unproven_per_ip = share(config->millrace_connections_unproven_per_ip, cores);
-    limits->connections = share(config->max_connections, cores);
-    int64_t rate = config->max_connection_creation_rate;
-    limits->open_every_ns = rate > 0 && rate < INT32_MAX ? MR_NS_PER_S * cores / (uint64_t)rate : 0;
+    limits->unproven_per_ip =
+        share(config->millrace_connections_unproven_per_ip, core->endpoints->data_count);
     add_networks(core, config->millrace_trusted_networks);
-    add_overrides(core, config->max_connections_per_ip_overrides);
+    set(core, &(struct mr_image_limits){.connections = config->max_connections,
+                                        .per_ip = config->max_connections_per_ip,
+                                        .rate = config->max_connection_creation_rate,
+                                        .overrides = config->max_connections_per_ip_overrides});
 }
 
 /*
@@ -132,7 +160,7 @@ const char *mr_limits_open(struct mr_session *session)
 {
     struct mr_data_core *core = session->core;
     struct mr_limits *limits = &core->limits;
-    if (core->config->max_connection_creation_rate == 0) {
+    if (limits->is_closed) {
         return "max.connection.creation.rate";
     }
     if (core->stats.connections > limits->connections && !make_room(core)) {

@@ -43,10 +43,14 @@ struct mr_limits {
     struct mr_network networks[MR_LIMITS_NETWORKS];
     struct mr_limits_override overrides[MR_LIMITS_OVERRIDES];
     uint64_t open_every_ns; /* one over the rate; 0: any */
+    bool is_closed;         /* a rate of 0: nobody comes in */
+    uint64_t told;          /* hash of what was set last */
     uint64_t open_next_ns;  /* when the next connection is due, if they came at the rate */
 };
 
 size_t mr_limits_memory(uint32_t connections_max);
+/* Take the limits of the image that was just published: they change at run time. */
+void mr_limits_follow(struct mr_data_core *core);
 void mr_limits_init(struct mr_data_core *core, struct mr_arena *arena);
 
 /* Whether one more connection of this peer is allowed; counts it if so. NULL: allowed, else the limit. */

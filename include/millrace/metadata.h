@@ -52,6 +52,14 @@ struct mr_image_feature {
     int16_t       level;
 };
 
+/* Limits of connections as they are set now: by file, or at run time for this broker or for all. */
+struct mr_image_limits {
+    int64_t       connections; /* max.connections */
+    int64_t       per_ip;      /* max.connections.per.ip */
+    int64_t       rate;        /* max.connection.creation.rate */
+    struct mr_str overrides;   /* max.connections.per.ip.overrides */
+};
+
 struct mr_image {
     uint64_t      version; /* rises with each publication */
     int64_t       offset;  /* of the last metadata record in it */
@@ -69,6 +77,8 @@ struct mr_image {
     const struct mr_image_topic *const *topics_by_id; /* sorted by id */
 
     bool is_auto_create; /* auto.create.topics.enable */
+
+    const struct mr_image_limits *limits; /* NULL: as configured */
 };
 
 /* NULL when absent. Cost: O(log topics). Any thread that holds the image. */

@@ -362,6 +362,9 @@ void mr_rig_run(struct mr_rig *rig)
         bool is_any = false;
         assert_true(turn < 100000);
         is_any |= mr_control_turn(rig->control, rig->now);
+        if (rig->control->ops_open > rig->ops_turn_max) {
+            rig->ops_turn_max = rig->control->ops_open;
+        }
         is_any |= mr_port_flush(&rig->control_port, woken);
         for (uint32_t core = 0; core < MR_RIG_CORES; core++) {
             is_any |= storage_turn(rig, core);

@@ -86,6 +86,7 @@ struct mr_rig {
     struct mr_storage_op  *held[64];
     uint32_t               held_core[64];
     uint32_t               held_count;
+    uint32_t               ops_turn_max; /* storage operations open after the busiest turn */
 };
 
 struct mr_rig_store *mr_rig_store_create(void);

@@ -677,6 +677,79 @@ static void test_broker_config_is_the_default_of_topics_by_precedence(void **sta
     assert_int_equal(find(f, "plain")->config.retention_ms, 100);
 }
 
+/* `count` topics in one request, every third name of those that begin with `first`. */
+static void create_many(struct fixture *f, int first, int count)
+{
+    struct mr_create_topics_request_creatable_topic *topics = calloc((size_t)count, sizeof *topics);
+    char (*names)[16] = calloc((size_t)count, sizeof *names);
+    struct mr_create_topics_response response;
+    for (int index = 0; index < count; index++) {
+        (void)snprintf(names[index], sizeof names[index], "many-%05d", first + index * 3);
+        topics[index] = (struct mr_create_topics_request_creatable_topic){
+            .name = mr_str(names[index]), .num_partitions = 1, .replication_factor = 1};
+    }
+    struct mr_create_topics_request request = {.topics = topics, .topics_count = count};
+    mr_rig_call(f->rig, MR_API_CREATE_TOPICS, 7, &request, &f->arena, &response);
+    assert_int_equal(response.topics_count, count);
+    for (int index = 0; index < count; index++) {
+        assert_int_equal(response.topics[index].error_code, 0);
+    }
+    free(names);
+    free(topics);
+}
+
+static void test_bursts_of_topics_are_merged_into_the_image_in_order(void **state)
+{
+    struct fixture *f = *state;
+    static const int counts[] = {200, 3, 300, 65};
+    uint32_t         total = 0;
+    for (int burst = 0; burst < 4; burst++) {
+        create_many(f, burst < 3 ? burst : 2000, counts[burst]);
+        total += (uint32_t)counts[burst];
+        const struct mr_image *image = f->rig->control->images->current;
+        assert_int_equal(image->topic_count, total);
+        for (uint32_t index = 1; index < total; index++) {
+            assert_true(
+                mr_str_compare(image->topics[index - 1]->name, image->topics[index]->name) < 0);
+            assert_true(memcmp(image->topics_by_id[index - 1]->id.bytes,
+                               image->topics_by_id[index]->id.bytes, 16) < 0);
+        }
+    }
+}
+
+/* However many are created or found at a start: about 512 logs are being opened at a time. */
+static void test_thousands_of_topics_are_opened_a_slice_at_a_time(void **state)
+{
+    struct fixture *f = *state;
+    f->rig->ops_turn_max = 0;
+    create_many(f, 0, 2000);
+    assert_in_range(f->rig->ops_turn_max, 1, 520);
+    restart(f);
+    assert_int_equal(f->rig->control->images->current->topic_count, 2000);
+    assert_in_range(f->rig->ops_turn_max, 1, 520);
+}
+
+static const struct mr_image_limits *limits_of(struct fixture *f)
+{
+    return f->rig->control->images->current->limits;
+}
+
+static void test_limits_of_connections_change_at_run_time_and_survive_restart(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(limits_of(f)->per_ip, INT32_MAX);
+    assert_int_equal(alter(f, MR_META_BROKER, "", "max.connections.per.ip", 0, "7"), 0);
+    assert_int_equal(limits_of(f)->per_ip, 7);
+    assert_int_equal(alter(f, MR_META_BROKER, "1", "max.connections.per.ip", 0, "8"), 0);
+    assert_int_equal(
+        alter(f, MR_META_BROKER, "1", "max.connections.per.ip.overrides", 0, "10.0.0.1:5"), 0);
+    restart(f);
+    assert_int_equal(limits_of(f)->per_ip, 8);
+    assert_true(mr_str_equal(limits_of(f)->overrides, MR_STR("10.0.0.1:5")));
+    assert_int_equal(alter(f, MR_META_BROKER, "1", "max.connections.per.ip", 1, NULL), 0);
+    assert_int_equal(limits_of(f)->per_ip, 7);
+}
+
 static void test_alter_configs_replaces_everything(void **state)
 {
     struct fixture *f = *state;
@@ -985,6 +1058,9 @@ int main(void)
         TEST(test_a_resource_named_twice_is_refused_twice),
         TEST(test_create_refuses_configs_that_contradict_each_other),
         TEST(test_broker_config_is_the_default_of_topics_by_precedence),
+        TEST(test_bursts_of_topics_are_merged_into_the_image_in_order),
+        TEST(test_thousands_of_topics_are_opened_a_slice_at_a_time),
+        TEST(test_limits_of_connections_change_at_run_time_and_survive_restart),
         TEST(test_alter_configs_replaces_everything),
         TEST(test_producer_ids_rise_and_are_never_given_twice),
         TEST(test_producer_id_with_a_transaction_is_refused),

@@ -199,11 +199,32 @@ static void test_refusals_fill_no_log(void **state)
     assert_in_range(lines, 4, 6); /* two subjects, two seconds */
 }
 
+static void test_limits_of_a_new_image_hold_for_those_who_come_then(void **state)
+{
+    (void)state;
+    struct mr_image_limits none = {.connections = 100, .per_ip = 0, .rate = INT32_MAX};
+    struct mr_image_limits one = {.connections = 100,
+                                  .per_ip = 0,
+                                  .rate = INT32_MAX,
+                                  .overrides = MR_STR("192.0.2.7:1")};
+    assert_false(mr_sim_peer_is_closed(come("192.0.2.7")));
+    w->image.limits = &none;
+    mr_data_rig_send_image(w);
+    mr_data_rig_run(w);
+    assert_true(mr_sim_peer_is_closed(come("192.0.2.8")));
+    w->image.limits = &one;
+    mr_data_rig_send_image(w);
+    mr_data_rig_run(w);
+    assert_true(mr_sim_peer_is_closed(come("192.0.2.7"))); /* the first is still there */
+    assert_true(mr_sim_peer_is_closed(come("192.0.2.8")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
         TEST(test_connections_of_one_address_are_limited_but_not_trusted_ones),
+        TEST(test_limits_of_a_new_image_hold_for_those_who_come_then),
         TEST(test_override_is_the_limit_of_its_address_alone),
         TEST(test_connections_full_an_idle_one_makes_room_and_a_busy_one_does_not),
         TEST(test_connections_faster_than_the_rate_are_read_in_their_turn),
