@@ -350,28 +350,66 @@ static void group_timer(struct mr_control *control, struct mr_now now,
     mr_coord_apply(shard, &out);
 }
 
-/* Old offsets of every group, a step for each. */
+/* It is time to look for old offsets: a shard per turn. */
 static void expire(struct mr_control *control, struct mr_now now, struct mr_control_timer *timer)
 {
     struct mr_coord *coord = control->coord;
     mr_timer_set(&control->timers, &timer->timer,
                  mr_deadline_ms(now.mono_ns, control->config->offsets_retention_check_interval_ms));
     for (uint32_t index = 0; index < coord->shard_count; index++) {
+        if (coord->shards[index] != NULL) {
+            coord->shards[index]->is_expiry_wanted = true;
+        }
+    }
+}
+
+/* Old offsets of every group of a shard, a step for each. */
+static void expire_shard(struct mr_coord_shard *shard, struct mr_now now)
+{
+    struct mr_coord *coord = shard->coord;
+    struct mr_table_node *node = mr_table_walk(&shard->groups.groups, NULL);
+    shard->is_expiry_wanted = false;
+    while (node != NULL && shard->state == MR_COORD_ACTIVE) {
+        struct mr_group *group = MR_TABLE_ENTRY(node, struct mr_group, node);
+        struct mr_coord_out out;
+        node = mr_table_walk(&shard->groups.groups, node); /* the group may go */
+        mr_arena_reset(&coord->scratch);
+        mr_coord_out_init(&out, &coord->scratch, now);
+        mr_offsets_expire(group, &out);
+        mr_coord_apply(shard, &out);
+    }
+}
+
+/* Offsets of deleted topics. */
+static void purge_shard(struct mr_coord_shard *shard, struct mr_now now)
+{
+    struct mr_coord *coord = shard->coord;
+    struct mr_coord_out out;
+    mr_arena_reset(&coord->scratch);
+    mr_coord_out_init(&out, &coord->scratch, now);
+    shard->is_purge_wanted = !mr_offsets_purge(&shard->groups, &out);
+    mr_coord_apply(shard, &out);
+}
+
+/* What is to be looked through, one shard per turn. */
+static bool sweep(struct mr_coord *coord, struct mr_now now)
+{
+    coord->env.image = mr_control_image(coord->control);
+    for (uint32_t index = 0; index < coord->shard_count; index++) {
         struct mr_coord_shard *shard = coord->shards[index];
         if (shard == NULL || shard->state != MR_COORD_ACTIVE) {
             continue;
         }
-        struct mr_table_node *node = mr_table_walk(&shard->groups.groups, NULL);
-        while (node != NULL && shard->state == MR_COORD_ACTIVE) {
-            struct mr_group *group = MR_TABLE_ENTRY(node, struct mr_group, node);
-            struct mr_coord_out out;
-            node = mr_table_walk(&shard->groups.groups, node); /* the group may go */
-            mr_arena_reset(&coord->scratch);
-            mr_coord_out_init(&out, &coord->scratch, now);
-            mr_offsets_expire(group, &out);
-            mr_coord_apply(shard, &out);
+        if (shard->is_purge_wanted) {
+            purge_shard(shard, now);
+            return true;
+        }
+        if (shard->is_expiry_wanted) {
+            expire_shard(shard, now);
+            return true;
         }
     }
+    return false;
 }
 
 /* ---- the thread's calls ---- */
@@ -525,32 +563,13 @@ void mr_coord_image_changed(struct mr_control *control, struct mr_now now, bool 
     }
 }
 
-/* Look through the offsets of one shard per turn for those of deleted topics. */
-static bool purge_one(struct mr_coord *coord, struct mr_now now)
-{
-    for (uint32_t index = 0; index < coord->shard_count; index++) {
-        struct mr_coord_shard *shard = coord->shards[index];
-        if (shard == NULL || !shard->is_purge_wanted || shard->state != MR_COORD_ACTIVE) {
-            continue;
-        }
-        struct mr_coord_out out;
-        mr_arena_reset(&coord->scratch);
-        mr_coord_out_init(&out, &coord->scratch, now);
-        coord->env.image = mr_control_image(coord->control);
-        shard->is_purge_wanted = !mr_offsets_purge(&shard->groups, &out);
-        mr_coord_apply(shard, &out);
-        return true;
-    }
-    return false;
-}
-
 bool mr_coord_turn(struct mr_control *control, struct mr_now now)
 {
     struct mr_coord *coord = control->coord;
     bool is_any = false;
     if (coord->is_started && !coord->is_stopped) {
         mr_coord_load_some(coord, now);
-        is_any = purge_one(coord, now);
+        is_any = sweep(coord, now);
     }
     for (uint32_t index = 0; index < coord->shard_count; index++) {
         struct mr_coord_shard *shard = coord->shards[index];

@@ -34,6 +34,7 @@ struct mr_coord_shard {
 
     int64_t load_offset;
     bool is_reading;
+    bool is_expiry_wanted; /* offsets may have grown too old */
     bool is_purge_wanted; /* topics were deleted since its offsets were last looked through */
     uint64_t retry_ns; /* when to load again; 0: now */
 };

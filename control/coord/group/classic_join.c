@@ -219,7 +219,7 @@ static void replace_static(struct mr_classic_member *member, struct mr_str new_i
         }
         /* No rebalance: the new id is written down, and the generation goes on. Before version 9 a
          * client that reads its own id as leader would assign anew, so it is told the old one. */
-        if (!mr_group_record_metadata(group, classic->generation, out, NULL)) {
+        if (!mr_group_record_metadata(group, classic->generation, out, false)) {
             mr_classic_answer_join_error(out, group->shard, request, MR_STR(""),
                                          MR_KAFKA_UNKNOWN_SERVER_ERROR);
             return;

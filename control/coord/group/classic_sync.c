@@ -49,16 +49,20 @@ static void sync_came(struct mr_group *group, struct mr_classic_member *member)
     mr_classic_rebalance_timer_off(group);
 }
 
-static struct mr_blob assignment_of(const struct mr_sync_group_request *sync,
-                                    struct mr_str member_id)
+/* What the leader says to each member: its last word counts; nothing when he forgot one. */
+static void give(struct mr_group *group, const struct mr_sync_group_request *sync)
 {
-    for (int32_t index = sync->assignments_count; index-- > 0;) {
-        if (mr_str_equal(sync->assignments[index].member_id, member_id) ||
-            mr_bug("same-assignment")) {
-            return sync->assignments[index].assignment;
+    MR_LIST_EACH(link, &group->classic_part.members)
+    {
+        MR_LIST_ENTRY(link, struct mr_classic_member, link)->given = mr_classic_no_assignment;
+    }
+    for (int32_t index = 0; index < sync->assignments_count; index++) {
+        struct mr_classic_member *member =
+            mr_classic_find(group, sync->assignments[index].member_id);
+        if (member != NULL) {
+            member->given = sync->assignments[mr_bug("same-assignment") ? 0 : index].assignment;
         }
     }
-    return mr_classic_no_assignment;
 }
 
 /* The leader's word: everybody who waits has an assignment as soon as it is durable. */
@@ -67,7 +71,8 @@ static void settle_assignment(struct mr_group *group, struct mr_request *request
 {
     struct mr_classic *classic = &group->classic_part;
     const struct mr_sync_group_request *sync = request->message;
-    bool is_written = mr_group_record_metadata(group, classic->generation, out, sync);
+    give(group, sync);
+    bool is_written = mr_group_record_metadata(group, classic->generation, out, true);
     if (!is_written || mr_coord_out_bytes(out) > mr_classic_env(group)->record_bytes_max) {
         /* Too large for the log: as Kafka, everybody hears of it and begins again. */
         mr_coord_out_forget_records(out);
@@ -88,8 +93,7 @@ static void settle_assignment(struct mr_group *group, struct mr_request *request
     {
         struct mr_classic_member *member = MR_LIST_ENTRY(link, struct mr_classic_member, link);
         if (member->sync != NULL) {
-            mr_classic_answer_sync(out, group, member->sync, MR_KAFKA_NONE,
-                                   assignment_of(sync, member->id));
+            mr_classic_answer_sync(out, group, member->sync, MR_KAFKA_NONE, member->given);
             member->sync = NULL;
             mr_classic_session_again(member, out->now);
         }

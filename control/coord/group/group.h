@@ -106,6 +106,7 @@ struct mr_classic_member {
     int32_t rebalance_ms;
     struct mr_classic_protocols *protocols; /* NULL while pending */
     struct mr_blob assignment;              /* of the settled generation */
+    struct mr_blob given;                   /* in the leader's Sync, while that is decided */
     struct mr_request *join;                /* waits for the generation */
     struct mr_request *sync;                /* waits for the assignment */
     struct mr_control_timer session;
@@ -282,9 +283,9 @@ void mr_offsets_free(struct mr_group *group);
 
 /* ---- group_records.c: records of __consumer_offsets ---- */
 
-/* With the assignments of `sync`; NULL: those that the members have. */
+/* With the assignments that the members are given, or those that they have. */
 bool mr_group_record_metadata(const struct mr_group *group, int32_t generation,
-                              struct mr_coord_out *out, const struct mr_sync_group_request *sync);
+                              struct mr_coord_out *out, bool is_given);
 bool mr_group_record_created(const struct mr_group_shard *shard, struct mr_str id,
                              struct mr_coord_out *out);
 bool mr_group_record_empty(const struct mr_group *group, int32_t generation,

@@ -19,19 +19,8 @@ static bool write_metadata(uint32_t shard, struct mr_str id, struct mr_group_met
                                &mr_msg_group_metadata_value, METADATA_VALUE_VERSION, value);
 }
 
-/* What the leader assigned to the member: the last word counts; nothing when he forgot it. */
-static struct mr_blob assigned(const struct mr_sync_group_request *sync, struct mr_str member_id)
-{
-    for (int32_t index = sync->assignments_count; index-- > 0;) {
-        if (mr_str_equal(sync->assignments[index].member_id, member_id)) {
-            return sync->assignments[index].assignment;
-        }
-    }
-    return (struct mr_blob){.data = (const uint8_t *)"", .len = 0};
-}
-
 bool mr_group_record_metadata(const struct mr_group *group, int32_t generation,
-                              struct mr_coord_out *out, const struct mr_sync_group_request *sync)
+                              struct mr_coord_out *out, bool is_given)
 {
     const struct mr_classic *classic = mr_group_classic(group);
     struct mr_group_metadata_value value;
@@ -59,7 +48,7 @@ bool mr_group_record_metadata(const struct mr_group *group, int32_t generation,
             .rebalance_timeout = member->rebalance_ms,
             .session_timeout = member->session_ms,
             .subscription = mr_classic_metadata(member, classic->protocol),
-            .assignment = sync != NULL ? assigned(sync, member->id) : member->assignment,
+            .assignment = is_given ? member->given : member->assignment,
         };
     }
     return write_metadata(group->shard->index, group->id, &value, out);
