@@ -75,6 +75,21 @@ def test_config_table():
 
 
 @case
+def test_config_effect():
+    def row(differs, text):
+        return ('CONFIG(a_b, "a.b", INT, "1", ANY, READ_ONLY, "%s", "What.")\n'
+                'TOPIC_CONFIG(b, "b", a_b, INT, "1", ANY, "%s")\n' % (differs, text))
+
+    name = "include/millrace/config.def"
+    use = {"control/a.c": "int x = config->a_b;"}
+    both(tidy.rule_config_effect, {name: row("accepted, no effect: why", "What; no effect.")},
+         {name: row("", "What; no effect.")})
+    both(tidy.rule_config_effect, {name: row("", "What; no effect."), **use}, {name: row("", "What."), **use})
+    both(tidy.rule_config_effect, {name: row("", "What."), "control/a.c": "NUMBER(b)"},
+         {name: row("", "What."), "control/a.c": "/* NUMBER(b) config->a_b */"})
+
+
+@case
 def test_symbols():
     assert tidy.complaints_of_symbols("storage/log/a.c", ["memcpy", "mr_b_c", "ZSTD_compress"], ["mr_a_b"]) == []
     assert tidy.complaints_of_symbols("storage/log/a.c", ["malloc"], [])

@@ -172,6 +172,26 @@ def rule_config_table(root):
     return bad + ["docs/CONFIG.md has %s, config.def has not" % k for k in table if k not in rows]
 
 
+def rule_config_effect(root):
+    """A key whose value no code reads says "no effect", so that docs/CONFIG.md promises nothing."""
+    text = (root / "include/millrace/config.def").read_text()
+    code = "".join(re.sub(r"/\*.*?\*/", "", p.read_text(), flags=re.S) for p in sources(root, ".c", ".h")
+                   if p.relative_to(root).parts[0] in PLANES)
+    read = set(re.findall(r"config(?:->|\.)(\w+)|\bMR_CONFIG_(\w+)", code))
+    broker = {a or b for a, b in read}
+    topic = {a or b for a, b in re.findall(r"\b(?:NUMBER|TEXT)\((\w+)\)|\bMR_TOPIC_CONFIG_(\w+)", code)}
+    bad = []
+    for row in split_rows(text, "TOPIC_CONFIG"):
+        if row[0] in topic:
+            broker.add(row[2])
+        elif "no effect" not in row[6]:
+            bad.append("config.def: nothing reads the topic key %s, and it does not say so" % row[1])
+    for row in split_rows(text, "CONFIG"):
+        if row[0] not in broker and "no effect" not in row[6]:
+            bad.append("config.def: nothing reads %s, and it does not say so" % row[1])
+    return bad
+
+
 # The rows of the checklist that this version promises: whole, and as far as one broker can show them.
 INTEROP_WHOLE = (1, 6, 7, 11, 14, 15, 16, 23, 25, 30, 31, 33, 34, 35, 37, 38, 40, 41, 44, 46, 51, 52, 53, 55, 57, 58, 60,
                  63, 64, 65, 69, 71, 73, 74, 75, 77, 79, 80, 81, 84)
@@ -212,7 +232,7 @@ def rule_symbols(root, objects):
 
 
 RULES = [rule_headers_alone, rule_unique_names, rule_planes_apart, rule_todo_numbered, rule_public_comments, rule_api_table,
-         rule_config_table, rule_interop_rows]
+         rule_config_table, rule_config_effect, rule_interop_rows]
 
 
 def main():
