@@ -177,8 +177,13 @@ static void recover_send(struct mr_control *control, uint32_t core, struct mr_st
     mr_control_submit(control, core, &job->op.op, &job->callback);
 }
 
-static void begin(struct mr_control *control)
+static void begin(struct mr_control *control, struct mr_now now)
 {
+    control->began_ns = now.mono_ns;
+    mr_log(control->log, MR_LOG_INFO,
+           "starting version=%s node=%d cluster=%.*s dir=%s data_cores=%u storage_cores=%u",
+           MR_VERSION, control->node_id, (int)control->cluster_id.len, control->cluster_id.data,
+           control->log_dir, control->endpoints->data_count, control->endpoints->storage_count);
     control->phase = MR_PHASE_RECOVER;
     recover_send(control, 0, NULL);
 }
@@ -221,6 +226,11 @@ static void unfenced(struct mr_control *control, struct mr_now now)
     mr_stray_logs_remember(control);
     (void)mr_local_logs_follow(control, now);
     control->phase = MR_PHASE_OPEN;
+}
+
+static unsigned long long ms_since_begin(const struct mr_control *control, struct mr_now now)
+{
+    return (now.mono_ns - control->began_ns) / MR_NS_PER_MS;
 }
 
 static void send_to_data_cores(struct mr_control *control, enum mr_plane_kind kind)
@@ -285,6 +295,7 @@ static bool may_stop(const struct mr_control *control)
 static void begin_stop(struct mr_control *control, struct mr_now now)
 {
     bool was_serving = control->phase == MR_PHASE_SERVING;
+    control->began_ns = now.mono_ns;
     mr_log(control->log, MR_LOG_INFO, "stopping requests_open=%u", control->requests_open);
     if (was_serving) {
         control->phase = MR_PHASE_DRAIN;
@@ -306,7 +317,6 @@ static void stop_done(struct mr_control *control, struct mr_now now, struct mr_c
 {
     struct stop_job *job = (struct stop_job *)(void *)callback;
     bool             is_last = job->op.is_last;
-    (void)now;
     if (job->op.op.err != MR_OK) {
         mr_control_fail(control, "a storage core did not stop cleanly why=%s",
                         mr_err_text(job->op.op.err));
@@ -317,7 +327,8 @@ static void stop_done(struct mr_control *control, struct mr_now now, struct mr_c
     }
     if (is_last) {
         control->phase = MR_PHASE_STOPPED;
-        mr_log(control->log, MR_LOG_INFO, "stopped");
+        mr_log(control->log, MR_LOG_INFO, "stopped cleanly partitions=%llu after_ms=%llu",
+               (unsigned long long)control->meta->partition_count, ms_since_begin(control, now));
     } else if (--control->waiting == 0) {
         stop_send(control, 0, true);
     }
@@ -360,7 +371,7 @@ static bool phase_turn(struct mr_control *control, struct mr_now now)
     }
     switch (control->phase) {
     case MR_PHASE_INIT:
-        begin(control);
+        begin(control, now);
         break;
     case MR_PHASE_OPEN:
         if (!mr_meta_log_is_busy(control->meta_log) &&
@@ -455,10 +466,12 @@ static void mail(struct mr_control *control, struct mr_now now, const struct mr_
         } else if (control->phase == MR_PHASE_LISTEN && --control->waiting == 0) {
             control->phase = MR_PHASE_SERVING;
             mr_log(control->log, MR_LOG_INFO,
-                   "serving node=%d topics=%u partitions=%llu epoch=%d offset=%lld",
-                   control->node_id, control->images->topic_count,
+                   "serving listeners=%.*s topics=%u partitions=%llu epoch=%d offset=%lld "
+                   "after_ms=%llu",
+                   (int)control->config->advertised_listeners.len,
+                   control->config->advertised_listeners.data, control->images->topic_count,
                    (unsigned long long)control->meta->partition_count, control->meta_log->epoch,
-                   (long long)control->meta->offset);
+                   (long long)control->meta->offset, ms_since_begin(control, now));
         }
         return;
     case MR_PLANE_DRAINED:

@@ -221,6 +221,7 @@ struct mr_control {
 
     /* control_loop.c's own */
     enum mr_control_phase phase;
+    uint64_t              began_ns; /* the start; when it stops: the stop */
     bool                  is_stop_wanted;
     bool                  is_dir_offline; /* the log directory failed: answer what is open, then end */
     char                  why[256];

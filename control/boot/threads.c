@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define LONG_TURN_MS 100u /* what an operator should hear of */
+#define LONG_TURN_EVERY_NS (10 * MR_NS_PER_S)
 #define PANIC_EVENTS 64u /* of each core, told when an invariant is broken */
 
 /* What every thread with a loop has. */
@@ -356,6 +358,19 @@ static bool is_ended(enum mr_control_state state)
     return state == MR_CONTROL_STOPPED || state == MR_CONTROL_FAILED;
 }
 
+/* Turns have budgets; one that takes so long makes heartbeats and every other request wait. */
+static void tell_long_turn(struct thread *thread, uint64_t began_ns)
+{
+    static struct mr_log_brake brake;
+    uint64_t now_ns = read_clocks().mono_ns;
+    if (now_ns - began_ns >= LONG_TURN_MS * MR_NS_PER_MS &&
+        mr_log_may(&brake, now_ns, LONG_TURN_EVERY_NS)) {
+        mr_log(&thread->log, MR_LOG_WARN,
+                       "a turn of the control thread took long ms=%llu",
+                       (unsigned long long)((now_ns - began_ns) / MR_NS_PER_MS));
+    }
+}
+
 static void control_loop(struct mr_port *port)
 {
     struct thread *thread = &broker.control_thread;
@@ -368,6 +383,7 @@ static void control_loop(struct mr_port *port)
             mr_control_stop(broker.control, now);
         }
         bool is_busy = mr_control_turn(broker.control, now);
+        tell_long_turn(thread, now.mono_ns);
         flush_port(port, &thread->bell);
         poke_log(thread);
         if (is_busy || mr_port_has_mail(port) || has_completions(thread)) {
@@ -436,8 +452,9 @@ static void *control_main(void *unused)
     }
     control_loop(port);
     bool is_failed = mr_control_state(broker.control) == MR_CONTROL_FAILED;
-    mr_log(&thread->log, is_failed ? MR_LOG_ERROR : MR_LOG_INFO,
-           is_failed ? "stopped after a failure, see above" : "stopped");
+    if (is_failed) {
+        mr_log(&thread->log, MR_LOG_ERROR, "stopped after a failure, see above");
+    }
     poke_log(thread);
     end_all(is_failed ? 1 : 0);
     if (disk != NULL && disk->in_flight == 0) {
