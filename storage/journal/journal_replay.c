@@ -17,6 +17,8 @@
  */
 #include "journal/replay.h"
 
+#include "millrace/base/bug.h"
+
 enum mr_err mr_replay_fail(struct mr_replay *r, enum mr_err err, const char *format, ...)
 {
     if (r->err == MR_OK) {
@@ -167,7 +169,8 @@ static enum mr_err end(struct mr_replay *r)
 
 static void sync_fs(struct mr_replay *r)
 {
-    struct mr_disk_op op = {.kind = MR_DISK_SYNC_FS, .file = r->root};
+    struct mr_disk_op op = {.kind = mr_bug("recover-without-sync") ? MR_DISK_SYNC_DIR : MR_DISK_SYNC_FS,
+                            .file = r->root};
     if (r->err == MR_OK && mr_replay_run(r, &op) != MR_OK) {
         (void)mr_replay_fail(r, op.err, "syncfs failed: errno %d", op.os_errno);
     }

@@ -18,6 +18,7 @@
  */
 #include "journal_private.h"
 
+#include "millrace/base/bug.h"
 #define REWRITE_MIN (4u << 20)
 
 static void submit(struct mr_journal *journal, enum mr_recycle_step step, struct mr_disk_op op)
@@ -207,7 +208,8 @@ bool mr_recycle_turn(struct mr_journal *journal)
     }
     if (recycle->step == MR_RECYCLE_SETTLE) {
         submit(journal, MR_RECYCLE_SYNC_FS,
-               (struct mr_disk_op){.kind = MR_DISK_SYNC_FS, .file = journal->root});
+               (struct mr_disk_op){.kind = mr_bug("recycle-without-sync") ? MR_DISK_SYNC_DIR : MR_DISK_SYNC_FS,
+                                    .file = journal->root});
         return true;
     }
     if (recycle->step == MR_RECYCLE_GATHER) {

@@ -227,7 +227,8 @@ static bool close_slice(struct mr_storage_core *core, enum mr_err *err)
 
 static enum mr_err sync_fs(struct mr_storage_core *core)
 {
-    struct mr_disk_op sync = {.kind = MR_DISK_SYNC_FS, .file = core->root};
+    struct mr_disk_op sync = {.kind = mr_bug("stop-without-sync") ? MR_DISK_SYNC_DIR : MR_DISK_SYNC_FS,
+                              .file = core->root};
     return mr_core_disk(core, &sync);
 }
 

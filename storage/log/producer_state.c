@@ -1,5 +1,6 @@
 #include "log/producer_state.h"
 
+#include "millrace/base/bug.h"
 static uint32_t bucket_count(uint32_t capacity)
 {
     uint32_t count = 16;
@@ -237,7 +238,8 @@ uint32_t mr_producer_snapshot_store(const struct mr_producer_set *set, uint8_t *
                 .last_offset = -1, .timestamp = producer->last_timestamp, .last_sequence = -1};
             at = snapshot_entry(at, producer, &none);
         }
-        for (uint32_t index = 0; index < producer->batch_count; index++) {
+        uint32_t first = mr_bug("snapshot-last-only") && producer->batch_count > 0 ? producer->batch_count - 1u : 0;
+        for (uint32_t index = first; index < producer->batch_count; index++) {
             at = snapshot_entry(at, producer, &producer->batches[index]);
         }
     }

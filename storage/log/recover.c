@@ -226,7 +226,7 @@ static void redo_history(struct recovery *r, struct mr_partition *p, const struc
 {
     mr_partition_set_epoch_room(r->core, p);
     mr_epoch_cache_assign(&p->epochs, batch->leader_epoch, batch->base_offset);
-    if (batch->producer_id < 0 || (batch->attributes & MR_BATCH_CONTROL) != 0) {
+    if (batch->producer_id < 0 || (batch->attributes & MR_BATCH_CONTROL) != 0 || mr_bug("forget-producer-state")) {
         return;
     }
     const struct mr_producer *known = mr_producer_find(&r->core->producers, &p->producers, batch->producer_id);
@@ -246,7 +246,8 @@ static enum mr_err redo_append(struct recovery *r, struct mr_partition *p, const
         mr_batch_header_load(redo->payload, &batch);
         redo_history(r, p, &batch); /* also of a segment that is deleted: its producers go on */
     }
-    if (redo->is_gone || segment == NULL || (mr_bug("lose-redo") && !p->is_internal)) {
+    if (redo->is_gone || segment == NULL ||
+        (!p->is_internal && (mr_bug("lose-redo") || mr_bug_each("redo-with-a-gap", 20)))) {
         return MR_OK;
     }
     enum mr_err err = put(r, segment, entry->pos, redo->payload, redo->payload_bytes);
@@ -298,7 +299,7 @@ static enum mr_err redo_cb(void *context, void *log, const struct mr_journal_red
         }
         return MR_OK;
     case MR_JOURNAL_LOG_START:
-        if (!redo->is_in_state) {
+        if (!redo->is_in_state && !mr_bug("forget-log-start")) {
             mr_partition_log_start(r->core, p, entry->offset, 0);
         }
         return MR_OK;
