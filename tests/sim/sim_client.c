@@ -119,6 +119,17 @@ static void send_batch(struct mr_sim_client *client, struct mr_sim_batch *batch,
     batch->is_used = is_answered; /* acks=0: nobody will ever know */
 }
 
+/*
+ * A log that has never heard of a producer takes any sequence, as in Kafka: when its first batch is refused for a
+ * moment and the second is in flight, the second is stored and the first is out of order for ever. So there
+ * is one batch on its way until one was acknowledged.
+ */
+static bool may_send(const struct mr_sim_client *client, uint32_t topic, uint32_t partition)
+{
+    bool is_first = client->targets[topic].sequences[partition] == 0;
+    return !client->habits.is_idempotent || is_first || client->targets[topic].is_known[partition];
+}
+
 /* A batch for a log that is there; false: none is. */
 static bool new_batch(struct mr_sim_client *client, struct mr_sim_batch *batch)
 {
@@ -130,6 +141,10 @@ static bool new_batch(struct mr_sim_client *client, struct mr_sim_batch *batch)
     /* One statement per lot: the order of initialisers is the compiler's. */
     *batch = (struct mr_sim_batch){.is_used = true, .topic = topic, .order = client->order_next++};
     batch->partition = (uint32_t)draw(client, target->partitions);
+    if (!may_send(client, topic, batch->partition)) {
+        batch->is_used = false;
+        return false;
+    }
     batch->count = 1 + (uint32_t)draw(client, MR_SIM_BATCH_RECORDS);
     batch->pad_bytes = (uint32_t)draw(client, client->habits.pad_max + 1);
     batch->log = target->logs[batch->partition];
@@ -367,12 +382,14 @@ static void take_produce(struct mr_sim_client *client, uint64_t order, const str
         for (uint32_t index = 0; index < batch->count; index++) {
             mr_check_acked_ack(client->check, batch->log, result->base_offset + index, batch->value_first + index);
         }
+        client->targets[batch->topic].is_known[batch->partition] = true;
         client->acked_batches++;
         batch->is_used = false;
     } else if (result->error_code == DUPLICATE_SEQUENCE) {
         for (uint32_t index = 0; index < batch->count; index++) {
             mr_check_acked_stored(client->check, batch->value_first + index);
         }
+        client->targets[batch->topic].is_known[batch->partition] = true;
         client->duplicate_answers++;
         batch->is_used = false;
     } else if (result->error_code == OUT_OF_ORDER_SEQUENCE) {

@@ -47,6 +47,7 @@ struct mr_sim_target {
     uint32_t       logs[MR_SIM_PARTITIONS];
     int32_t        sequences[MR_SIM_PARTITIONS];
     int64_t        read_offset[MR_SIM_PARTITIONS];
+    bool           is_known[MR_SIM_PARTITIONS]; /* a batch of ours was acknowledged there */
 };
 
 /* How a client behaves; by lot. */
