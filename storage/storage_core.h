@@ -339,8 +339,10 @@ struct mr_storage_core {
     bool           is_digging;
     uint64_t       space_free, space_total; /* of the file system, when it was asked last */
     int64_t        space_left;              /* for appends, see space.c */
+    uint32_t       space_refused;           /* bytes of an append that did not fit; 0: all have */
     uint64_t       space_asked_ns;
     uint32_t       space_files; /* journal files that are counted in it */
+    bool           is_space_known;
     bool           is_space_asked; /* the question is under way */
     bool           is_space_used;  /* something was appended since */
     bool           is_space_short; /* a segment could not grow */
@@ -537,6 +539,8 @@ uint64_t    mr_space_deadline_ns(const struct mr_storage_core *core);
 /* Whether an append of so many bytes is admitted; take them when it is made. */
 bool mr_space_has(const struct mr_storage_core *core, uint32_t bytes);
 void mr_space_take(struct mr_storage_core *core, uint64_t bytes);
+/* An append was not admitted: the file system is asked until there is room for one like it. */
+void mr_space_refuse(struct mr_storage_core *core, uint32_t bytes);
 /* A segment cannot grow, or can again. */
 void mr_space_short(struct mr_storage_core *core, bool is_short);
 bool mr_space_is_full(const struct mr_storage_core *core);

@@ -545,7 +545,7 @@ void mr_journal_done(struct mr_journal *journal, struct mr_disk_op *op)
 
 void mr_journal_fail(struct mr_journal *journal, enum mr_err err, int32_t os_errno, const char *what)
 {
-    if (journal->is_offline) {
+    if (journal->is_offline || mr_bug("believe-writes")) {
         return;
     }
     journal->is_offline = true;

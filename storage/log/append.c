@@ -175,6 +175,7 @@ static enum append_result admit(struct mr_storage_core *core, struct mr_partitio
     }
     /* Our own logs go on from the reserve. */
     if (!p->is_internal && !mr_space_has(core, bytes)) {
+        mr_space_refuse(core, bytes);
         return refuse(entry, MR_ERR_DIR_FULL);
     }
     if (p->tail == MR_TAIL_COLD) {

@@ -69,6 +69,20 @@ static enum mr_err write_epochs(struct mr_storage_core *core, struct mr_partitio
     return err;
 }
 
+/* An active segment without bytes may have no file yet, and its name is what tells the log's end. */
+static enum mr_err make_file(struct mr_storage_core *core, const struct mr_segment *segment)
+{
+    char name[MR_FILE_NAME_BYTES];
+    mr_segment_name(segment, ".log", name);
+    struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE, .dir = core->root, .name = name};
+    enum mr_err       err = mr_core_disk(core, &op);
+    if (err == MR_OK) {
+        op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = op.file};
+        err = mr_core_disk(core, &op);
+    }
+    return err;
+}
+
 /* Completions of other operations are none here. */
 enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition *p)
 {
@@ -82,7 +96,10 @@ enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition
             mr_segment_index_flush(core, segment);
         }
     }
-    if (!p->is_clean_on_disk && p->end.offset > 0) {
+    if (!p->is_clean_on_disk && p->active->size == 0) {
+        err = make_file(core, p->active);
+    }
+    if (err == MR_OK && !p->is_clean_on_disk && p->end.offset > 0) {
         err = write_snapshot(core, p);
     }
     if (err == MR_OK && p->is_epoch_dirty && p->epochs.count > 0) {

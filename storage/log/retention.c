@@ -11,6 +11,8 @@
  */
 #include "storage_core.h"
 
+#include "millrace/base/bug.h"
+
 #define LOGS_PER_TURN      64u
 #define PRODUCERS_PER_TURN 1000u
 #define FIRST_CHECK_MS     30000 /* after a start, when the interval is not shorter; Kafka's log.initial.task.delay.ms */
@@ -98,7 +100,7 @@ static bool retain_step(struct mr_storage_core *core, struct mr_task *task)
 
 static enum mr_err check(struct mr_storage_core *core, struct mr_partition *p)
 {
-    if (p->state != MR_PARTITION_OPEN || p->is_retaining) {
+    if (p->state != MR_PARTITION_OPEN || p->is_retaining || mr_bug("keep-segments")) {
         return MR_OK;
     }
     mr_partition_mark_gone(core, p);

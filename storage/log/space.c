@@ -12,6 +12,8 @@
  */
 #include "storage_core.h"
 
+#include "millrace/base/bug.h"
+
 #define ASK_NS      MR_NS_PER_S
 #define ASK_NEAR_NS (100 * MR_NS_PER_MS)
 #define NEAR_BYTES  (256ll << 20) /* what a fast disk fills in a tenth of a second, and some more */
@@ -30,7 +32,7 @@ static void say(struct mr_storage_core *core, bool was_full)
 
 static void learn(struct mr_storage_core *core, const struct mr_disk_op *op)
 {
-    bool was_full = mr_space_is_full(core);
+    bool was_full = core->is_space_known && mr_space_is_full(core);
     if (op->err == MR_OK) {
         core->space_free = op->space_free_bytes;
         core->space_total = op->space_total_bytes;
@@ -38,6 +40,10 @@ static void learn(struct mr_storage_core *core, const struct mr_disk_op *op)
         int64_t above = (int64_t)op->space_free_bytes - (int64_t)core->plan.disk_reserve_bytes;
         core->space_left = above / (int64_t)core->params.endpoints->storage_count - (int64_t)core->dirty_bytes;
     }
+    if (core->space_left >= (int64_t)core->space_refused) {
+        core->space_refused = 0;
+    }
+    core->is_space_known = true;
     core->space_asked_ns = core->now.mono_ns;
     core->is_space_used = false;
     say(core, was_full);
@@ -106,7 +112,8 @@ uint64_t mr_space_deadline_ns(const struct mr_storage_core *core)
 
 bool mr_space_has(const struct mr_storage_core *core, uint32_t bytes)
 {
-    return core->space_left >= (int64_t)bytes && !core->is_space_short && !mr_journal_is_full(core->journal);
+    bool is_room = core->space_left >= (int64_t)bytes && !core->is_space_short && !mr_journal_is_full(core->journal);
+    return is_room || mr_bug("ignore-the-floor");
 }
 
 void mr_space_take(struct mr_storage_core *core, uint64_t bytes)
@@ -122,7 +129,14 @@ void mr_space_short(struct mr_storage_core *core, bool is_short)
     say(core, was_full);
 }
 
+void mr_space_refuse(struct mr_storage_core *core, uint32_t bytes)
+{
+    bool was_full = mr_space_is_full(core);
+    core->space_refused = bytes;
+    say(core, was_full);
+}
+
 bool mr_space_is_full(const struct mr_storage_core *core)
 {
-    return core->space_left <= 0 || core->is_space_short || mr_journal_is_full(core->journal);
+    return core->space_left <= 0 || core->space_refused > 0 || core->is_space_short || mr_journal_is_full(core->journal);
 }

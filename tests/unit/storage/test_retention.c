@@ -108,6 +108,38 @@ static void test_retention_by_time_takes_the_active_segment_too(void **state)
     assert_int_equal(start_of(log), 2 * PER_SEGMENT + 4);
 }
 
+/* A quiet log whose tail was carried or parked for an earlier deletion is deleted to the end as well. */
+static void test_retention_again_of_a_quiet_log_removes_the_rest(void **state)
+{
+    (void)state;
+    rig.plan.journal_file_bytes = 32u << 20;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    uint64_t other = mr_core_rig_open(&rig, "o", 0, false);
+    append(log, 7 * PER_SEGMENT + 3);
+    append(other, 1);
+    rig.config.retention_bytes = 3000000;
+    assert_int_equal(mr_core_rig_configure(&rig, log), MR_OK);
+    mr_core_rig_advance(&rig, 9000);
+    assert_int_equal(start_of(log), 4 * PER_SEGMENT);
+    assert_int_equal(file("t-0", 0, ".log.deleted"), -1);
+    rig.config.retention_ms = 1000;
+    assert_int_equal(mr_core_rig_configure(&rig, log), MR_OK);
+    mr_core_rig_advance(&rig, 20000);
+    assert_int_equal(start_of(log), 7 * PER_SEGMENT + 3);
+    for (int64_t base = 0; base <= 7 * PER_SEGMENT; base += PER_SEGMENT) {
+        assert_int_equal(file("t-0", base, ".log"), -1);
+        assert_int_equal(file("t-0", base, ".log.deleted"), -1);
+    }
+    /* Nothing but the name of an empty segment tells where the log ends. */
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    log = mr_core_rig_open(&rig, "t", 0, false);
+    assert_int_equal(mr_core_rig_stat(&rig, log, NULL).log_end_offset, 7 * PER_SEGMENT + 3);
+    append(log, 1);
+}
+
 static void test_retention_of_a_quiet_log_after_a_restart_goes_by_the_time_index(void **state)
 {
     (void)state;
@@ -332,6 +364,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_retention_by_size_removes_the_oldest_segments),
         TEST(test_retention_by_time_takes_the_active_segment_too),
+        TEST(test_retention_again_of_a_quiet_log_removes_the_rest),
         TEST(test_retention_of_a_quiet_log_after_a_restart_goes_by_the_time_index),
         TEST(test_retention_goes_by_the_time_of_the_last_change_without_a_time_index),
         TEST(test_retention_changed_by_configuration_holds_at_the_next_check),

@@ -114,6 +114,22 @@ static void test_full_directory_ends_when_a_log_is_dropped(void **state)
     assert_true(fill() > count / 2);
 }
 
+/* Some space is left, but less than a batch: that is full too, and is looked after. */
+static void test_full_for_large_batches_ends_when_there_is_room_for_one(void **state)
+{
+    (void)state;
+    start(20 * MIB);
+    while (append(log_id) == MR_OK) {
+    }
+    while (mr_core_rig_append(&rig, log_id, 1, 1000, 1, NULL) == MR_OK) {
+    }
+    assert_int_equal(append(log_id), MR_ERR_DIR_FULL);
+    mr_core_rig_advance(&rig, 3000);
+    mr_sim_fs_capacity(rig.fs, 20 * MIB + 4 * RECORD_BYTES);
+    mr_core_rig_advance(&rig, 10000);
+    assert_int_equal(append(log_id), MR_OK);
+}
+
 static void test_full_directory_ends_when_others_make_room(void **state)
 {
     (void)state;
@@ -269,6 +285,37 @@ static void test_stat_tells_the_space_of_the_file_system(void **state)
     assert_int_equal(after - before, 10 * MIB);
 }
 
+/* Where O_DIRECT is refused everything goes through the page cache, and is flushed all the same: power is lost, and
+ * what was acknowledged is there. Many segments are opened at a time. */
+static void test_directory_without_direct_io_is_served_with_flushes(void **state)
+{
+    (void)state;
+    uint64_t logs[8];
+    mr_sim_fs_refuse_direct(rig.fs);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    for (int32_t index = 0; index < 8; index++) {
+        logs[index] = mr_core_rig_open(&rig, "t", index, false);
+    }
+    for (uint32_t round = 0; round < 20; round++) {
+        for (uint32_t index = 0; index < 8; index++) {
+            assert_int_equal(append(logs[index]), MR_OK);
+        }
+    }
+    struct mr_storage_stats stats;
+    mr_storage_core_stats(rig.core, &stats);
+    assert_false(stats.is_offline);
+    assert_true(stats.demux_bytes > 2 * MIB);
+    mr_sim_disk_destroy(rig.disk);
+    mr_sim_fs_power_cut(rig.fs, MR_SIM_CUT_DROP, 3);
+    rig.disk = mr_sim_disk_create(rig.fs);
+    mr_core_rig_kill(&rig);
+    mr_sim_fs_refuse_direct(rig.fs);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    for (int32_t index = 0; index < 8; index++) {
+        expect_readable(mr_core_rig_open(&rig, "t", index, false), 20);
+    }
+}
+
 /* Ruling 18: zeros behind the end only while the broker runs. */
 static void test_space_ahead_of_a_fast_log_goes_at_stop(void **state)
 {
@@ -293,6 +340,8 @@ int main(void)
         TEST(test_full_directory_ends_when_records_are_deleted),
         TEST(test_full_directory_ends_when_a_log_is_dropped),
         TEST(test_full_directory_ends_when_others_make_room),
+        TEST(test_full_for_large_batches_ends_when_there_is_room_for_one),
+        TEST(test_directory_without_direct_io_is_served_with_flushes),
         TEST(test_no_space_for_segments_waits_in_the_journal),
         TEST(test_no_space_for_segments_and_a_kill_loses_nothing),
         TEST(test_no_space_in_the_journal_is_a_failed_write),
