@@ -43,6 +43,17 @@ static int64_t file(const char *dir, int64_t base, const char *suffix)
     return mr_core_rig_file(&rig, name);
 }
 
+static uint32_t files_with(const char *part)
+{
+    char     list[65536];
+    uint32_t count = 0;
+    size_t   len = mr_sim_fs_names(rig.fs, "/data", list, sizeof list);
+    for (size_t at = 0; at < len; at += strlen(list + at) + 1) {
+        count += strstr(list + at, part) != NULL;
+    }
+    return count;
+}
+
 static int64_t start_of(uint64_t log_id)
 {
     return mr_core_rig_stat(&rig, log_id, NULL).log_start_offset;
@@ -207,6 +218,44 @@ static void test_delete_records_removes_whole_segments_below(void **state)
     assert_true(mr_core_rig_stat(&rig, log, NULL).size_bytes > 0);
 }
 
+/* J5: neither answered nor to be seen in the directory before the entry that says it is flushed. */
+static void test_delete_records_waits_for_the_flush(void **state)
+{
+    (void)state;
+    static struct mr_delete_records_entry entry;
+    static struct mr_delete_records_op    op;
+    static struct mr_drop_op              drop;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    uint64_t other = mr_core_rig_open(&rig, "o", 0, false);
+    append(log, 2 * PER_SEGMENT);
+    mr_core_rig_advance(&rig, 3000);
+    uint64_t hour_ns = 3600 * MR_NS_PER_S;
+    mr_sim_fs_latency(rig.fs, hour_ns, hour_ns, false);
+    uint32_t answers = rig.answers;
+    entry = (struct mr_delete_records_entry){.log_id = log, .offset = PER_SEGMENT + 1};
+    op = (struct mr_delete_records_op){.op.kind = MR_STORAGE_DELETE_RECORDS, .entry_count = 1, .entries = &entry};
+    drop = (struct mr_drop_op){.op.kind = MR_STORAGE_DROP, .log_id = other};
+    mr_core_rig_send(&rig, MR_CORE_RIG_DATA, &op.op);
+    mr_core_rig_send(&rig, MR_CORE_RIG_CONTROL, &drop.op);
+    for (uint32_t turn = 0; turn < 100; turn++) {
+        (void)mr_core_rig_turn(&rig);
+    }
+    assert_int_equal(rig.answers, answers);
+    assert_true(file("t-0", 0, ".log") > 0);
+    assert_int_equal(files_with("-delete"), 0);
+    /* The flush never came: after a power cut nothing was deleted. */
+    mr_sim_disk_destroy(rig.disk);
+    mr_sim_fs_power_cut(rig.fs, MR_SIM_CUT_DROP, 5);
+    mr_sim_fs_latency(rig.fs, 0, 0, false);
+    rig.disk = mr_sim_disk_create(rig.fs);
+    mr_core_rig_kill(&rig);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    log = mr_core_rig_open(&rig, "t", 0, false);
+    assert_int_equal(start_of(log), 0);
+    assert_int_equal(mr_core_rig_stat(&rig, log, NULL).log_end_offset, 2 * PER_SEGMENT);
+}
+
 /* J6: while the journal could still redo bytes of a segment, its files keep their names. */
 static void test_segment_with_live_journal_entries_is_not_touched(void **state)
 {
@@ -269,17 +318,6 @@ static void test_burial_power_lost_anywhere_keeps_the_log_start(void **state)
             mr_core_rig_deinit(&rig);
         }
     }
-}
-
-static uint32_t files_with(const char *part)
-{
-    char     list[65536];
-    uint32_t count = 0;
-    size_t   len = mr_sim_fs_names(rig.fs, "/data", list, sizeof list);
-    for (size_t at = 0; at < len; at += strlen(list + at) + 1) {
-        count += strstr(list + at, part) != NULL;
-    }
-    return count;
 }
 
 static void test_dropped_log_keeps_its_directory_for_the_delay(void **state)
@@ -369,6 +407,7 @@ int main(void)
         TEST(test_retention_goes_by_the_time_of_the_last_change_without_a_time_index),
         TEST(test_retention_changed_by_configuration_holds_at_the_next_check),
         TEST(test_delete_records_removes_whole_segments_below),
+        TEST(test_delete_records_waits_for_the_flush),
         TEST(test_segment_with_live_journal_entries_is_not_touched),
         TEST(test_burial_power_lost_anywhere_keeps_the_log_start),
         TEST(test_dropped_log_keeps_its_directory_for_the_delay),
