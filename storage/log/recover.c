@@ -517,7 +517,7 @@ static enum mr_err join(struct mr_storage_core *core, struct mr_recover_op *op)
     core->first = first;
     MR_LIST_EACH(link, &first->partitions) {
         const struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
-        if (err == MR_OK && owner_of(core, p) == core->params.core && !mr_bug("forget-other-cores")) {
+        if (err == MR_OK && owner_of(core, p) == core->params.core) {
             err = copy_log(core, p);
         }
     }
