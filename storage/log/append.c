@@ -342,7 +342,9 @@ void mr_append_op_start(struct mr_storage_core *core, struct mr_append_op *op)
         entry->log_start_offset = -1;
         entry->seq = 0;
     }
-    if (core->is_offline) {
+    /* A request that the data cores could not wait for may come behind the stop: it would be too late for the files of
+     * its log, or for the journal. */
+    if (core->is_offline || core->is_stopping) {
         op->op.pending = 0;
         for (uint32_t index = 0; index < op->entry_count; index++) {
             op->entries[index].err = MR_ERR_DIR_OFFLINE;

@@ -65,7 +65,7 @@ enum mr_err mr_log_remove_directory(struct mr_storage_core *core, struct mr_str 
 void mr_log_drop_start(struct mr_storage_core *core, struct mr_drop_op *op)
 {
     struct mr_partition *p = mr_core_find(core, op->log_id);
-    if (p == NULL || p->state == MR_PARTITION_OPENING || p->state == MR_PARTITION_DROPPING) {
+    if (core->is_stopped || p == NULL || p->state == MR_PARTITION_OPENING || p->state == MR_PARTITION_DROPPING) {
         op->op.err = MR_ERR_UNKNOWN_LOG;
         mr_core_answer(core, &op->op);
         return;

@@ -161,7 +161,7 @@ void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op)
 {
     op->is_created = false;
     char name[MR_DIR_NAME_BYTES];
-    if (!core->is_recovered || core->is_offline) {
+    if (!core->is_recovered || core->is_offline || core->is_stopped) {
         answer(core, op, NULL, MR_ERR_DIR_OFFLINE);
         return;
     }

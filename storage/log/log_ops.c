@@ -8,7 +8,7 @@
 static struct mr_partition *find_open(struct mr_storage_core *core, uint64_t log_id, enum mr_err *err)
 {
     struct mr_partition *p = mr_core_find(core, log_id);
-    *err = core->is_offline                                        ? MR_ERR_DIR_OFFLINE
+    *err = core->is_offline || core->is_stopped                    ? MR_ERR_DIR_OFFLINE
            : p == NULL                                             ? MR_ERR_UNKNOWN_LOG
            : p->state == MR_PARTITION_OFFLINE                      ? MR_ERR_DIR_OFFLINE
            : p->state != MR_PARTITION_OPEN                         ? MR_ERR_UNKNOWN_LOG

@@ -332,6 +332,18 @@ static void test_space_ahead_of_a_fast_log_goes_at_stop(void **state)
     assert_int_equal(mr_core_rig_file(&rig, "t-0/00000000000000000000.log"), size);
 }
 
+/* What the data cores could not wait for (their drain has a deadline) comes behind the stop: it is refused. */
+static void test_what_comes_after_the_stop_is_refused(void **state)
+{
+    (void)state;
+    start(0);
+    assert_int_equal(append(log_id), MR_OK);
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    assert_int_equal(append(log_id), MR_ERR_DIR_OFFLINE);
+    assert_int_equal(mr_core_rig_delete_records(&rig, log_id, 0), MR_ERR_DIR_OFFLINE);
+    assert_int_equal(mr_core_rig_drop(&rig, log_id), MR_ERR_UNKNOWN_LOG);
+}
+
 int main(void)
 {
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
@@ -349,6 +361,7 @@ int main(void)
         TEST(test_any_operation_fails_and_acknowledged_records_stay),
         TEST(test_stat_tells_the_space_of_the_file_system),
         TEST(test_space_ahead_of_a_fast_log_goes_at_stop),
+        TEST(test_what_comes_after_the_stop_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
