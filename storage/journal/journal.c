@@ -469,6 +469,7 @@ static void seal(struct mr_journal *journal)
 {
     struct mr_journal_file *active = &journal->files[journal->active];
     struct mr_commit       *commit = journal->open;
+    commit->is_early = commit->is_early || mr_bug("flush-apart");
     struct mr_commit_key    key = {.directory_id = journal->directory_id,
                                    .ring = journal->params.ring,
                                    .generation = active->generation};

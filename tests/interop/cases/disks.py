@@ -165,3 +165,39 @@ def failing_disk(t):
     t.check(len(got[0]) >= sent, "%d of %d acknowledged records", len(got[0]), sent)
     t.note("%s after %d records" % (error, sent))
     t.equal(b.stop(), 0, "exit status")
+
+
+@test(seconds=90, alone=True, millrace_only=True)
+def commits_are_quiet(t):
+    """What a durable acknowledgement costs the scheduler: a wake-up for the request and one for its commit."""
+    b = t.own()
+    topic = t.topic()
+
+    def switches():
+        total = 0
+        for task in os.listdir("/proc/%d/task" % b.pid):
+            try:
+                with open("/proc/%d/task/%s/status" % (b.pid, task)) as f:
+                    total += int(next(line for line in f if line.startswith("voluntary")).split()[1])
+            except OSError:
+                pass  # a worker of the ring ended
+        return total
+
+    for in_flight, limit in ((1, 2.7), (5, 1.8)):
+        p = python_producer(b.bootstrap, acks="all", linger_ms=0, batch_num_messages=1, max_in_flight=in_flight)
+        done = []
+
+        def send_all(count):
+            sent, end = 0, len(done) + count
+            while len(done) < end:
+                while sent < count and sent - (len(done) - end + count) < in_flight:
+                    p.produce(topic, b"x" * 100, partition=0, on_delivery=lambda e, _: done.append(e))
+                    sent += 1
+                p.poll(0.05)
+        send_all(200)
+        before = switches()
+        send_all(3000)
+        each = (switches() - before) / 3000
+        t.check(not any(done), "errors: %s", [e for e in done if e][:3])
+        t.check(each <= limit, "%.2f context switches per record with %d in flight", each, in_flight)
+        t.note("%d in flight: %.2f switches per record" % (in_flight, each))
