@@ -74,7 +74,7 @@ static bool read_data(struct mr_storage_core *core, struct mr_task *task)
         return finish(core, task, MR_OK);
     }
     if (!mr_segment_file_ready(core, segment)) {
-        return mr_core_task_wait(core, task, 0);
+        return core->is_offline ? finish(core, task, MR_ERR_DIR_OFFLINE) : mr_core_task_wait(core, task, 0);
     }
     if (task->page == NULL) {
         task->page = mr_page_pool_get(&core->cold, mr_page_order(want));
@@ -231,6 +231,9 @@ static bool gather_step(struct mr_storage_core *core, struct mr_task *task)
             op->bytes += entry->bytes;
             return finish(core, task, MR_OK);
         }
+    }
+    if (core->is_offline) {
+        return finish(core, task, MR_ERR_DIR_OFFLINE);
     }
     if (!mr_segment_file_ready(core, task->segment) ||
         (task->page = mr_page_pool_get(&core->cold, MR_PAGE_ORDER_MAX)) == NULL) {

@@ -188,7 +188,7 @@ static bool read_chunk(struct mr_storage_core *core, struct mr_task *task, uint3
         task->page = NULL;
     }
     if (!mr_segment_file_ready(core, segment)) {
-        return mr_core_task_wait(core, task, 0);
+        return core->is_offline ? finish(core, task, MR_ERR_DIR_OFFLINE) : mr_core_task_wait(core, task, 0);
     }
     if (task->page == NULL) {
         task->page = mr_page_pool_get(&core->cold, order);
