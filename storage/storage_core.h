@@ -411,6 +411,8 @@ int64_t mr_partition_bytes(const struct mr_partition *partition);
 
 /* ---- log/segment.c ---- */
 struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partition *partition, int64_t base);
+/* To its place by its base: a new one is the last. */
+void mr_segment_sort(struct mr_segment *segment);
 void mr_segment_free(struct mr_storage_core *core, struct mr_segment *segment);
 /* Out of its partition, without file and memory; the struct is the caller's to put back. */
 void               mr_segment_detach(struct mr_storage_core *core, struct mr_segment *segment);

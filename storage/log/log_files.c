@@ -109,12 +109,7 @@ static enum mr_err add_segment(struct mr_storage_core *core, struct mr_partition
     segment->size = (uint32_t)size;
     segment->written = (uint32_t)size;
     segment->is_time_known = false;
-    mr_list_remove(&segment->link);
-    struct mr_list *after = p->segments.prev;
-    while (after != &p->segments && MR_LIST_ENTRY(after, struct mr_segment, link)->base > base) {
-        after = after->prev;
-    }
-    mr_list_add_head(after, &segment->link);
+    mr_segment_sort(segment);
     return MR_OK;
 }
 
@@ -458,14 +453,17 @@ static void scan_end(struct mr_storage_core *core, struct mr_task *task)
 }
 
 /*
- * DeleteRecords may have moved the start into a segment; the checkpoint says so. One beyond the end is of an older log
- * of that name: its own start was never above its end.
+ * DeleteRecords may have moved the start into a segment; the checkpoint says so, for a log that is as a clean stop left
+ * it. One beyond the end is of an older log of that name: its own start was never above its end. A log with a state
+ * has its start there, and the checkpoint may be that of an older log, whatever it says.
  */
-static void set_log_start(struct mr_storage_core *core, struct mr_partition *p)
+static void set_log_start(struct mr_storage_core *core, struct mr_task *task)
 {
-    bool    was_clean = p->is_clean_on_disk;
-    int64_t offset = mr_checkpoint_find(&core->first->log_starts, p->jlog.dir_name);
-    if (offset <= p->end.offset) {
+    struct mr_partition *p = task->partition;
+    bool                 was_clean = p->is_clean_on_disk;
+    bool                 is_state = known_of(task) != NULL && known_of(task)->is_state;
+    int64_t              offset = mr_checkpoint_find(&core->first->log_starts, p->jlog.dir_name);
+    if (!is_state && offset <= p->end.offset) {
         mr_partition_log_start(core, p, offset, 0);
         p->is_clean_on_disk = was_clean; /* nothing that its files do not say */
     }
@@ -494,7 +492,7 @@ static bool load_finish(struct mr_storage_core *core, struct mr_task *task, enum
         p->high_watermark = p->end;
         p->active->is_time_known = true;
         p->tail = p->active->size % MR_PAGE_BYTES == 0 ? MR_TAIL_HOT : MR_TAIL_COLD;
-        set_log_start(core, p);
+        set_log_start(core, task);
     }
     task->loaded(core, task, err);
     return false;

@@ -236,32 +236,59 @@ static void redo_history(struct recovery *r, struct mr_partition *p, const struc
     }
 }
 
+/* Sealed again by this recovery: nothing of it, or not all, was in a file when the state was written. */
+static bool is_remade(const struct mr_partition *p, const struct mr_segment *segment)
+{
+    return segment != NULL && segment->is_sealed && !segment->is_seal_done && segment != p->active;
+}
+
+/* A segment before the state's last one of which there is no file yet: all of it is in the journal. */
+static struct mr_segment *remake(struct recovery *r, struct mr_partition *p, int64_t base)
+{
+    struct mr_segment *segment = base < p->active->base ? mr_segment_new(r->core, p, base) : NULL;
+    if (segment != NULL) {
+        mr_segment_sort(segment);
+        segment->is_sealed = true;
+    }
+    return segment;
+}
+
 static enum mr_err redo_append(struct recovery *r, struct mr_partition *p, const struct mr_journal_redo *redo)
 {
     const struct mr_journal_entry *entry = &redo->entry;
     struct mr_segment             *segment = segment_of(p, entry->segment_base);
     struct mr_batch                batch;
-    bool is_begun = entry->part_at == 0 && redo->payload_bytes >= MR_BATCH_HEADER && !redo->is_in_state;
-    if (is_begun) {
+    bool is_head = entry->part_at == 0 && redo->payload_bytes >= MR_BATCH_HEADER;
+    if (is_head) {
         mr_batch_header_load(redo->payload, &batch);
+    }
+    if (is_head && !redo->is_in_state) {
         redo_history(r, p, &batch); /* also of a segment that is deleted: its producers go on */
+    }
+    if (segment == NULL && redo->is_in_state && !redo->is_gone) {
+        segment = remake(r, p, entry->segment_base);
     }
     if (redo->is_gone || segment == NULL ||
         (!p->is_internal && (mr_bug("lose-redo") || mr_bug_each("redo-with-a-gap", 20)))) {
         return MR_OK;
     }
     enum mr_err err = put(r, segment, entry->pos, redo->payload, redo->payload_bytes);
-    if (err != MR_OK || redo->is_in_state) {
+    if (err != MR_OK) {
         return err;
     }
-    uint32_t end = entry->pos + redo->payload_bytes;
-    if (is_begun && entry->offset >= p->end.offset) {
+    bool is_new = !redo->is_in_state && entry->offset >= p->end.offset;
+    if (is_head && is_new) {
         segment->size = entry->pos;
-        mr_segment_index(r->core, segment, &batch, entry->pos, mr_batch_bytes(&batch));
         p->end.offset = entry->last_offset + 1;
     }
-    segment->size = end > segment->size ? end : segment->size;
-    segment->written = segment->size;
+    if (is_head && (is_new || is_remade(p, segment))) {
+        mr_segment_index(r->core, segment, &batch, entry->pos, mr_batch_bytes(&batch));
+    }
+    if (!redo->is_in_state) {
+        uint32_t end = entry->pos + redo->payload_bytes;
+        segment->size = end > segment->size ? end : segment->size;
+        segment->written = segment->size;
+    }
     return MR_OK;
 }
 
@@ -280,6 +307,11 @@ static enum mr_err redo_cb(void *context, void *log, const struct mr_journal_red
         return segment == NULL ? MR_OK : put(r, segment, entry->pos, redo->payload, redo->payload_bytes);
     case MR_JOURNAL_SEAL:
         segment = segment_of(p, entry->segment_base);
+        if (redo->is_in_state && is_remade(p, segment)) {
+            segment->size = entry->pos;
+            segment->written = entry->pos;
+            mr_segment_index_end(r->core, segment);
+        }
         if (redo->is_in_state || segment == NULL || segment_of(p, entry->offset) != NULL) {
             return MR_OK;
         }
@@ -343,9 +375,11 @@ static enum mr_err finish_cb(void *context)
         if (p->state == MR_PARTITION_OFFLINE) {
             continue;
         }
+        mr_partition_mark_gone(core, p); /* also what was sealed after the start had moved to its end */
         MR_LIST_EACH(at, &p->segments) {
             struct mr_segment *segment = MR_LIST_ENTRY(at, struct mr_segment, link);
-            if (segment->is_seal_done && segment != p->active) {
+            if ((segment->is_seal_done || segment->is_gone) && segment != p->active) {
+                segment->is_seal_done = true; /* a gone one was not redone: burial.c removes what there is */
                 continue;
             }
             char name[MR_FILE_NAME_BYTES];

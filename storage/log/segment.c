@@ -37,6 +37,17 @@ struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partit
     return segment;
 }
 
+void mr_segment_sort(struct mr_segment *segment)
+{
+    struct mr_list *segments = &segment->partition->segments;
+    mr_list_remove(&segment->link);
+    struct mr_list *after = segments->prev;
+    while (after != segments && MR_LIST_ENTRY(after, struct mr_segment, link)->base > segment->base) {
+        after = after->prev;
+    }
+    mr_list_add_head(after, &segment->link);
+}
+
 void mr_segment_copy(struct mr_segment *segment, const struct mr_segment *from)
 {
     mr_assert(from->index_page == NULL && from->time_page == NULL && segment->base == from->base);
