@@ -797,22 +797,25 @@ static void send(struct world *w, struct call *call, enum mr_storage_kind kind)
 /* Until everything that was sent is answered (J10): however the disk behaves, it must be. */
 static void settle(struct world *w)
 {
+    const struct call *open = NULL;
     for (uint32_t steps = 0; steps < STEPS_MAX && !is_failed(w); steps++) {
-        bool is_open = false;
+        open = NULL;
         for (uint32_t index = 0; index < CALLS; index++) {
-            is_open |= w->calls[index].is_used && !w->calls[index].is_done;
+            open = w->calls[index].is_used && !w->calls[index].is_done ? &w->calls[index] : open;
         }
-        if (!is_open) {
+        if (open == NULL) {
             return;
         }
         (void)step(w);
     }
-    fail(w, "an operation is never answered");
+    fail(w, "%s is never answered", kinds[open == NULL ? 0 : open->u.op.kind]);
 }
 
 /* A watch whose offset was passed has fired by now. */
 static void check_watches(struct world *w)
 {
+    (void)step(w); /* one that was sent last is taken now, */
+    (void)step(w); /* and has fired then */
     for (uint32_t index = 0; index < WATCHES; index++) {
         const struct watch *watch = &w->watches[index];
         struct note         note = {.slot = watch->slot, .generation = watch->generation};
