@@ -325,6 +325,7 @@ struct mr_storage_core {
     struct mr_list graves;       /* by due_ns */
     uint32_t       open_file_count;
     uint32_t       demux_in_flight;
+    uint32_t       drop_count; /* DROPs journaled whose directory has its old name still */
     uint64_t       dirty_bytes; /* in tail runs, not in files */
     uint64_t       pinned_bytes; /* of runs that are lent */
     uint64_t       drain_seq;   /* the oldest file is being drained up to here; 0: no */

@@ -392,13 +392,13 @@ void mr_demux_turn(struct mr_storage_core *core)
         pressure.free_bytes > pressure.ring_bytes / 2) {
         return;
     }
-    uint32_t left = 0;
+    uint32_t left = core->drop_count; /* a DROP leaves the journal after its directory has left the place (J5) */
     MR_LIST_EACH_SAFE(link, after, &core->dirty) {
         struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, dirty_link);
         if (p->first_dirty_seq > pressure.oldest_end_seq) {
             break;
         }
-        if (core->demux_in_flight >= DEMUX_IN_FLIGHT || left == DRAINS_PER_TURN) {
+        if (core->demux_in_flight >= DEMUX_IN_FLIGHT || left >= core->drop_count + DRAINS_PER_TURN) {
             left++;
             break;
         }

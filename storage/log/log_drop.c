@@ -82,6 +82,7 @@ void mr_log_drop_start(struct mr_storage_core *core, struct mr_drop_op *op)
         return;
     }
     p->state = MR_PARTITION_DROPPING;
+    core->drop_count++;
     mr_watch_fire(core, p, true);
     mr_core_ack_later(core, &op->op, seq, false);
 }
@@ -112,6 +113,7 @@ static bool drop_step(struct mr_storage_core *core, struct mr_task *task)
     } else if (op->err != MR_ERR_NOT_FOUND) {
         mr_core_fail(core, op, "renaming the directory of a deleted log");
     }
+    core->drop_count--;
     mr_core_answer(core, task->op);
     task->op = NULL;
     return false;
