@@ -104,14 +104,19 @@ static enum mr_err load_incarnation(struct mr_journal *journal)
     return err;
 }
 
-/* A fresh state file with one slot: durable before the first commit. */
+/*
+ * A fresh state file with one slot: durable before the first commit. Under another name until it is whole: a state
+ * file without a slot says that states are lost, and those of the base would not be believed either.
+ */
 static enum mr_err create_state(struct mr_journal *journal)
 {
-    struct mr_disk   *disk = journal->params.disk;
+    struct mr_disk *disk = journal->params.disk;
+    char            name[MR_JOURNAL_NAME + 8];
+    mr_fmt(name, sizeof name, "%s-new", journal->state_name);
     struct mr_disk_op open = {.kind = MR_DISK_OPEN,
                               .flags = MR_DISK_CREATE | MR_DISK_TRUNC,
                               .dir = journal->root,
-                              .name = journal->state_name};
+                              .name = name};
     enum mr_err       err = mr_disk_run(disk, &open);
     if (err != MR_OK) {
         return err;
@@ -131,15 +136,13 @@ static enum mr_err create_state(struct mr_journal *journal)
                                .buffer = journal->recycle_block,
                                .len = MR_JOURNAL_BLOCK};
     struct mr_disk_op sync = {.kind = MR_DISK_SYNC, .file = open.file};
+    struct mr_disk_op rename = {
+        .kind = MR_DISK_RENAME, .dir = journal->root, .name = name, .new_name = journal->state_name};
     struct mr_disk_op sync_dir = {.kind = MR_DISK_SYNC_DIR, .file = journal->root};
     err = mr_disk_run(disk, &write);
-    if (err == MR_OK) {
-        err = mr_disk_run(disk, &sync);
-    }
-    if (err == MR_OK) {
-        err = mr_disk_run(disk, &sync_dir);
-    }
-    return err;
+    err = err != MR_OK ? err : mr_disk_run(disk, &sync);
+    err = err != MR_OK ? err : mr_disk_run(disk, &rename);
+    return err != MR_OK ? err : mr_disk_run(disk, &sync_dir);
 }
 
 enum mr_err mr_journal_open(struct mr_journal *journal)
