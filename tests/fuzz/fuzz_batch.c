@@ -1,0 +1,117 @@
+/*
+ * fuzz_batch: any bytes as a producer's batch: checked in every depth, walked record by record, and
+ * decompressed. What batch_check accepts after looking at the records, batch_iter must be able to walk.
+ *
+ * The input: one byte of switches, one that says where the bytes are cut in two, then the batch. With SEAL its
+ * length and CRC are made right first, or nothing behind them would ever be reached.
+ */
+#include "batch/compress.h"
+#include "millrace/batch.h"
+
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define SEAL    0x01u
+#define COMPACT 0x02u
+#define WINDOW  0x04u
+#define OLD     0x08u /* Produce before version 7 */
+#define ROOM    (1u << 20)
+#define BATCH   (1u << 17)
+
+static struct mr_arena scratch;
+
+static void must(bool is_true)
+{
+    if (!is_true) {
+        abort();
+    }
+}
+
+/* Every record of an accepted batch, in order, and nothing behind the last. */
+static void walk(const uint8_t *bytes, uint32_t len, bool is_accepted)
+{
+    struct mr_record_iter iter;
+    struct mr_record      record;
+    mr_arena_reset(&scratch);
+    enum mr_err err = mr_record_iter_init(&iter, bytes, len, &scratch);
+    must(!is_accepted || err == MR_OK || err == MR_ERR_NO_MEMORY);
+    if (err != MR_OK) {
+        return;
+    }
+    uint64_t sum = 0;
+    int32_t  count = 0;
+    while ((err = mr_record_iter_next(&iter, &record)) == MR_OK) {
+        must(!is_accepted || record.offset == iter.batch.base_offset + count);
+        count++;
+        for (int32_t at = 0; at < record.key.len; at++) {
+            sum += record.key.data[at];
+        }
+        for (int32_t at = 0; at < record.value.len; at++) {
+            sum += record.value.data[at];
+        }
+        for (int32_t at = 0; at < record.headers.len; at++) {
+            sum += record.headers.data[at];
+        }
+    }
+    must(!is_accepted || (err == MR_ERR_NOT_FOUND && count == iter.batch.record_count));
+    (void)*(volatile uint64_t *)&sum;
+}
+
+static void unpack(int codec, const uint8_t *bytes, uint32_t len)
+{
+    static uint8_t  out[1u << 16];
+    struct mr_span  spans[] = {{bytes, len / 2}, {bytes + len / 2, len - len / 2}};
+    struct mr_chain chain = {.spans = spans, .span_count = 2, .bytes = len};
+    uint32_t        got = 0;
+    mr_arena_reset(&scratch);
+    enum mr_err err = mr_decompress(codec, &chain, out, sizeof out, &got, &scratch);
+    must(err != MR_OK || got <= sizeof out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (scratch.base == NULL) {
+        mr_arena_init(&scratch, malloc(ROOM), ROOM);
+    }
+    if (size < 2 || size > BATCH) {
+        return 0;
+    }
+    uint32_t len = (uint32_t)size - 2;
+    uint8_t *bytes = malloc(len > 0 ? len : 1);
+    memcpy(bytes, data + 2, len);
+    if ((data[0] & SEAL) != 0 && len >= MR_BATCH_HEADER) {
+        mr_store_be64(bytes, 0);
+        mr_store_be32(bytes + 8, len - MR_BATCH_LENGTH_BIAS);
+        bytes[16] = 2;
+        mr_store_be32(bytes + 17, mr_crc32c(0, bytes + 21, len - 21));
+    }
+    uint32_t        cut = len == 0 ? 0 : data[1] * 7u % (len + 1);
+    struct mr_span  spans[] = {{bytes, cut}, {bytes + cut, len - cut}};
+    struct mr_chain chain = {.spans = spans, .span_count = 2, .bytes = len};
+    for (int mode = MR_VALIDATE_FRAMING; mode <= MR_VALIDATE_FULL; mode++) {
+        bool                    is_window = (data[0] & WINDOW) != 0;
+        struct mr_log_config    config = {.max_message_bytes = BATCH,
+                                          .timestamp_before_max_ms = is_window ? 1000 : INT64_MAX,
+                                          .timestamp_after_max_ms = is_window ? 1000 : INT64_MAX,
+                                          .is_cleanup_compact = (data[0] & COMPACT) != 0,
+                                          .validate = (enum mr_validate)mode};
+        struct mr_batch_rules   rules = {.config = &config,
+                                         .now_unix_ms = 1700000000000,
+                                         .produce_version = (data[0] & OLD) != 0 ? 3 : 12};
+        struct mr_batch         batch;
+        struct mr_batch_refusal refusal;
+        mr_arena_reset(&scratch);
+        enum mr_err err = mr_batch_check(&chain, &rules, &scratch, &batch, &refusal);
+        must(refusal.record_error_count <= MR_BATCH_RECORD_ERRORS);
+        bool is_plain = (batch.attributes & MR_BATCH_CODEC_MASK) == MR_CODEC_NONE;
+        bool is_looked_into =
+            mode == MR_VALIDATE_FULL || config.is_cleanup_compact || (mode == MR_VALIDATE_FRAMING && is_plain);
+        walk(bytes, len, err == MR_OK && is_looked_into);
+    }
+    if (len > MR_BATCH_HEADER) {
+        unpack(1 + data[0] / 16 % 4, bytes + MR_BATCH_HEADER, len - MR_BATCH_HEADER);
+    }
+    free(bytes);
+    return 0;
+}
