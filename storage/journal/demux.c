@@ -338,6 +338,10 @@ static enum mr_err carry(struct mr_storage_core *core, struct mr_partition *p)
 /* One log for the oldest file. Returns whether it is done with it. */
 static bool drain(struct mr_storage_core *core, struct mr_partition *p)
 {
+    if (p->state == MR_PARTITION_DROPPING) {
+        mr_list_remove(&p->dirty_link); /* of no use any more, and an entry behind its DROP would bring it back */
+        return true;
+    }
     bool is_park = (p->is_carried || p->is_park_wanted) && p->pending_count == 0;
     bool is_end = is_park || core->is_stopping || first_dirty(p) == NULL;
     if (p->is_demuxing || demux(core, p, is_end)) {
