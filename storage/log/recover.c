@@ -307,10 +307,12 @@ static enum mr_err redo_cb(void *context, void *log, const struct mr_journal_red
         return segment == NULL ? MR_OK : put(r, segment, entry->pos, redo->payload, redo->payload_bytes);
     case MR_JOURNAL_SEAL:
         segment = segment_of(p, entry->segment_base);
-        if (redo->is_in_state && is_remade(p, segment)) {
-            segment->size = entry->pos;
+        if (redo->is_in_state && segment != NULL && segment != p->active) {
+            if (is_remade(p, segment)) {
+                mr_segment_index_end(r->core, segment);
+            }
+            segment->size = entry->pos; /* its file may have been shorter until now */
             segment->written = entry->pos;
-            mr_segment_index_end(r->core, segment);
         }
         if (redo->is_in_state || segment == NULL || segment_of(p, entry->offset) != NULL) {
             return MR_OK;
