@@ -189,9 +189,6 @@ static void liar_submit(struct mr_disk *disk, struct mr_disk_op *op)
         is_skipped = op->kind == MR_DISK_WRITE && mr_prng_below(&liar->prng, 200) == 0;
         op->done_bytes = op->len;
         break;
-    case MR_SIM_LIE_TRUNCATE:
-        is_skipped = op->kind == MR_DISK_TRUNCATE;
-        break;
     case MR_SIM_HONEST:
     case MR_SIM_LIE_READ:
     case MR_SIM_LIE_COUNT:

@@ -20,7 +20,6 @@ enum mr_sim_lie {
     MR_SIM_LIE_FLUSH,    /* commits are said to be flushed and are not */
     MR_SIM_LIE_SYNC_FS,  /* segments are said to be synced and are not */
     MR_SIM_LIE_WRITE,    /* one write in two hundred goes nowhere */
-    MR_SIM_LIE_TRUNCATE, /* files keep their length */
     MR_SIM_LIE_READ,     /* a bit of what is read from segments is wrong, rarely */
     MR_SIM_LIE_COUNT,
 };

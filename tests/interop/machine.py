@@ -1,14 +1,22 @@
-"""What the broker promises about its own machinery: threads without races, no memory from malloc in service."""
+#!/usr/bin/env python3
+"""What the broker promises about its own machinery, under stock clients:
 
+    threads_have_no_races               build/tsan/millrace, cores that share a thread and cores that do not
+    cores_allocate_nothing_in_service   build/release/millrace with a counting malloc in front of libc's
+
+    machine.py [--results FILE] [name...]
+
+Beside run.py, whose tests run against one release binary and each have a broken broker that they catch."""
+
+import argparse
 import os
 import re
 import subprocess
+import sys
 import time
+import traceback
 
-from lib import broker as brokers
 from lib import case, deps
-from lib.case import test
-from lib.helpers import python_consumer, python_producer
 
 TSAN = deps.ROOT / "build" / "tsan" / "millrace"
 
@@ -25,7 +33,8 @@ def _start_with(b, **variables):
 
 
 def _traffic(t, b, rounds, records=200):
-    """Producers of all kinds, readers at the end and from the start, a group, topics that come and go."""
+    """Producers with and without idempotence, in four codecs, a group, topics that come and go."""
+    from lib.helpers import python_consumer, python_producer
     for number in range(rounds):
         topic = t.topic(partitions=4, broker=b)
         p = python_producer(b.bootstrap, **{"enable.idempotence": number % 2 == 0, "linger.ms": 1,
@@ -46,7 +55,6 @@ def _traffic(t, b, rounds, records=200):
             t.admin(b).delete_topics([topic], operation_timeout=20)[topic].result(30)
 
 
-@test(seconds=150, millrace_only=True)
 def threads_have_no_races(t):
     """The broker under ThreadSanitizer: threads with both roles, then with separate ones."""
     if not TSAN.exists():
@@ -62,7 +70,6 @@ def threads_have_no_races(t):
         t.equal(status, 0, "exit status")
 
 
-@test(seconds=120, millrace_only=True)
 def cores_allocate_nothing_in_service(t):
     """A counting malloc in front of libc's: after LISTEN no thread that serves clients or disks calls it."""
     library = t.dir / "count_malloc.so"
@@ -83,3 +90,48 @@ def cores_allocate_nothing_in_service(t):
     t.equal(b.stop(), 0, "exit status")
     t.equal([line for line in calls.read_text().splitlines() if re.match(r"core|data|storage", line)][:5], [],
             "calls of threads that serve clients or disks")
+
+
+TESTS = (threads_have_no_races, cores_allocate_nothing_in_service)
+
+
+def run(test, shared):
+    """(verdict, reason)"""
+    t = case.Context(test.__name__, shared)
+    try:
+        test(t)
+        return "pass", ""
+    except case.Skip as e:
+        return "skip", str(e)
+    except Exception:
+        return "fail", traceback.format_exc(limit=-3) + "\n".join(b.log_tail(40) for b in t.brokers)
+    finally:
+        t.close()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("names", nargs="*")
+    p.add_argument("--results")
+    arguments = p.parse_args()
+    python = deps.venv_python()
+    if os.path.realpath(sys.prefix) != os.path.realpath(os.path.dirname(os.path.dirname(python))):
+        os.execv(python, [python, *sys.argv])
+    shared = case.Shared("millrace")
+    verdicts = []
+    for test in TESTS:
+        if arguments.names and not any(n in test.__name__ for n in arguments.names):
+            continue
+        started = time.monotonic()
+        verdict, reason = run(test, shared)
+        verdicts.append(verdict)
+        print("%-44s %-5s %5.1f s  %s" % (test.__name__, verdict, time.monotonic() - started, reason), flush=True)
+        if arguments.results:
+            with open(arguments.results, "a") as f:
+                f.write("%s\t%s\t%s\n" % (verdict, test.__name__, reason if verdict == "skip" else ""))
+    shared.close()
+    return int("fail" in verdicts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
