@@ -445,7 +445,7 @@ static enum mr_err put_in_order(struct mr_storage_core *core, struct recovery *r
         mr_log(core->log, MR_LOG_WARN, "%s is not usable: logs start at their first segments err=%s",
                MR_CHECKPOINT_LOG_START, mr_err_text(err));
     }
-    bool is_unclean = !guard->is_guarded && !guard->was_clean && !mr_bug("trust-unclean");
+    bool is_unclean = !guard->is_guarded && !guard->was_clean;
     err = mr_log_repair(core, &scratch, is_unclean, &repaired);
     if (err != MR_OK) {
         mr_fmt(op->why, sizeof op->why, "%s", repaired.why);

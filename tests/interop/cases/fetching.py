@@ -128,7 +128,7 @@ def fetch_limits(t):
     big = t.topic(conf={"max.message.bytes": "8000000"})
     t.java("produce", topic=big, count=2, partitions=1, size=5000000, **{"p.max.request.size": 9000000, "p.buffer.memory": 64000000})
     got = consume_all(t, big, 2, **{"c.max.partition.fetch.bytes": 1048576, "c.fetch.max.bytes": 1048576})
-    t.equal(len(got[0]), 2, "5 MB records with limits of 1 MB")
+    t.equal(len(got.get(0, [])), 2, "5 MB records with limits of 1 MB")
     many = t.topic(100)
     t.java("produce", topic=many, count=10000, partitions=100, size=2000, **{"p.linger.ms": 50})
     got = fields(t.java("every_partition_advances", topic=many, **{"c.fetch.max.bytes": 1048576}))
