@@ -82,7 +82,8 @@ def read_by(job_files, partitions):
     out = {}
     for f in job_files:
         if f.exists():
-            for line in f.read_text().splitlines():
+            # The reader may be in the middle of a line.
+            for line in f.read_text().rpartition("\n")[0].splitlines():
                 topic, p, o, v = line.split(" ", 3)
                 out.setdefault((topic, int(p), int(o)), []).append(v)
     return out

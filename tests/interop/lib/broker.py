@@ -128,7 +128,14 @@ class Broker:
             self.process = None
 
     def freeze(self):
+        """SIGSTOP, and wait until every thread has stopped: on a busy machine the others go on for a while."""
         os.kill(self.process.pid, signal.SIGSTOP)
+        stats = list(Path("/proc/%d/task" % self.process.pid).glob("*/stat"))
+        until = time.monotonic() + 10
+        while any(s.read_text().rpartition(")")[2].split()[0] != "T" for s in stats):
+            if time.monotonic() > until:
+                raise BrokerFailed("SIGSTOP did not stop the broker")
+            time.sleep(0.001)
 
     def thaw(self):
         os.kill(self.process.pid, signal.SIGCONT)
