@@ -2,6 +2,7 @@
 """Scenarios against Millrace, Apache Kafka 4.3.1 and the floors, interleaved, as one HTML report.
 
     perf/compare.py [SCENARIO...] [--quick | --full] [--out DIR] [--systems NAMES] [--durability both]
+    perf/compare.py [SCENARIO...] --against=REF        this tree and another commit, both built, interleaved
 
 Each measurement is a cell: scenario, point, durability, system, repetition; its JSON is kept in DIR/cells, and a
 second call goes on where the first one stopped. Sizes: --quick (one repetition, under 10 minutes), the default (5 of
@@ -114,8 +115,8 @@ class BrokerSystem:
     def __init__(self, kind, a, memory):
         self.kind = kind
         self.memory = memory
-        self.broker = brokers.KINDS[kind]({})
-        self.broker.binary = BUILD / "millrace"
+        self.broker = brokers.KINDS["kafka" if kind == "kafka" else "millrace"]({})
+        self.broker.binary = a.before if kind == "before" else BUILD / "millrace"
         if kind == "kafka":
             self.broker.heap = a.heap
         self.warmed = False
@@ -136,7 +137,7 @@ class BrokerSystem:
                       "duration": seconds / 3, **extra})
 
     def extra(self, durability):
-        config = CLASSES[durability][self.kind]
+        config = CLASSES[durability]["kafka" if self.kind == "kafka" else "millrace"]
         return {"pid": self.broker.pid, **({"topic.config": config} if config else {})}
 
     def close(self):
@@ -178,9 +179,9 @@ def load_cell(system, scenario, settings, durability, directory, size):
     broker = system.address({**full, "size": size})
     if system.kind in ("bare", "null"):  # nothing comes back from a floor: the producing half is measured
         settings = {**settings, "consumers": "0", "e2e": "no"}
+    else:
+        settings = {**settings, "cleanup": "yes"}
     settings = {**settings, **system.extra(durability), "broker": broker, "json": directory / "cell.json"}
-    if system.kind in ("millrace", "kafka"):
-        settings["cleanup"] = "yes"
     (directory / "cell.json").unlink(missing_ok=True)
     p = run_load(settings, scenario)
     if not (directory / "cell.json").is_file():
@@ -314,7 +315,7 @@ class Bench:
     def rate(self, scenario, durability, kind, load):
         """Requests per second for load=50% or load=same; None when the maximum is not known."""
         if load == "same":
-            known = [self.maximum(scenario, durability, k) for k in self.a.systems if k in ("millrace", "kafka")]
+            known = [self.maximum(scenario, durability, k) for k in self.a.systems if k not in ("bare", "null")]
             return min(known) / 2 if known and None not in known else None
         own = self.maximum(scenario, durability, "millrace" if kind in ("bare", "null") else kind)
         return own and own * float(load.rstrip("%")) / 100
@@ -375,6 +376,25 @@ class Bench:
         shutil.rmtree(self.work, ignore_errors=True)
 
 
+def build_commit(ref):
+    """The broker of another commit, in a worktree of its own below build/."""
+    git = ["git", "-C", str(ROOT)]
+    sha = subprocess.run(git + ["rev-parse", "--verify", "--short", ref + "^{commit}"], capture_output=True, text=True)
+    if sha.returncode:
+        raise SystemExit("--against=%s: git knows no such commit" % ref)
+    tree = ROOT / "build" / "against" / sha.stdout.strip()
+    binary = tree / "build" / "release" / "millrace"
+    if not binary.is_file():
+        print("building %s" % sha.stdout.strip(), flush=True)
+        if not tree.is_dir():
+            subprocess.run(git + ["worktree", "add", "--detach", str(tree), sha.stdout.strip()], check=True, capture_output=True)
+        for argv in (["cmake", "--preset", "release"], ["cmake", "--build", "build/release", "--target", "millrace"]):
+            p = subprocess.run(argv, cwd=tree, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            if p.returncode:
+                raise SystemExit("--against=%s does not build:\n%s" % (ref, (p.stdout + p.stderr)[-2000:]))
+    return binary
+
+
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="names in perf/scenarios; all")
@@ -382,13 +402,17 @@ def arguments():
     p.add_argument("--full", action="store_true")
     p.add_argument("--out", help="default: build/bench/SIZE")
     p.add_argument("--fresh", action="store_true", help="forget the cells that are there")
-    p.add_argument("--systems", default="millrace,kafka,bare,null")
+    p.add_argument("--systems", help="default: millrace,kafka,bare,null; with --against millrace,before")
+    p.add_argument("--against", metavar="REF", help="a commit to compare with instead of Kafka")
     p.add_argument("--durability", choices=("durable", "relaxed", "both"))
     p.add_argument("--repetitions", type=int)
     p.add_argument("--heap", default="1g", help="of Kafka's JVM")
     a = p.parse_args()
     size = "quick" if a.quick else "full" if a.full else "default"
-    a.systems = a.systems.split(",")
+    a.systems = (a.systems or ("millrace,before" if a.against else "millrace,kafka,bare,null")).split(",")
+    a.before = build_commit(a.against) if a.against else None
+    if a.against and not a.out:
+        a.out = ROOT / "build" / "bench" / ("%s-against-%s" % (size, a.before.parts[-4]))
     a.repetitions = a.repetitions or REPETITIONS[size]
     durability = a.durability or ("durable" if size == "quick" else "both")
     a.durability = ["durable", "relaxed"] if durability == "both" else [durability]

@@ -15,16 +15,16 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COLORS = {"millrace": "#0b6e4f", "kafka": "#b3541e", "bare": "#5b5b8c", "null": "#999999"}
+COLORS = {"millrace": "#0b6e4f", "kafka": "#b3541e", "before": "#b3541e", "bare": "#5b5b8c", "null": "#999999"}
 
 # What is compared, per kind of cell: title, how to read it from a cell, whether more is better, format.
 METRICS = {
     "load": [
         ("MB/s", lambda c: c["mb_per_s"] + c["fetched_mb_per_s"], True, "%.1f"),
         ("requests/s", lambda c: c["requests_per_s"], True, "%.0f"),
-        ("p50 us", lambda c: latency(c)["p50"], False, "%.0f"),
-        ("p99 us", lambda c: latency(c)["p99"], False, "%.0f"),
-        ("p99.9 us", lambda c: latency(c)["p99.9"], False, "%.0f"),
+        ("p50 us", lambda c: percentile(c, "p50"), False, "%.0f"),
+        ("p99 us", lambda c: percentile(c, "p99"), False, "%.0f"),
+        ("p99.9 us", lambda c: percentile(c, "p99.9"), False, "%.0f"),
         ("broker CPU s/GB", lambda c: c["broker_cpu_s_per_gb"], False, "%.3f"),
         ("system CPU s/GB", lambda c: c["system_cpu_s_per_gb"], False, "%.3f"),
         ("broker CPU us/request", lambda c: c["broker_cpu_us_per_request"], False, "%.1f"),
@@ -50,6 +50,11 @@ def latency(cell):
     return cell["e2e_us"] if cell["e2e_us"]["count"] else cell["produce_us"]
 
 
+def percentile(cell, name):
+    """None when nothing that was due in the measured time has been answered."""
+    return latency(cell)[name] if latency(cell)["count"] else None
+
+
 def kind_of(cell):
     return "kill" if "first_produce_s" in cell else "start" if "start_ms" in cell else "load"
 
@@ -59,7 +64,7 @@ def headline(cell):
         return "FAILED: " + "; ".join(cell.get("reasons", []))[:150]
     names = {"load": ("MB/s", "requests/s", "p99 us"), "kill": ("first produce s", "records lost or wrong"), "start": ("start ms", "RSS MiB")}
     kind = kind_of(cell)
-    words = ["%s %s" % (f % get(cell), name) for name, get, _, f in METRICS[kind] if name in names[kind]]
+    words = ["%s %s" % (f % get(cell), name) for name, get, _, f in METRICS[kind] if name in names[kind] and get(cell) is not None]
     return ", ".join(words) + ("" if cell["valid"] else " INVALID") + (" (saturated)" if cell.get("saturated") else "")
 
 
@@ -84,6 +89,7 @@ def session(bench):
         "memory": shell("free", "-m").splitlines()[1].split()[1] + " MiB", "disks": disks, "filesystem": shell("findmnt", "-no", "SOURCE,FSTYPE,OPTIONS", "-T", "/tmp"),
         "java": shell("java", "-version") or "OpenJDK 17", "kafka": "Apache Kafka 4.3.1, heap " + bench.a.heap + ", serial collector",
         "memory limit of the brokers": "4 GiB by cgroup" if bench.memory.path else "none: cgroups cannot be had here",
+        "rival": "commit " + bench.a.before.parts[-4] if bench.a.before else "Apache Kafka 4.3.1",
         "repetitions": bench.a.repetitions, "layout": "broker and generator share all CPUs",
     }
 
@@ -123,7 +129,7 @@ def rows_of(cells):
 
 def figures(found, metric):
     """Median, interval and samples of one metric in the good cells, None without one."""
-    values = [metric[1](c) for c in found if not c.get("failed")]
+    values = [v for v in (metric[1](c) for c in found if not c.get("failed")) if v is not None]
     if not values:
         return None
     low, high = interval(values)
@@ -196,7 +202,9 @@ class Plots:
         return self.draw(name, title, ["set logscale x", "set xlabel 'partitions'", "set ylabel '%s'" % label, "set yrange [0:*]"], series)
 
     def bars(self, name, title, groups, label):
-        """groups: [(text, {system: value})]"""
+        """groups: [(text, {system: value})]. The null server does nothing: its bar would hide the others."""
+        groups = [(text, {s: v for s, v in values.items() if s != "null"}) for text, values in groups]
+        groups = [g for g in groups if g[1]]
         if not self.gnuplot or not groups:
             return ""
         systems = [s for s in COLORS if any(s in g[1] for g in groups)]
@@ -240,12 +248,13 @@ def cell_text(metric, got):
 
 
 def scenario_table(rows, losses):
-    out = ["<table><tr><th>point</th><th>class</th><th>figure</th><th>Millrace</th><th>Kafka</th><th>Millrace / Kafka</th><th>bare loop</th>"
-           "<th>Millrace / floor</th><th>null / Millrace</th></tr>"]
+    rival = "before" if any("before" in row for _, row in rows) else "kafka"
+    out = ["<table><tr><th>point</th><th>class</th><th>figure</th><th>Millrace</th><th>%s</th><th>Millrace / %s</th><th>bare loop</th>"
+           "<th>Millrace / floor</th><th>null / Millrace</th></tr>" % (rival, rival)]
     for (scenario, point, durability), row in rows:
         kind = kind_of(next((c for found in row.values() for c in found if not c.get("failed")), {}))
         for metric in METRICS[kind]:
-            m, k, b, n = (figures(row.get(s, []), metric) for s in ("millrace", "kafka", "bare", "null"))
+            m, k, b, n = (figures(row.get(s, []), metric) for s in ("millrace", rival, "bare", "null"))
             if not m and not k:
                 continue
             against, floor, head = ratio(m, k), ratio(m, b), ratio(n, m) if metric[2] else None
@@ -328,14 +337,15 @@ def write(out):
         parts.append("<h2>%s</h2><p>%s</p>%s%s" % (scenario, html.escape(text), plots_of(plots, scenario, mine), scenario_table(mine, losses)))
     lost = "".join("<tr><td>%s %s</td><td class=t>%s</td><td class=t>%s</td><td>%s</td><td>%s</td><td>%.2f</td></tr>" % (
         s, html.escape(p), d, m[0], m[3] % a["median"], m[3] % k["median"], r) for s, p, d, m, a, k, r in losses)
-    lost = "<table><tr><th>row</th><th>class</th><th>figure</th><th>Millrace</th><th>Kafka</th><th>ratio</th></tr>%s</table>" % lost if lost else "<p>None.</p>"
+    lost = "<table><tr><th>row</th><th>class</th><th>figure</th><th>Millrace</th><th>the other</th><th>ratio</th></tr>%s</table>" % lost if lost else "<p>None.</p>"
     facts = "".join("<tr><td>%s</td><td class=t>%s</td></tr>" % (html.escape(k), html.escape(json.dumps(v) if isinstance(v, dict) else str(v))) for k, v in info.items())
-    page = "<!doctype html><meta charset=utf-8><title>Millrace and Apache Kafka, %s</title><style>%s</style>" % (info.get("size", ""), STYLE)
-    page += "<h1>Millrace and Apache Kafka 4.3.1</h1><table>%s</table>" % facts
+    rival = info.get("rival", "Apache Kafka 4.3.1")
+    page = "<!doctype html><meta charset=utf-8><title>Millrace and %s, %s</title><style>%s</style>" % (rival, info.get("size", ""), STYLE)
+    page += "<h1>Millrace and %s</h1><table>%s</table>" % (rival, facts)
     page += "" if plots.gnuplot else "<p>gnuplot is not installed: there are no plots.</p>"
     page += "<p>Medians; beside them the 95 % interval of the median. Durable: acknowledged means flushed, for both. Relaxed: written, not flushed, for both; "
-    page += "durable survives power loss, relaxed only the death of the process. Latency counts from the intended start. Rows where Kafka wins are coloured.</p>"
-    page += "<h2>Rows where Kafka wins</h2>" + lost + "<h2>Floors, measured in this session</h2>" + generator_lines(cells, floors) + floors_table(floors) + "\n".join(parts)
+    page += "durable survives power loss, relaxed only the death of the process. Latency counts from the intended start. Rows where %s wins are coloured.</p>" % rival
+    page += "<h2>Rows where %s wins</h2>" % rival + lost + "<h2>Floors, measured in this session</h2>" + generator_lines(cells, floors) + floors_table(floors) + "\n".join(parts)
     (out / "plots").mkdir(exist_ok=True)
     for name, svg in plots.made.items():
         (out / "plots" / (name + ".svg")).write_text("<?xml version='1.0'?>\n" + svg)

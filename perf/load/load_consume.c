@@ -45,20 +45,19 @@ static void set_positions(struct mr_load_consumer *consumer, const struct mr_loa
     consumer->session_epoch = 0;
 }
 
-/* A group has moved partitions: take them over; and tell it how far we have read. */
-static void meet_member(struct mr_load_consumer *consumer)
+/* Under the member's lock: whether what was asked for is still ours; a new assignment is taken over. */
+static bool is_still_ours(struct mr_load_consumer *consumer)
 {
     struct mr_load_member *member = &consumer->member;
-    pthread_mutex_lock(&member->lock);
-    uint32_t assignment = atomic_load(&member->assignment);
-    if (assignment != consumer->assignment) {
+    uint32_t               assignment = atomic_load(&member->assignment);
+    bool                   is_ours = !member->is_revoked && assignment == consumer->assignment;
+    if (member->is_revoked) {
+        consumer->position_count = 0;
+    } else if (!is_ours) {
         consumer->assignment = assignment;
         set_positions(consumer, member->owned, member->owned_count);
     }
-    for (uint32_t at = 0; at < consumer->position_count; at++) {
-        member->owned[at].offset = consumer->positions[at].offset;
-    }
-    pthread_mutex_unlock(&member->lock);
+    return is_ours;
 }
 
 /* ---- records ---- */
@@ -206,6 +205,21 @@ static void take_response(struct mr_load_consumer *consumer, const struct mr_fet
     }
 }
 
+/* In a group the lock is held while records are taken: a commit sees either none of them or all. */
+static void take_response_of_member(struct mr_load_consumer *consumer, const struct mr_fetch_response *response,
+                                    struct mr_arena rest)
+{
+    struct mr_load_member *member = &consumer->member;
+    pthread_mutex_lock(&member->lock);
+    if (is_still_ours(consumer)) {
+        take_response(consumer, response, rest);
+        for (uint32_t at = 0; at < consumer->position_count; at++) {
+            member->owned[at].offset = consumer->positions[at].offset;
+        }
+    }
+    pthread_mutex_unlock(&member->lock);
+}
+
 static void on_frame(struct mr_load_link *link, const uint8_t *body, uint32_t len)
 {
     struct mr_load_consumer *consumer = link->user;
@@ -224,9 +238,10 @@ static void on_frame(struct mr_load_link *link, const uint8_t *body, uint32_t le
     if (worker->loop.now_ns >= worker->run->measure_ns && worker->loop.now_ns < worker->run->end_ns) {
         mr_load_hist_record(&worker->fetched, (worker->loop.now_ns - consumer->sent_ns) / MR_NS_PER_US);
     }
-    take_response(consumer, &response, arena);
     if (consumer->member.is_started) {
-        meet_member(consumer);
+        take_response_of_member(consumer, &response, arena);
+    } else {
+        take_response(consumer, &response, arena);
     }
     mr_load_consumer_turn(consumer);
 }
@@ -302,10 +317,12 @@ static uint32_t encode(struct mr_load_consumer *consumer)
 
 void mr_load_consumer_turn(struct mr_load_consumer *consumer)
 {
+    if (consumer->member.is_started && consumer->position_count == 0) {
+        pthread_mutex_lock(&consumer->member.lock);
+        (void)is_still_ours(consumer);
+        pthread_mutex_unlock(&consumer->member.lock);
+    }
     if (consumer->is_waiting || consumer->link.is_closing || consumer->position_count == 0) {
-        if (consumer->position_count == 0 && consumer->member.is_started) {
-            meet_member(consumer);
-        }
         return;
     }
     uint32_t len = encode(consumer);

@@ -213,6 +213,7 @@ static bool take_assignment(struct membership *m, struct mr_blob bytes)
     free(member->owned);
     member->owned = owned;
     member->owned_count = count;
+    member->is_revoked = false;
     pthread_mutex_unlock(&member->lock);
     atomic_fetch_add(&member->assignment, 1);
     return true;
@@ -309,6 +310,14 @@ static bool commit(struct membership *m)
     return is_done;
 }
 
+/* From here on the consumer takes no more records, so that what is committed next is where it is. */
+static void stop_taking(struct membership *m)
+{
+    pthread_mutex_lock(&m->member->lock);
+    m->member->is_revoked = true;
+    pthread_mutex_unlock(&m->member->lock);
+}
+
 static void leave(struct membership *m)
 {
     struct mr_leave_group_request                 request;
@@ -343,12 +352,14 @@ static bool serve(struct membership *m)
             return false;
         }
         if (code != 0) {
+            stop_taking(m);
             m->member_id[0] = code == MR_KAFKA_UNKNOWN_MEMBER_ID ? '\0' : m->member_id[0];
             if ((code == MR_KAFKA_REBALANCE_IN_PROGRESS && commit_us > 0 && !commit(m)) || !join_and_sync(m)) {
                 return false;
             }
         }
     }
+    stop_taking(m);
     return commit_us == 0 || commit(m);
 }
 

@@ -4,7 +4,8 @@
  *   find the coordinator > join > (leader: assign) > sync > heartbeat and commit .. > leave
  *
  * The consumer's own connection only fetches; what it may fetch changes hands under a lock when
- * `assignment` moves. Partitions are dealt out in turn to the members in the order of their ids.
+ * `assignment` moves. Before it joins again a member revokes and commits, so that no record is taken by
+ * the old owner and the new one. Partitions are dealt out in turn to the members in the order of their ids.
  */
 #ifndef MILLRACE_PERF_LOAD_GROUP_H
 #define MILLRACE_PERF_LOAD_GROUP_H
@@ -23,6 +24,7 @@ struct mr_load_member {
     pthread_mutex_t           lock;
     struct mr_load_owned     *owned;
     uint32_t                  owned_count;
+    bool                      is_revoked; /* a rebalance is under way: what still arrives is not ours */
     _Atomic uint32_t          assignment; /* counts assignments; 0: none yet */
     _Atomic bool              is_leaving;
     bool                      is_started;

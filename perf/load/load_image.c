@@ -290,7 +290,6 @@ bool mr_load_image_fill(struct mr_load_image *image, int32_t correlation, struct
     for (uint32_t place = 0; place < image->place_count; place++) {
         struct mr_load_place  *p = &image->places[place];
         struct mr_load_stream *stream = streams[place];
-        p->stream = stream;
         if (is_stamped(options) && options->compression != 0 &&
             !fill_compressed(image, place, stream, stamp_unix_ns)) {
             return false;

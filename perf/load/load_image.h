@@ -35,10 +35,9 @@ struct mr_load_stream {
 };
 
 struct mr_load_place {
-    uint32_t               index_at; /* of the partition's index, in the image  */
-    uint32_t               batch_at;
-    uint32_t               batch_bytes;
-    struct mr_load_stream *stream; /* of the send under way */
+    uint32_t index_at; /* of the partition's index, in the image  */
+    uint32_t batch_at;
+    uint32_t batch_bytes;
 };
 
 struct mr_load_image {

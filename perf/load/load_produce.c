@@ -27,24 +27,36 @@ static void fail(struct mr_load_worker *worker, const char *what)
 
 /* ---- answers ---- */
 
-/* Which open request an answer's partition belongs to: order and number are as in the request. */
-static void take_partition(struct mr_load_producer *producer, struct mr_load_request *request, int32_t index,
+/* The stream that an answer is about; NULL when the request had no batch of it. Brokers need not answer in
+ * the order of the request. */
+static struct mr_load_stream *find_stream(const struct mr_load_producer *producer, const struct mr_load_request *request,
+                                          int32_t partition)
+{
+    uint32_t partitions = producer->worker->run->topic->partition_count;
+    uint32_t at = partition < 0 || (uint32_t)partition >= partitions ? 0 : producer->stream_of[partition];
+    if (at == 0 || (at - 1 + producer->stream_count - request->cursor) % producer->stream_count >= request->image.place_count) {
+        return NULL;
+    }
+    return &producer->streams[at - 1];
+}
+
+static void take_partition(struct mr_load_producer *producer, const struct mr_load_request *request,
                            const struct mr_produce_response_partition_produce_response *answer)
 {
-    struct mr_load_worker  *worker = producer->worker;
-    struct mr_load_stream  *stream = request->image.places[index].stream;
+    struct mr_load_worker        *worker = producer->worker;
     const struct mr_load_options *options = worker->run->options;
-    if (answer->error_code == 0 && answer->index == stream->partition) {
+    struct mr_load_stream        *stream = find_stream(producer, request, answer->index);
+    if (answer->error_code == 0 && stream != NULL) {
         stream->acked += options->records;
         mr_load_count(&worker->counts.records, options->records);
         mr_load_count(&worker->counts.bytes, options->records * (options->record_bytes + options->key_bytes));
         return;
     }
     char what[300];
-    snprintf(what, sizeof what, "produce to partition %d: %s%s%.*s", stream->partition,
-             answer->error_code == 0 ? "the answer is about another partition" : mr_errors_name(answer->error_code),
-             answer->error_message.len > 0 ? ": " : "", (int)(answer->error_message.len > 0 ? answer->error_message.len : 0),
-             answer->error_message.len > 0 ? answer->error_message.data : "");
+    int  len = answer->error_message.len > 0 ? answer->error_message.len : 0;
+    snprintf(what, sizeof what, "produce to partition %d: %s%s%.*s", answer->index,
+             stream == NULL ? "it was not in the request" : mr_errors_name(answer->error_code), len > 0 ? ": " : "", len,
+             len > 0 ? answer->error_message.data : "");
     fail(worker, what);
 }
 
@@ -109,7 +121,7 @@ static void on_frame(struct mr_load_link *link, const uint8_t *body, uint32_t le
         return;
     }
     for (int32_t index = 0; index < response.responses[0].partition_responses_count; index++) {
-        take_partition(producer, request, index, &response.responses[0].partition_responses[index]);
+        take_partition(producer, request, &response.responses[0].partition_responses[index]);
     }
     finish(producer);
 }
@@ -151,6 +163,7 @@ static void send_one(struct mr_load_producer *producer, uint64_t intended_ns)
     uint64_t                now_ns = worker->loop.now_ns;
     struct mr_load_request *request = &producer->requests[(producer->first + producer->open) % producer->request_count];
     request->intended_ns = intended_ns;
+    request->cursor = producer->cursor;
     request->correlation = producer->correlation++ & INT32_MAX;
     if (!mr_load_image_fill(&request->image, request->correlation, producer->order + producer->cursor,
                             worker->loop.unix_ns - (int64_t)(now_ns - intended_ns))) {
@@ -199,10 +212,14 @@ static int32_t choose_partitions(struct mr_load_producer *producer)
     int32_t  node = topic->leaders[producer->index % topic->partition_count];
     uint32_t step = producers < topic->partition_count ? producers : topic->partition_count;
     producer->streams = calloc(topic->partition_count, sizeof *producer->streams);
-    for (uint32_t at = producer->index % topic->partition_count; producer->streams != NULL && at < topic->partition_count;
-         at += step) {
+    producer->stream_of = calloc(topic->partition_count, sizeof *producer->stream_of);
+    if (producer->streams == NULL || producer->stream_of == NULL) {
+        return -1;
+    }
+    for (uint32_t at = producer->index % topic->partition_count; at < topic->partition_count; at += step) {
         if (topic->leaders[at] == node) {
             producer->streams[producer->stream_count++] = (struct mr_load_stream){.partition = (int32_t)at};
+            producer->stream_of[at] = producer->stream_count;
         }
     }
     producer->order = calloc(producer->stream_count * 2 + 1, sizeof *producer->order);
@@ -292,5 +309,6 @@ void mr_load_producer_close(struct mr_load_producer *producer)
     mr_load_link_free(&producer->link);
     free(producer->requests);
     free(producer->streams);
+    free(producer->stream_of);
     free(producer->order);
 }

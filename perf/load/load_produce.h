@@ -14,6 +14,7 @@ struct mr_load_request {
     struct mr_load_image image;
     uint64_t             intended_ns;
     int32_t              correlation;
+    uint32_t             cursor; /* of the first of its streams */
 };
 
 struct mr_load_producer {
@@ -24,6 +25,7 @@ struct mr_load_producer {
     struct mr_load_stream  *streams;
     struct mr_load_stream **order; /* the streams, twice in a row: any `batches` of them are neighbours */
     uint32_t                stream_count;
+    uint32_t               *stream_of; /* partition -> place in streams + 1 */
     uint32_t                cursor;
     struct mr_load_request *requests;
     uint32_t                request_count;

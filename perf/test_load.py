@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+"""millrace-load, millrace-floors and perf/compare.py at work: what they promise, each shown by making it happen.
+
+    perf/test_load.py [--results FILE] [NAME...]
+
+Uses build/release. With MR_FULL and build/bugs: a broker that loses or swaps a record must be found by --verify."""
+
+import argparse
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests" / "interop")]
+sys.dont_write_bytecode = True
+from lib import broker as brokers  # noqa: E402
+
+BUILD = ROOT / "build" / "release"
+TESTS = []
+
+
+class Skip(Exception):
+    pass
+
+
+def test(f):
+    TESTS.append(f)
+    return f
+
+
+class World:
+    """A directory, processes that end with the test, one Millrace for all tests."""
+
+    broker = None
+
+    def __init__(self):
+        self.dir = Path(tempfile.mkdtemp(prefix="millrace-load-test."))
+        self.processes = []
+
+    def millrace(self):
+        if World.broker is None:
+            World.broker = brokers.Millrace()
+            World.broker.start()
+        return World.broker
+
+    def floor(self, *settings):
+        p = subprocess.Popen([str(BUILD / "millrace-floors"), "serve", *settings], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.processes.append(p)
+        p.address = p.stdout.readline().split()[-1]
+        return p
+
+    def start(self, *settings):
+        p = subprocess.Popen([str(BUILD / "millrace-load"), "live=no", "json=%s" % (self.dir / "out.json"), *settings], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.processes.append(p)
+        return p
+
+    def load(self, *settings, status=0):
+        """Run to the end; the JSON."""
+        (self.dir / "out.json").unlink(missing_ok=True)
+        return self.finish(self.start(*settings), status)
+
+    def finish(self, p, status=0):
+        out, err = p.communicate(timeout=120)
+        assert p.returncode in (status if isinstance(status, tuple) else (status,)), "exit %d\n%s%s" % (p.returncode, out, err)
+        return json.loads((self.dir / "out.json").read_text())
+
+    def close(self):
+        for p in self.processes:
+            if p.poll() is None:
+                p.send_signal(signal.SIGCONT)
+                p.kill()
+            p.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def verified(result):
+    return [(v["right"], v["missing"] + v["repeated"] + v["damaged"]) for v in result["verify"]]
+
+
+@test
+def every_record_once_in_order(w):
+    """Every codec, keys, sequences, several connections, threads, batches per request and readers."""
+    for n, extra in enumerate((["threads=2", "batches=4"], ["idempotent=yes", "in.flight=5", "key.bytes=9"], ["compression=gzip"], ["compression=snappy"],
+                               ["compression=lz4"], ["compression=zstd", "batches=2", "key.bytes=9"])):
+        r = w.load("broker=" + w.millrace().bootstrap, "topic=v%d" % n, "create=yes", "partitions=12", "producers=3", "consumers=2", "records=7",
+                   "verify=yes", "e2e=yes", "warmup=0", "duration=700ms", *extra, status=(0, 3))
+        assert len(r["verify"]) == 2 and not r["failed"], r["reasons"]
+        assert all(right > 100 and wrong == 0 for right, wrong in verified(r)), r["verify"]
+        assert r["e2e_us"]["count"] > 100
+
+
+@test
+def a_group_shares_the_partitions(w):
+    r = w.load("broker=" + w.millrace().bootstrap, "topic=grouped", "create=yes", "partitions=6", "producers=2", "consumers=3", "group=g",
+               "verify=yes", "warmup=0", "duration=2s", "commit=200ms", status=(0, 3))
+    assert not r["failed"] and verified(r)[0][0] > 100 and verified(r)[0][1] == 0, r
+
+
+@test
+def acknowledged_before_kill_is_read_after_it(w):
+    own = brokers.Millrace()
+    try:
+        own.start()
+        p = w.start("broker=" + own.bootstrap, "create=yes", "partitions=5", "producers=4", "verify=yes", "warmup=0", "duration=30s",
+                    "drain=1s", "acked.out=%s" % (w.dir / "acked"))
+        time.sleep(1.5)
+        own.kill()
+        time.sleep(0.3)
+        p.send_signal(signal.SIGINT)
+        lost = w.finish(p, 1)
+        assert lost["lost_connections"] >= 1 and lost["failed"]
+        own.start()
+        r = w.load("broker=" + own.bootstrap, "producers=0", "consumers=1", "verify=yes", "acked.in=%s" % (w.dir / "acked"), "duration=30s")
+        assert verified(r)[0][0] > 100 and verified(r)[0][1] == 0
+        # A file that claims one record more than there is must be found out.
+        lines = (w.dir / "acked").read_text().splitlines()
+        lines[1] = str(int(lines[1]) + 1000000)
+        (w.dir / "acked").write_text("\n".join(lines) + "\n")
+        r = w.load("broker=" + own.bootstrap, "producers=0", "consumers=1", "verify=yes", "acked.in=%s" % (w.dir / "acked"), "duration=1s", status=1)
+        assert r["verify"][0]["missing"] > 0
+    finally:
+        own.destroy()
+
+
+@test
+def broken_brokers_are_found(w):
+    binary = ROOT / "build" / "bugs" / "millrace"
+    if not os.environ.get("MR_FULL") or not binary.is_file():
+        raise Skip("only in ./dev full")
+    for bug in ("drop-one-record", "swap-two", "flip-one-byte"):
+        own = brokers.Millrace()
+        own.binary, own.bug = binary, bug
+        try:
+            own.start()
+            r = w.load("broker=" + own.bootstrap, "create=yes", "producers=2", "consumers=1", "records=10", "verify=yes", "warmup=0", "duration=2s",
+                       "drain=1s", status=1)
+            assert verified(r)[0][1] > 0, "%s was not found: %s" % (bug, r["verify"])
+        finally:
+            own.destroy()
+
+
+@test
+def a_stalled_broker_is_felt_by_all_that_was_due(w):
+    """Half a second of silence in three: a sixth of the requests was due in it, on average a quarter of a second late."""
+    server = w.floor()
+    p = w.start("broker=" + server.address, "producers=4", "in.flight=1", "rate=1000", "warmup=0", "duration=3s")
+    time.sleep(1.2)
+    server.send_signal(signal.SIGSTOP)
+    time.sleep(0.5)
+    server.send_signal(signal.SIGCONT)
+    r = w.finish(p, (0, 3))
+    late = sum(n for us, n in r["produce_us"]["buckets"] if us > 100000)
+    assert late > 200, "only %d of %d requests felt it" % (late, r["produce_us"]["count"])
+    assert r["produce_us"]["count"] > 2900 and r["produce_us"]["max"] > 400000
+
+
+@test
+def a_late_generator_makes_the_run_invalid(w):
+    server = w.floor()
+    p = w.start("broker=" + server.address, "producers=4", "in.flight=1000", "rate=1000", "warmup=0", "duration=2s")
+    time.sleep(0.7)
+    p.send_signal(signal.SIGSTOP)
+    time.sleep(0.3)
+    p.send_signal(signal.SIGCONT)
+    r = w.finish(p, 3)
+    assert not r["valid"] and "did not keep its schedule" in r["reasons"][0], r["reasons"]
+
+
+@test
+def a_slow_broker_is_called_saturated(w):
+    server = w.floor("durable=%s" % (w.dir / "file"))
+    r = w.load("broker=" + server.address, "producers=1", "in.flight=1", "rate=100000", "warmup=0", "duration=1s", status=(0, 3))
+    assert r["saturated"] and not r["failed"], r["reasons"]
+
+
+@test
+def refusals_name_what_is_wrong(w):
+    address = w.millrace().bootstrap
+    for settings, says in ((["broker=127.0.0.1:1"], "cannot connect to 127.0.0.1:1: Connection refused"), (["broker=nowhere"], "is not HOST:PORT"),
+                           (["broker=" + address, "topic=missing"], "has no topic 'missing'; create=yes makes one"), (["recods=5"], "no such key: recods"),
+                           (["in.flight=0"], "not a number from 1 to 1000"), (["nofile"], "neither KEY=VALUE nor a scenario file"),
+                           (["broker=" + address, "create=yes", "topic=few", "partitions=2", "batches=3"], "too few for batches=3")):
+        p = subprocess.run([str(BUILD / "millrace-load"), *settings], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        assert p.returncode == 2 and says in p.stderr, "%s: exit %d: %s" % (settings, p.returncode, p.stderr)
+    other = subprocess.Popen([sys.executable, "-c", "import socket; s=socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); "
+                              "c=s.accept()[0]; c.recv(99); c.sendall(b'HTTP/1.1 400 no'); c.close()"], stdout=subprocess.PIPE, text=True)
+    w.processes.append(other)
+    p = subprocess.run([str(BUILD / "millrace-load"), "broker=127.0.0.1:%s" % other.stdout.readline().strip()], capture_output=True, text=True, timeout=90)
+    assert p.returncode == 2 and "not Kafka's protocol" in p.stderr, p.stderr
+
+
+@test
+def json_and_csv_agree_with_themselves(w):
+    server = w.floor("partitions=3")
+    r = w.load("broker=" + server.address, "producers=2", "rate=500", "warmup=0", "duration=2500ms", "csv=%s" % (w.dir / "out.csv"), status=(0, 3))
+    assert sum(n for _, n in r["produce_us"]["buckets"]) == r["produce_us"]["count"]
+    order = [r["produce_us"][p] for p in ("p50", "p90", "p95", "p99", "p99.9", "p99.99", "max")]
+    assert order == sorted(order) and r["options"]["rate"] == 500
+    rows = list(csv.DictReader(open(w.dir / "out.csv")))
+    assert len(rows) >= 2 and all(300 < float(row["requests_per_s"]) < 700 for row in rows[:2]), rows
+
+
+@test
+def the_generator_costs_what_a_send_loop_costs(w):
+    """At most 1.3 times the CPU per GB; the least of three, because neighbours only ever add to it."""
+    send = min(json.loads(subprocess.run([str(BUILD / "millrace-floors"), "send", "seconds=0.5"], capture_output=True, text=True, check=True).stdout)
+               ["sender_cpu_s_per_gb"] for _ in range(3))
+    server = w.floor()
+    costs = [w.load("broker=" + server.address, "records=1000", "record.bytes=1000", "in.flight=2", "warmup=200ms", "duration=500ms", status=(0, 3))
+             ["generator_cpu_s_per_gb"] for _ in range(3)]
+    assert min(costs) <= 1.3 * send, "generator %.3f, send loop %.3f CPU s/GB" % (min(costs), send)
+
+
+@test
+def compare_goes_on_where_it_stopped(w):
+    argv = [sys.executable, str(ROOT / "perf" / "compare.py"), "W1", "W4", "--quick", "--systems=null", "--out", str(w.dir / "bench")]
+    first = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
+    cells = sorted((w.dir / "bench" / "cells").glob("*.json"))
+    assert "4 cells, 4 of them to be measured" in first and len(cells) == 4, first
+    cells[0].unlink()
+    again = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert "4 cells, 1 of them to be measured" in again, again
+    page = (w.dir / "bench" / "report.html").read_text()
+    assert "W4" in page and "Rows where Apache Kafka 4.3.1 wins" in page and re.search(r"memcpy 64 KiB", page)
+
+
+def run_one(f):
+    w = World()
+    try:
+        f(w)
+        return "pass", ""
+    except Skip as e:
+        return "skip", str(e)
+    except Exception:
+        print(traceback.format_exc(limit=-2))
+        return "fail", ""
+    finally:
+        w.close()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("names", nargs="*", metavar="NAME")
+    p.add_argument("--results")
+    a = p.parse_args()
+    failed = 0
+    for f in TESTS:
+        if a.names and not any(n in f.__name__ for n in a.names):
+            continue
+        started = time.monotonic()
+        verdict, why = run_one(f)
+        failed += verdict == "fail"
+        print("%-48s %s %5.1f s" % ("load/" + f.__name__, {"pass": "ok  ", "fail": "FAIL", "skip": "skip"}[verdict], time.monotonic() - started), flush=True)
+        if a.results:
+            with open(a.results, "a") as out:
+                out.write("%s\tload/%s\t%s\n" % (verdict, f.__name__, why))
+    if World.broker is not None:
+        World.broker.destroy()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
