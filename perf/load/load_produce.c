@@ -203,21 +203,37 @@ void mr_load_producer_start(struct mr_load_producer *producer)
 
 /* ---- opening ---- */
 
-/* Producers go round the brokers; each takes those partitions of its broker that are its turn. */
+/* How many partitions before `end` the node leads. */
+static uint32_t led_before(const struct mr_load_topic *topic, int32_t node, uint32_t end)
+{
+    uint32_t count = 0;
+    for (uint32_t at = 0; at < end; at++) {
+        count += topic->leaders[at] == node ? 1u : 0u;
+    }
+    return count;
+}
+
+/* Producers are dealt out to the leaders by the leaders of the first partitions; those of one leader deal
+ * out its partitions among themselves, or share them when there are more producers. */
 static int32_t choose_partitions(struct mr_load_producer *producer)
 {
     const struct mr_load_run   *run = producer->worker->run;
     const struct mr_load_topic *topic = run->topic;
-    uint32_t producers = (uint32_t)run->options->producers;
-    int32_t  node = topic->leaders[producer->index % topic->partition_count];
-    uint32_t step = producers < topic->partition_count ? producers : topic->partition_count;
-    producer->streams = calloc(topic->partition_count, sizeof *producer->streams);
-    producer->stream_of = calloc(topic->partition_count, sizeof *producer->stream_of);
+    uint32_t                    partitions = topic->partition_count;
+    int32_t                     node = topic->leaders[producer->index % partitions];
+    uint32_t whole = (uint32_t)run->options->producers / partitions; /* rounds of producers over all partitions */
+    uint32_t rest = (uint32_t)run->options->producers % partitions;
+    uint32_t led = led_before(topic, node, partitions);
+    uint32_t peers = whole * led + led_before(topic, node, rest);
+    uint32_t place = producer->index / partitions * led + led_before(topic, node, producer->index % partitions);
+    uint32_t step = peers < led ? peers : led;
+    producer->streams = calloc(partitions, sizeof *producer->streams);
+    producer->stream_of = calloc(partitions, sizeof *producer->stream_of);
     if (producer->streams == NULL || producer->stream_of == NULL) {
         return -1;
     }
-    for (uint32_t at = producer->index % topic->partition_count; at < topic->partition_count; at += step) {
-        if (topic->leaders[at] == node) {
+    for (uint32_t at = 0, nth = 0; at < partitions; at++) {
+        if (topic->leaders[at] == node && nth++ % step == place % step) {
             producer->streams[producer->stream_count++] = (struct mr_load_stream){.partition = (int32_t)at};
             producer->stream_of[at] = producer->stream_count;
         }

@@ -13,6 +13,46 @@
 #define PAUSE_US      5000
 #define CONFIGS_MAX   16
 #define METADATA_MOST 12
+#define CREATE_MOST   9000u /* partitions at once: brokers refuse operations of more than 10,000 records */
+
+/* With the broker's own words, where it has some. */
+static bool create_refused(struct mr_load_wire *wire, const struct mr_load_options *options,
+                           const struct mr_create_topics_response *response, int16_t code)
+{
+    char          what[MR_LOAD_TEXT_MAX + 220];
+    struct mr_str text = response->topics_count == 1 ? response->topics[0].error_message : MR_STR_NULL;
+    int           len = text.len < 0 ? 0 : text.len > 200 ? 200 : text.len;
+    snprintf(what, sizeof what, "create topic %.200s%s%.*s%s", options->topic, len > 0 ? " (" : "", len,
+             len > 0 ? text.data : "", len > 0 ? ")" : "");
+    return mr_load_wire_refused(wire, what, code);
+}
+
+/* The partitions beyond what one operation may create. */
+static bool grow(struct mr_load_wire *wire, const struct mr_load_options *options)
+{
+    for (uint64_t count = CREATE_MOST; count < options->partitions;) {
+        struct mr_create_partitions_request                         request;
+        struct mr_create_partitions_response                        response;
+        struct mr_create_partitions_request_create_partitions_topic topic;
+        count = options->partitions - count < CREATE_MOST ? options->partitions : count + CREATE_MOST;
+        MR_DEFAULTS(create_partitions_request, &request);
+        MR_DEFAULTS(create_partitions_request_create_partitions_topic, &topic);
+        topic.name = mr_str(options->topic);
+        topic.count = (int32_t)count;
+        topic.assignments_count = -1;
+        request.topics = &topic;
+        request.topics_count = 1;
+        request.timeout_ms = 60000;
+        if (!mr_load_wire_call(wire, MR_API_CREATE_PARTITIONS, 3, &request, &response)) {
+            return false;
+        }
+        int16_t code = response.results_count == 1 ? response.results[0].error_code : -1;
+        if (code != 0) {
+            return mr_load_wire_refused(wire, "create partitions", code);
+        }
+    }
+    return true;
+}
 
 static bool create(struct mr_load_wire *wire, const struct mr_load_options *options)
 {
@@ -36,7 +76,7 @@ static bool create(struct mr_load_wire *wire, const struct mr_load_options *opti
         }
     }
     topic.name = mr_str(options->topic);
-    topic.num_partitions = (int32_t)options->partitions;
+    topic.num_partitions = (int32_t)(options->partitions < CREATE_MOST ? options->partitions : CREATE_MOST);
     topic.replication_factor = -1;
     if (mr_load_wire_version(wire, MR_API_CREATE_TOPICS, 7) < 4) {
         topic.replication_factor = 1; /* -1, the broker's default, came with version 4 */
@@ -51,12 +91,10 @@ static bool create(struct mr_load_wire *wire, const struct mr_load_options *opti
         }
         int16_t code = response.topics_count == 1 ? response.topics[0].error_code : -1;
         if (code == 0) {
-            return true;
+            return grow(wire, options);
         }
         if (code != MR_KAFKA_TOPIC_ALREADY_EXISTS) {
-            char what[MR_LOAD_TEXT_MAX + 20];
-            snprintf(what, sizeof what, "create topic %.200s", options->topic);
-            return mr_load_wire_refused(wire, what, code);
+            return create_refused(wire, options, &response, code);
         }
         if (tries == 0 && !mr_load_topic_delete(wire, options->topic)) {
             return false;
@@ -123,7 +161,7 @@ static int16_t take_metadata(struct mr_load_topic *topic, const struct mr_metada
     return topic->leaders == NULL ? (int16_t)MR_KAFKA_UNKNOWN_SERVER_ERROR : (int16_t)0;
 }
 
-static bool find(struct mr_load_topic *topic, struct mr_load_wire *wire, bool is_created)
+static bool find(struct mr_load_topic *topic, struct mr_load_wire *wire, bool is_created, uint64_t partitions)
 {
     struct mr_metadata_request       request;
     struct mr_metadata_response      response;
@@ -140,7 +178,7 @@ static bool find(struct mr_load_topic *topic, struct mr_load_wire *wire, bool is
             return false;
         }
         code = take_metadata(topic, &response);
-        if (code == 0) {
+        if (code == 0 && (!is_created || topic->partition_count >= partitions)) {
             return true;
         }
         if (code == MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION && !is_created) {
@@ -219,7 +257,7 @@ bool mr_load_topic_open(struct mr_load_topic *topic, struct mr_load_wire *wire,
 {
     *topic = (struct mr_load_topic){0};
     memcpy(topic->name, options->topic, sizeof topic->name);
-    if ((options->create && !create(wire, options)) || !find(topic, wire, options->create)) {
+    if ((options->create && !create(wire, options)) || !find(topic, wire, options->create, options->partitions)) {
         return false;
     }
     topic->ends = calloc(topic->partition_count, sizeof *topic->ends);
