@@ -203,7 +203,8 @@ def rule_interop_rows(root):
     sys.path.insert(0, str(root / "tests/interop"))
     from lib import rows
     table, named = rows.table(), rows.features()
-    bad = rows.problems(table, rows.tests_in_source(), rows.mutants_in_source(root), INTEROP_WHOLE + INTEROP_PARTLY, named)
+    bad = rows.problems(table, rows.tests_in_source(), rows.mutants_in_source(root), INTEROP_WHOLE + INTEROP_PARTLY, named,
+                        rows.mutants_of_others(root))
     bad += ["row %d: features.tsv leaves something open, the promise does not" % r for r in INTEROP_WHOLE
             if named.get(r, ("", "-"))[1] != "-"]
     return bad + rows.readme_problems((root / "README.md").read_text(), table, named)
