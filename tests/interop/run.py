@@ -231,6 +231,8 @@ def run_bugs(arguments, python, names, report):
 
 
 def main():
+    # A shell without job control starts us with SIGINT ignored, which every client would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("names", nargs="*")
     p.add_argument("--broker", choices=["millrace", "kafka"], default="millrace")
