@@ -235,6 +235,7 @@ struct mr_task {
     /* Loading a log (log_files.c). */
     struct mr_storage_core   *core;
     const struct mr_log_load *load;
+    bool                      is_marked; /* there is a partition.metadata, and it is the topic's */
     struct mr_log_scan        scan;
     char                  name[MR_FILE_NAME_BYTES];
     char                  new_name[MR_FILE_NAME_BYTES];

@@ -275,18 +275,19 @@ static enum mr_err load_epochs(struct mr_storage_core *core, struct mr_partition
     return MR_OK;
 }
 
-static enum mr_err check_metadata(const struct mr_partition *p, const uint8_t *at, uint32_t len)
+static enum mr_err check_metadata(struct mr_task *task, const uint8_t *at, uint32_t len)
 {
-    static const char key[] = "topic_id: ";
-    struct mr_uuid    id;
+    static const char          key[] = "topic_id: ";
+    const struct mr_partition *p = task->partition;
+    struct mr_uuid             id;
     for (uint32_t pos = 0; pos + sizeof key - 1 + MR_UUID_TEXT <= len; pos++) {
         if (memcmp(at + pos, key, sizeof key - 1) == 0) {
             struct mr_str text = {.data = (const char *)at + pos + sizeof key - 1, .len = MR_UUID_TEXT};
             if (!mr_uuid_parse(text, &id)) {
                 return MR_ERR_CORRUPT;
             }
-            return mr_uuid_is_zero(&p->jlog.topic_id) || mr_uuid_equal(&id, &p->jlog.topic_id) ? MR_OK
-                                                                                               : MR_ERR_EXISTS;
+            task->is_marked = mr_uuid_is_zero(&p->jlog.topic_id) || mr_uuid_equal(&id, &p->jlog.topic_id);
+            return task->is_marked ? MR_OK : MR_ERR_EXISTS;
         }
     }
     return MR_OK;
@@ -696,7 +697,7 @@ static bool use_bytes(struct mr_storage_core *core, struct mr_task *task)
     uint32_t                 believed;
     switch ((enum load_file)task->index) {
     case LOAD_METADATA:
-        task->err = check_metadata(task->partition, at, len);
+        task->err = check_metadata(task, at, len);
         return false;
     case LOAD_EPOCHS:
         if (load_epochs(core, task->partition, at, len) != MR_OK) {

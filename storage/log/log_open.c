@@ -122,8 +122,6 @@ static bool create_step(struct mr_storage_core *core, struct mr_task *task)
     case OPEN_DIR_CLOSED:
         break;
     }
-    op->is_created = true;
-    p->is_clean_on_disk = false;
     adopt(core, op, p);
     return false;
 }
@@ -133,28 +131,31 @@ static void loaded(struct mr_storage_core *core, struct mr_task *task, enum mr_e
     struct mr_open_op   *op = (struct mr_open_op *)(void *)task->op;
     struct mr_partition *p = task->partition;
     if (err == MR_ERR_NOT_FOUND) {
-        if (mr_segment_new(core, p, 0) == NULL) {
+        p->active = mr_segment_new(core, p, 0);
+        if (p->active == NULL) {
             open_failed(core, task, MR_ERR_NO_MEMORY);
             return;
         }
-        p->active = MR_LIST_ENTRY(p->segments.prev, struct mr_segment, link);
         p->active->is_time_known = true;
-        struct mr_task *create = mr_core_task(core, p, create_step);
-        if (create == NULL) { /* every task is busy, as below */
-            mr_core_again(core, task->op);
-            forget(core, task);
-            return;
-        }
-        create->op = task->op;
-        mr_core_task_start(core, create);
-        return;
-    }
-    if (err != MR_OK) {
+        p->is_clean_on_disk = false;
+        op->is_created = true;
+    } else if (err != MR_OK) {
         mr_log(core->log, MR_LOG_ERROR, "cannot open a log dir=%s err=%s", p->dir_name, mr_err_text(err));
         open_failed(core, task, err);
         return;
+    } else if (task->is_marked) {
+        adopt(core, op, p);
+        return;
     }
-    adopt(core, op, p);
+    /* New, or the power went before its partition.metadata was durable: recovery takes a state for this log's by it. */
+    struct mr_task *create = mr_core_task(core, p, create_step);
+    if (create == NULL) { /* every task is busy, as below */
+        mr_core_again(core, task->op);
+        forget(core, task);
+        return;
+    }
+    create->op = task->op;
+    mr_core_task_start(core, create);
 }
 
 void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op)

@@ -164,12 +164,15 @@ static enum mr_err make_log(struct mr_storage_core *core, struct mr_partition *p
 }
 
 /*
- * A state is written after the log's directory is durable. When that is not there any more, or is another topic's, the
- * log was dropped, and the DROP has left the journal with the file that held it (the directory was gone by then).
+ * A state is written after the log's directory and its partition.metadata are durable (OPEN and recovery write one that
+ * is not). When the directory is not there any more, or is not marked as this topic's, the log was dropped, and the
+ * DROP has left the journal with the file that held it: so has everything before the DROP. What is there is a later
+ * log's.
  */
-static bool is_forgotten(enum mr_log_mark mark, enum mr_err err)
+static bool is_forgotten(enum mr_log_mark mark, enum mr_err err, const struct mr_journal_first *first)
 {
-    return mark == MR_LOG_MARK_OTHER || (mark != MR_LOG_MARK_SAME && err == MR_ERR_NOT_FOUND);
+    bool is_read = err == MR_OK || err == MR_ERR_NOT_FOUND;
+    return mark == MR_LOG_MARK_OTHER || (mark != MR_LOG_MARK_SAME && is_read && first == NULL);
 }
 
 static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name,
@@ -196,7 +199,7 @@ static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name
     struct mr_task *task = mr_log_load_task(core, p, &load, load_done);
     enum mr_err     err = task == NULL ? MR_ERR_NO_MEMORY : mr_core_task_run(core, task);
     enum mr_log_mark mark = mr_log_directory_mark(core, name->dir_name, &name->topic_id);
-    if (state != NULL && is_forgotten(mark, err)) {
+    if (state != NULL && is_forgotten(mark, err, first)) {
         mr_partition_free(core, p);
         *log_out = NULL;
         return MR_OK;

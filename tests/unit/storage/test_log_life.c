@@ -380,6 +380,65 @@ static void test_recovered_logs_that_nobody_opened_are_closed_cleanly(void **sta
     assert_int_equal(log.end, 10);
 }
 
+/* ---- Whose directory it is ---- */
+
+#define METADATA RIG_LOG_DIR "/t-0/partition.metadata"
+
+static void test_open_writes_a_partition_metadata_that_was_not_durable(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    uint8_t             metadata[256];
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 4, 1000);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    int64_t len = mr_sim_fs_get(rig->fs, METADATA, metadata, sizeof metadata);
+    assert_true(len > 0);
+    for (uint32_t is_torn = 0; is_torn < 2; is_torn++) {
+        mr_sim_fs_remove(rig->fs, METADATA);
+        if (is_torn) {
+            mr_sim_fs_put(rig->fs, METADATA, "\0\0\0\0", 4);
+        }
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+        assert_false(log.is_created);
+        assert_int_equal(log.end, 8);
+        assert_int_equal(size_of(rig, METADATA), len);
+        assert_memory_equal(image, metadata, (size_t)len);
+        assert_int_equal(rig_stop(rig), MR_OK);
+    }
+}
+
+/* The log of a state was dropped, its DROP is recycled, and the power went while its namesake was made. */
+static void test_state_of_a_dropped_log_does_not_take_its_namesakes_directory(void **state)
+{
+    static const char *const files[] = {"00000000000000000000.log", "00000000000000000000.index",
+                                        "00000000000000000000.timeindex", "leader-epoch-checkpoint"};
+    struct storage_rig      *rig = *state;
+    struct rig_log           log;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 4, 1000);
+    rig_kill(rig);
+    assert_int_equal(rig_start(rig), MR_OK); /* the journal is empty now, the log has a state */
+    rig_kill(rig);
+    for (uint32_t index = 0; index < sizeof files / sizeof files[0]; index++) {
+        char path[200];
+        mr_fmt(path, sizeof path, RIG_LOG_DIR "/t-0/%s", files[index]);
+        if (size_of(rig, path) >= 0) {
+            mr_sim_fs_remove(rig->fs, path);
+        }
+    }
+    mr_sim_fs_put(rig->fs, METADATA, "", 0);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    assert_int_equal(log.end, 0);
+    fill(rig, &log, 1, 2000);
+    assert_int_equal(rig_read(rig, &log, 0), 0);
+    assert_int_equal(rig_stop(rig), MR_OK);
+}
+
 /* ---- Snapshots of producers ---- */
 
 static void test_snapshot_is_written_where_a_segment_begins(void **state)
@@ -532,6 +591,8 @@ int main(void)
         TEST(test_index_entries_behind_the_recovered_end_are_cut),
         TEST(test_two_cores_share_a_directory_over_crash_and_stop),
         TEST(test_recovered_logs_that_nobody_opened_are_closed_cleanly),
+        TEST(test_open_writes_a_partition_metadata_that_was_not_durable),
+        TEST(test_state_of_a_dropped_log_does_not_take_its_namesakes_directory),
         TEST(test_snapshot_is_written_where_a_segment_begins),
         TEST(test_snapshots_of_earlier_stops_are_removed),
         TEST(test_log_remembers_a_bounded_number_of_producers),
