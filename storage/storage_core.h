@@ -144,6 +144,7 @@ struct mr_partition {
     uint8_t               pending_count;
     uint8_t               hint_next;
     int32_t               leader_epoch;
+    int64_t               snapshot_at; /* its producers there were read from a snapshot; -1: none */
     int64_t               log_start;
     uint64_t              log_start_seq; /* journal sequence of its LOG_START: files go after it */
     struct mr_place       end;     /* assigned */
@@ -458,8 +459,9 @@ bool mr_roll_is_due(const struct mr_storage_core *core, const struct mr_partitio
 enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *partition);
 
 /* ---- log/snapshot_file.c ---- */
-/* Write the log's producers to <end>.snapshot, behind the caller's back and if there is room. */
-void mr_snapshot_write(struct mr_storage_core *core, struct mr_partition *partition);
+/* Write the log's producers to <end>.snapshot, behind the caller's back and if there is room, when `seal_seq` is
+ * durable. */
+void mr_snapshot_write(struct mr_storage_core *core, struct mr_partition *partition, uint64_t seal_seq);
 
 /* ---- log/tail.c ---- */
 /* Room for `bytes` more in tail runs; false: no memory now. */

@@ -99,7 +99,7 @@ enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition
     if (!p->is_clean_on_disk && p->active->size == 0) {
         err = make_file(core, p->active);
     }
-    if (err == MR_OK && !p->is_clean_on_disk && p->end.offset > 0) {
+    if (err == MR_OK && !p->is_clean_on_disk && p->end.offset > 0 && p->snapshot_at != p->end.offset) {
         err = write_snapshot(core, p);
     }
     if (err == MR_OK && p->is_epoch_dirty && p->epochs.count > 0) {

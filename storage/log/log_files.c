@@ -721,6 +721,7 @@ static bool use_bytes(struct mr_storage_core *core, struct mr_task *task)
                    task->partition->dir_name, (long long)task->x);
             task->x = -1;
         }
+        task->partition->snapshot_at = task->x;
         return false;
     case LOAD_SEGMENT:
         if (mr_log_scan_feed(&task->scan, at, len, found_batch, task) == MR_LOG_SCAN_GOING) {

@@ -71,6 +71,7 @@ struct mr_partition *mr_partition_new(struct mr_storage_core *core, uint64_t log
     };
     p->state = MR_PARTITION_FOUND;
     p->leader_epoch = -1;
+    p->snapshot_at = -1;
     p->is_clean_on_disk = true;
     mr_list_init(&p->durable_link);
     mr_list_init(&p->dirty_link);

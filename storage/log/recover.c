@@ -531,6 +531,7 @@ static enum mr_err copy_log(struct mr_storage_core *core, const struct mr_partit
         mr_epoch_cache_assign(&p->epochs, from->epochs.entries[index].epoch, from->epochs.entries[index].start_offset);
     }
     mr_producer_set_copy(&core->producers, &p->producers, &from->producers);
+    p->snapshot_at = from->snapshot_at;
     p->state = from->state;
     p->tail = from->tail;
     mr_log_provisional_config(p);

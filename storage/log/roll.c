@@ -78,6 +78,6 @@ enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *p)
     mr_partition_mark_gone(core, p); /* the start may have been the end of the old one */
     mr_demux_note_dirty(core, p, seq);
     mr_partition_pending_add(core, p, seq, seq);
-    mr_snapshot_write(core, p);
+    mr_snapshot_write(core, p, seq);
     return MR_OK;
 }

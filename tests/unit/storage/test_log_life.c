@@ -466,6 +466,29 @@ static void test_snapshot_is_written_where_a_segment_begins(void **state)
     assert_true(size_of(rig, path) > 0);
 }
 
+/* The power may go before it is flushed, and recovery needs what the stop wrote. */
+static void test_snapshot_of_a_clean_stop_is_not_written_again_by_a_roll(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    struct rig_batch batch = small;
+    batch.producer_id = 7;
+    (void)rig_append(rig, &log, &batch);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    struct mr_sim_fault fault = {.kinds = 1u << MR_DISK_WRITE, .err = MR_ERR_IO, .is_sticky = true,
+                                 .name_part = "00000000000000000002.snapshot"};
+    mr_sim_fs_fail(rig->fs, &fault);
+    batch = (struct rig_batch){.records = 1, .timestamp = 3000, .producer_id = -1};
+    batch.bytes = (uint32_t)rig->config.segment_bytes - 200; /* a segment of its own */
+    (void)rig_append(rig, &log, &batch);
+    fill(rig, &log, 1, 4000);
+    assert_int_equal(rig_stop(rig), MR_OK);
+}
+
 static void test_snapshots_of_earlier_stops_are_removed(void **state)
 {
     struct storage_rig *rig = *state;
@@ -594,6 +617,7 @@ int main(void)
         TEST(test_open_writes_a_partition_metadata_that_was_not_durable),
         TEST(test_state_of_a_dropped_log_does_not_take_its_namesakes_directory),
         TEST(test_snapshot_is_written_where_a_segment_begins),
+        TEST(test_snapshot_of_a_clean_stop_is_not_written_again_by_a_roll),
         TEST(test_snapshots_of_earlier_stops_are_removed),
         TEST(test_log_remembers_a_bounded_number_of_producers),
         TEST(test_hurried_stop_leaves_the_directory_guarded),

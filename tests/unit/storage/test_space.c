@@ -237,6 +237,28 @@ static void test_failed_segment_write_is_not_tried_again(void **state)
     expect_offline();
 }
 
+/* A snapshot of producers that is ahead of the log would be taken for the one of the last clean stop. */
+static void test_snapshot_waits_until_its_segment_is_durable(void **state)
+{
+    static const char name[] = "t-0/00000000000000000001.snapshot";
+    (void)state;
+    rig.config.segment_bytes = 3 * RECORD_BYTES / 2; /* the second record begins a segment */
+    start(0);
+    assert_int_equal(append(log_id), MR_OK);
+    mr_core_rig_advance(&rig, 3000);
+    mr_sim_fs_fail(rig.fs, &(struct mr_sim_fault){.kinds = 1u << MR_DISK_WRITE, .err = MR_ERR_IO,
+                                                  .name_part = "journal"});
+    assert_int_equal(append(log_id), MR_ERR_DIR_OFFLINE);
+    mr_core_rig_settle(&rig);
+    assert_int_equal(mr_core_rig_file(&rig, name), -1);
+    mr_sim_fs_heal(rig.fs);
+    mr_core_rig_kill(&rig);
+    start(0);
+    assert_int_equal(append(log_id), MR_OK);
+    mr_core_rig_settle(&rig);
+    assert_true(mr_core_rig_file(&rig, name) > 0);
+}
+
 /* Every kind of operation fails at every place of a workload with rolls, deletion and recycling: the core stays
  * alive, nothing that was acknowledged is gone after a restart, and an offline directory says so. */
 static void test_any_operation_fails_and_acknowledged_records_stay(void **state)
@@ -358,6 +380,7 @@ int main(void)
         TEST(test_no_space_for_segments_and_a_kill_loses_nothing),
         TEST(test_no_space_in_the_journal_is_a_failed_write),
         TEST(test_failed_segment_write_is_not_tried_again),
+        TEST(test_snapshot_waits_until_its_segment_is_durable),
         TEST(test_any_operation_fails_and_acknowledged_records_stay),
         TEST(test_stat_tells_the_space_of_the_file_system),
         TEST(test_space_ahead_of_a_fast_log_goes_at_stop),
