@@ -435,6 +435,8 @@ bool mr_segment_is_index_full(const struct mr_segment *segment);
 /* Write what is buffered to the index files and free the chunks. Blocking, or by a task. */
 void            mr_segment_index_flush(struct mr_storage_core *core, struct mr_segment *segment);
 struct mr_task *mr_segment_index_flush_task(struct mr_storage_core *core, struct mr_segment *segment);
+/* The same of task->segment by the task itself, which goes on at `back_at`; its index is not busy. */
+bool mr_segment_index_flush_call(struct mr_storage_core *core, struct mr_task *task, uint32_t back_at);
 /* The entry that Kafka forces when a segment ends: the largest timestamp. */
 void mr_segment_index_end(struct mr_storage_core *core, struct mr_segment *segment);
 

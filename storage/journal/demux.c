@@ -125,6 +125,7 @@ enum demux_at {
     DEMUX_WRITTEN,
     DEMUX_TRUNCATED,
     DEMUX_SYNCED,
+    DEMUX_INDEXED,
 };
 
 static void demux_end(struct mr_storage_core *core, struct mr_task *task)
@@ -243,8 +244,13 @@ static bool demux_step(struct mr_storage_core *core, struct mr_task *task)
         *op = (struct mr_disk_op){.kind = MR_DISK_SYNC, .flags = MR_DISK_BACKGROUND, .file = segment->file};
         return true;
     case DEMUX_SYNCED:
+        if (!segment->is_index_busy) {
+            return mr_segment_index_flush_call(core, task, DEMUX_INDEXED);
+        }
+        demux_end(core, task); /* once more, with what its index has in memory */
+        return false;
+    case DEMUX_INDEXED: /* all of it is in files, before the syncfs of a recycling that takes it for done */
         segment->is_seal_done = true;
-        mr_segment_index_flush(core, segment);
         demux_end(core, task);
         return false;
     }

@@ -383,21 +383,17 @@ static bool flush_step(struct mr_storage_core *core, struct mr_task *task)
         task->page2->is_busy = false;
         mr_page_pool_put(&core->cache, task->page2);
     }
+    task->page = NULL;
+    task->page2 = NULL;
     segment->is_index_busy = false;
     segment->has_index_files = true;
     segment->users--;
-    return false;
+    return task->then != NULL && mr_task_return(core, task);
 }
 
-struct mr_task *mr_segment_index_flush_task(struct mr_storage_core *core, struct mr_segment *segment)
+/* The chunks are the task's from now on. */
+static void flush_take(struct mr_task *task, struct mr_segment *segment)
 {
-    if (segment->is_index_busy) {
-        return NULL;
-    }
-    struct mr_task *task = mr_core_task(core, segment->partition, flush_step);
-    if (task == NULL) {
-        return NULL;
-    }
     task->segment = segment;
     task->page = segment->index_page;
     task->page2 = segment->time_page;
@@ -415,7 +411,25 @@ struct mr_task *mr_segment_index_flush_task(struct mr_storage_core *core, struct
     segment->time_page = NULL;
     segment->is_index_busy = true;
     segment->users++;
+}
+
+struct mr_task *mr_segment_index_flush_task(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    if (segment->is_index_busy) {
+        return NULL;
+    }
+    struct mr_task *task = mr_core_task(core, segment->partition, flush_step);
+    if (task == NULL) {
+        return NULL;
+    }
+    flush_take(task, segment);
     return task;
+}
+
+bool mr_segment_index_flush_call(struct mr_storage_core *core, struct mr_task *task, uint32_t back_at)
+{
+    flush_take(task, task->segment);
+    return mr_task_call(core, task, flush_step, back_at);
 }
 
 void mr_segment_index_flush(struct mr_storage_core *core, struct mr_segment *segment)
