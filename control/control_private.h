@@ -216,7 +216,7 @@ struct mr_control {
     struct mr_local_logs *local_logs; /* metadata/local_logs.h */
     struct mr_controller *controller; /* metadata/controller.h */
     struct mr_stray_logs *stray_logs; /* metadata/stray_logs.h */
-    struct mr_coord      *coord;
+    struct mr_coord      *coord; /* of groups */
     mr_control_handler   *handlers[MR_CONTROL_KEYS_MAX];
 
     /* control_loop.c's own */

@@ -1,6 +1,6 @@
 /*
- * coord_load: reads partitions of __consumer_offsets from their start and replays them, a slice per
- * read, a few partitions at a time.
+ * coord_load: reads partitions of a coordinator's topic from their start and replays them, a slice
+ * per read, a few partitions at a time.
  */
 #include "coord/coord_runtime.h"
 
@@ -34,7 +34,7 @@ void mr_coord_load_some(struct mr_coord *coord, struct mr_now now)
         if (shard->state == MR_COORD_BROKEN && shard->durable == shard->sealed) {
             shard->state = MR_COORD_LOADING;
             shard->load_offset = 0;
-            if (!mr_group_shard_init(&shard->groups, &coord->env, index)) {
+            if (!coord->kind->shard_init(shard)) {
                 shard->state = MR_COORD_BROKEN;
                 shard->retry_ns = mr_deadline_ms(now.mono_ns, RETRY_MS);
                 continue;
@@ -46,11 +46,30 @@ void mr_coord_load_some(struct mr_coord *coord, struct mr_now now)
     }
 }
 
+static enum mr_err replay_batch(struct mr_coord_shard *shard, const struct mr_batch *batch,
+                                const uint8_t *bytes)
+{
+    struct mr_coord *coord = shard->coord;
+    struct mr_record_iter iter;
+    struct mr_record record;
+    mr_arena_reset(&coord->scratch);
+    enum mr_err err = mr_record_iter_init(&iter, bytes, mr_batch_bytes(batch), &coord->scratch);
+    while (err == MR_OK && (err = mr_record_iter_next(&iter, &record)) == MR_OK) {
+        err = coord->kind->replay(shard, batch, record.key, record.value);
+        if (err == MR_ERR_MALFORMED || err == MR_ERR_TRUNCATED) {
+            mr_log(coord->control->log, MR_LOG_WARN,
+                   "a coordinator's record cannot be read topic=%s partition=%u offset=%lld",
+                   coord->kind->topic, shard->index, (long long)record.offset);
+            err = MR_OK;
+        }
+    }
+    return err == MR_ERR_NOT_FOUND ? MR_OK : err;
+}
+
 /* Replay whole batches. *next: the offset after the last of them. */
 static enum mr_err replay_slice(struct mr_coord_shard *shard,
                                 const struct mr_control_read_result *result, int64_t *next)
 {
-    struct mr_coord *coord = shard->coord;
     uint32_t at = 0;
     while (result->len - at >= MR_BATCH_HEADER) {
         struct mr_batch batch;
@@ -59,24 +78,9 @@ static enum mr_err replay_slice(struct mr_coord_shard *shard,
             mr_batch_bytes(&batch) > result->len - at) {
             break;
         }
-        if ((batch.attributes & (MR_BATCH_CONTROL | MR_BATCH_TRANSACTIONAL)) == 0) {
-            struct mr_record_iter iter;
-            struct mr_record record;
-            mr_arena_reset(&coord->scratch);
-            enum mr_err err = mr_record_iter_init(&iter, result->bytes + at, mr_batch_bytes(&batch),
-                                                  &coord->scratch);
-            while (err == MR_OK && (err = mr_record_iter_next(&iter, &record)) == MR_OK) {
-                err = mr_group_replay(&shard->groups, record.key, record.value);
-                if (err == MR_ERR_MALFORMED || err == MR_ERR_TRUNCATED) {
-                    mr_log(coord->control->log, MR_LOG_WARN,
-                           "a record of __consumer_offsets cannot be read partition=%u offset=%lld",
-                           shard->index, (long long)record.offset);
-                    err = MR_OK;
-                }
-            }
-            if (err != MR_ERR_NOT_FOUND) {
-                return err;
-            }
+        enum mr_err err = replay_batch(shard, &batch, result->bytes + at);
+        if (err != MR_OK) {
+            return err;
         }
         at += mr_batch_bytes(&batch);
         *next = mr_batch_last_offset(&batch) + 1;
@@ -103,15 +107,14 @@ static void load_done(struct mr_control *control, struct mr_now now, void *user,
     if (err == MR_OK && result->len == 0) {
         struct mr_coord_out out;
         shard->state = MR_COORD_ACTIVE;
-        shard->is_purge_wanted = true; /* a crash may have come between a topic's end and theirs */
         mr_arena_reset(&coord->scratch);
         mr_coord_out_init(&out, &coord->scratch, now);
-        mr_group_loaded(&shard->groups, &out);
+        coord->kind->loaded(shard, &out);
         mr_coord_apply(shard, &out);
         if (shard->load_offset > 0) {
             mr_log(control->log, MR_LOG_INFO,
-                   "groups are loaded partition=%u groups=%u end_offset=%lld", shard->index,
-                   shard->groups.groups.used, (long long)shard->load_offset);
+                   "%s are loaded partition=%u end_offset=%lld", coord->kind->what, shard->index,
+                   (long long)shard->load_offset);
         }
         return;
     }
@@ -121,8 +124,8 @@ static void load_done(struct mr_control *control, struct mr_now now, void *user,
         return;
     }
     mr_log(control->log, MR_LOG_ERROR,
-           "groups cannot be loaded partition=%u offset=%lld error=\"%s\"", shard->index,
-           (long long)shard->load_offset, mr_err_text(err));
+           "%s cannot be loaded partition=%u offset=%lld error=\"%s\"", coord->kind->what,
+           shard->index, (long long)shard->load_offset, mr_err_text(err));
     shard->retry_ns = mr_deadline_ms(now.mono_ns, RETRY_MS);
     mr_coord_break(shard, now, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
 }

@@ -96,8 +96,8 @@ static void append_done(struct mr_control *control, struct mr_now now, void *use
     shard->durable++;
     if (err != MR_OK && shard->state == MR_COORD_ACTIVE) {
         mr_log(control->log, MR_LOG_ERROR,
-               "an append to __consumer_offsets failed partition=%u error=\"%s\"", shard->index,
-               mr_err_text(err));
+               "an append to a coordinator's log failed topic=%s partition=%u error=\"%s\"",
+               shard->coord->kind->topic, shard->index, mr_err_text(err));
         shard->retry_ns = mr_deadline_ms(now.mono_ns, RETRY_MS);
         mr_coord_break(shard, now, append_error(err));
         return;
@@ -109,6 +109,9 @@ static void append_done(struct mr_control *control, struct mr_now now, void *use
         }
         mr_list_remove(&wait->link);
         mr_coord_finish(shard->coord, &wait->answer);
+    }
+    if (shard->state == MR_COORD_ACTIVE && shard->coord->kind->durable != NULL) {
+        shard->coord->kind->durable(shard, now);
     }
 }
 
@@ -143,7 +146,7 @@ static bool make_room(struct mr_coord_shard *shard, uint64_t bytes, struct mr_no
 {
     struct mr_batch_builder *builder = &shard->builder;
     struct mr_heap *heap = &shard->coord->control->heap;
-    if (builder->bytes != NULL && builder->used + bytes > shard->coord->env.record_bytes_max) {
+    if (builder->bytes != NULL && builder->used + bytes > shard->coord->record_bytes_max) {
         flush(shard, now);
         if (shard->state != MR_COORD_ACTIVE) {
             return false;
@@ -182,7 +185,7 @@ void mr_coord_break(struct mr_coord_shard *shard, struct mr_now now, int16_t err
     builder_free(shard);
     mr_arena_reset(&coord->scratch);
     mr_coord_out_init(&out, &coord->scratch, now);
-    mr_group_shard_deinit(&shard->groups, &out, error);
+    coord->kind->shard_deinit(shard, &out, error);
     while (!mr_list_is_empty(&shard->waiting)) {
         struct mr_coord_wait *wait = MR_LIST_ENTRY(shard->waiting.next, struct mr_coord_wait, link);
         mr_list_remove(&wait->link);
@@ -205,7 +208,7 @@ void mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
     struct mr_coord *coord = shard->coord;
     bool is_refused = false;
     if (out->records != NULL &&
-        (out->record_bytes + MR_BATCH_HEADER > coord->env.record_bytes_max ||
+        (out->record_bytes + MR_BATCH_HEADER > coord->record_bytes_max ||
          !make_room(shard, out->record_bytes, out->now))) {
         is_refused = true;
         mr_coord_out_forget_records(out);
@@ -222,7 +225,7 @@ void mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
         mr_assert(record->shard == shard->index);
         bool is_added = mr_batch_add(&shard->builder, out->now.unix_ms, record->key, record->value);
         mr_assert(is_added);
-        if (mr_group_replay(&shard->groups, record->key, record->value) != MR_OK) {
+        if (coord->kind->replay(shard, &shard->builder.batch, record->key, record->value) != MR_OK) {
             is_broken = true;
             break;
         }
@@ -241,8 +244,14 @@ void mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
 
 /* ---- requests and timers ---- */
 
-int16_t mr_coord_shard_of(struct mr_coord *coord, struct mr_str group_id,
-                          struct mr_coord_shard **shard)
+uint32_t mr_coord_partition_of(struct mr_str key, uint32_t count)
+{
+    int32_t hash = mr_hash_java(key);
+    uint32_t positive = hash == INT32_MIN ? 0 : (uint32_t)(hash < 0 ? -hash : hash);
+    return positive % count;
+}
+
+int16_t mr_coord_shard_of(struct mr_coord *coord, struct mr_str key, struct mr_coord_shard **shard)
 {
     *shard = NULL;
     if (coord->is_stopped) {
@@ -251,9 +260,7 @@ int16_t mr_coord_shard_of(struct mr_coord *coord, struct mr_str group_id,
     if (coord->shard_count == 0) {
         return MR_KAFKA_NOT_COORDINATOR;
     }
-    int32_t hash = mr_hash_java(group_id);
-    uint32_t positive = hash == INT32_MIN ? 0 : (uint32_t)(hash < 0 ? -hash : hash);
-    struct mr_coord_shard *found = coord->shards[positive % coord->shard_count];
+    struct mr_coord_shard *found = coord->shards[mr_coord_partition_of(key, coord->shard_count)];
     if (found == NULL) {
         return MR_KAFKA_NOT_COORDINATOR;
     }
@@ -392,7 +399,7 @@ static void purge_shard(struct mr_coord_shard *shard, struct mr_now now)
 }
 
 /* What is to be looked through, one shard per turn. */
-static bool sweep(struct mr_coord *coord, struct mr_now now)
+static bool group_sweep(struct mr_coord *coord, struct mr_now now)
 {
     coord->env.image = mr_control_image(coord->control);
     for (uint32_t index = 0; index < coord->shard_count; index++) {
@@ -412,6 +419,43 @@ static bool sweep(struct mr_coord *coord, struct mr_now now)
     return false;
 }
 
+/* ---- what the runtime asks of groups ---- */
+
+static bool group_shard_init(struct mr_coord_shard *shard)
+{
+    return mr_group_shard_init(&shard->groups, &shard->coord->env, shard->index);
+}
+
+static void group_shard_deinit(struct mr_coord_shard *shard, struct mr_coord_out *out, int16_t error)
+{
+    mr_group_shard_deinit(&shard->groups, out, error);
+}
+
+static enum mr_err group_replay(struct mr_coord_shard *shard, const struct mr_batch *batch,
+                                struct mr_blob key, struct mr_blob value)
+{
+    if ((batch->attributes & (MR_BATCH_CONTROL | MR_BATCH_TRANSACTIONAL)) != 0) {
+        return MR_OK;
+    }
+    return mr_group_replay(&shard->groups, key, value);
+}
+
+static void group_loaded(struct mr_coord_shard *shard, struct mr_coord_out *out)
+{
+    shard->is_purge_wanted = true; /* a crash may have come between a topic's end and theirs */
+    mr_group_loaded(&shard->groups, out);
+}
+
+static const struct mr_coord_kind group_kind = {
+    .topic = "__consumer_offsets",
+    .what = "groups",
+    .shard_init = group_shard_init,
+    .shard_deinit = group_shard_deinit,
+    .replay = group_replay,
+    .loaded = group_loaded,
+    .sweep = group_sweep,
+};
+
 /* ---- the thread's calls ---- */
 
 static void draw_uuid(void *user, struct mr_uuid *id)
@@ -426,21 +470,35 @@ static int32_t clamp(int64_t value)
     return value > INT32_MAX ? INT32_MAX : (int32_t)value;
 }
 
+struct mr_coord *mr_coord_new(struct mr_control *control, const struct mr_coord_kind *kind,
+                              struct mr_arena *decode)
+{
+    struct mr_coord *coord = MR_HEAP_NEW(&control->heap, struct mr_coord);
+    size_t bytes = control->heap.size / SCRATCH_SHARE;
+    bytes = bytes < SCRATCH_MIN ? SCRATCH_MIN : bytes;
+    bytes = bytes > SCRATCH_MAX ? SCRATCH_MAX : bytes;
+    void *scratch = mr_heap_try(&control->heap, bytes);
+    void *decoded = mr_heap_try(&control->heap, bytes);
+    if (coord == NULL || scratch == NULL || decoded == NULL) {
+        return NULL;
+    }
+    coord->control = control;
+    coord->kind = kind;
+    coord->record_bytes_max = BATCH_BYTES_FIRST; /* until there is a topic */
+    mr_arena_init(&coord->scratch, scratch, bytes);
+    mr_arena_init(decode, decoded, bytes);
+    return coord;
+}
+
 bool mr_coord_init(struct mr_control *control)
 {
     const struct mr_config *config = control->config;
-    struct mr_coord *coord = MR_HEAP_NEW(&control->heap, struct mr_coord);
-    size_t scratch_bytes = control->heap.size / SCRATCH_SHARE;
-    scratch_bytes = scratch_bytes < SCRATCH_MIN ? SCRATCH_MIN : scratch_bytes;
-    scratch_bytes = scratch_bytes > SCRATCH_MAX ? SCRATCH_MAX : scratch_bytes;
-    void *scratch = mr_heap_try(&control->heap, scratch_bytes);
-    void *decode = mr_heap_try(&control->heap, scratch_bytes);
-    if (coord == NULL || scratch == NULL || decode == NULL) {
+    struct mr_arena decode;
+    struct mr_coord *coord = mr_coord_new(control, &group_kind, &decode);
+    if (coord == NULL) {
         return false;
     }
-    coord->control = control;
-    mr_arena_init(&coord->scratch, scratch, scratch_bytes);
-    mr_arena_init(&coord->env.decode, decode, scratch_bytes);
+    coord->env.decode = decode;
     struct mr_group_env *env = &coord->env;
     env->min_session_ms = clamp(config->group_min_session_timeout_ms);
     env->max_session_ms = clamp(config->group_max_session_timeout_ms);
@@ -448,7 +506,7 @@ bool mr_coord_init(struct mr_control *control)
     env->size_max = config->group_max_size;
     env->metadata_bytes_max = clamp(config->offset_metadata_max_bytes);
     env->retention_ms = config->offsets_retention_minutes * 60 * 1000;
-    env->record_bytes_max = BATCH_BYTES_FIRST; /* until there is a topic */
+    env->record_bytes_max = coord->record_bytes_max;
     env->heap = &control->heap;
     env->timers = &control->timers;
     env->hash_key = control->hash_key;
@@ -477,17 +535,18 @@ static uint32_t batch_bytes_max(int64_t max_message_bytes)
                                                    : (uint32_t)max_message_bytes;
 }
 
-/* A shard for each partition of __consumer_offsets that we lead and that is open. */
+/* A shard for each partition of the topic that we lead and that is open. */
 static void follow_image(struct mr_coord *coord, struct mr_now now)
 {
     struct mr_control *control = coord->control;
     const struct mr_image *image = mr_control_image(control);
     const struct mr_image_topic *topic =
-        image == NULL ? NULL : mr_image_topic_by_name(image, MR_STR("__consumer_offsets"));
+        image == NULL ? NULL : mr_image_topic_by_name(image, mr_str(coord->kind->topic));
     uint32_t count = topic == NULL ? 0 : topic->partition_count;
     coord->env.image = image;
     if (topic != NULL) {
-        coord->env.record_bytes_max = batch_bytes_max(topic->config.max_message_bytes);
+        coord->record_bytes_max = batch_bytes_max(topic->config.max_message_bytes);
+        coord->env.record_bytes_max = coord->record_bytes_max;
     }
     if (count > coord->shard_capacity) {
         void *grown =
@@ -540,18 +599,14 @@ static void follow_image(struct mr_coord *coord, struct mr_now now)
     coord->shard_count = count;
 }
 
-void mr_coord_start(struct mr_control *control, struct mr_now now)
+static void start(struct mr_coord *coord, struct mr_now now)
 {
-    struct mr_coord *coord = control->coord;
     coord->is_started = true;
     follow_image(coord, now);
-    mr_timer_set(&control->timers, &coord->expiry.timer,
-                 mr_deadline_ms(now.mono_ns, control->config->offsets_retention_check_interval_ms));
 }
 
-void mr_coord_image_changed(struct mr_control *control, struct mr_now now, bool is_any_deleted)
+static void image_changed(struct mr_coord *coord, struct mr_now now, bool is_any_deleted)
 {
-    struct mr_coord *coord = control->coord;
     if (!coord->is_started || coord->is_stopped) {
         return;
     }
@@ -563,13 +618,12 @@ void mr_coord_image_changed(struct mr_control *control, struct mr_now now, bool 
     }
 }
 
-bool mr_coord_turn(struct mr_control *control, struct mr_now now)
+static bool turn(struct mr_coord *coord, struct mr_now now)
 {
-    struct mr_coord *coord = control->coord;
     bool is_any = false;
     if (coord->is_started && !coord->is_stopped) {
         mr_coord_load_some(coord, now);
-        is_any = sweep(coord, now);
+        is_any = coord->kind->sweep(coord, now);
     }
     for (uint32_t index = 0; index < coord->shard_count; index++) {
         struct mr_coord_shard *shard = coord->shards[index];
@@ -581,13 +635,13 @@ bool mr_coord_turn(struct mr_control *control, struct mr_now now)
     return is_any;
 }
 
-uint64_t mr_coord_deadline_ns(const struct mr_control *control)
+static uint64_t deadline_ns(const struct mr_coord *coord)
 {
-    const struct mr_coord *coord = control->coord;
     uint64_t deadline = MR_NEVER;
     for (uint32_t index = 0; !coord->is_stopped && index < coord->shard_count; index++) {
         const struct mr_coord_shard *shard = coord->shards[index];
-        if (shard != NULL && !shard->is_reading && shard->retry_ns > control->now.mono_ns &&
+        if (shard != NULL && !shard->is_reading &&
+            shard->retry_ns > coord->control->now.mono_ns &&
             (shard->state == MR_COORD_BROKEN || shard->state == MR_COORD_LOADING)) {
             deadline = mr_earlier(deadline, shard->retry_ns);
         }
@@ -595,14 +649,10 @@ uint64_t mr_coord_deadline_ns(const struct mr_control *control)
     return deadline;
 }
 
-void mr_coord_stop(struct mr_control *control, struct mr_now now)
+static void stop(struct mr_coord *coord, struct mr_now now)
 {
-    struct mr_coord *coord = control->coord;
-    if (coord == NULL || coord->is_stopped) {
-        return;
-    }
     coord->is_stopped = true;
-    mr_timer_cancel(&control->timers, &coord->expiry.timer);
+    mr_timer_cancel(&coord->control->timers, &coord->expiry.timer);
     for (uint32_t index = 0; index < coord->shard_count; index++) {
         struct mr_coord_shard *shard = coord->shards[index];
         if (shard == NULL || shard->state == MR_COORD_ABSENT) {
@@ -612,4 +662,34 @@ void mr_coord_stop(struct mr_control *control, struct mr_now now)
         flush(shard, now);
         mr_coord_break(shard, now, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
     }
+}
+
+void mr_coord_start(struct mr_control *control, struct mr_now now)
+{
+    start(control->coord, now);
+    mr_timer_set(&control->timers, &control->coord->expiry.timer,
+                 mr_deadline_ms(now.mono_ns, control->config->offsets_retention_check_interval_ms));
+}
+
+void mr_coord_image_changed(struct mr_control *control, struct mr_now now, bool is_any_deleted)
+{
+    image_changed(control->coord, now, is_any_deleted);
+}
+
+bool mr_coord_turn(struct mr_control *control, struct mr_now now)
+{
+    return turn(control->coord, now);
+}
+
+uint64_t mr_coord_deadline_ns(const struct mr_control *control)
+{
+    return deadline_ns(control->coord);
+}
+
+void mr_coord_stop(struct mr_control *control, struct mr_now now)
+{
+    if (control->coord == NULL || control->coord->is_stopped) {
+        return;
+    }
+    stop(control->coord, now);
 }

@@ -1,5 +1,6 @@
 /*
- * coord_runtime: runs the shards of __consumer_offsets: batches, answers that wait, loading.
+ * coord_runtime: runs the shards of a coordinator's topic: batches, answers that wait, loading. A
+ * struct mr_coord for each topic.
  *
  *   ABSENT --image says we lead it--> LOADING --end of the log--> ACTIVE
  *     ^                                  ^                          | an append failed
@@ -19,13 +20,32 @@ enum mr_coord_shard_state {
     MR_COORD_BROKEN,
 };
 
+struct mr_coord_shard;
+
+/* What differs between coordinators. */
+struct mr_coord_kind {
+    const char *topic;
+    const char *what; /* for log lines: what a shard has */
+    bool (*shard_init)(struct mr_coord_shard *shard);
+    void (*shard_deinit)(struct mr_coord_shard *shard, struct mr_coord_out *out, int16_t error);
+    /* One record of a batch, live or read back. */
+    enum mr_err (*replay)(struct mr_coord_shard *shard, const struct mr_batch *batch,
+                          struct mr_blob key, struct mr_blob value);
+    /* The last record of a load is replayed. */
+    void (*loaded)(struct mr_coord_shard *shard, struct mr_coord_out *out);
+    /* One more batch of the shard is durable; may be NULL. */
+    void (*durable)(struct mr_coord_shard *shard, struct mr_now now);
+    /* A slice of what is to be looked through, one shard per turn. Whether there was any. */
+    bool (*sweep)(struct mr_coord *coord, struct mr_now now);
+};
+
 struct mr_coord_shard {
     struct mr_coord *coord;
     uint32_t index;
     enum mr_coord_shard_state state;
     struct mr_log_ref log;
     int32_t leader_epoch;
-    struct mr_group_shard groups;
+    struct mr_group_shard groups; /* of the coordinator of groups */
 
     struct mr_batch_builder builder; /* records of this turn; bytes NULL: none */
     uint64_t sealed;                 /* batches sent */
@@ -49,9 +69,11 @@ struct mr_coord_wait {
 
 struct mr_coord {
     struct mr_control *control;
+    const struct mr_coord_kind *kind;
+    uint32_t record_bytes_max; /* of one batch */
     struct mr_group_env env;
     struct mr_arena scratch;
-    struct mr_coord_shard **shards; /* as many as __consumer_offsets has partitions */
+    struct mr_coord_shard **shards; /* as many as the topic has partitions */
     uint32_t shard_count;
     uint32_t shard_capacity;
     uint32_t loading_count; /* reads under way */
@@ -60,15 +82,21 @@ struct mr_coord {
     struct mr_control_timer expiry;
 };
 
+/* A coordinator without shards; `decode` is memory for its replay. NULL: no memory. */
+struct mr_coord *mr_coord_new(struct mr_control *control, const struct mr_coord_kind *kind,
+                              struct mr_arena *decode);
+
 /* coord_load.c */
 void mr_coord_load_some(struct mr_coord *coord, struct mr_now now);
 
 /* coord_runtime.c, for the loader and the services */
 void mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out);
 void mr_coord_break(struct mr_coord_shard *shard, struct mr_now now, int16_t error);
-int16_t mr_coord_shard_of(struct mr_coord *coord, struct mr_str group_id,
+int16_t mr_coord_shard_of(struct mr_coord *coord, struct mr_str key,
                           struct mr_coord_shard **shard);
 void mr_coord_finish(struct mr_coord *coord, struct mr_coord_answer *answer);
+/* The partition of a key, among `count`. */
+uint32_t mr_coord_partition_of(struct mr_str key, uint32_t count);
 
 /* coord_service.c: requests of several groups, and the form of errors */
 void mr_coord_service_init(struct mr_coord *coord);

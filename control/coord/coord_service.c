@@ -153,10 +153,8 @@ static void find_one(struct mr_coord *coord, struct mr_now now, int8_t key_type,
         mr_control_want_offsets_topic(coord->control, now);
         return;
     }
-    int32_t hash = mr_hash_java(key);
-    uint32_t positive = hash == INT32_MIN ? 0 : (uint32_t)(hash < 0 ? -hash : hash);
     const struct mr_image_partition *partition =
-        &topic->partitions[positive % topic->partition_count];
+        &topic->partitions[mr_coord_partition_of(key, topic->partition_count)];
     if (partition->log_id == 0) {
         return; /* being opened */
     }
