@@ -3,6 +3,7 @@
 interleaved, the first rounds thrown away.
 
     perf/compare_kafka.py [--runs N] [--warm N] [--mb N] [--requests N] [--json FILE] [--only WORDS] [--heap 1g]
+                          [--sides SIDE...]    millrace, kafka, or NAME=BINARY: another build of Millrace
 
 Durable on both sides: Millrace's default, Kafka with the topic config flush.messages=1. Medians over the runs;
 broker CPU is user + system time of the broker's process. What the producer really sent is read from its own
@@ -72,9 +73,13 @@ def run_ns(pid):
 
 
 class Side:
-    def __init__(self, kind, heap):
+    def __init__(self, side, heap):
+        self.name, _, binary = side.partition("=")
+        kind = "millrace" if binary else self.name
         self.kind = kind
         self.broker = brokers.KINDS[kind]({})
+        if binary:
+            self.broker.binary = Path(binary).resolve()
         if kind == "kafka":
             self.broker.heap = heap
         self.broker.format()
@@ -207,7 +212,7 @@ def main():
     p.add_argument("--json")
     p.add_argument("--sides", nargs="*", default=["millrace", "kafka"])
     a = p.parse_args()
-    samples = {k: {} for k in a.sides}
+    samples = {k.partition("=")[0]: {} for k in a.sides}
 
     def add(kind, what, numbers, keep=True):
         print("%s %s %s" % (what, kind, "  ".join("%s %.2f" % kv for kv in numbers.items())), flush=True)
@@ -217,7 +222,7 @@ def main():
     if "fresh" in a.only:
         for n in range(3):
             for kind in a.sides:
-                add(kind, "fresh %d" % (n + 1), run_fresh(kind, a.heap))
+                add(kind.partition("=")[0], "fresh %d" % (n + 1), run_fresh(kind, a.heap))
     sides = []
     try:
         wanted = [n for n in RUNS if n in a.only]
@@ -227,7 +232,7 @@ def main():
             for n in range(a.warm + a.runs):
                 for name in wanted:
                     for side in sides if n % 2 == 0 else reversed(sides):
-                        add(side.kind, "round %d %s" % (n - a.warm + 1, name), RUNS[name](side, a), n >= a.warm)
+                        add(side.name, "round %d %s" % (n - a.warm + 1, name), RUNS[name](side, a), n >= a.warm)
     finally:
         for side in sides:
             side.close()
