@@ -1,0 +1,263 @@
+/* sim_fs: the simulated device as a thing: made, copied, set up and looked into. */
+#include "sim_fs.h"
+
+#include "millrace/base/hash.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- The device ---- */
+
+struct mr_sim_fs *mr_sim_fs_create(uint64_t seed)
+{
+    struct mr_sim_fs *fs = mr_sim_node_memory(sizeof *fs);
+    fs->prng.state = seed;
+    fs->die_at = UINT64_MAX;
+    fs->root = mr_sim_node_create(fs, true);
+    return fs;
+}
+
+void mr_sim_fs_ghosts_free(struct mr_sim_fs *fs)
+{
+    while (fs->ghosts != NULL) {
+        struct mr_sim_ghost *next = fs->ghosts->next;
+        free(fs->ghosts);
+        fs->ghosts = next;
+    }
+}
+
+void mr_sim_fs_destroy(struct mr_sim_fs *fs)
+{
+    mr_assert(fs->disk_count == 0);
+    while (fs->nodes != NULL) {
+        struct mr_sim_node *next = fs->nodes->next;
+        mr_sim_node_free(fs->nodes);
+        fs->nodes = next;
+    }
+    mr_sim_fs_ghosts_free(fs);
+    free(fs->handles);
+    free(fs);
+}
+
+static void names_clone(struct mr_sim_names *to, const struct mr_sim_names *from)
+{
+    *to = (struct mr_sim_names){0};
+    for (uint32_t index = 0; index < from->count; index++) {
+        mr_sim_node_name(to, from->items[index].text, from->items[index].node->twin);
+    }
+}
+
+struct mr_sim_fs *mr_sim_fs_clone(const struct mr_sim_fs *from)
+{
+    struct mr_sim_fs *fs = mr_sim_node_memory(sizeof *fs);
+    *fs = *from;
+    fs->nodes = NULL;
+    fs->handles = NULL;
+    fs->handle_count = 0;
+    fs->ghosts = NULL;
+    fs->disk_count = 0;
+    for (struct mr_sim_node *node = from->nodes; node != NULL; node = node->next) {
+        struct mr_sim_node *twin = mr_sim_node_create(fs, node->is_directory);
+        node->twin = twin;
+        twin->mtime_ms = node->mtime_ms;
+        if (node->room > 0) {
+            mr_sim_node_room(twin, node->room);
+            memcpy(twin->now, node->now, node->room);
+            memcpy(twin->platter, node->platter, node->room);
+            memcpy(twin->dirty, node->dirty, node->room / MR_SIM_SECTOR);
+        }
+        twin->size_now = node->size_now;
+        twin->size_platter = node->size_platter;
+    }
+    for (struct mr_sim_node *node = from->nodes; node != NULL; node = node->next) {
+        names_clone(&node->twin->names_now, &node->names_now);
+        names_clone(&node->twin->names_platter, &node->names_platter);
+        for (uint32_t index = 0; index < node->change_count; index++) {
+            struct mr_sim_node *twin = node->twin;
+            twin->changes =
+                mr_sim_node_grow(twin->changes, &twin->change_size, twin->change_count, sizeof(struct mr_sim_change));
+            twin->changes[twin->change_count] = node->changes[index];
+            struct mr_sim_node *target = node->changes[index].node;
+            twin->changes[twin->change_count++].node = target != NULL ? target->twin : NULL;
+        }
+    }
+    fs->root = from->root->twin;
+    for (struct mr_sim_ghost *ghost = from->ghosts; ghost != NULL; ghost = ghost->next) {
+        struct mr_sim_ghost *copy = mr_sim_node_memory(sizeof *copy + ghost->len);
+        memcpy(copy, ghost, sizeof *copy + ghost->len);
+        copy->node = ghost->node->twin;
+        copy->next = fs->ghosts;
+        fs->ghosts = copy;
+    }
+    return fs;
+}
+
+void mr_sim_fs_latency(struct mr_sim_fs *fs, uint64_t min_ns, uint64_t max_ns, bool is_shuffled)
+{
+    fs->latency_min_ns = min_ns;
+    fs->latency_max_ns = max_ns;
+    fs->is_shuffled = is_shuffled;
+}
+
+void mr_sim_fs_set_clock(struct mr_sim_fs *fs, uint64_t now_ns)
+{
+    fs->clock_ns = now_ns > fs->clock_ns ? now_ns : fs->clock_ns;
+}
+
+uint64_t mr_sim_fs_clock(const struct mr_sim_fs *fs)
+{
+    return fs->clock_ns;
+}
+
+uint64_t mr_sim_fs_op_count(const struct mr_sim_fs *fs)
+{
+    return fs->op_count;
+}
+
+void mr_sim_fs_die_at(struct mr_sim_fs *fs, uint64_t n)
+{
+    fs->die_at = n;
+}
+
+bool mr_sim_fs_is_dead(const struct mr_sim_fs *fs)
+{
+    return fs->is_dead;
+}
+
+void mr_sim_fs_fail(struct mr_sim_fs *fs, const struct mr_sim_fault *fault)
+{
+    fs->fault = *fault;
+    fs->has_fault = true;
+}
+
+void mr_sim_fs_heal(struct mr_sim_fs *fs)
+{
+    fs->has_fault = false;
+}
+
+void mr_sim_fs_capacity(struct mr_sim_fs *fs, uint64_t bytes)
+{
+    fs->capacity = bytes;
+}
+
+/* Files without a name count until the process that has them open ends; the simulation never frees them. */
+static uint64_t used_below(const struct mr_sim_node *directory)
+{
+    uint64_t used = 0;
+    for (uint32_t index = 0; index < directory->names_now.count; index++) {
+        const struct mr_sim_node *node = directory->names_now.items[index].node;
+        used += node->is_directory ? used_below(node) : (node->size_now + 4095) / 4096 * 4096;
+    }
+    return used;
+}
+
+uint64_t mr_sim_fs_used(const struct mr_sim_fs *fs)
+{
+    return used_below(fs->root);
+}
+
+void mr_sim_fs_refuse_direct(struct mr_sim_fs *fs)
+{
+    fs->is_direct_refused = true;
+}
+
+/* ---- For tests ---- */
+
+void mr_sim_fs_put(struct mr_sim_fs *fs, const char *path, const void *bytes, size_t len)
+{
+    struct mr_sim_node *at = fs->root;
+    char         part[MR_SIM_NAME_SIZE];
+    for (;;) {
+        while (*path == '/') {
+            path++;
+        }
+        size_t part_len = strcspn(path, "/");
+        mr_assert(part_len > 0 && part_len < MR_SIM_NAME_SIZE);
+        memcpy(part, path, part_len);
+        part[part_len] = '\0';
+        bool         is_last = path[part_len] == '\0';
+        struct mr_sim_node *next = mr_sim_node_find(&at->names_now, part, part_len);
+        if (next == NULL) {
+            next = mr_sim_node_create(fs, !is_last);
+            mr_sim_node_change(at, NULL, part, next);
+            mr_sim_node_settle_names(at, at->change_count);
+        }
+        at = next;
+        if (is_last) {
+            break;
+        }
+        path += part_len;
+    }
+    mr_sim_node_truncate(at, 0);
+    mr_sim_node_write(at, 0, bytes, len);
+    mr_sim_node_settle(at);
+}
+
+int64_t mr_sim_fs_get(const struct mr_sim_fs *fs, const char *path, void *bytes, size_t max)
+{
+    struct mr_sim_node *node = mr_sim_node_lookup(fs, NULL, path);
+    if (node == NULL || node->is_directory) {
+        return -1;
+    }
+    size_t len = node->size_now < max ? node->size_now : max;
+    if (len > 0) {
+        memcpy(bytes, node->now, len);
+    }
+    return (int64_t)node->size_now;
+}
+
+size_t mr_sim_fs_names(const struct mr_sim_fs *fs, const char *path, char *to, size_t max)
+{
+    struct mr_sim_node *node = mr_sim_node_lookup(fs, NULL, path);
+    size_t       len = 0;
+    for (uint32_t index = 0; node != NULL && index < node->names_now.count; index++) {
+        const struct mr_sim_name *name = &node->names_now.items[index];
+        size_t             bytes = strlen(name->text) + 1;
+        if (name->node != NULL && len + bytes <= max) {
+            memcpy(to + len, name->text, bytes);
+            len += bytes;
+        }
+    }
+    return len;
+}
+
+void mr_sim_fs_remove(struct mr_sim_fs *fs, const char *path)
+{
+    char         leaf[MR_SIM_NAME_SIZE];
+    struct mr_sim_node *directory = mr_sim_node_walk(fs, NULL, path, leaf);
+    if (directory != NULL && leaf[0] != '\0') {
+        mr_sim_node_change(directory, leaf, NULL, NULL);
+        mr_sim_node_settle_names(directory, directory->change_count);
+    }
+}
+
+void mr_sim_fs_rot(struct mr_sim_fs *fs, const char *path, uint64_t pos, uint32_t len, uint8_t with)
+{
+    struct mr_sim_node *node = mr_sim_node_lookup(fs, NULL, path);
+    mr_assert(node != NULL && pos + len <= node->size_now);
+    for (uint64_t at = pos; at < pos + len; at++) {
+        node->now[at] ^= with;
+        node->platter[at] ^= with;
+    }
+}
+
+static uint64_t digest_node(const struct mr_sim_node *node)
+{
+    static const struct mr_hash_key key = {.k0 = 1, .k1 = 2};
+    if (!node->is_directory) {
+        return mr_hash_bytes(&key, node->now, node->size_now) ^ node->size_now;
+    }
+    uint64_t sum = 1;
+    for (uint32_t index = 0; index < node->names_now.count; index++) {
+        const struct mr_sim_name *name = &node->names_now.items[index];
+        uint64_t           parts[2] = {mr_hash_bytes(&key, name->text, strlen(name->text)),
+                                       digest_node(name->node)};
+        sum += mr_hash_bytes(&key, parts, sizeof parts); /* a sum: the order of names says nothing */
+    }
+    return sum;
+}
+
+uint64_t mr_sim_fs_digest(const struct mr_sim_fs *fs)
+{
+    return digest_node(fs->root);
+}

@@ -1,0 +1,136 @@
+/*
+ * sim_fs: the inside of the simulated device, for sim_*.c that make it up:
+ *
+ *   sim_node.c    files and directories: two images of each, now and on the platter
+ *   sim_fs.c      the device: made, copied, looked into by tests
+ *   sim_disk.c    the seam: operations, their time and their faults
+ *   sim_power.c   what a power cut leaves
+ */
+#ifndef MILLRACE_TESTS_SIM_FS_H
+#define MILLRACE_TESTS_SIM_FS_H
+
+#include "millrace/base/prng.h"
+#include "sim_disk.h"
+
+#include <stddef.h>
+
+#define MR_SIM_NAME_SIZE 320u
+
+struct mr_sim_name {
+    char         text[MR_SIM_NAME_SIZE];
+    struct mr_sim_node *node; /* NULL: free slot */
+};
+
+struct mr_sim_names {
+    struct mr_sim_name *items;
+    uint32_t     count;
+    uint32_t     size;
+};
+
+/* One change of a directory: `gone` disappears and `text` appears, either may be empty. */
+struct mr_sim_change {
+    char         gone[MR_SIM_NAME_SIZE];
+    char         text[MR_SIM_NAME_SIZE];
+    struct mr_sim_node *node;
+};
+
+struct mr_sim_node {
+    struct mr_sim_node *next; /* all nodes of the device */
+    struct mr_sim_node *twin; /* while cloning */
+    bool         is_directory;
+    int64_t      mtime_ms;
+    uint32_t     lock_owner; /* 1 + the handle that has it locked; 0: none */
+
+    /* a file: both images have `room` bytes; bytes behind a size are zero */
+    uint8_t *now;
+    uint8_t *platter;
+    uint8_t *dirty; /* per sector: now differs from what is known to be durable */
+    uint64_t room;
+    uint64_t size_now;
+    uint64_t size_platter;
+
+    /* a directory */
+    struct mr_sim_names   names_now;
+    struct mr_sim_names   names_platter;
+    struct mr_sim_change *changes;
+    uint32_t       change_count;
+    uint32_t       change_size;
+};
+
+struct mr_sim_handle {
+    struct mr_sim_node *node;
+    uint32_t     flags;
+    char         name[MR_SIM_NAME_SIZE];
+};
+
+/* A write that was under way when power went, kept for the cut. */
+struct mr_sim_ghost {
+    struct mr_sim_ghost *next;
+    struct mr_sim_node  *node;
+    uint64_t      pos;
+    uint32_t      len;
+    uint8_t       bytes[];
+};
+
+struct mr_sim_fs {
+    struct mr_prng prng;
+    struct mr_sim_node   *nodes;
+    struct mr_sim_node   *root;
+    struct mr_sim_handle *handles;
+    uint32_t       handle_count;
+    struct mr_sim_ghost  *ghosts;
+
+    uint64_t clock_ns;
+    uint64_t latency_min_ns;
+    uint64_t latency_max_ns;
+    bool     is_shuffled;
+
+    uint64_t            op_count;
+    uint64_t            die_at;
+    bool                is_dead;
+    bool                has_fault;
+    struct mr_sim_fault fault;
+    uint64_t            capacity;
+    bool                is_direct_refused;
+    uint32_t            disk_count;
+};
+
+/* ---- Nodes ---- */
+
+struct mr_sim_node *mr_sim_node_create(struct mr_sim_fs *fs, bool is_directory);
+void                mr_sim_node_free(struct mr_sim_node *node);
+
+/* Both images have at least `bytes` bytes afterwards, the new ones zero. */
+void mr_sim_node_room(struct mr_sim_node *node, uint64_t bytes);
+void mr_sim_node_write(struct mr_sim_node *node, uint64_t pos, const uint8_t *bytes, uint64_t len);
+void mr_sim_node_truncate(struct mr_sim_node *node, uint64_t size);
+
+/* What is there now is on the platter too: one sector, or everything. */
+void mr_sim_node_settle_sector(struct mr_sim_node *node, uint64_t sector);
+void mr_sim_node_settle(struct mr_sim_node *node);
+
+/* ---- Names ---- */
+
+struct mr_sim_node *mr_sim_node_find(const struct mr_sim_names *names, const char *text, size_t len);
+void                mr_sim_node_name(struct mr_sim_names *names, const char *text, struct mr_sim_node *node);
+
+/* `gone` disappears and `text` appears, either may be NULL; durable with the directory. */
+void mr_sim_node_change(struct mr_sim_node *directory, const char *gone, const char *text,
+                        struct mr_sim_node *node);
+
+/* The first `count` unsynced changes reach the platter. */
+void mr_sim_node_settle_names(struct mr_sim_node *directory, uint32_t count);
+
+/* Walk all but the last component of `path`; the last one is left in `leaf` (empty: the directory itself). */
+struct mr_sim_node *mr_sim_node_walk(const struct mr_sim_fs *fs, struct mr_sim_node *from, const char *path, char *leaf);
+struct mr_sim_node *mr_sim_node_lookup(const struct mr_sim_fs *fs, struct mr_sim_node *from, const char *path);
+
+/* ---- Memory ---- */
+
+/* Room for one more than `count` items. */
+void *mr_sim_node_grow(void *old, uint32_t *size, uint32_t count, size_t item);
+void *mr_sim_node_memory(size_t bytes);
+
+void mr_sim_fs_ghosts_free(struct mr_sim_fs *fs);
+
+#endif

@@ -1,0 +1,225 @@
+/* sim_node: see sim_fs.h. Plain and small rather than fast: linear directories, whole files in memory. */
+#include "sim_fs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Memory ---- */
+
+void *mr_sim_node_grow(void *old, uint32_t *size, uint32_t count, size_t item)
+{
+    if (count < *size) {
+        return old;
+    }
+    *size = *size == 0 ? 8 : *size * 2;
+    void *bigger = realloc(old, *size * item);
+    mr_assert(bigger != NULL);
+    return bigger;
+}
+
+void *mr_sim_node_memory(size_t bytes)
+{
+    void *memory = calloc(1, bytes);
+    mr_assert(memory != NULL);
+    return memory;
+}
+
+/* ---- Nodes ---- */
+
+struct mr_sim_node *mr_sim_node_create(struct mr_sim_fs *fs, bool is_directory)
+{
+    struct mr_sim_node *node = mr_sim_node_memory(sizeof *node);
+    node->is_directory = is_directory;
+    node->next = fs->nodes;
+    node->mtime_ms = (int64_t)(fs->clock_ns / 1000000);
+    fs->nodes = node;
+    return node;
+}
+
+void mr_sim_node_room(struct mr_sim_node *node, uint64_t bytes)
+{
+    if (bytes <= node->room) {
+        return;
+    }
+    uint64_t room = node->room == 0 ? 65536 : node->room;
+    while (room < bytes) {
+        room *= 2;
+    }
+    node->now = realloc(node->now, room);
+    node->platter = realloc(node->platter, room);
+    node->dirty = realloc(node->dirty, room / MR_SIM_SECTOR);
+    mr_assert(node->now != NULL && node->platter != NULL && node->dirty != NULL);
+    memset(node->now + node->room, 0, room - node->room);
+    memset(node->platter + node->room, 0, room - node->room);
+    memset(node->dirty + node->room / MR_SIM_SECTOR, 0, (room - node->room) / MR_SIM_SECTOR);
+    node->room = room;
+}
+
+void mr_sim_node_write(struct mr_sim_node *node, uint64_t pos, const uint8_t *bytes, uint64_t len)
+{
+    if (len == 0) {
+        return;
+    }
+    mr_sim_node_room(node, pos + len);
+    memcpy(node->now + pos, bytes, len);
+    memset(node->dirty + pos / MR_SIM_SECTOR, 1,
+           (pos + len - 1) / MR_SIM_SECTOR - pos / MR_SIM_SECTOR + 1);
+    if (node->size_now < pos + len) {
+        node->size_now = pos + len;
+    }
+}
+
+void mr_sim_node_truncate(struct mr_sim_node *node, uint64_t size)
+{
+    if (size < node->size_now) {
+        for (uint64_t at = size; at < node->size_now;) {
+            uint64_t end = (at / MR_SIM_SECTOR + 1) * MR_SIM_SECTOR;
+            end = end < node->size_now ? end : node->size_now;
+            memset(node->now + at, 0, end - at);
+            node->dirty[at / MR_SIM_SECTOR] = 1;
+            at = end;
+        }
+    } else {
+        mr_sim_node_room(node, size);
+    }
+    node->size_now = size;
+}
+
+void mr_sim_node_settle_sector(struct mr_sim_node *node, uint64_t sector)
+{
+    memcpy(node->platter + sector * MR_SIM_SECTOR, node->now + sector * MR_SIM_SECTOR, MR_SIM_SECTOR);
+    node->dirty[sector] = 0;
+}
+
+void mr_sim_node_settle(struct mr_sim_node *node)
+{
+    for (uint64_t sector = 0; sector < node->room / MR_SIM_SECTOR; sector++) {
+        if (node->dirty[sector] != 0) {
+            mr_sim_node_settle_sector(node, sector);
+        }
+    }
+    node->size_platter = node->size_now;
+}
+
+void mr_sim_node_free(struct mr_sim_node *node)
+{
+    free(node->now);
+    free(node->platter);
+    free(node->dirty);
+    free(node->names_now.items);
+    free(node->names_platter.items);
+    free(node->changes);
+    free(node);
+}
+
+/* ---- Names ---- */
+
+struct mr_sim_node *mr_sim_node_find(const struct mr_sim_names *names, const char *text, size_t len)
+{
+    for (uint32_t index = 0; index < names->count; index++) {
+        const struct mr_sim_name *name = &names->items[index];
+        if (name->node != NULL && strlen(name->text) == len && memcmp(name->text, text, len) == 0) {
+            return name->node;
+        }
+    }
+    return NULL;
+}
+
+static void names_del(struct mr_sim_names *names, const char *text)
+{
+    for (uint32_t index = 0; index < names->count; index++) {
+        if (names->items[index].node != NULL && strcmp(names->items[index].text, text) == 0) {
+            names->items[index] = names->items[--names->count];
+            return;
+        }
+    }
+}
+
+void mr_sim_node_name(struct mr_sim_names *names, const char *text, struct mr_sim_node *node)
+{
+    names_del(names, text);
+    names->items = mr_sim_node_grow(names->items, &names->size, names->count, sizeof *names->items);
+    struct mr_sim_name *name = &names->items[names->count++];
+    mr_assert(strlen(text) < sizeof name->text);
+    strcpy(name->text, text);
+    name->node = node;
+}
+
+static void names_apply(struct mr_sim_names *names, const struct mr_sim_change *change)
+{
+    if (change->gone[0] != '\0') {
+        names_del(names, change->gone);
+    }
+    if (change->text[0] != '\0') {
+        mr_sim_node_name(names, change->text, change->node);
+    }
+}
+
+void mr_sim_node_change(struct mr_sim_node *directory, const char *gone, const char *text,
+                             struct mr_sim_node *node)
+{
+    directory->changes =
+        mr_sim_node_grow(directory->changes, &directory->change_size, directory->change_count, sizeof(struct mr_sim_change));
+    struct mr_sim_change *change = &directory->changes[directory->change_count++];
+    *change = (struct mr_sim_change){.node = node};
+    if (gone != NULL) {
+        strcpy(change->gone, gone);
+    }
+    if (text != NULL) {
+        strcpy(change->text, text);
+    }
+    names_apply(&directory->names_now, change);
+}
+
+void mr_sim_node_settle_names(struct mr_sim_node *directory, uint32_t count)
+{
+    for (uint32_t index = 0; index < count; index++) {
+        names_apply(&directory->names_platter, &directory->changes[index]);
+    }
+    directory->change_count -= count;
+    if (count > 0) {
+        memmove(directory->changes, directory->changes + count,
+                directory->change_count * sizeof(struct mr_sim_change));
+    }
+}
+
+struct mr_sim_node *mr_sim_node_walk(const struct mr_sim_fs *fs, struct mr_sim_node *from, const char *path, char *leaf)
+{
+    struct mr_sim_node *at = from != NULL ? from : fs->root;
+    leaf[0] = '\0';
+    while (at != NULL) {
+        while (*path == '/') {
+            path++;
+        }
+        size_t len = strcspn(path, "/");
+        if (len == 0 || len >= MR_SIM_NAME_SIZE) {
+            return len == 0 ? at : NULL;
+        }
+        const char *after = path + len;
+        while (*after == '/') {
+            after++;
+        }
+        if (len == 1 && path[0] == '.') {
+            path = after;
+            continue;
+        }
+        if (*after == '\0') {
+            memcpy(leaf, path, len);
+            leaf[len] = '\0';
+            return at->is_directory ? at : NULL;
+        }
+        at = at->is_directory ? mr_sim_node_find(&at->names_now, path, len) : NULL;
+        path = after;
+    }
+    return NULL;
+}
+
+struct mr_sim_node *mr_sim_node_lookup(const struct mr_sim_fs *fs, struct mr_sim_node *from, const char *path)
+{
+    char         leaf[MR_SIM_NAME_SIZE];
+    struct mr_sim_node *directory = mr_sim_node_walk(fs, from, path, leaf);
+    if (directory == NULL || leaf[0] == '\0') {
+        return directory;
+    }
+    return mr_sim_node_find(&directory->names_now, leaf, strlen(leaf));
+}

@@ -1,0 +1,113 @@
+/* sim_power: what is left of the device when power goes, or the process. */
+#include "sim_fs.h"
+
+#include <string.h>
+
+static void handles_drop(struct mr_sim_fs *fs)
+{
+    mr_assert(fs->disk_count == 0);
+    fs->handle_count = 0;
+    fs->has_fault = false;
+    fs->is_dead = false;
+    fs->die_at = UINT64_MAX;
+    for (struct mr_sim_node *node = fs->nodes; node != NULL; node = node->next) {
+        node->lock_owner = 0;
+    }
+}
+
+/* After a cut: what was on the platter is all there is. */
+static void node_reboot(struct mr_sim_node *node)
+{
+    uint64_t size = node->size_platter;
+    if (node->room > size) {
+        memset(node->platter + size, 0, node->room - size);
+    }
+    if (node->room > 0) {
+        memcpy(node->now, node->platter, node->room);
+        memset(node->dirty, 0, node->room / MR_SIM_SECTOR);
+    }
+    node->size_now = size;
+    if (node->is_directory) {
+        node->change_count = 0;
+        node->names_now.count = 0;
+        for (uint32_t index = 0; index < node->names_platter.count; index++) {
+            mr_sim_node_name(&node->names_now, node->names_platter.items[index].text,
+                      node->names_platter.items[index].node);
+        }
+    }
+}
+
+static void cut_node(struct mr_sim_node *node, enum mr_sim_cut cut, struct mr_prng *prng)
+{
+    bool is_random = cut == MR_SIM_CUT_RANDOM;
+    if (cut == MR_SIM_CUT_DROP) {
+        return;
+    }
+    for (uint64_t sector = 0; sector < node->room / MR_SIM_SECTOR; sector++) {
+        if (node->dirty[sector] != 0 && (!is_random || mr_prng_below(prng, 2) == 0)) {
+            mr_sim_node_settle_sector(node, sector);
+        }
+    }
+    if (node->size_platter != node->size_now && (!is_random || mr_prng_below(prng, 2) == 0)) {
+        node->size_platter = node->size_now;
+    }
+    mr_sim_node_settle_names(node, is_random ? (uint32_t)mr_prng_below(prng, node->change_count + 1ull)
+                                     : node->change_count);
+}
+
+static void cut_ghost(struct mr_sim_ghost *ghost, enum mr_sim_cut cut, struct mr_prng *prng)
+{
+    struct mr_sim_node *node = ghost->node;
+    if (cut == MR_SIM_CUT_DROP || cut == MR_SIM_CUT_KEEP) {
+        return;
+    }
+    /* Into an existing range, or extending: whether the size grows is a lot of its own. */
+    uint64_t end = ghost->pos + ghost->len;
+    if (end > node->size_platter) {
+        if (cut != MR_SIM_CUT_FLIGHT && mr_prng_below(prng, 2) == 0) {
+            end = node->size_platter;
+        } else {
+            mr_sim_node_room(node, end);
+            node->size_platter = end;
+        }
+    }
+    for (uint64_t at = ghost->pos; at < end; at += MR_SIM_SECTOR) {
+        uint64_t len = end - at < MR_SIM_SECTOR ? end - at : MR_SIM_SECTOR;
+        uint64_t lot = cut == MR_SIM_CUT_FLIGHT ? 1 : mr_prng_below(prng, 8);
+        if (lot == 0) {
+            for (uint64_t index = 0; index < len; index++) {
+                node->platter[at + index] = (uint8_t)mr_prng_next(prng);
+            }
+        } else if (lot <= 4) {
+            memcpy(node->platter + at, ghost->bytes + (at - ghost->pos), len);
+        }
+    }
+}
+
+void mr_sim_fs_power_cut(struct mr_sim_fs *fs, enum mr_sim_cut cut, uint64_t seed)
+{
+    struct mr_prng prng = {.state = seed};
+    handles_drop(fs);
+    for (struct mr_sim_node *node = fs->nodes; node != NULL; node = node->next) {
+        cut_node(node, cut, &prng);
+    }
+    for (struct mr_sim_ghost *ghost = fs->ghosts; ghost != NULL; ghost = ghost->next) {
+        cut_ghost(ghost, cut, &prng);
+    }
+    mr_sim_fs_ghosts_free(fs);
+    for (struct mr_sim_node *node = fs->nodes; node != NULL; node = node->next) {
+        node_reboot(node);
+    }
+}
+
+void mr_sim_fs_process_kill(struct mr_sim_fs *fs, uint64_t seed)
+{
+    struct mr_prng prng = {.state = seed};
+    handles_drop(fs);
+    for (struct mr_sim_ghost *ghost = fs->ghosts; ghost != NULL; ghost = ghost->next) {
+        if (mr_prng_below(&prng, 2) == 0) {
+            mr_sim_node_write(ghost->node, ghost->pos, ghost->bytes, ghost->len);
+        }
+    }
+    mr_sim_fs_ghosts_free(fs);
+}
