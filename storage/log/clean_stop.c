@@ -157,6 +157,18 @@ static void writer_flush(struct writer *writer)
     mr_text_init(&writer->text, (char *)writer->core->scratch, MR_SCRATCH_BYTES);
 }
 
+/* NULL: lines are only counted. */
+static void writer_line(struct writer *writer, struct mr_str topic, int32_t partition, int64_t offset)
+{
+    if (writer == NULL) {
+        return;
+    }
+    if (MR_SCRATCH_BYTES - writer->text.len < MR_FILE_NAME_BYTES) {
+        writer_flush(writer);
+    }
+    mr_text_fmt(&writer->text, "%.*s %d %lld\n", (int)topic.len, topic.data, partition, (long long)offset);
+}
+
 /* The lines of one core's logs: counted, or with a writer written. */
 static uint32_t checkpoint_lines(const struct mr_storage_core *of, enum checkpoint which, struct writer *writer)
 {
@@ -170,11 +182,38 @@ static uint32_t checkpoint_lines(const struct mr_storage_core *of, enum checkpoi
             continue;
         }
         count++;
-        if (writer != NULL) {
-            if (MR_SCRATCH_BYTES - writer->text.len < MR_FILE_NAME_BYTES) {
-                writer_flush(writer);
-            }
-            mr_text_fmt(&writer->text, "%.*s %d %lld\n", (int)topic.len, topic.data, partition, (long long)offset);
+        writer_line(writer, topic, partition, offset);
+    }
+    return count;
+}
+
+/* The directory is there and no core has opened its log. */
+static bool is_unopened(struct mr_storage_core *core, struct mr_str dir_name)
+{
+    char name[MR_DIR_NAME_BYTES];
+    bool is_open = mr_partition_by_name(core, dir_name) != NULL;
+    for (uint32_t index = 0; index < MR_CORES_MAX; index++) {
+        is_open |= core->peers[index] != NULL && mr_partition_by_name(core->peers[index], dir_name) != NULL;
+    }
+    if (is_open || dir_name.len >= (int32_t)sizeof name) {
+        return false;
+    }
+    mr_fmt(name, sizeof name, "%.*s", dir_name.len, dir_name.data);
+    struct mr_disk_op op = {.kind = MR_DISK_STAT, .dir = core->root, .name = name};
+    return mr_core_disk(core, &op) == MR_OK;
+}
+
+/* A stop during the start: where logs begin that nobody has opened is still what this start found. */
+static uint32_t checkpoint_unopened(struct mr_storage_core *core, enum checkpoint which, struct writer *writer)
+{
+    uint32_t count = 0;
+    for (uint32_t index = 0; which == CHECKPOINT_LOG_START && index < core->log_starts.entry_count; index++) {
+        const struct mr_checkpoint_entry *entry = &core->log_starts.entries[index];
+        struct mr_str                     topic;
+        int32_t                           partition = 0;
+        if (mr_log_dir_parse(entry->dir_name, &topic, &partition) && is_unopened(core, entry->dir_name)) {
+            count++;
+            writer_line(writer, topic, partition, entry->offset);
         }
     }
     return count;
@@ -187,7 +226,7 @@ static uint32_t checkpoint_cores(struct mr_storage_core *core, enum checkpoint w
     for (uint32_t index = 0; index < MR_CORES_MAX && !mr_bug("forget-other-cores"); index++) {
         count += core->peers[index] == NULL ? 0 : checkpoint_lines(core->peers[index], which, writer);
     }
-    return count;
+    return count + checkpoint_unopened(core, which, writer);
 }
 
 static enum mr_err write_checkpoint(struct mr_storage_core *core, enum checkpoint which)

@@ -69,6 +69,37 @@ static void test_log_start_inside_a_segment_survives_a_clean_stop(void **state)
     }
 }
 
+/* A stop may come before the start has opened everything. */
+static void test_log_starts_survive_a_stop_before_anything_is_opened(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    struct rig_log      dropped;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    assert_int_equal(rig_open(rig, "gone", 0, &dropped), MR_OK);
+    fill(rig, &log, 20, 1000);
+    fill(rig, &dropped, 20, 1000);
+    assert_int_equal(rig_delete_records(rig, &log, 17), MR_OK);
+    assert_int_equal(rig_delete_records(rig, &dropped, 17), MR_OK);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "gone", 0, &dropped), MR_OK);
+    struct mr_drop_op drop = {.op.kind = MR_STORAGE_DROP, .log_id = dropped.log_id};
+    rig_send(rig, dropped.core, &drop.op);
+    rig_wait(rig, &drop.op);
+    assert_int_equal(rig_stop(rig), MR_OK);
+
+    /* What was dropped has no line: it would be the next log's of that name. */
+    static const char text[] = "0\n1\nt 0 17\n";
+    assert_int_equal(size_of(rig, RIG_LOG_DIR "/log-start-offset-checkpoint"), sizeof text - 1);
+    assert_memory_equal(image, text, sizeof text - 1);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    assert_int_equal(log.start, 17);
+    assert_int_equal(log.end, 40);
+}
+
 static void test_checkpointed_start_beyond_the_end_is_of_an_older_log(void **state)
 {
     struct storage_rig *rig = *state;
@@ -603,6 +634,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_log_start_inside_a_segment_survives_a_clean_stop),
+        TEST(test_log_starts_survive_a_stop_before_anything_is_opened),
         TEST(test_checkpointed_start_beyond_the_end_is_of_an_older_log),
         TEST(test_log_without_a_state_ends_where_its_files_were_complete),
         TEST(test_unclean_directory_is_read_from_the_recovery_point),
