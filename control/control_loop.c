@@ -527,8 +527,9 @@ bool mr_control_turn(struct mr_control *control, struct mr_now now)
     if (control->phase == MR_PHASE_STOPPED) {
         return is_any;
     }
-    is_any |= phase_turn(control, now);
+    /* First what waits for the metadata log: the storage cores are told to stop when nothing of that is left. */
     is_any |= mr_controller_turn(control, now);
+    is_any |= phase_turn(control, now);
     is_any |= mr_local_logs_turn(control, now);
     if (control->phase >= MR_PHASE_LISTEN && control->phase <= MR_PHASE_DRAIN) {
         if (!mr_meta_log_is_busy(control->meta_log)) {

@@ -370,6 +370,11 @@ static bool name_is_dropping(const struct mr_control *control, struct mr_str nam
     return false;
 }
 
+bool mr_local_logs_is_dropping(const struct mr_control *control, struct mr_str name)
+{
+    return name_is_dropping(control, name, UINT64_MAX);
+}
+
 /* Returns false when no more can be sent now. */
 static bool work_send(struct mr_control *control, struct local_work *work, uint32_t *budget)
 {

@@ -41,6 +41,9 @@ bool mr_local_logs_turn(struct mr_control *control, struct mr_now now);
 /* Every work with this number or a lower one is done. */
 bool mr_local_logs_done_to(const struct mr_local_logs *logs, uint64_t number);
 
+/* Whether logs of a removed topic of this name are being dropped: its directories are not free yet. */
+bool mr_local_logs_is_dropping(const struct mr_control *control, struct mr_str name);
+
 /* Send nothing new. */
 void mr_local_logs_stop(struct mr_control *control);
 

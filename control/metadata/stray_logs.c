@@ -1,5 +1,6 @@
 #include "metadata/stray_logs.h"
 
+#include "metadata/local_logs.h"
 #include "metadata/log_config.h"
 #include "metadata/meta.h"
 #include "metadata/meta_file.h"
@@ -16,7 +17,7 @@ enum stray_step {
 struct stray_removed {
     struct mr_table_node node;
     struct mr_str        name;
-    struct mr_uuid       id; /* of the last topic of this name that was removed */
+    struct mr_uuid       id;
 };
 
 struct stray_dir {
@@ -25,12 +26,13 @@ struct stray_dir {
 };
 
 struct stray_job {
-    struct mr_control_op callback;
-    struct mr_open_op    open;
-    struct mr_drop_op    drop;
-    struct mr_log_config config;
-    uint32_t             storage_core;
-    char                 name[MR_TOPIC_NAME_MAX];
+    struct mr_control_op        callback;
+    struct mr_open_op           open;
+    struct mr_drop_op           drop;
+    struct mr_log_config        config;
+    const struct stray_removed *topic; /* whose directory it is taken for */
+    uint32_t                    storage_core;
+    char                        name[MR_TOPIC_NAME_MAX];
 };
 
 struct mr_stray_logs {
@@ -57,13 +59,18 @@ bool mr_stray_logs_init(struct mr_control *control)
 
 /* ---- what was removed ---- */
 
-static struct stray_removed *removed_find(struct mr_control *control, struct mr_str name)
+/* A removed topic of this name, or the next one after `before`; NULL: no more. */
+static const struct stray_removed *removed_find(struct mr_control *control, struct mr_str name,
+                                                const struct stray_removed *before)
 {
-    struct mr_stray_logs *stray = control->stray_logs;
-    uint64_t              hash = mr_hash_str(&control->hash_key, name);
-    for (struct mr_table_node *node = mr_table_first(&stray->removed, hash); node != NULL;
-         node = mr_table_next(node)) {
-        struct stray_removed *removed = MR_TABLE_ENTRY(node, struct stray_removed, node);
+    struct mr_table_node *node;
+    if (before == NULL) {
+        node = mr_table_first(&control->stray_logs->removed, mr_hash_str(&control->hash_key, name));
+    } else {
+        node = mr_table_next((struct mr_table_node *)(uintptr_t)&before->node);
+    }
+    for (; node != NULL; node = mr_table_next(node)) {
+        const struct stray_removed *removed = MR_TABLE_ENTRY(node, struct stray_removed, node);
         if (mr_str_equal(removed->name, name)) {
             return removed;
         }
@@ -77,12 +84,7 @@ void mr_stray_logs_remember(struct mr_control *control)
     MR_LIST_EACH(link, &control->meta->gone)
     {
         const struct mr_meta_gone *gone = MR_LIST_ENTRY(link, struct mr_meta_gone, link);
-        struct stray_removed      *removed = removed_find(control, gone->name);
-        if (removed != NULL) {
-            removed->id = gone->id;
-            continue;
-        }
-        removed = MR_HEAP_NEW(&control->heap, struct stray_removed);
+        struct stray_removed      *removed = MR_HEAP_NEW(&control->heap, struct stray_removed);
         if (removed == NULL || !mr_heap_str(&control->heap, gone->name, &removed->name)) {
             MR_HEAP_DELETE(&control->heap, removed);
             return; /* best effort: what is not remembered stays on disk until the next start */
@@ -187,10 +189,11 @@ static void listed(struct mr_control *control, struct mr_now now, struct mr_meta
             continue;
         }
         const struct mr_meta_topic *known = mr_meta_topic_by_name(control->meta, topic);
-        if (known != NULL && (uint32_t)partition < known->partition_count) {
+        if (known != NULL && (uint32_t)partition < known->partition_count &&
+            known->partitions[partition].log_state != MR_META_LOG_FAILED) {
             continue;
         }
-        const struct stray_removed *removed = known == NULL ? removed_find(control, topic) : NULL;
+        const struct stray_removed *removed = removed_find(control, topic, NULL);
         if (removed == NULL) {
             mr_fmt(first, sizeof first, "%s", name);
             unknown++;
@@ -243,12 +246,27 @@ static void dropped(struct mr_control *control, struct mr_now now, struct mr_con
     job_end(control, job);
 }
 
+static void found(struct mr_control *control, struct mr_now now, struct mr_control_op *callback);
+
+static void open_submit(struct mr_control *control, struct stray_job *job)
+{
+    job->callback.done = found;
+    job->open.op = (struct mr_storage_op){.kind = MR_STORAGE_OPEN};
+    job->open.topic_id = job->topic->id;
+    mr_control_submit(control, job->storage_core, &job->open.op, &job->callback);
+}
+
 static void found(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
 {
     struct stray_job *job = (struct stray_job *)(void *)callback;
     (void)now;
     if (job->open.op.err != MR_OK) {
-        job_end(control, job);
+        job->topic = removed_find(control, job->open.topic, job->topic);
+        if (job->topic != NULL) {
+            open_submit(control, job);
+        } else {
+            job_end(control, job);
+        }
         return;
     }
     job->callback.done = dropped;
@@ -266,17 +284,15 @@ static bool job_send(struct mr_control *control, const struct stray_dir *dir)
     mr_log_config_defaults(control->meta, control->config, control->node_id, &values);
     mr_log_config_make(&values, false, &job->config);
     memcpy(job->name, dir->topic->name.data, (size_t)dir->topic->name.len);
-    job->callback.done = found;
+    job->topic = dir->topic;
     job->open = (struct mr_open_op){
-        .op.kind = MR_STORAGE_OPEN,
         .topic = {.data = job->name, .len = dir->topic->name.len},
-        .topic_id = dir->topic->id,
         .partition = dir->partition,
         .config = &job->config,
     };
     control->stray_logs->in_flight++;
     job->storage_core = mr_storage_owner(dir->topic->name, dir->partition, control->endpoints->storage_count);
-    mr_control_submit(control, job->storage_core, &job->open.op, &job->callback);
+    open_submit(control, job);
     return true;
 }
 
@@ -295,9 +311,8 @@ bool mr_stray_logs_turn(struct mr_control *control, struct mr_now now)
     }
     while (stray->next < stray->dir_count && stray->in_flight < STRAY_OPS) {
         const struct stray_dir *dir = &stray->dirs[stray->next];
-        /* Created again since the list was made: then it is not stray, and not ours to open. */
-        if (mr_meta_topic_by_name(control->meta, dir->topic->name) == NULL &&
-            !job_send(control, dir)) {
+        /* Until a directory is renamed nobody else may open it. */
+        if (mr_local_logs_is_dropping(control, dir->topic->name) || !job_send(control, dir)) {
             break;
         }
         stray->next++;

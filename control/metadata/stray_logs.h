@@ -6,7 +6,11 @@
  * and every partition directory of a topic that the metadata log says was removed is opened under
  * that topic's id and dropped. What no record explains is left alone and named in the log.
  *
- *   load: removed (name, id) > serving: LIST > of a removed topic, not in the state: OPEN > DROP
+ *   load: removed (name, id) > serving: LIST > of a removed topic, no open log: OPEN > DROP
+ *
+ * A name may have been removed several times, and may be a topic's again: the directory may be any of
+ * those topics', and stands in the way of the new one. So each id is tried until one fits; storage
+ * refuses a directory to every other.
  *
  * Thread: control.
  */

@@ -112,7 +112,11 @@ static void store_open(struct mr_rig_store *store, uint32_t core, struct mr_open
         }
     }
     /* A directory of another topic of this name must be gone before. */
-    assert_true(log == NULL || mr_uuid_equal(&log->topic_id, &op->topic_id));
+    if (log != NULL && !mr_uuid_equal(&log->topic_id, &op->topic_id)) {
+        assert_true(store->has_stray);
+        op->op.err = MR_ERR_EXISTS;
+        return;
+    }
     assert_true(log == NULL || !log->is_open);
     op->is_created = log == NULL;
     for (uint32_t index = 0; index < MR_RIG_LOGS && log == NULL; index++) {
@@ -238,6 +242,7 @@ static void store_other(struct mr_rig_store *store, struct mr_storage_op *op)
         }
     } else {
         assert_int_equal(op->kind, MR_STORAGE_RECOVER);
+        store->stopped = 0;
         for (uint32_t index = 0; index < MR_RIG_LOGS; index++) {
             store->logs[index].is_open = false;
         }
@@ -268,6 +273,7 @@ static bool storage_turn(struct mr_rig *rig, uint32_t core)
         if (op->kind == MR_STORAGE_OPEN) {
             store_open(rig->store, core, (struct mr_open_op *)(void *)op);
         } else if (op->kind == MR_STORAGE_APPEND) {
+            assert_int_equal(rig->store->stopped, 0); /* nothing is written behind a stop */
             store_append(rig->store, core, (struct mr_append_op *)(void *)op);
             if (rig->store->is_holding) {
                 rig->held[rig->held_count] = op;

@@ -50,6 +50,7 @@ struct mr_rig_store {
     enum mr_err open_err; /* of OPEN, except the metadata log */
     enum mr_err append_err;
     bool        is_holding; /* answers of APPEND wait */
+    bool        has_stray;  /* a log is there whose topic is gone: others of its name are refused */
 };
 
 struct mr_rig_reply {

@@ -170,6 +170,32 @@ static void test_stop_drains_then_closes_the_last_core_with_the_marker(void **st
     assert_true(f->store->has_marker);
 }
 
+/* One change is being written and another waits for it: the cores are stopped when both are written. */
+static void test_stop_waits_for_changes_that_wait(void **state)
+{
+    struct fixture                                 *f = *state;
+    struct mr_create_topics_request_creatable_topic topic = {
+        .name = MR_STR("first"), .num_partitions = 1, .replication_factor = 1};
+    struct mr_create_topics_request request = {.topics = &topic, .topics_count = 1};
+    f->store->is_holding = true;
+    (void)mr_rig_send(f->rig, MR_API_CREATE_TOPICS, 7, &request);
+    mr_rig_run(f->rig);
+    topic.name = MR_STR("second");
+    (void)mr_rig_send(f->rig, MR_API_CREATE_TOPICS, 7, &request);
+    mr_rig_run(f->rig);
+    mr_control_stop(f->rig->control, f->rig->now);
+    mr_rig_run(f->rig);
+    for (uint32_t change = 0; change < 2; change++) {
+        assert_int_equal(f->store->stopped, 0);
+        assert_int_equal(f->rig->held_count, 1);
+        mr_rig_release(f->rig);
+        f->store->is_holding = true;
+        mr_rig_run(f->rig);
+    }
+    assert_int_equal(mr_control_state(f->rig->control), MR_CONTROL_STOPPED);
+    assert_true(f->store->has_marker);
+}
+
 static void test_metadata_write_failure_ends_the_broker(void **state)
 {
     struct fixture *f = *state;
@@ -479,6 +505,30 @@ static void test_deletion_cut_short_by_a_crash_is_finished_at_the_next_start(voi
     assert_null(mr_rig_log(f->store, "cut-short", 1));
     assert_non_null(mr_rig_log(f->store, "stays", 0));
     assert_null(mr_rig_log(f->store, "foreign", 0));
+}
+
+/* The name was removed twice and made a third time: the directory left behind is the first one's, and in the way. */
+static void test_directory_of_an_older_topic_of_the_name_is_dropped(void **state)
+{
+    struct fixture *f = *state;
+    create(f, "again", 1, 1);
+    struct mr_rig_log left = *mr_rig_log(f->store, "again", 0);
+    assert_int_equal(delete_by_name(f, "again"), 0);
+    create(f, "again", 1, 1);
+    assert_int_equal(delete_by_name(f, "again"), 0);
+    f->store->open_err = MR_ERR_IO; /* the third one has no log yet when power goes */
+    create(f, "again", 1, 1);
+    f->store->open_err = MR_OK;
+    f->store->logs[MR_RIG_LOGS - 1] = left;
+    f->store->has_stray = true;
+    mr_sim_fs_put(f->store->fs, "/data/again-0/x", "x", 1);
+    restart(f);
+    f->rig->now.mono_ns += 2 * MR_NS_PER_S; /* the open that failed is tried again */
+    mr_rig_run(f->rig);
+    const struct mr_rig_log *log = mr_rig_log(f->store, "again", 0);
+    assert_non_null(log);
+    assert_int_not_equal(log->log_id, left.log_id);
+    assert_int_equal(find(f, "again")->partitions[0].log_id, log->log_id);
 }
 
 static void test_delete_topics_by_id_and_mistakes(void **state)
@@ -1037,6 +1087,7 @@ int main(void)
         TEST(test_restart_takes_the_next_epoch_and_keeps_topics),
         TEST(test_epoch_is_above_the_log_when_quorum_state_is_lost),
         TEST(test_stop_drains_then_closes_the_last_core_with_the_marker),
+        TEST(test_stop_waits_for_changes_that_wait),
         TEST(test_metadata_write_failure_ends_the_broker),
         TEST(test_offline_directory_drains_then_ends_the_broker),
         TEST(test_create_topic_is_published_open_before_it_is_answered),
@@ -1051,6 +1102,7 @@ int main(void)
         TEST(test_delete_topic_drops_its_logs_and_a_new_one_has_another_id),
         TEST(test_delete_and_create_in_one_turn_keeps_the_order),
         TEST(test_deletion_cut_short_by_a_crash_is_finished_at_the_next_start),
+        TEST(test_directory_of_an_older_topic_of_the_name_is_dropped),
         TEST(test_delete_topics_by_id_and_mistakes),
         TEST(test_topic_config_reaches_image_storage_and_restart),
         TEST(test_topic_config_list_operations),
