@@ -104,9 +104,9 @@ def count_calls(pid, work):
     return {EVENTS[r[2]]: int(r[0]) for r in rows if len(r) > 2 and r[2] in EVENTS and r[0].isdigit()}
 
 
-def start(binary):
+def start(binary, conf=None):
     # A small cache is soon all touched: what is measured is not the kernel clearing pages.
-    b = brokers.KINDS["millrace"]({"millrace.cache.bytes": 64 << 20})
+    b = brokers.KINDS["millrace"]({"millrace.cache.bytes": 64 << 20, **(conf or {})})
     b.binary = binary
     b.format()
     b.formatted = True

@@ -1,10 +1,11 @@
 /*
- * micro: the pure core on fixed work, for counting instructions: perf/count.py runs it under callgrind.
+ * micro: the pure core on fixed work, for counting: perf/count.py runs it under callgrind (instructions)
+ * and under DHAT (bytes copied), and reads what it asked of the disk.
  *
- *   millrace-micro CASE TIMES       do the work of CASE so many times
- *   millrace-micro list             cases, the function whose instructions count, what one time is
+ *   millrace-micro CASE TIMES       do the work of CASE so many times; prints the disk's part in it
+ *   millrace-micro list             cases, the function that is looked at, what one time is, its record bytes
  *
- * The rigs of the tests play everybody around the core; only instructions inside the named function are
+ * The rigs of the tests play everybody around the core; only what happens inside the named function is
  * collected. The difference between two TIMES is free of warming up.
  */
 #include "core_rig.h"
@@ -20,6 +21,8 @@
 #define DATA_TURN    "mr_data_core_turn"
 #define STORAGE_TURN "mr_storage_core_turn"
 #define PARTITIONS   100
+#define LARGE_RECORDS 64u
+#define LARGE_BYTES   (61u + LARGE_RECORDS * 1009u) /* the batch that they make */
 
 /* ---- the data core ---- */
 
@@ -56,6 +59,11 @@ static void produce_batch(uint32_t times)
     produce(times, 100, 100);
 }
 
+static void produce_large(uint32_t times)
+{
+    produce(times, LARGE_RECORDS, 1000);
+}
+
 static void fetch(uint32_t times)
 {
     struct mr_data_rig       *rig = mr_data_rig_create();
@@ -78,8 +86,31 @@ static void fetch(uint32_t times)
 
 /* ---- the storage core ---- */
 
+/* What a core asks of its disk, counted on the way. */
+static const struct mr_disk_ops *disk_ops;
+static struct {
+    uint64_t writes, write_bytes, flushes;
+} asked;
+
+static void count_and_submit(struct mr_disk *disk, struct mr_disk_op *op)
+{
+    asked.writes += op->kind == MR_DISK_WRITE;
+    asked.write_bytes += op->kind == MR_DISK_WRITE ? op->len : 0;
+    asked.flushes += op->kind == MR_DISK_SYNC || (op->flags & MR_DISK_DSYNC) != 0;
+    disk_ops->submit(disk, op);
+}
+
+static void count_disk(struct mr_disk *disk)
+{
+    static struct mr_disk_ops counting;
+    disk_ops = disk->ops;
+    counting = *disk_ops;
+    counting.submit = count_and_submit;
+    disk->ops = &counting;
+}
+
 /* `entries` appends in one turn: one commit. */
-static void commit(uint32_t times, uint32_t entries)
+static void commit(uint32_t times, uint32_t entries, uint32_t records, uint32_t value_bytes)
 {
     static struct mr_core_rig     rig;
     static struct mr_append_op    ops[64];
@@ -89,7 +120,9 @@ static void commit(uint32_t times, uint32_t entries)
         exit(1);
     }
     uint64_t       log_id = mr_core_rig_open(&rig, "t", 0, false);
-    struct mr_span span = {.data = rig.bytes, .len = mr_core_rig_batch(&rig, 1, 100, rig.now.unix_ms)};
+    struct mr_span span = {.data = rig.bytes,
+                           .len = mr_core_rig_batch(&rig, records, value_bytes, rig.now.unix_ms)};
+    count_disk(rig.disk);
     for (uint32_t time = 0; time < times; time++) {
         uint32_t answers = rig.answers;
         for (uint32_t at = 0; at < entries; at++) {
@@ -113,12 +146,17 @@ static void commit(uint32_t times, uint32_t entries)
 
 static void commit_one(uint32_t times)
 {
-    commit(times, 1);
+    commit(times, 1, 1, 100);
 }
 
 static void commit_many(uint32_t times)
 {
-    commit(times, 64);
+    commit(times, 64, 1, 100);
+}
+
+static void commit_large(uint32_t times)
+{
+    commit(times, 16, LARGE_RECORDS, 1000);
 }
 
 /* ---- the codec ---- */
@@ -191,17 +229,22 @@ static void decode(uint32_t times)
 static const struct {
     const char *name;
     const char *function;
-    uint32_t    units; /* that one time is divided by */
+    uint32_t    units;       /* that one time is divided by */
+    uint32_t    batch_bytes; /* that one time moves; 0: copies are not looked at */
     void (*run)(uint32_t times);
     const char *text;
 } cases[] = {
-    {"produce-small", DATA_TURN, 1, produce_small, "data core, one Produce of 1 record of 100 B, to its answer"},
-    {"produce-batch", DATA_TURN, 1, produce_batch, "data core, one Produce of 100 records of 100 B, framing checked"},
-    {"fetch", DATA_TURN, 1, fetch, "data core, one Fetch of a hot partition, to its answer"},
-    {"commit-1", STORAGE_TURN, 1, commit_one, "storage core, a commit of one append, to its answer"},
-    {"commit-64", STORAGE_TURN, 64, commit_many, "storage core, each append of a commit of 64"},
-    {"encode", "mr_msg_encode", PARTITIONS, encode, "codec, a partition of a Metadata answer (7 values) written"},
-    {"decode", "mr_msg_decode", PARTITIONS, decode, "codec, the same read"},
+    {"produce-small", DATA_TURN, 1, 0, produce_small, "data core, one Produce of 1 record of 100 B, to its answer"},
+    {"produce-batch", DATA_TURN, 1, 0, produce_batch, "data core, one Produce of 100 records of 100 B, framing checked"},
+    {"produce-large", DATA_TURN, 1, LARGE_BYTES, produce_large,
+     "data core, one Produce of a 64 KB batch, framing checked"},
+    {"fetch", DATA_TURN, 1, 0, fetch, "data core, one Fetch of a hot partition, to its answer"},
+    {"commit-1", STORAGE_TURN, 1, 0, commit_one, "storage core, a commit of one append, to its answer"},
+    {"commit-64", STORAGE_TURN, 64, 0, commit_many, "storage core, each append of a commit of 64"},
+    {"commit-large", STORAGE_TURN, 16, 16 * LARGE_BYTES, commit_large,
+     "storage core, each append of a commit of 16 batches of 64 KB"},
+    {"encode", "mr_msg_encode", PARTITIONS, 0, encode, "codec, a partition of a Metadata answer (7 values) written"},
+    {"decode", "mr_msg_decode", PARTITIONS, 0, decode, "codec, the same read"},
 };
 #define CASE_COUNT (sizeof cases / sizeof cases[0])
 
@@ -209,9 +252,12 @@ int main(int argc, char **argv)
 {
     for (size_t at = 0; at < CASE_COUNT; at++) {
         if (argc == 2 && strcmp(argv[1], "list") == 0) {
-            printf("%s\t%s\t%u\t%s\n", cases[at].name, cases[at].function, cases[at].units, cases[at].text);
+            printf("%s\t%s\t%u\t%u\t%s\n", cases[at].name, cases[at].function, cases[at].units,
+                   cases[at].batch_bytes, cases[at].text);
         } else if (argc == 3 && strcmp(argv[1], cases[at].name) == 0) {
             cases[at].run((uint32_t)strtoul(argv[2], NULL, 10));
+            printf("writes %llu write_bytes %llu flushes %llu\n", (unsigned long long)asked.writes,
+                   (unsigned long long)asked.write_bytes, (unsigned long long)asked.flushes);
             return 0;
         }
     }

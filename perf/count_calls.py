@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""System calls and io_uring submissions for each request of the real broker, counted by strace, against perf/calls.tsv.
+
+    perf/count_calls.py [--update] [--results FILE]
+
+One core with both roles, one connection, a fixed number of requests under way. A count is the difference of two
+numbers of requests on one broker, divided by their difference: what the broker does by the clock falls out, nearly. Timing moves
+the counts a little (replies share a turn or do not), so each has a tolerance of a quarter; a call more per request is more
+than that. Where nobody may be traced (a container without CAP_SYS_PTRACE) the test says so and is skipped."""
+
+import argparse
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "interop")]
+sys.dont_write_bytecode = True
+import path_cost  # noqa: E402
+
+TABLE = HERE / "calls.tsv"
+TOLERANCE = 0.25
+FEW, MANY = 100, 500
+SCENES = {
+    "produce-1": ("produce 100 B, 1 in flight", "one Produce of 100 B, 1 in flight, durable"),
+    "produce-5": ("produce 100 B, 5 in flight", "one Produce of 100 B, 5 in flight, durable"),
+    "fetch": ("fetch 100 B", "one Fetch of 100 B, hot"),
+}
+FIGURES = {
+    "calls": "system calls",
+    "enters": "of them io_uring_enter",
+    "submitted": "operations handed to the kernel through io_uring",
+}
+
+
+def may_trace():
+    return shutil.which("strace") and subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True).returncode == 0
+
+
+def traced(binary, directory):
+    """A command that stands for the binary; strace hides behind it, so that signals and the pid are the broker's."""
+    trace, script = directory / "trace", directory / "millrace"
+    script.write_text('#!/bin/sh\nif [ "$1" = start ]; then exec strace -D -f -qq -o %s %s "$@"; fi\nexec %s "$@"\n' % (trace, binary, binary))
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return script, trace
+
+
+def figures(text):
+    """`PID call(...) = result`, or in two parts when another thread came between."""
+    ended = [line for line in text.splitlines() if re.search(r"\) += ", line)]
+    enters = [line for line in ended if "io_uring_enter" in line]
+    submitted = sum(int(n) for n in (re.search(r"\) += (-?\d+)", line).group(1) for line in enters) if int(n) > 0)
+    return {"calls": len(ended), "enters": len(enters), "submitted": submitted}
+
+
+def settled(trace):
+    """All of the trace, once its writer has caught up."""
+    text, before = trace.read_text(), None
+    while text != before:
+        time.sleep(0.05)
+        before, text = text, trace.read_text()
+    return text
+
+
+def count(binary, directory):
+    script, trace = traced(binary, directory)
+    b = path_cost.start(script, {"millrace.cores": "1"})
+    try:
+        out = {}
+        for name, (scene, text) in SCENES.items():
+            scene = path_cost.SCENES[scene]
+            pipe = path_cost.Pipe(b.port)
+            frame = path_cost.fetch_frame(pipe, scene["fetch"]) if "fetch" in scene else path_cost.produce_frame(pipe, scene["size"], scene["records"])
+            pipe.run(frame, 50, scene["depth"])
+            found = []
+            for times in (FEW, MANY):
+                begin = len(settled(trace))
+                pipe.run(frame, times, scene["depth"])
+                found.append(figures(settled(trace)[begin:]))
+            for figure, what in FIGURES.items():
+                out["%s.%s" % (name, figure)] = ((found[1][figure] - found[0][figure]) / (MANY - FEW), "%s: %s" % (text, what))
+        return out
+    finally:
+        b.kill()
+        b.destroy()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--update", action="store_true", default=bool(os.environ.get("MR_UPDATE")))
+    p.add_argument("--results")
+    a = p.parse_args()
+
+    def note(verdict, name, reason=""):
+        if a.results:
+            with open(a.results, "a") as f:
+                f.write("%s\t%s\t%s\n" % (verdict, name, reason))
+
+    if not may_trace():
+        print("count_calls: processes cannot be traced here")
+        note("skip", "count_calls", "processes cannot be traced here")
+        return 0
+    rows = [line.split("\t") for line in TABLE.read_text().splitlines() if not line.startswith("#")] if TABLE.is_file() else []
+    wanted, failed = {r[0]: float(r[1]) for r in rows}, 0
+    directory = Path(path_cost.brokers.tempfile.mkdtemp(prefix="millrace-calls."))
+    try:
+        found = count(HERE.parent / "build" / "release" / "millrace", directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    for name, (number, text) in found.items():
+        was = wanted.get(name)
+        is_good = a.update or (was is not None and abs(number - was) <= TOLERANCE * was)
+        failed += not is_good
+        print("%-22s %6.2f  was %-6s %s  %s" % (name, number, was, "ok  " if is_good else "FAIL", text))
+        note("pass" if is_good else "fail", "count_calls/" + name)
+    if a.update:
+        TABLE.write_text("# made by perf/count_calls.py --update\n" + "".join("%s\t%.2f\t%s\n" % (n, v, t) for n, (v, t) in found.items()))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
