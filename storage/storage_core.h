@@ -437,6 +437,8 @@ void            mr_segment_index_flush(struct mr_storage_core *core, struct mr_s
 struct mr_task *mr_segment_index_flush_task(struct mr_storage_core *core, struct mr_segment *segment);
 /* The same of task->segment by the task itself, which goes on at `back_at`; its index is not busy. */
 bool mr_segment_index_flush_call(struct mr_storage_core *core, struct mr_task *task, uint32_t back_at);
+/* A sealed segment's indexes as its batches say, in its files; its file is complete. Blocking: recovery. */
+enum mr_err mr_index_mend(struct mr_storage_core *core, struct mr_segment *segment);
 /* The entry that Kafka forces when a segment ends: the largest timestamp. */
 void mr_segment_index_end(struct mr_storage_core *core, struct mr_segment *segment);
 

@@ -239,16 +239,16 @@ static void redo_history(struct recovery *r, struct mr_partition *p, const struc
     }
 }
 
-/* Sealed again by this recovery: nothing of it, or not all, was in a file when the state was written. */
-static bool is_remade(const struct mr_partition *p, const struct mr_segment *segment)
+/* The segment that an entry's bytes belong to. One before the state's last of which there is no file yet is made
+ * again: all of it is in the journal, if not as it was appended then as it was carried. */
+static struct mr_segment *segment_for(struct recovery *r, struct mr_partition *p, const struct mr_journal_redo *redo)
 {
-    return segment != NULL && segment->is_sealed && !segment->is_seal_done && segment != p->active;
-}
-
-/* A segment before the state's last one of which there is no file yet: all of it is in the journal. */
-static struct mr_segment *remake(struct recovery *r, struct mr_partition *p, int64_t base)
-{
-    struct mr_segment *segment = base < p->active->base ? mr_segment_new(r->core, p, base) : NULL;
+    int64_t            base = redo->entry.segment_base;
+    struct mr_segment *segment = segment_of(p, base);
+    if (segment != NULL || !redo->is_in_state || redo->is_gone || base >= p->active->base) {
+        return segment;
+    }
+    segment = mr_segment_new(r->core, p, base);
     if (segment != NULL) {
         mr_segment_sort(segment);
         segment->is_sealed = true;
@@ -259,7 +259,7 @@ static struct mr_segment *remake(struct recovery *r, struct mr_partition *p, int
 static enum mr_err redo_append(struct recovery *r, struct mr_partition *p, const struct mr_journal_redo *redo)
 {
     const struct mr_journal_entry *entry = &redo->entry;
-    struct mr_segment             *segment = segment_of(p, entry->segment_base);
+    struct mr_segment             *segment = segment_for(r, p, redo);
     struct mr_batch                batch;
     bool is_head = entry->part_at == 0 && redo->payload_bytes >= MR_BATCH_HEADER;
     if (is_head) {
@@ -267,9 +267,6 @@ static enum mr_err redo_append(struct recovery *r, struct mr_partition *p, const
     }
     if (is_head && !redo->is_in_state) {
         redo_history(r, p, &batch); /* also of a segment that is deleted: its producers go on */
-    }
-    if (segment == NULL && redo->is_in_state && !redo->is_gone) {
-        segment = remake(r, p, entry->segment_base);
     }
     if (redo->is_gone || segment == NULL ||
         (!p->is_internal && (mr_bug("lose-redo") || mr_bug_each("redo-with-a-gap", 20)))) {
@@ -284,7 +281,7 @@ static enum mr_err redo_append(struct recovery *r, struct mr_partition *p, const
         segment->size = entry->pos;
         p->end.offset = entry->last_offset + 1;
     }
-    if (is_head && (is_new || is_remade(p, segment))) {
+    if (is_head && is_new) {
         mr_segment_index(r->core, segment, &batch, entry->pos, mr_batch_bytes(&batch));
     }
     if (!redo->is_in_state) {
@@ -306,23 +303,20 @@ static enum mr_err redo_cb(void *context, void *log, const struct mr_journal_red
         return redo_append(r, p, redo);
     case MR_JOURNAL_CARRY:
     case MR_JOURNAL_IMAGE:
-        segment = segment_of(p, entry->segment_base);
+        segment = segment_for(r, p, redo);
         return segment == NULL ? MR_OK : put(r, segment, entry->pos, redo->payload, redo->payload_bytes);
     case MR_JOURNAL_SEAL:
         segment = segment_of(p, entry->segment_base);
         if (redo->is_in_state && segment != NULL && segment != p->active) {
-            if (is_remade(p, segment)) {
-                mr_segment_index_end(r->core, segment);
-            }
-            segment->size = entry->pos; /* its file may have been shorter until now */
+            segment->size = entry->pos; /* its file may have been shorter until now, and its indexes */
             segment->written = entry->pos;
+            segment->is_seal_done = false;
         }
         if (redo->is_in_state || segment == NULL || segment_of(p, entry->offset) != NULL) {
             return MR_OK;
         }
         segment->size = entry->pos;
         segment->is_sealed = true;
-        mr_segment_index_end(r->core, segment);
         p->active = mr_segment_new(r->core, p, entry->offset);
         if (p->active == NULL) {
             return MR_ERR_NO_MEMORY;
@@ -367,6 +361,32 @@ static void lost_cb(void *context, void *log, int64_t from, int64_t to)
            p->dir_name, (long long)from, (long long)to);
 }
 
+/* A segment with entries in the journal: its file ends where they say, and its indexes tell of all of it. */
+static enum mr_err end_segment(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    char name[MR_FILE_NAME_BYTES];
+    mr_segment_name(segment, ".log", name);
+    struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE, .dir = core->root, .name = name};
+    enum mr_err       err = mr_core_disk(core, &op);
+    if (err != MR_OK) {
+        return err;
+    }
+    int32_t file = op.file;
+    op = (struct mr_disk_op){.kind = MR_DISK_TRUNCATE, .file = file, .pos = segment->size};
+    err = mr_core_disk(core, &op);
+    op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
+    (void)mr_core_disk(core, &op);
+    segment->written = segment->size;
+    segment->is_seal_done = segment->is_sealed;
+    if (err == MR_OK && segment->is_sealed) {
+        return mr_index_mend(core, segment);
+    }
+    if (segment->index_page != NULL || segment->time_page != NULL) {
+        mr_segment_index_flush(core, segment);
+    }
+    return err;
+}
+
 static enum mr_err finish_cb(void *context)
 {
     struct recovery        *r = context;
@@ -387,22 +407,9 @@ static enum mr_err finish_cb(void *context)
                 segment->is_seal_done = true; /* a gone one was not redone: burial.c removes what there is */
                 continue;
             }
-            char name[MR_FILE_NAME_BYTES];
-            mr_segment_name(segment, ".log", name);
-            struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE, .dir = core->root, .name = name};
-            err = mr_core_disk(core, &op);
+            err = end_segment(core, segment);
             if (err != MR_OK) {
                 return err;
-            }
-            int32_t file = op.file;
-            op = (struct mr_disk_op){.kind = MR_DISK_TRUNCATE, .file = file, .pos = segment->size};
-            err = mr_core_disk(core, &op);
-            op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
-            (void)mr_core_disk(core, &op);
-            segment->written = segment->size;
-            segment->is_seal_done = segment->is_sealed;
-            if (segment->index_page != NULL || segment->time_page != NULL) {
-                mr_segment_index_flush(core, segment);
             }
         }
         p->end.base = p->active->base;

@@ -67,6 +67,7 @@ bool rig_turn(struct storage_rig *rig)
 {
     bool is_busy = false;
     rig->now.mono_ns += 1000;
+    mr_sim_fs_set_clock(rig->fs, rig->now.mono_ns);
     for (uint32_t core = 0; core < rig->core_count; core++) {
         is_busy |= mr_storage_core_turn(rig->cores[core], rig->now);
         flush(rig->ports[1 + core]);
@@ -191,6 +192,12 @@ void rig_kill(struct storage_rig *rig)
 {
     end(rig);
     mr_sim_fs_process_kill(rig->fs, rig->seed++);
+}
+
+void rig_cut(struct storage_rig *rig, enum mr_sim_cut cut)
+{
+    end(rig);
+    mr_sim_fs_power_cut(rig->fs, cut, rig->seed++);
 }
 
 /* ---- Operations ---- */

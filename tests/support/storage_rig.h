@@ -3,6 +3,7 @@
  *
  *   rig_start     cores are made and the directory is recovered, as control does it
  *   rig_stop      cleanly: core 0 last         rig_kill   the process is gone, data is as it was written
+ *   rig_cut       the power goes
  *
  * Operations go to the core that owns the log and are waited for. The clock is the rig's.
  */
@@ -42,6 +43,7 @@ void rig_deinit(struct storage_rig *rig);
 enum mr_err rig_start(struct storage_rig *rig);
 enum mr_err rig_stop(struct storage_rig *rig);
 void        rig_kill(struct storage_rig *rig);
+void        rig_cut(struct storage_rig *rig, enum mr_sim_cut cut);
 
 /* One turn of all cores; whether there was work. */
 bool rig_turn(struct storage_rig *rig);
