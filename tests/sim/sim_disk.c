@@ -29,18 +29,19 @@ struct pending {
     struct flush       flush;
 };
 
-struct sim_disk {
-    struct mr_disk    disk;
+struct mr_sim_disk {
+    struct mr_disk      disk;
+    struct mr_sim_disk *next; /* on its device */
     struct mr_sim_fs *fs;
     struct pending   *pending; /* by due time, then in order of submission */
 };
 
-static struct sim_disk *sim_of(struct mr_disk *disk)
+static struct mr_sim_disk *sim_of(struct mr_disk *disk)
 {
-    return (struct sim_disk *)(void *)disk;
+    return (struct mr_sim_disk *)(void *)disk;
 }
 
-static struct mr_sim_handle *handle_of(struct mr_sim_fs *fs, int32_t file)
+static struct mr_sim_handle *handle_of(const struct mr_sim_fs *fs, int32_t file)
 {
     if (file < 0 || (uint32_t)file >= fs->handle_count || fs->handles[file].node == NULL) {
         return NULL;
@@ -362,19 +363,30 @@ static enum mr_err execute(struct mr_sim_fs *fs, struct mr_disk_op *op, struct f
     return MR_ERR_INVALID;
 }
 
-static void ghost_add(struct mr_sim_fs *fs, const struct mr_disk_op *op)
+static void ghost_add(struct mr_sim_fs *fs, struct mr_sim_node *node, const struct mr_disk_op *op)
 {
-    struct mr_sim_handle *handle = handle_of(fs, op->file);
-    if (op->kind != MR_DISK_WRITE || handle == NULL || op->len == 0) {
+    if (op->kind != MR_DISK_WRITE || op->len == 0) {
         return;
     }
     struct mr_sim_ghost *ghost = mr_sim_node_memory(sizeof *ghost + op->len);
-    ghost->node = handle->node;
+    ghost->node = node;
     ghost->pos = op->pos;
     ghost->len = op->len;
     memcpy(ghost->bytes, op->buffer, op->len);
     ghost->next = fs->ghosts;
     fs->ghosts = ghost;
+}
+
+void mr_sim_disk_flight(const struct mr_sim_fs *from, struct mr_sim_fs *copy)
+{
+    for (const struct mr_sim_disk *disk = from->disks; disk != NULL; disk = disk->next) {
+        for (const struct pending *pending = disk->pending; pending != NULL; pending = pending->next) {
+            const struct mr_sim_handle *handle = handle_of(from, pending->op->file);
+            if (pending->was_under_way && handle != NULL) {
+                ghost_add(copy, handle->node->twin, pending->op);
+            }
+        }
+    }
 }
 
 static void fault_find(struct mr_sim_fs *fs, struct mr_disk_op *op, struct pending *pending)
@@ -397,7 +409,7 @@ static void fault_find(struct mr_sim_fs *fs, struct mr_disk_op *op, struct pendi
 
 static void sim_submit(struct mr_disk *base, struct mr_disk_op *op)
 {
-    struct sim_disk  *disk = sim_of(base);
+    struct mr_sim_disk  *disk = sim_of(base);
     struct mr_sim_fs *fs = disk->fs;
     struct pending   *pending = mr_sim_node_memory(sizeof *pending);
     op->err = MR_OK;
@@ -405,6 +417,7 @@ static void sim_submit(struct mr_disk *base, struct mr_disk_op *op)
     op->done_bytes = 0;
     pending->op = op;
     base->in_flight++;
+    fs->change_count += op->kind == MR_DISK_WRITE;
     if (fs->op_count++ >= fs->die_at && !fs->is_dead) {
         fs->is_dead = true;
         pending->was_under_way = true;
@@ -430,13 +443,19 @@ static void sim_submit(struct mr_disk *base, struct mr_disk_op *op)
     *at = pending;
 }
 
+/* Kinds after which the disk is as it was. */
+#define LEAVES_NO_TRACE \
+    (1u << MR_DISK_READ | 1u << MR_DISK_STAT | 1u << MR_DISK_LIST | 1u << MR_DISK_CLOSE | 1u << MR_DISK_LOCK)
+
 static void pending_finish(struct mr_sim_fs *fs, struct pending *pending)
 {
     struct mr_disk_op *op = pending->op;
+    fs->change_count += (LEAVES_NO_TRACE >> op->kind & 1u) == 0;
     if (fs->is_dead) {
         op->err = MR_ERR_IO;
-        if (pending->was_under_way) {
-            ghost_add(fs, op);
+        const struct mr_sim_handle *handle = handle_of(fs, op->file);
+        if (pending->was_under_way && handle != NULL) {
+            ghost_add(fs, handle->node, op);
         }
     } else if (pending->fault != MR_OK) {
         if (op->kind == MR_DISK_WRITE && pending->short_bytes > 0) {
@@ -465,7 +484,7 @@ static void pending_finish(struct mr_sim_fs *fs, struct pending *pending)
 
 static uint32_t sim_reap(struct mr_disk *base, struct mr_disk_op **done, uint32_t max)
 {
-    struct sim_disk  *disk = sim_of(base);
+    struct mr_sim_disk  *disk = sim_of(base);
     struct mr_sim_fs *fs = disk->fs;
     uint32_t          count = 0;
     while (count < max) {
@@ -494,7 +513,7 @@ static uint32_t sim_reap(struct mr_disk *base, struct mr_disk_op **done, uint32_
 
 static void sim_wait(struct mr_disk *base)
 {
-    struct sim_disk *disk = sim_of(base);
+    struct mr_sim_disk *disk = sim_of(base);
     mr_assert(disk->pending != NULL);
     if (!disk->fs->is_dead) {
         mr_sim_fs_set_clock(disk->fs, disk->pending->due_ns);
@@ -510,9 +529,11 @@ static const struct mr_disk_ops sim_ops = {
 
 struct mr_disk *mr_sim_disk_create(struct mr_sim_fs *fs)
 {
-    struct sim_disk *disk = mr_sim_node_memory(sizeof *disk);
+    struct mr_sim_disk *disk = mr_sim_node_memory(sizeof *disk);
     disk->disk.ops = &sim_ops;
     disk->fs = fs;
+    disk->next = fs->disks;
+    fs->disks = disk;
     fs->disk_count++;
     return &disk->disk;
 }
@@ -520,22 +541,28 @@ struct mr_disk *mr_sim_disk_create(struct mr_sim_fs *fs)
 /* Operations in flight become ghosts: they may or may not have happened. */
 void mr_sim_disk_destroy(struct mr_disk *base)
 {
-    struct sim_disk *disk = sim_of(base);
+    struct mr_sim_disk *disk = sim_of(base);
     while (disk->pending != NULL) {
         struct pending *pending = disk->pending;
         disk->pending = pending->next;
-        if (pending->was_under_way) {
-            ghost_add(disk->fs, pending->op);
+        const struct mr_sim_handle *handle = handle_of(disk->fs, pending->op->file);
+        if (pending->was_under_way && handle != NULL) {
+            ghost_add(disk->fs, handle->node, pending->op);
         }
         free(pending->flush.saved);
         free(pending);
     }
+    struct mr_sim_disk **at = &disk->fs->disks;
+    while (*at != disk) {
+        at = &(*at)->next;
+    }
+    *at = disk->next;
     disk->fs->disk_count--;
     free(disk);
 }
 
 uint64_t mr_sim_disk_next_ns(const struct mr_disk *base)
 {
-    const struct sim_disk *disk = (const struct sim_disk *)(const void *)base;
+    const struct mr_sim_disk *disk = (const struct mr_sim_disk *)(const void *)base;
     return disk->pending != NULL ? disk->pending->due_ns : UINT64_MAX;
 }

@@ -34,7 +34,7 @@ struct mr_sim_fs;
 struct mr_sim_fs *mr_sim_fs_create(uint64_t seed);
 void              mr_sim_fs_destroy(struct mr_sim_fs *fs);
 
-/* A device in the same state, without handles and operations; writes in flight stay uncertain in it. */
+/* A device in the same state, without handles and operations; writes in flight on the disks stay uncertain in it. */
 struct mr_sim_fs *mr_sim_fs_clone(const struct mr_sim_fs *fs);
 
 /* The seam. Disks go before their device. */
@@ -56,6 +56,8 @@ uint64_t mr_sim_disk_next_ns(const struct mr_disk *disk);
 
 /* Operations submitted so far: what crash points count. */
 uint64_t mr_sim_fs_op_count(const struct mr_sim_fs *fs);
+/* Grows with whatever lets a cut leave another image: points between which it stays are one point. */
+uint64_t mr_sim_fs_change_count(const struct mr_sim_fs *fs);
 
 /* Before operation number n (the first is 0) starts, power is lost: it and all later ones answer MR_ERR_IO and
  * do nothing, except that a write may have been under way. UINT64_MAX: never. */
@@ -90,7 +92,11 @@ enum mr_sim_cut {
     MR_SIM_CUT_FLIGHT, /* everything survives, writes in flight included */
     MR_SIM_CUT_TEAR,   /* as KEEP, but writes in flight sector by sector: old, new, garbage */
     MR_SIM_CUT_RANDOM, /* everything by lot, sector by sector */
-    MR_SIM_CUT_COUNT,
+    MR_SIM_CUT_COUNT,  /* what a life draws from; the others are for crash points (tests/crash): */
+    MR_SIM_CUT_DROP_ONE = MR_SIM_CUT_COUNT, /* one write is lost, sizes and names by lot */
+    MR_SIM_CUT_KEEP_ONE,                    /* only one write survives, likewise */
+    MR_SIM_CUT_REORDER,                     /* later writes survive, earlier ones do not, likewise */
+    MR_SIM_CUT_KINDS,
 };
 
 /* Lose power and come back: what is readable afterwards is on the platter. Handles and operations are gone (the

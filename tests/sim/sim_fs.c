@@ -56,6 +56,7 @@ struct mr_sim_fs *mr_sim_fs_clone(const struct mr_sim_fs *from)
     fs->handle_count = 0;
     fs->ghosts = NULL;
     fs->disk_count = 0;
+    fs->disks = NULL;
     for (struct mr_sim_node *node = from->nodes; node != NULL; node = node->next) {
         struct mr_sim_node *twin = mr_sim_node_create(fs, node->is_directory);
         node->twin = twin;
@@ -64,7 +65,7 @@ struct mr_sim_fs *mr_sim_fs_clone(const struct mr_sim_fs *from)
             mr_sim_node_room(twin, node->room);
             memcpy(twin->now, node->now, node->room);
             memcpy(twin->platter, node->platter, node->room);
-            memcpy(twin->dirty, node->dirty, node->room / MR_SIM_SECTOR);
+            memcpy(twin->dirty, node->dirty, node->room / MR_SIM_SECTOR * sizeof *node->dirty);
         }
         twin->size_now = node->size_now;
         twin->size_platter = node->size_platter;
@@ -89,6 +90,7 @@ struct mr_sim_fs *mr_sim_fs_clone(const struct mr_sim_fs *from)
         copy->next = fs->ghosts;
         fs->ghosts = copy;
     }
+    mr_sim_disk_flight(from, fs);
     return fs;
 }
 
@@ -112,6 +114,11 @@ uint64_t mr_sim_fs_clock(const struct mr_sim_fs *fs)
 uint64_t mr_sim_fs_op_count(const struct mr_sim_fs *fs)
 {
     return fs->op_count;
+}
+
+uint64_t mr_sim_fs_change_count(const struct mr_sim_fs *fs)
+{
+    return fs->change_count;
 }
 
 void mr_sim_fs_die_at(struct mr_sim_fs *fs, uint64_t n)

@@ -40,11 +40,12 @@ struct mr_sim_node {
     bool         is_directory;
     int64_t      mtime_ms;
     uint32_t     lock_owner; /* 1 + the handle that has it locked; 0: none */
+    uint32_t    *write_count; /* the device's */
 
     /* a file: both images have `room` bytes; bytes behind a size are zero */
     uint8_t *now;
     uint8_t *platter;
-    uint8_t *dirty; /* per sector: now differs from what is known to be durable */
+    uint32_t *dirty; /* per sector: 0, or the last write since it was known to be durable */
     uint64_t room;
     uint64_t size_now;
     uint64_t size_platter;
@@ -86,6 +87,8 @@ struct mr_sim_fs {
     bool     is_shuffled;
 
     uint64_t            op_count;
+    uint32_t            write_count;  /* writes and truncations: the order in which sectors became dirty */
+    uint64_t            change_count; /* whatever makes the images behind a cut others */
     uint64_t            die_at;
     bool                is_dead;
     bool                has_fault;
@@ -93,6 +96,7 @@ struct mr_sim_fs {
     uint64_t            capacity;
     bool                is_direct_refused;
     uint32_t            disk_count;
+    struct mr_sim_disk *disks;
 };
 
 /* ---- Nodes ---- */
@@ -132,5 +136,8 @@ void *mr_sim_node_grow(void *old, uint32_t *size, uint32_t count, size_t item);
 void *mr_sim_node_memory(size_t bytes);
 
 void mr_sim_fs_ghosts_free(struct mr_sim_fs *fs);
+
+/* Writes in flight on the disks of a device become ghosts of its copy. */
+void mr_sim_disk_flight(const struct mr_sim_fs *from, struct mr_sim_fs *copy);
 
 #endif

@@ -32,6 +32,7 @@ struct mr_sim_node *mr_sim_node_create(struct mr_sim_fs *fs, bool is_directory)
     node->is_directory = is_directory;
     node->next = fs->nodes;
     node->mtime_ms = (int64_t)(fs->clock_ns / 1000000);
+    node->write_count = &fs->write_count;
     fs->nodes = node;
     return node;
 }
@@ -47,11 +48,12 @@ void mr_sim_node_room(struct mr_sim_node *node, uint64_t bytes)
     }
     node->now = realloc(node->now, room);
     node->platter = realloc(node->platter, room);
-    node->dirty = realloc(node->dirty, room / MR_SIM_SECTOR);
+    node->dirty = realloc(node->dirty, room / MR_SIM_SECTOR * sizeof *node->dirty);
     mr_assert(node->now != NULL && node->platter != NULL && node->dirty != NULL);
     memset(node->now + node->room, 0, room - node->room);
     memset(node->platter + node->room, 0, room - node->room);
-    memset(node->dirty + node->room / MR_SIM_SECTOR, 0, (room - node->room) / MR_SIM_SECTOR);
+    memset(node->dirty + node->room / MR_SIM_SECTOR, 0,
+           (room - node->room) / MR_SIM_SECTOR * sizeof *node->dirty);
     node->room = room;
 }
 
@@ -62,8 +64,10 @@ void mr_sim_node_write(struct mr_sim_node *node, uint64_t pos, const uint8_t *by
     }
     mr_sim_node_room(node, pos + len);
     memcpy(node->now + pos, bytes, len);
-    memset(node->dirty + pos / MR_SIM_SECTOR, 1,
-           (pos + len - 1) / MR_SIM_SECTOR - pos / MR_SIM_SECTOR + 1);
+    uint32_t write = ++*node->write_count;
+    for (uint64_t sector = pos / MR_SIM_SECTOR; sector <= (pos + len - 1) / MR_SIM_SECTOR; sector++) {
+        node->dirty[sector] = write;
+    }
     if (node->size_now < pos + len) {
         node->size_now = pos + len;
     }
@@ -71,12 +75,13 @@ void mr_sim_node_write(struct mr_sim_node *node, uint64_t pos, const uint8_t *by
 
 void mr_sim_node_truncate(struct mr_sim_node *node, uint64_t size)
 {
+    uint32_t write = ++*node->write_count;
     if (size < node->size_now) {
         for (uint64_t at = size; at < node->size_now;) {
             uint64_t end = (at / MR_SIM_SECTOR + 1) * MR_SIM_SECTOR;
             end = end < node->size_now ? end : node->size_now;
             memset(node->now + at, 0, end - at);
-            node->dirty[at / MR_SIM_SECTOR] = 1;
+            node->dirty[at / MR_SIM_SECTOR] = write;
             at = end;
         }
     } else {

@@ -24,7 +24,7 @@ static void node_reboot(struct mr_sim_node *node)
     }
     if (node->room > 0) {
         memcpy(node->now, node->platter, node->room);
-        memset(node->dirty, 0, node->room / MR_SIM_SECTOR);
+        memset(node->dirty, 0, node->room / MR_SIM_SECTOR * sizeof *node->dirty);
     }
     node->size_now = size;
     if (node->is_directory) {
@@ -37,34 +37,86 @@ static void node_reboot(struct mr_sim_node *node)
     }
 }
 
-static void cut_node(struct mr_sim_node *node, enum mr_sim_cut cut, struct mr_prng *prng)
+/* What is left of a cut's lots: `pivot` is the one write that is dropped or kept, or the first that survives. */
+struct cutting {
+    enum mr_sim_cut kind;
+    struct mr_prng  prng;
+    uint32_t        pivot;
+};
+
+static bool toss(struct cutting *cutting)
 {
-    bool is_random = cut == MR_SIM_CUT_RANDOM;
-    if (cut == MR_SIM_CUT_DROP) {
+    return mr_prng_below(&cutting->prng, 2) == 0;
+}
+
+/* Any write whose sectors are not durable, each as likely as it has sectors. */
+static uint32_t choose_pivot(const struct mr_sim_fs *fs, struct mr_prng *prng)
+{
+    uint32_t pivot = 0;
+    uint64_t seen = 0;
+    for (const struct mr_sim_node *node = fs->nodes; node != NULL; node = node->next) {
+        for (uint64_t sector = 0; sector < node->room / MR_SIM_SECTOR; sector++) {
+            if (node->dirty[sector] != 0 && mr_prng_below(prng, ++seen) == 0) {
+                pivot = node->dirty[sector];
+            }
+        }
+    }
+    return pivot;
+}
+
+static bool survives(struct cutting *cutting, uint32_t write)
+{
+    switch (cutting->kind) {
+    case MR_SIM_CUT_RANDOM:
+        return toss(cutting);
+    case MR_SIM_CUT_DROP_ONE:
+        return write != cutting->pivot;
+    case MR_SIM_CUT_KEEP_ONE:
+        return write == cutting->pivot;
+    case MR_SIM_CUT_REORDER:
+        return write >= cutting->pivot;
+    case MR_SIM_CUT_DROP:
+    case MR_SIM_CUT_KEEP:
+    case MR_SIM_CUT_FLIGHT:
+    case MR_SIM_CUT_TEAR:
+    case MR_SIM_CUT_KINDS:
+        break;
+    }
+    return cutting->kind != MR_SIM_CUT_DROP;
+}
+
+static void cut_node(struct mr_sim_node *node, struct cutting *cutting)
+{
+    bool is_by_lot = cutting->kind >= MR_SIM_CUT_RANDOM;
+    if (cutting->kind == MR_SIM_CUT_DROP) {
         return;
     }
     for (uint64_t sector = 0; sector < node->room / MR_SIM_SECTOR; sector++) {
-        if (node->dirty[sector] != 0 && (!is_random || mr_prng_below(prng, 2) == 0)) {
+        if (node->dirty[sector] != 0 && survives(cutting, node->dirty[sector])) {
             mr_sim_node_settle_sector(node, sector);
         }
     }
-    if (node->size_platter != node->size_now && (!is_random || mr_prng_below(prng, 2) == 0)) {
+    if (node->size_platter != node->size_now && (!is_by_lot || toss(cutting))) {
         node->size_platter = node->size_now;
     }
-    mr_sim_node_settle_names(node, is_random ? (uint32_t)mr_prng_below(prng, node->change_count + 1ull)
+    mr_sim_node_settle_names(node, is_by_lot ? (uint32_t)mr_prng_below(&cutting->prng, node->change_count + 1ull)
                                      : node->change_count);
 }
 
-static void cut_ghost(struct mr_sim_ghost *ghost, enum mr_sim_cut cut, struct mr_prng *prng)
+/* Whether writes in flight may have happened: they are the latest ones. */
+static bool has_flight(enum mr_sim_cut kind)
+{
+    return kind != MR_SIM_CUT_DROP && kind != MR_SIM_CUT_KEEP && kind != MR_SIM_CUT_KEEP_ONE;
+}
+
+static void cut_ghost(struct mr_sim_ghost *ghost, struct cutting *cutting)
 {
     struct mr_sim_node *node = ghost->node;
-    if (cut == MR_SIM_CUT_DROP || cut == MR_SIM_CUT_KEEP) {
-        return;
-    }
+    bool is_whole = cutting->kind == MR_SIM_CUT_FLIGHT || cutting->kind == MR_SIM_CUT_REORDER;
     /* Into an existing range, or extending: whether the size grows is a lot of its own. */
     uint64_t end = ghost->pos + ghost->len;
     if (end > node->size_platter) {
-        if (cut != MR_SIM_CUT_FLIGHT && mr_prng_below(prng, 2) == 0) {
+        if (!is_whole && toss(cutting)) {
             end = node->size_platter;
         } else {
             mr_sim_node_room(node, end);
@@ -73,10 +125,10 @@ static void cut_ghost(struct mr_sim_ghost *ghost, enum mr_sim_cut cut, struct mr
     }
     for (uint64_t at = ghost->pos; at < end; at += MR_SIM_SECTOR) {
         uint64_t len = end - at < MR_SIM_SECTOR ? end - at : MR_SIM_SECTOR;
-        uint64_t lot = cut == MR_SIM_CUT_FLIGHT ? 1 : mr_prng_below(prng, 8);
+        uint64_t lot = is_whole ? 1 : mr_prng_below(&cutting->prng, 8);
         if (lot == 0) {
             for (uint64_t index = 0; index < len; index++) {
-                node->platter[at + index] = (uint8_t)mr_prng_next(prng);
+                node->platter[at + index] = (uint8_t)mr_prng_next(&cutting->prng);
             }
         } else if (lot <= 4) {
             memcpy(node->platter + at, ghost->bytes + (at - ghost->pos), len);
@@ -86,13 +138,16 @@ static void cut_ghost(struct mr_sim_ghost *ghost, enum mr_sim_cut cut, struct mr
 
 void mr_sim_fs_power_cut(struct mr_sim_fs *fs, enum mr_sim_cut cut, uint64_t seed)
 {
-    struct mr_prng prng = {.state = seed};
+    struct cutting cutting = {.kind = cut, .prng.state = seed};
     handles_drop(fs);
-    for (struct mr_sim_node *node = fs->nodes; node != NULL; node = node->next) {
-        cut_node(node, cut, &prng);
+    if (cut > MR_SIM_CUT_RANDOM) {
+        cutting.pivot = choose_pivot(fs, &cutting.prng);
     }
-    for (struct mr_sim_ghost *ghost = fs->ghosts; ghost != NULL; ghost = ghost->next) {
-        cut_ghost(ghost, cut, &prng);
+    for (struct mr_sim_node *node = fs->nodes; node != NULL; node = node->next) {
+        cut_node(node, &cutting);
+    }
+    for (struct mr_sim_ghost *ghost = fs->ghosts; ghost != NULL && has_flight(cut); ghost = ghost->next) {
+        cut_ghost(ghost, &cutting);
     }
     mr_sim_fs_ghosts_free(fs);
     for (struct mr_sim_node *node = fs->nodes; node != NULL; node = node->next) {

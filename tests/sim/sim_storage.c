@@ -1,141 +1,14 @@
-#include "sim_storage.h"
+#include "sim_storage_world.h"
 
-#include "model_log.h"
 #include "millrace/base/fmt.h"
 #include "millrace/base/hash.h"
-#include "millrace/base/log.h"
-#include "millrace/base/prng.h"
-#include "millrace/storage.h"
-#include "sim_disk.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define SLOTS        4u  /* logs */
-#define CALLS        12u /* operations under way */
-#define ENTRIES      3u  /* of one operation */
-#define SPANS        64u
-#define HELD         16u /* lent spans that are kept for a while */
-#define WATCHES      16u
-#define RING_SLOTS   64u
-#define SPILL_SLOTS  1024u
-#define STEPS_MAX    300000u /* until an answer */
-#define COPY_BYTES   16384u
-#define READ_MAX     (1u << 20)
-#define LOG_DIR      "/data"
-#define DATA         0u /* endpoints */
-#define STORAGE      1u
-#define CONTROL      2u
-
 static const char properties[] = "#\nversion=1\ncluster.id=AAAAAAAAAAAAAAAAAAAAAA\n"
                                  "node.id=1\ndirectory.id=AQIDBAUGBwgJCgsMDQ4PEA\n";
-
-/* A partition, as control would know it. */
-struct slot {
-    struct mr_model_log  model;
-    struct mr_log_config config;
-    uint64_t             log_id;
-    uint32_t             generation; /* of the topic id */
-    int32_t              leader_epoch;
-    uint32_t             deletes; /* DeleteRecords under way */
-    bool                 is_there;
-    bool                 is_dropping; /* or being opened: nothing else is sent to it */
-    bool                 is_doomed;   /* a DROP was sent: after a crash it is sent again, as control does */
-    char                 topic[8];
-};
-
-/* What is expected of one entry. */
-struct note {
-    struct slot *slot;
-    uint32_t     generation;
-    enum mr_err  want;
-    int64_t      base;
-    int64_t      end;   /* after the batch, or after the one that it repeats */
-    int64_t      floor; /* when it was sent */
-    int64_t      start;
-};
-
-struct call {
-    bool is_used;
-    bool is_done;
-    uint32_t count;
-    struct note notes[ENTRIES];
-    union {
-        struct mr_storage_op        op;
-        struct mr_append_op         append;
-        struct mr_read_op           read;
-        struct mr_list_offsets_op   list;
-        struct mr_epoch_end_op      epoch;
-        struct mr_delete_records_op delete;
-        struct mr_log_stat_op       stat;
-        struct mr_open_op           open;
-        struct mr_drop_op           drop;
-        struct mr_recover_op        recover;
-        struct mr_stop_op           stop;
-    } u;
-    union {
-        struct mr_append_entry         append[ENTRIES];
-        struct mr_read_entry           read[ENTRIES];
-        struct mr_list_offsets_entry   list[ENTRIES];
-        struct mr_epoch_end_entry      epoch[ENTRIES];
-        struct mr_delete_records_entry delete[ENTRIES];
-        struct mr_log_stat_entry       stat[ENTRIES];
-    } e;
-    struct mr_span      batch_spans[ENTRIES][2];
-    struct mr_lent_span spans[SPANS];
-    uint8_t             copy[COPY_BYTES];
-    uint8_t             batches[ENTRIES][MR_MODEL_BATCH_MAX];
-};
-
-struct held {
-    struct mr_span span;
-    uint64_t       page;
-    uint32_t       crc;
-};
-
-struct watch {
-    struct slot *slot;
-    uint32_t     generation;
-    int64_t      offset;
-    uint64_t     token; /* 0: none */
-};
-
-/* The disk as the core sees it: the simulated one, and a lie. */
-struct liar {
-    struct mr_disk  disk;
-    struct mr_disk *honest;
-    enum mr_sim_lie lie;
-    struct mr_prng  prng;
-    struct mr_list  unserved; /* operations that were "done" without doing */
-};
-
-struct world {
-    struct mr_prng                prng;
-    struct mr_sim_storage_result *result;
-    enum mr_sim_lie               lie;
-    bool                          is_verbose;
-    struct mr_sim_fs             *fs;
-    struct mr_now                 now;
-    struct mr_storage_plan        plan;
-    struct mr_endpoints           endpoints;
-    struct slot                   slots[SLOTS];
-    struct call                   calls[CALLS];
-    struct held                   held[HELD];
-    struct watch                  watches[WATCHES];
-    uint64_t                      next_token;
-    bool                          is_faulty; /* the disk may answer errors: so may the core */
-    bool                          is_clean;  /* the last life ended with a clean stop */
-    uint8_t                      *bytes;     /* READ_MAX, and twice MR_MODEL_BATCH_MAX behind */
-
-    /* This life. */
-    void                   *memory;
-    size_t                  memory_bytes;
-    struct mr_port         *ports[3];
-    struct mr_log           log;
-    struct liar             liar;
-    struct mr_storage_core *core;
-};
 
 static uint64_t draw(struct world *w, uint64_t bound)
 {
@@ -201,6 +74,9 @@ static void liar_submit(struct mr_disk *disk, struct mr_disk_op *op)
         return;
     }
     mr_disk_submit(liar->honest, op);
+    if (liar->world->on_op != NULL) {
+        liar->world->on_op(liar->world);
+    }
 }
 
 static uint32_t liar_reap(struct mr_disk *disk, struct mr_disk_op **done, uint32_t max)
@@ -263,7 +139,7 @@ static void begin_life(struct world *w)
     mr_port_connect(w->ports[DATA], w->ports[STORAGE], &arena, RING_SLOTS, SPILL_SLOTS);
     mr_port_connect(w->ports[STORAGE], w->ports[DATA], &arena, RING_SLOTS, SPILL_SLOTS);
     mr_port_connect(w->ports[STORAGE], w->ports[CONTROL], &arena, RING_SLOTS, SPILL_SLOTS);
-    w->liar = (struct liar){.disk.ops = &liar_ops, .honest = mr_sim_disk_create(w->fs), .lie = w->lie};
+    w->liar = (struct liar){.disk.ops = &liar_ops, .world = w, .honest = mr_sim_disk_create(w->fs), .lie = w->lie};
     w->liar.prng.state = mr_prng_next(&w->prng);
     mr_list_init(&w->liar.unserved);
     struct mr_storage_params params = {
@@ -286,7 +162,7 @@ static void begin_life(struct world *w)
     w->result->lives++;
 }
 
-static void end_life(struct world *w)
+void mr_sim_storage_end_life(struct world *w)
 {
     struct mr_storage_stats stats;
     mr_storage_core_stats(w->core, &stats);
@@ -608,7 +484,7 @@ static void answer_open(struct world *w, struct call *call)
     struct slot             *slot = call->notes[0].slot;
     struct mr_model_log     *model = &slot->model;
     note_answer(w, op->log_end_offset);
-    if (is_excused(w, op->op.err)) {
+    if (is_excused(w, op->op.err) || (w->is_rotten && op->op.err == MR_ERR_DIR_OFFLINE)) {
         slot->is_dropping = true; /* of no use in this life */
         return;
     }
@@ -629,7 +505,7 @@ static void answer_open(struct world *w, struct call *call)
     if (!mr_model_log_cut(model, op->log_end_offset)) {
         fail(w, "open of %s: ends at %lld, promised %lld, sent %lld", slot->topic, (long long)op->log_end_offset,
              (long long)floor, (long long)end);
-    } else if (op->log_start_offset < model->start || op->log_start_offset > model->start_asked ||
+    } else if ((op->log_start_offset < model->start && !w->is_rotten) || op->log_start_offset > model->start_asked ||
                op->log_start_offset > op->log_end_offset) {
         fail(w, "open of %s: starts at %lld, expected [%lld, %lld]", slot->topic, (long long)op->log_start_offset,
              (long long)model->start, (long long)model->start_asked);
@@ -716,7 +592,7 @@ static void take_mail(struct world *w)
 {
     struct mr_plane_msg msg;
     while (mr_port_receive(w->ports[CONTROL], &msg)) {
-        if (!w->is_faulty) {
+        if (!w->is_faulty && !w->is_rotten) {
             fail(w, "control is told of trouble where there is none: message %u", msg.kind);
         }
     }
@@ -1163,7 +1039,7 @@ static bool recover(struct world *w)
     call->u.recover = (struct mr_recover_op){0};
     send(w, call, MR_STORAGE_RECOVER);
     enum mr_err err = finish(w, call);
-    if (err != MR_OK && !w->is_faulty) {
+    if (err != MR_OK && !w->is_faulty && !w->is_rotten) {
         fail(w, "recovery: %s: %s", mr_err_text(err), call->u.recover.why);
     }
     if (err == MR_OK && w->is_clean && !call->u.recover.was_clean) {
@@ -1189,7 +1065,7 @@ static void read_all(struct world *w, struct slot *slot)
     }
 }
 
-static bool start(struct world *w)
+bool mr_sim_storage_start(struct world *w)
 {
     begin_life(w);
     if (!recover(w)) {
@@ -1216,9 +1092,9 @@ static bool start(struct world *w)
     return !is_failed(w);
 }
 
-static void live(struct world *w)
+void mr_sim_storage_live(struct world *w, uint64_t steps)
 {
-    for (uint64_t steps = 20 + draw(w, 200); steps > 0 && !is_failed(w); steps--) {
+    for (; steps > 0 && !is_failed(w); steps--) {
         act(w);
         for (uint64_t turns = draw(w, 4); turns > 0; turns--) {
             (void)step(w);
@@ -1226,6 +1102,35 @@ static void live(struct world *w)
         if (chance(w, 2)) {
             settle(w);
             check_watches(w);
+        }
+    }
+}
+
+void mr_sim_storage_look(struct world *w, uint32_t count)
+{
+    for (; count > 0 && !is_failed(w); count--) {
+        struct call *call = free_call(w);
+        struct slot *slot = some_slot(w);
+        if (slot == NULL) {
+            continue;
+        }
+        if (chance(w, 50)) {
+            send_read(w, call, slot, some_offset(w, &slot->model), 20000);
+        } else {
+            call->count = 1;
+            call->notes[0] = note_of(slot);
+            send_list(w, call, slot);
+        }
+        settle(w);
+    }
+}
+
+void mr_sim_storage_rest(struct world *w, uint64_t ns)
+{
+    settle(w);
+    for (uint64_t until_ns = w->now.mono_ns + ns; w->now.mono_ns < until_ns && !is_failed(w);) {
+        if (!step(w)) {
+            pass_to(w, until_ns);
         }
     }
 }
@@ -1252,7 +1157,7 @@ static void arrange(struct world *w, enum fate fate)
     }
 }
 
-static bool stop(struct world *w)
+bool mr_sim_storage_stop(struct world *w)
 {
     settle(w);
     check_watches(w);
@@ -1267,9 +1172,18 @@ static bool stop(struct world *w)
     return err == MR_OK;
 }
 
+void mr_sim_storage_forget_unflushed(struct world *w)
+{
+    for (uint32_t index = 0; index < SLOTS; index++) {
+        if (w->slots[index].config.ack == MR_ACK_WRITE) {
+            w->slots[index].model.floor = w->slots[index].model.start;
+        }
+    }
+}
+
 static void crash(struct world *w, enum fate fate)
 {
-    end_life(w);
+    mr_sim_storage_end_life(w);
     w->is_clean = false;
     if (fate == FATE_KILL || (fate == FATE_FAULT && chance(w, 50))) {
         mr_sim_fs_process_kill(w->fs, mr_prng_next(&w->prng));
@@ -1277,11 +1191,7 @@ static void crash(struct world *w, enum fate fate)
     } else {
         mr_sim_fs_power_cut(w->fs, (enum mr_sim_cut)draw(w, MR_SIM_CUT_COUNT), mr_prng_next(&w->prng));
         w->result->power_cuts++;
-        for (uint32_t index = 0; index < SLOTS; index++) {
-            if (w->slots[index].config.ack == MR_ACK_WRITE) {
-                w->slots[index].model.floor = w->slots[index].model.start;
-            }
-        }
+        mr_sim_storage_forget_unflushed(w);
     }
     mr_sim_fs_heal(w->fs);
     w->is_faulty = false;
@@ -1294,22 +1204,22 @@ static void life(struct world *w)
     if (w->is_verbose) {
         fprintf(stderr, "-- life %u, fate %d\n", w->result->lives, (int)fate);
     }
-    bool is_started = start(w);
+    bool is_started = mr_sim_storage_start(w);
     if (is_started) {
-        live(w);
+        mr_sim_storage_live(w, 20 + draw(w, 200));
     }
     if (is_failed(w)) {
-        end_life(w);
+        mr_sim_storage_end_life(w);
         return;
     }
     if (is_started && (fate == FATE_STOP || (w->is_faulty && chance(w, 30)))) {
-        if (stop(w)) {
+        if (mr_sim_storage_stop(w)) {
             w->result->clean_stops++;
             w->is_clean = true;
             for (uint32_t index = 0; index < SLOTS; index++) {
                 seen(&w->slots[index], w->slots[index].model.end);
             }
-            end_life(w);
+            mr_sim_storage_end_life(w);
             mr_sim_fs_process_kill(w->fs, 0);
             mr_sim_fs_heal(w->fs);
             w->is_faulty = false;
@@ -1319,14 +1229,15 @@ static void life(struct world *w)
             return;
         }
         if (is_failed(w)) {
-            end_life(w);
+            mr_sim_storage_end_life(w);
             return;
         }
     }
     crash(w, fate);
 }
 
-void mr_sim_storage_run(uint64_t seed, enum mr_sim_lie lie, bool is_verbose, struct mr_sim_storage_result *result)
+struct world *mr_sim_storage_create(uint64_t seed, enum mr_sim_lie lie, bool is_verbose,
+                                    struct mr_sim_storage_result *result)
 {
     struct world *w = calloc(1, sizeof *w);
     mr_assert(w != NULL);
@@ -1361,17 +1272,33 @@ void mr_sim_storage_run(uint64_t seed, enum mr_sim_lie lie, bool is_verbose, str
         make_slot(w, &w->slots[index]);
         w->slots[index].is_dropping = index < SLOTS - 1; /* opened by the first life */
     }
+    return w;
+}
+
+void mr_sim_storage_lives(struct world *w)
+{
     for (uint64_t lives = 2 + draw(w, 4); lives > 0 && !is_failed(w); lives--) {
         life(w);
     }
     /* And a last one without trouble: everything is still there. */
     if (!is_failed(w)) {
-        if (start(w)) {
-            (void)stop(w);
+        if (mr_sim_storage_start(w)) {
+            (void)mr_sim_storage_stop(w);
         }
-        end_life(w);
+        mr_sim_storage_end_life(w);
     }
+}
+
+void mr_sim_storage_destroy(struct world *w)
+{
     mr_sim_fs_destroy(w->fs);
     free(w->bytes);
     free(w);
+}
+
+void mr_sim_storage_run(uint64_t seed, enum mr_sim_lie lie, bool is_verbose, struct mr_sim_storage_result *result)
+{
+    struct world *w = mr_sim_storage_create(seed, lie, is_verbose, result);
+    mr_sim_storage_lives(w);
+    mr_sim_storage_destroy(w);
 }

@@ -1,0 +1,173 @@
+/*
+ * sim_storage_world: the inside of sim_storage, for the files that take a run apart (sim_image.c).
+ *
+ * A world is a device, what was promised about the logs on it, and, while it lives, a storage core. Thread: one.
+ */
+#ifndef MILLRACE_TESTS_SIM_STORAGE_WORLD_H
+#define MILLRACE_TESTS_SIM_STORAGE_WORLD_H
+
+#include "model_log.h"
+#include "sim_disk.h"
+#include "sim_storage.h"
+
+#include "millrace/base/log.h"
+#include "millrace/base/prng.h"
+#include "millrace/storage.h"
+
+#define SLOTS        4u  /* logs */
+#define CALLS        12u /* operations under way */
+#define ENTRIES      3u  /* of one operation */
+#define SPANS        64u
+#define HELD         16u /* lent spans that are kept for a while */
+#define WATCHES      16u
+#define RING_SLOTS   64u
+#define SPILL_SLOTS  1024u
+#define STEPS_MAX    300000u /* until an answer */
+#define COPY_BYTES   16384u
+#define READ_MAX     (1u << 20)
+#define LOG_DIR      "/data"
+#define DATA         0u /* endpoints */
+#define STORAGE      1u
+#define CONTROL      2u
+
+/* A partition, as control would know it. */
+struct slot {
+    struct mr_model_log  model;
+    struct mr_log_config config;
+    uint64_t             log_id;
+    uint32_t             generation; /* of the topic id */
+    int32_t              leader_epoch;
+    uint32_t             deletes; /* DeleteRecords under way */
+    bool                 is_there;
+    bool                 is_dropping; /* or being opened: nothing else is sent to it */
+    bool                 is_doomed;   /* a DROP was sent: after a crash it is sent again, as control does */
+    char                 topic[8];
+};
+
+/* What is expected of one entry. */
+struct note {
+    struct slot *slot;
+    uint32_t     generation;
+    enum mr_err  want;
+    int64_t      base;
+    int64_t      end;   /* after the batch, or after the one that it repeats */
+    int64_t      floor; /* when it was sent */
+    int64_t      start;
+};
+
+struct call {
+    bool is_used;
+    bool is_done;
+    uint32_t count;
+    struct note notes[ENTRIES];
+    union {
+        struct mr_storage_op        op;
+        struct mr_append_op         append;
+        struct mr_read_op           read;
+        struct mr_list_offsets_op   list;
+        struct mr_epoch_end_op      epoch;
+        struct mr_delete_records_op delete;
+        struct mr_log_stat_op       stat;
+        struct mr_open_op           open;
+        struct mr_drop_op           drop;
+        struct mr_recover_op        recover;
+        struct mr_stop_op           stop;
+    } u;
+    union {
+        struct mr_append_entry         append[ENTRIES];
+        struct mr_read_entry           read[ENTRIES];
+        struct mr_list_offsets_entry   list[ENTRIES];
+        struct mr_epoch_end_entry      epoch[ENTRIES];
+        struct mr_delete_records_entry delete[ENTRIES];
+        struct mr_log_stat_entry       stat[ENTRIES];
+    } e;
+    struct mr_span      batch_spans[ENTRIES][2];
+    struct mr_lent_span spans[SPANS];
+    uint8_t             copy[COPY_BYTES];
+    uint8_t             batches[ENTRIES][MR_MODEL_BATCH_MAX];
+};
+
+struct held {
+    struct mr_span span;
+    uint64_t       page;
+    uint32_t       crc;
+};
+
+struct watch {
+    struct slot *slot;
+    uint32_t     generation;
+    int64_t      offset;
+    uint64_t     token; /* 0: none */
+};
+
+/* The disk as the core sees it: the simulated one, and a lie. */
+struct liar {
+    struct mr_disk  disk;
+    struct world   *world;
+    struct mr_disk *honest;
+    enum mr_sim_lie lie;
+    struct mr_prng  prng;
+    struct mr_list  unserved; /* operations that were "done" without doing */
+};
+
+struct world {
+    struct mr_prng                prng;
+    struct mr_sim_storage_result *result;
+    enum mr_sim_lie               lie;
+    bool                          is_verbose;
+    struct mr_sim_fs             *fs;
+    struct mr_now                 now;
+    struct mr_storage_plan        plan;
+    struct mr_endpoints           endpoints;
+    struct slot                   slots[SLOTS];
+    struct call                   calls[CALLS];
+    struct held                   held[HELD];
+    struct watch                  watches[WATCHES];
+    uint64_t                      next_token;
+    bool                          is_faulty; /* the disk may answer errors: so may the core */
+    bool                          is_rotten; /* bytes of the journal were turned over: logs may be refused, and begin
+                                                where they began at the last clean stop when a state is lost */
+    bool                          is_clean;  /* the last life ended with a clean stop */
+    uint8_t                      *bytes;     /* READ_MAX, and MR_MODEL_BATCH_MAX behind */
+    void (*on_op)(struct world *w);          /* behind the submission of each disk operation; NULL: nobody looks */
+    void                         *on_op_user;
+
+    /* This life. */
+    void                   *memory;
+    size_t                  memory_bytes;
+    struct mr_port         *ports[3];
+    struct mr_log           log;
+    struct liar             liar;
+    struct mr_storage_core *core;
+};
+
+/* A world as the seed draws it, on an empty device; result is filled in as it goes. */
+struct world *mr_sim_storage_create(uint64_t seed, enum mr_sim_lie lie, bool is_verbose,
+                                    struct mr_sim_storage_result *result);
+void          mr_sim_storage_destroy(struct world *w);
+
+/* All lives of it. */
+void mr_sim_storage_lives(struct world *w);
+
+/* Recover, open and read everything. False: it did not come up; what was found is in the result. */
+bool mr_sim_storage_start(struct world *w);
+
+/* So many things that clients do. */
+void mr_sim_storage_live(struct world *w, uint64_t steps);
+
+/* So many reads and searches by time, of everything that is there; all are answered. */
+void mr_sim_storage_look(struct world *w, uint32_t count);
+
+/* Everything is answered, and then time passes. */
+void mr_sim_storage_rest(struct world *w, uint64_t ns);
+
+/* A clean stop; true when it was one. The life is still to be ended. */
+bool mr_sim_storage_stop(struct world *w);
+
+/* The process is gone; the device is as it was, with what was in flight. */
+void mr_sim_storage_end_life(struct world *w);
+
+/* What a power cut may take from logs that answer before the flush. */
+void mr_sim_storage_forget_unflushed(struct world *w);
+
+#endif
