@@ -44,23 +44,27 @@ static void store_cb(void *context, struct mr_journal_log *log, struct mr_journa
     mr_partition_store(MR_LIST_ENTRY(log, struct mr_partition, jlog), out);
 }
 
+static void fail_ack(struct mr_storage_core *core, struct mr_storage_op *op)
+{
+    op->err = MR_ERR_DIR_OFFLINE;
+    if (op->kind == MR_STORAGE_APPEND) {
+        struct mr_append_op *append = (struct mr_append_op *)(void *)op;
+        for (uint32_t index = 0; index < append->entry_count; index++) {
+            struct mr_append_entry *entry = &append->entries[index];
+            if (entry->err == MR_OK || entry->err == MR_AGAIN) {
+                entry->err = MR_ERR_DIR_OFFLINE;
+                entry->base_offset = -1;
+            }
+        }
+    }
+    mr_core_answer(core, op);
+}
+
 static void fail_acks(struct mr_storage_core *core, struct mr_list *list)
 {
     struct mr_list *link;
     while ((link = mr_list_pop(list)) != NULL) {
-        struct mr_storage_op *op = MR_LIST_ENTRY(link, struct mr_storage_op, link);
-        op->err = MR_ERR_DIR_OFFLINE;
-        if (op->kind == MR_STORAGE_APPEND) {
-            struct mr_append_op *append = (struct mr_append_op *)(void *)op;
-            for (uint32_t index = 0; index < append->entry_count; index++) {
-                struct mr_append_entry *entry = &append->entries[index];
-                if (entry->err == MR_OK || entry->err == MR_AGAIN) {
-                    entry->err = MR_ERR_DIR_OFFLINE;
-                    entry->base_offset = -1;
-                }
-            }
-        }
-        mr_core_answer(core, op);
+        fail_ack(core, MR_LIST_ENTRY(link, struct mr_storage_op, link));
     }
 }
 
@@ -176,6 +180,10 @@ void mr_core_ack_later(struct mr_storage_core *core, struct mr_storage_op *op, u
     op->seq = seq;
     if (seq <= done && op->kind != MR_STORAGE_DROP) {
         mr_core_answer(core, op); /* a duplicate of something flushed long ago: no completion will come for it */
+        return;
+    }
+    if (core->is_offline) { /* since a part of it got its place: that commit never ends */
+        fail_ack(core, op);
         return;
     }
     /* Almost always the last; what concerns something older goes further to the front. */

@@ -170,7 +170,6 @@ struct mr_partition {
     const struct mr_append_entry *part_of;
     struct mr_list         runs; /* tail runs, oldest first, contiguous up to the end */
     struct mr_list         watches;
-    uint32_t               parked;     /* append entries that wait for this log */
     uint32_t               task_count; /* tasks that hold the log */
     struct mr_producer_set producers;
     struct mr_epoch_cache  epochs;

@@ -78,14 +78,15 @@ static uint32_t absent(const struct mr_journal *journal)
     return index;
 }
 
-/* One file is always ready ahead: at first without haste, then when half of the active one is used. */
+/* One file is always ready ahead: at first without haste, then when half of the active one is used. Another one when an
+ * entry needs it and the reserve beside it. */
 static bool is_wanted(const struct mr_journal *journal)
 {
     const struct mr_journal_file *active = &journal->files[journal->active];
+    bool is_none_ready = mr_journal_ready(journal) == MR_JOURNAL_FILES_MAX;
+    bool is_soon_needed = journal->stats.files < 2 || active->used > journal->file_bytes / 2;
     return absent(journal) < journal->params.files_max &&
-           mr_journal_ready(journal) == MR_JOURNAL_FILES_MAX &&
-           (journal->stats.files < 2 || journal->is_starved ||
-            active->used > journal->file_bytes / 2);
+           (journal->is_starved || (is_none_ready && is_soon_needed));
 }
 
 static void submit(struct mr_journal *journal, struct mr_disk_op op)
@@ -222,6 +223,7 @@ void mr_journal_file_done(struct mr_journal *journal)
         set_ready(file);
         journal->stats.files++;
         journal->is_growth_short = false;
+        journal->is_starved = false; /* whoever was refused asks again */
         prepare->step = MR_PREPARE_IDLE;
         return;
     case MR_PREPARE_UNDO_CLOSE:

@@ -82,6 +82,8 @@ void mr_log_drop_start(struct mr_storage_core *core, struct mr_drop_op *op)
         return;
     }
     p->state = MR_PARTITION_DROPPING;
+    p->part_of = NULL; /* a batch that has begun does not end: the others need not wait for it */
+    core->part_open = core->part_open == p ? NULL : core->part_open;
     core->drop_count++;
     mr_watch_fire(core, p, true);
     mr_core_ack_later(core, &op->op, seq, false);
@@ -119,11 +121,11 @@ static bool drop_step(struct mr_storage_core *core, struct mr_task *task)
     return false;
 }
 
-/* The DROP is durable. Tasks and parked appends of the log end first. */
+/* The DROP is durable. Tasks of the log end first; appends that wait for it find it gone. */
 static bool drop_wait_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_partition *p = mr_core_find(core, task->a);
-    bool                 is_used = p->task_count > 0 || p->parked > 0 || !mr_burial_has_room(core);
+    bool                 is_used = p->task_count > 0 || !mr_burial_has_room(core);
     MR_LIST_EACH(link, &p->segments) {
         is_used |= MR_LIST_ENTRY(link, struct mr_segment, link)->users > 0;
     }

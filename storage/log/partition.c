@@ -96,7 +96,7 @@ struct mr_partition *mr_partition_new(struct mr_storage_core *core, uint64_t log
 
 void mr_partition_free(struct mr_storage_core *core, struct mr_partition *p)
 {
-    mr_assert(p->task_count == 0 && p->parked == 0);
+    mr_assert(p->task_count == 0 && core->part_open != p);
     mr_watch_fire(core, p, true);
     mr_burial_forget(core, p);
     mr_tail_drop(core, p);
