@@ -139,6 +139,7 @@ struct mr_partition {
     bool                  is_passed;    /* during one pass over parked appends: one waits for this log */
     bool                  is_clean_on_disk; /* nothing changed since its files were complete */
     bool                  is_epoch_dirty;   /* leader-epoch-checkpoint on disk is older */
+    bool                  has_epoch_file;   /* there is one */
     bool                  is_retaining;     /* retention learns the age of a segment */
     uint8_t               run_order;    /* of the next run */
     uint8_t               pending_count;
@@ -236,6 +237,8 @@ struct mr_task {
     struct mr_storage_core   *core;
     const struct mr_log_load *load;
     bool                      is_marked; /* there is a partition.metadata, and it is the topic's */
+    bool                      has_index; /* the active segment's .index has entries */
+    bool                      has_times; /* likewise its .timeindex */
     struct mr_log_scan        scan;
     char                  name[MR_FILE_NAME_BYTES];
     char                  new_name[MR_FILE_NAME_BYTES];
@@ -289,6 +292,9 @@ struct mr_storage_core {
     struct {
         struct mr_stop_op *op;   /* NULL: no stop is under way */
         struct mr_list    *next; /* of core->partitions to be closed; NULL: still draining */
+        struct mr_io       sync; /* of the file system, when all are closed */
+        bool               is_syncing;
+        bool               is_synced;
         uint32_t           closed;
         uint64_t           tell_at_ns;
     } stop;
@@ -573,7 +579,9 @@ void mr_demux_turn(struct mr_storage_core *core);
 uint64_t mr_demux_deadline_ns(const struct mr_storage_core *core);
 /* Something that needed space did not get it: segments are written again a second later. */
 void mr_demux_pause(struct mr_storage_core *core);
-/* Clean stop: start whatever writes are missing, to the end of every log. */
+/* Clean stop: start whatever writes are missing, to the end of every log, but for the rest of those with little. */
 void mr_demux_flush(struct mr_storage_core *core);
+/* Clean stop, blocking, when nothing is in flight: that rest. A syncfs follows. */
+enum mr_err mr_demux_rest(struct mr_storage_core *core, struct mr_partition *partition);
 
 #endif

@@ -6,6 +6,8 @@
  *   journal file                       journaled again (CARRY); a log that was idle since its last CARRY is
  *                                      written to its end and truncated there (parked): no memory, no file
  *   a sealed segment                   is written to its end, truncated, synced, before its successor
+ *   a clean stop                       writes the rest of a log that has little of it here and now, through the page
+ *                                      cache: thousands of small tails in the order of the disk, by one syncfs
  *
  * Only flushed bytes are written (J4: a block that is rewritten is in the live journal as IMAGE, CARRY or APPEND).
  * One write per log at a time. Nothing else touches a segment with live entries (J6).
@@ -16,6 +18,7 @@
 #define PAUSE_NS        MR_NS_PER_S /* after a lack of space */
 #define STEP_RUNS       8u
 #define STEP_ORDER_MIN  4u /* 64 KiB runs: the log has had some hundred KiB since it was idle */
+#define REST_BYTES      (32u << 10) /* what a clean stop leaves to mr_demux_rest */
 #define DRAINS_PER_TURN 256u /* logs that are not done with the oldest file and are looked at in one turn */
 
 void mr_demux_note_dirty(struct mr_storage_core *core, struct mr_partition *p, uint64_t seq)
@@ -424,16 +427,83 @@ uint64_t mr_demux_deadline_ns(const struct mr_storage_core *core)
     return core->demux_paused_ns > core->now.mono_ns ? core->demux_paused_ns : MR_NEVER;
 }
 
+/* ---- A clean stop ---- */
+
+/* Bytes from the first block that is not wholly in the file to the end of the log, all in the active segment. */
+static bool is_rest(const struct mr_partition *p)
+{
+    const struct mr_page *run = first_dirty(p);
+    if (p->is_demuxing || first_unsealed(p) != NULL) {
+        return false;
+    }
+    return run == NULL || (run->segment == p->active && p->active->size - run->pos - run->clean <= REST_BYTES);
+}
+
 void mr_demux_flush(struct mr_storage_core *core)
 {
+    uint32_t waiting = 0; /* for their file, or for the journal */
     MR_LIST_EACH_SAFE(link, after, &core->dirty) {
         struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, dirty_link);
-        if (core->demux_in_flight >= DEMUX_IN_FLIGHT) {
+        if (core->demux_in_flight + waiting >= DEMUX_IN_FLIGHT) {
             return;
         }
-        if (p->is_demuxing || p->pending_count > 0 || demux(core, p, true)) {
+        if (!is_rest(p) && (p->is_demuxing || p->pending_count > 0 || demux(core, p, true))) {
+            waiting += !p->is_demuxing;
             continue;
         }
         mr_list_remove(&p->dirty_link);
     }
+}
+
+/* Only what it holds where the file ends there already; elsewhere whole blocks, or the kernel would read the old one. */
+static enum mr_err write_rest(struct mr_storage_core *core, struct mr_segment *segment, struct mr_page *run, int32_t file)
+{
+    uint32_t from = (run->pos + run->clean) & ~(MR_PAGE_BYTES - 1);
+    uint32_t len = run->pos + run->used - from;
+    uint32_t whole = (len + MR_PAGE_BYTES - 1) & ~(MR_PAGE_BYTES - 1);
+    uint32_t in_file = segment->allocated > segment->written ? segment->allocated : segment->written;
+    uint8_t *memory = mr_page_memory(&core->cache, run) + (from - run->pos);
+    if (in_file > from) {
+        memset(memory + len, 0, whole - len);
+        len = whole;
+    }
+    struct mr_disk_op op = {.kind = MR_DISK_WRITE, .file = file, .buffer = memory, .len = len, .pos = from};
+    if (mr_core_disk(core, &op) != MR_OK) {
+        return op.err;
+    }
+    core->dirty_bytes -= run->used - run->clean;
+    core->stats.demux_bytes += len;
+    run->clean = run->used;
+    segment->written = run->pos + run->used;
+    segment->allocated = from + len > in_file ? from + len : in_file;
+    return MR_OK;
+}
+
+enum mr_err mr_demux_rest(struct mr_storage_core *core, struct mr_partition *p)
+{
+    struct mr_segment *segment = p->active;
+    struct mr_page    *run = first_dirty(p);
+    if (run == NULL && segment->allocated <= segment->size) {
+        return MR_OK;
+    }
+    mr_assert(is_rest(p) && p->durable.offset == p->end.offset);
+    char name[MR_FILE_NAME_BYTES];
+    mr_segment_name(segment, ".log", name);
+    struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE, .dir = core->root, .name = name};
+    if (mr_core_disk(core, &op) != MR_OK) {
+        return op.err;
+    }
+    int32_t     file = op.file;
+    enum mr_err err = MR_OK;
+    for (; run != NULL && err == MR_OK; run = first_dirty(p)) {
+        err = write_rest(core, segment, run, file);
+    }
+    if (err == MR_OK && segment->allocated > segment->size) {
+        op = (struct mr_disk_op){.kind = MR_DISK_TRUNCATE, .file = file, .pos = segment->size};
+        err = mr_core_disk(core, &op);
+        segment->allocated = segment->size;
+    }
+    op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
+    (void)mr_core_disk(core, &op);
+    return err;
 }

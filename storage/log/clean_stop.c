@@ -64,8 +64,11 @@ static enum mr_err write_epochs(struct mr_storage_core *core, struct mr_partitio
                     (long long)p->epochs.entries[index].start_offset);
     }
     mr_fmt(name, sizeof name, "%s/leader-epoch-checkpoint", p->dir_name);
-    enum mr_err err = text.is_cut ? MR_ERR_TOO_LARGE : replace_file(core, name, (uint32_t)text.len);
+    enum mr_err err = text.is_cut         ? MR_ERR_TOO_LARGE
+                      : p->has_epoch_file ? replace_file(core, name, (uint32_t)text.len)
+                                          : write_file(core, name, (uint32_t)text.len);
     p->is_epoch_dirty = err != MR_OK;
+    p->has_epoch_file = true;
     return err;
 }
 
@@ -274,29 +277,45 @@ static bool close_slice(struct mr_storage_core *core, enum mr_err *err)
         core->stop.next = core->stop.next->next;
         core->stop.closed++;
         if (p->state != MR_PARTITION_OFFLINE && p->active != NULL) {
-            *err = mr_log_close_files(core, p);
+            *err = mr_demux_rest(core, p);
+            *err = *err != MR_OK ? *err : mr_log_close_files(core, p);
         }
     }
     core->is_blocking = false;
     return *err == MR_OK && core->stop.next != &core->partitions;
 }
 
-static enum mr_err sync_fs(struct mr_storage_core *core)
+static struct mr_disk_op sync_op(const struct mr_storage_core *core)
 {
-    struct mr_disk_op sync = {.kind = mr_bug("stop-without-sync") ? MR_DISK_SYNC_DIR : MR_DISK_SYNC_FS,
-                              .file = core->root};
-    return mr_core_disk(core, &sync);
+    return (struct mr_disk_op){.kind = mr_bug("stop-without-sync") ? MR_DISK_SYNC_DIR : MR_DISK_SYNC_FS,
+                               .file = core->root};
 }
 
-/* All logs are closed. */
+static void synced(struct mr_storage_core *core, struct mr_io *io)
+{
+    (void)io;
+    core->stop.is_syncing = false;
+    core->stop.is_synced = true;
+}
+
+/* What all logs have written takes a while, and may be long. */
+static void sync_start(struct mr_storage_core *core)
+{
+    core->stop.sync = (struct mr_io){.op = sync_op(core), .done = synced};
+    core->stop.is_syncing = true;
+    mr_core_submit(core, &core->stop.sync);
+}
+
+/* All logs are closed and synced. */
 static enum mr_err finish(struct mr_storage_core *core, const struct mr_stop_op *op)
 {
-    enum mr_err err = sync_fs(core);
+    enum mr_err err = core->stop.sync.op.err;
     if (op->is_last) {
         for (uint32_t which = 0; which < CHECKPOINT_COUNT && err == MR_OK; which++) {
             err = write_checkpoint(core, (enum checkpoint)which);
         }
-        err = err != MR_OK ? err : sync_fs(core);
+        struct mr_disk_op sync = sync_op(core);
+        err = err != MR_OK ? err : mr_core_disk(core, &sync);
     }
     err = err != MR_OK ? err : mr_journal_close(core->journal);
     if (err == MR_OK && op->is_last) {
@@ -329,6 +348,10 @@ static void tell(struct mr_storage_core *core)
 
 bool mr_clean_stop_turn(struct mr_storage_core *core)
 {
+    if (core->stop.is_syncing) {
+        tell(core);
+        return false;
+    }
     struct mr_stop_op *op = core->stop.op;
     enum mr_err        err = is_hurried(core) ? MR_ERR_CLOSED : core->is_offline ? MR_ERR_DIR_OFFLINE : MR_OK;
     bool               is_draining = core->stop.next == NULL && is_dirty(core);
@@ -344,8 +367,14 @@ bool mr_clean_stop_turn(struct mr_storage_core *core)
         (void)mr_journal_turn(core->journal, core->now);
         return core->disk->in_flight == 0;
     }
-    if (err == MR_OK && close_slice(core, &err)) {
-        return true;
+    if (err == MR_OK && !core->stop.is_synced) {
+        if (close_slice(core, &err)) {
+            return true;
+        }
+        if (err == MR_OK) {
+            sync_start(core);
+            return true;
+        }
     }
     answer(core, op, err == MR_OK ? finish(core, op) : err);
     return true;

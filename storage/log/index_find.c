@@ -114,7 +114,8 @@ bool mr_index_find(struct mr_storage_core *core, struct mr_task *task, enum mr_i
         .file_bytes = kind == MR_INDEX_OFFSET ? segment->index_bytes : segment->time_bytes,
     };
     /* A sealed segment that was here before this start: the size of its index is the file's. */
-    bool is_file = task->find.file_bytes > 0 || (segment->index_page == NULL && segment->has_index_files);
+    bool is_unread = segment->is_sealed && segment->index_page == NULL && segment->has_index_files;
+    bool is_file = task->find.file_bytes > 0 || is_unread;
     if (task->find.file_bytes == 0) {
         task->find.file_bytes = MR_PAGE_BYTES << MR_PAGE_ORDER_MAX;
     }

@@ -119,21 +119,12 @@ static struct mr_segment *segment_of(const struct mr_partition *p, int64_t base)
     return segment != NULL && segment->base == base ? segment : NULL;
 }
 
-/* One name. Indexes are noted in a second round, when all segments are there. */
 static enum mr_err list_name(struct mr_storage_core *core, struct mr_task *task,
-                             const struct mr_disk_list_entry *entry, bool is_second)
+                             const struct mr_disk_list_entry *entry)
 {
-    struct mr_partition *p = task->partition;
-    struct mr_segment   *segment;
-    int64_t              base = 0;
+    struct mr_partition       *p = task->partition;
     const struct mr_log_known *known = known_of(task);
-    if (is_second) {
-        if (mr_log_file_parse(entry->name, ".index", &base) && (segment = segment_of(p, base)) != NULL &&
-            entry->size % MR_OFFSET_INDEX_ENTRY == 0) {
-            segment->has_index_files = true;
-        }
-        return MR_OK;
-    }
+    int64_t                    base = 0;
     if (mr_log_file_parse(entry->name, ".log", &base)) {
         return add_segment(core, p, base, entry->size);
     }
@@ -143,7 +134,22 @@ static enum mr_err list_name(struct mr_storage_core *core, struct mr_task *task,
         task->x = base;
         task->y = (int64_t)entry->size;
     }
+    p->has_epoch_file |= mr_str_equal(mr_str(entry->name), MR_STR("leader-epoch-checkpoint"));
     return MR_OK;
+}
+
+/* The second round, when all segments are there. Indexes without entries are not read. */
+static void list_index(struct mr_task *task, const struct mr_disk_list_entry *entry)
+{
+    const struct mr_partition *p = task->partition;
+    struct mr_segment         *segment = NULL;
+    int64_t                    base = 0;
+    if (mr_log_file_parse(entry->name, ".index", &base) && (segment = segment_of(p, base)) != NULL) {
+        segment->has_index_files |= entry->size % MR_OFFSET_INDEX_ENTRY == 0;
+        task->has_index |= segment == p->active && entry->size > 0;
+    } else if (mr_log_file_parse(entry->name, ".timeindex", &base)) {
+        task->has_times |= base == p->active->base && entry->size > 0;
+    }
 }
 
 /* The active segment is the last one, or the one in which the log is known to end. */
@@ -225,17 +231,21 @@ static enum mr_err listed(struct mr_storage_core *core, struct mr_task *task)
     if (task->io.op.size != 0) {
         return MR_ERR_TOO_LARGE; /* names that did not fit */
     }
-    for (int round = 0; round < 2; round++) {
-        for (const uint8_t *at = begin; at < end;) {
-            const struct mr_disk_list_entry *entry = (const struct mr_disk_list_entry *)(const void *)at;
-            enum mr_err err = entry->is_directory != 0 ? MR_OK : list_name(core, task, entry, round == 1);
-            if (err != MR_OK) {
-                return err;
-            }
-            at += entry->entry_bytes;
-        }
+    enum mr_err err = MR_OK;
+    for (const uint8_t *at = begin; at < end && err == MR_OK;) {
+        const struct mr_disk_list_entry *entry = (const struct mr_disk_list_entry *)(const void *)at;
+        err = entry->is_directory != 0 ? MR_OK : list_name(core, task, entry);
+        at += entry->entry_bytes;
     }
-    return choose_active(core, task);
+    err = err != MR_OK ? err : choose_active(core, task);
+    for (const uint8_t *at = begin; at < end && err == MR_OK;) {
+        const struct mr_disk_list_entry *entry = (const struct mr_disk_list_entry *)(const void *)at;
+        if (entry->is_directory == 0) {
+            list_index(task, entry);
+        }
+        at += entry->entry_bytes;
+    }
+    return err;
 }
 
 /* ---- Small files ---- */
@@ -543,8 +553,9 @@ static bool is_wanted(const struct mr_task *task)
     case LOAD_EPOCHS:
         return !is_state;
     case LOAD_INDEX:
+        return task->has_index && task->partition->active->has_index_files && !is_verified(task);
     case LOAD_TIME:
-        return task->partition->active->has_index_files && !is_verified(task);
+        return task->has_times && task->partition->active->has_index_files && !is_verified(task);
     case LOAD_SNAPSHOT:
         return task->x >= 0 && task->y > MR_PRODUCER_SNAPSHOT_HEAD && !is_state;
     case LOAD_WIPE_INDEX:
@@ -559,6 +570,7 @@ static bool is_wanted(const struct mr_task *task)
 static bool open_next(struct mr_storage_core *core, struct mr_task *task)
 {
     while (task->index <= LOAD_SNAPSHOT && !is_wanted(task)) {
+        task->b = task->index == LOAD_TIME ? 0 : task->b; /* its entries are missing, only the batches can tell */
         task->index++;
         if (task->index == LOAD_WIPE_INDEX) {
             choose_scan(task);

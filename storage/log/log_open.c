@@ -17,10 +17,12 @@ enum open_at {
     OPEN_META_OPEN,
     OPEN_META_WRITTEN,
     OPEN_META_CLOSED,
-    OPEN_LOG_OPEN,
-    OPEN_LOG_CLOSED,
-    OPEN_DIR_CLOSED,
+    OPEN_FILE_OPEN,
+    OPEN_FILE_CLOSED,
 };
+
+/* A new log has what Kafka's has from the start: a clean stop finds nothing to make for a log that nobody wrote to. */
+static const char *const new_files[] = {".log", ".index", ".timeindex"};
 
 static void answer(struct mr_storage_core *core, struct mr_open_op *op, struct mr_partition *p, enum mr_err err)
 {
@@ -109,19 +111,21 @@ static bool create_step(struct mr_storage_core *core, struct mr_task *task)
         *disk = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
         return true;
     case OPEN_META_CLOSED:
-        task->at = OPEN_LOG_OPEN;
-        mr_segment_name(p->active, ".log", task->name);
+    case OPEN_FILE_CLOSED:
+        if (!op->is_created || task->index == sizeof new_files / sizeof new_files[0]) {
+            break;
+        }
+        task->at = OPEN_FILE_OPEN;
+        mr_segment_name(p->active, new_files[task->index++], task->name);
         *disk = (struct mr_disk_op){.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE, .dir = core->root,
                                     .name = task->name};
         return true;
-    case OPEN_LOG_OPEN:
-        task->at = OPEN_LOG_CLOSED;
+    case OPEN_FILE_OPEN:
+        task->at = OPEN_FILE_CLOSED;
         *disk = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = disk->file};
         return true;
-    case OPEN_LOG_CLOSED:
-    case OPEN_DIR_CLOSED:
-        break;
     }
+    p->active->has_index_files |= op->is_created;
     adopt(core, op, p);
     return false;
 }
@@ -137,7 +141,6 @@ static void loaded(struct mr_storage_core *core, struct mr_task *task, enum mr_e
             return;
         }
         p->active->is_time_known = true;
-        p->is_clean_on_disk = false;
         op->is_created = true;
     } else if (err != MR_OK) {
         mr_log(core->log, MR_LOG_ERROR, "cannot open a log dir=%s err=%s", p->dir_name, mr_err_text(err));

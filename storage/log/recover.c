@@ -549,6 +549,7 @@ static enum mr_err copy_log(struct mr_storage_core *core, const struct mr_partit
     p->high_watermark = from->high_watermark;
     p->is_clean_on_disk = from->is_clean_on_disk;
     p->is_epoch_dirty = from->is_epoch_dirty;
+    p->has_epoch_file = from->has_epoch_file;
     return MR_OK;
 }
 

@@ -323,6 +323,12 @@ static void flush_open(struct mr_storage_core *core, struct mr_task *task, const
                                       .name = task->name};
 }
 
+/* Entries to add, or a file to make: Kafka rebuilds indexes that are not there. */
+static bool is_flush_due(const struct mr_segment *segment, const struct mr_page *page)
+{
+    return !segment->has_index_files || (page != NULL && page->used > 0);
+}
+
 static bool flush_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_segment *segment = task->segment;
@@ -342,9 +348,12 @@ static bool flush_step(struct mr_storage_core *core, struct mr_task *task)
     }
     switch ((enum flush_at)task->at) {
     case FLUSH_BEGIN:
-        task->at = FLUSH_INDEX_OPEN;
-        flush_open(core, task, ".index");
-        return true;
+        if (is_flush_due(segment, task->page)) {
+            task->at = FLUSH_INDEX_OPEN;
+            flush_open(core, task, ".index");
+            return true;
+        }
+        break;
     case FLUSH_INDEX_OPEN:
     case FLUSH_TIME_OPEN: {
         struct mr_page *page = task->at == FLUSH_INDEX_OPEN ? task->page : task->page2;
@@ -357,7 +366,6 @@ static bool flush_step(struct mr_storage_core *core, struct mr_task *task)
             op->buffer = mr_page_memory(&core->cache, page);
             op->len = page->used;
         } else {
-            /* Nothing to add, but the file must exist: Kafka rebuilds indexes that do not. */
             op->kind = MR_DISK_STAT;
             op->flags = 0;
         }
@@ -369,11 +377,13 @@ static bool flush_step(struct mr_storage_core *core, struct mr_task *task)
         *op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
         return true;
     case FLUSH_INDEX_CLOSED:
+    case FLUSH_TIME_CLOSED:
+        break;
+    }
+    if (task->at < FLUSH_TIME_OPEN && is_flush_due(segment, task->page2)) {
         task->at = FLUSH_TIME_OPEN;
         flush_open(core, task, ".timeindex");
         return true;
-    case FLUSH_TIME_CLOSED:
-        break;
     }
     if (task->page != NULL) {
         task->page->is_busy = false;

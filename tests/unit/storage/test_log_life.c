@@ -628,6 +628,62 @@ static void test_stop_with_thousands_of_dirty_logs_closes_them_all(void **state)
     }
 }
 
+/* Operations of the disk in one stop of `idle` logs that nobody wrote to since the start, and `busy` with one batch. */
+static uint64_t stop_cost(struct storage_rig *rig, int32_t idle, int32_t busy)
+{
+    struct rig_log log;
+    assert_int_equal(rig_start(rig), MR_OK);
+    for (int32_t index = 0; index < idle + busy; index++) {
+        assert_int_equal(rig_open(rig, "many", index, &log), MR_OK);
+        if (index >= idle) {
+            (void)rig_append(rig, &log, &small);
+        }
+    }
+    rig_settle(rig);
+    uint64_t before = mr_sim_fs_op_count(rig->fs);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    return mr_sim_fs_op_count(rig->fs) - before;
+}
+
+static void test_stop_does_nothing_for_an_idle_log(void **state)
+{
+    struct storage_rig *rig = *state;
+    uint64_t            least = stop_cost(rig, 1, 0);
+    assert_int_equal(stop_cost(rig, 12, 0), least); /* new ones */
+    assert_int_equal(stop_cost(rig, 12, 0), least); /* and such that were there */
+    uint64_t with_first_records = stop_cost(rig, 12, 20) - least;
+    assert_in_range(with_first_records, 20, 12 * 20); /* .log, .timeindex, epochs, snapshot: open, write, close each */
+    assert_int_equal(stop_cost(rig, 32, 0), least);
+}
+
+/* Some have a little in memory, which goes into the page cache, some much. */
+static void test_stop_writes_little_and_much(void **state)
+{
+    enum { LOGS = 60 };
+    static struct rig_log logs[LOGS];
+    struct storage_rig   *rig = *state;
+    for (int32_t life = 0; life < 3; life++) {
+        assert_int_equal(rig_start(rig), MR_OK);
+        for (int32_t index = 0; index < LOGS; index++) {
+            assert_int_equal(rig_open(rig, "many", index, &logs[index]), MR_OK);
+            assert_int_equal(logs[index].end, 2 * life * (1 + index * 2));
+            fill(rig, &logs[index], 1 + (uint32_t)index * 2, 1000);
+        }
+        assert_int_equal(rig_stop(rig), MR_OK);
+        for (int32_t index = 0; index < LOGS; index++) {
+            char path[64];
+            mr_fmt(path, sizeof path, RIG_LOG_DIR "/many-%d/00000000000000000000.log", index);
+            int64_t bytes = (life + 1) * (1 + index * 2) * (int64_t)rig_batch_bytes(&small, 0, image, IMAGE);
+            assert_true(bytes > rig->config.segment_bytes || size_of(rig, path) == bytes);
+        }
+    }
+    assert_int_equal(rig_start(rig), MR_OK);
+    for (int32_t index = 0; index < LOGS; index++) {
+        assert_int_equal(rig_open(rig, "many", index, &logs[index]), MR_OK);
+        assert_int_equal(rig_read(rig, &logs[index], logs[index].end - 1), logs[index].end - 2);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -654,6 +710,8 @@ int main(void)
         TEST(test_log_remembers_a_bounded_number_of_producers),
         TEST(test_hurried_stop_leaves_the_directory_guarded),
         TEST(test_stop_with_thousands_of_dirty_logs_closes_them_all),
+        TEST(test_stop_does_nothing_for_an_idle_log),
+        TEST(test_stop_writes_little_and_much),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
