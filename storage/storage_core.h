@@ -19,6 +19,7 @@
 #include "log/epoch_cache.h"
 #include "log/log_scan.h"
 #include "log/producer_state.h"
+#include "log/wall_clock.h"
 
 #include "millrace/base/log.h"
 #include "millrace/base/map.h"
@@ -301,6 +302,8 @@ struct mr_storage_core {
     bool                     is_stopped;
     bool                     is_append_due;     /* parked appends are worth another look */
     bool                     is_parked_blocked; /* the head of `parked` waits for room, so does the rest */
+
+    struct mr_wall_clock wall_clock; /* whether what is old may be deleted */
 
     struct mr_page_pool cache;
     struct mr_page_pool cold;

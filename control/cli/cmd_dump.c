@@ -6,10 +6,12 @@
  *   millrace-journal-R-I, millrace-state-R                the journal's (bytes: docs/FORMATS.md)
  *   everything else                                       small text files, printed as they are
  *
- * --verify checks instead of believing and prints what is wrong; exit code 1 then.
+ * --verify checks instead of believing and prints what is wrong; exit code 1 then. Indexes (dump_index.c) are checked
+ * against the segment beside them.
  */
 #include "boot/memory.h"
 #include "cli/cli.h"
+#include "cli/dump.h"
 #include "millrace/base/bug.h"
 #include "millrace/base/bytes.h"
 #include "millrace/batch.h"
@@ -33,7 +35,8 @@ static const char help[] =
     "its checkpoints, journal and state files.\n"
     "\n"
     "  --records              every record of a batch too (metadata and group records always are)\n"
-    "  --verify               check checksums, order and bounds; say what is wrong\n"
+    "  --verify               check checksums, order and bounds, indexes against their segments;\n"
+    "                         say what is wrong\n"
     "\n"
     "Exit codes: 0 everything was read, 1 something is wrong, 2 wrong arguments.\n";
 
@@ -44,15 +47,7 @@ static bool is_verifying;
 static uint32_t wrong_count;
 static struct mr_arena scratch;
 
-struct file {
-    const char *path;
-    const char *name; /* without directories */
-    const uint8_t *bytes;
-    size_t len;
-};
-
-__attribute__((format(printf, 2, 3))) static void wrong(const struct file *file, const char *format,
-                                                        ...)
+void mr_dump_wrong(const struct mr_dump_file *file, const char *format, ...)
 {
     va_list args;
     if (mr_bug("blind-verify")) {
@@ -184,7 +179,7 @@ enum content {
     CONTENT_GROUP,
 };
 
-static void dump_records(const struct file *file, const struct mr_batch *batch,
+static void dump_records(const struct mr_dump_file *file, const struct mr_batch *batch,
                          const uint8_t *bytes, enum content content)
 {
     struct mr_record_iter iter;
@@ -214,10 +209,10 @@ static void dump_records(const struct file *file, const struct mr_batch *batch,
         putchar('\n');
     }
     if (err != MR_ERR_NOT_FOUND) {
-        wrong(file, "records of the batch at offset %" PRId64 ": %s", batch->base_offset,
+        mr_dump_wrong(file, "records of the batch at offset %" PRId64 ": %s", batch->base_offset,
               mr_err_text(err));
     } else if (count != batch->record_count) {
-        wrong(file, "the batch at offset %" PRId64 " says %d records and has %d",
+        mr_dump_wrong(file, "the batch at offset %" PRId64 " says %d records and has %d",
               batch->base_offset, batch->record_count, count);
     }
 }
@@ -248,7 +243,7 @@ static void print_batch(const struct mr_batch *batch, size_t pos)
     printf(" crc=%08x\n", batch->crc);
 }
 
-static bool is_zero(const uint8_t *bytes, size_t len)
+bool mr_dump_is_zero(const uint8_t *bytes, size_t len)
 {
     for (size_t at = 0; at < len; at++) {
         if (bytes[at] != 0) {
@@ -258,38 +253,38 @@ static bool is_zero(const uint8_t *bytes, size_t len)
     return true;
 }
 
-static void dump_batches(const struct file *file, enum content content)
+static void dump_batches(const struct mr_dump_file *file, enum content content)
 {
     size_t pos = 0;
     int64_t next_offset = INT64_MIN;
     while (pos < file->len) {
         struct mr_batch batch;
         size_t left = file->len - pos;
-        if (is_zero(file->bytes + pos, left < MR_BATCH_HEADER ? left : MR_BATCH_HEADER) &&
-            is_zero(file->bytes + pos, left)) {
+        if (mr_dump_is_zero(file->bytes + pos, left < MR_BATCH_HEADER ? left : MR_BATCH_HEADER) &&
+            mr_dump_is_zero(file->bytes + pos, left)) {
             printf("| %zu zero bytes behind the last batch (space of a broker that runs or was "
                    "killed)\n",
                    left);
             return;
         }
         if (left < MR_BATCH_HEADER) {
-            wrong(file, "%zu bytes at position %zu are no batch", left, pos);
+            mr_dump_wrong(file, "%zu bytes at position %zu are no batch", left, pos);
             return;
         }
         mr_batch_header_load(file->bytes + pos, &batch);
         if (batch.magic != 2 || batch.batch_length < MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS ||
             (uint64_t)batch.batch_length + MR_BATCH_LENGTH_BIAS > left) {
-            wrong(file, "no whole batch of magic 2 at position %zu (magic %d, length %d)", pos,
+            mr_dump_wrong(file, "no whole batch of magic 2 at position %zu (magic %d, length %d)", pos,
                   batch.magic, batch.batch_length);
             return;
         }
         print_batch(&batch, pos);
         uint32_t len = mr_batch_bytes(&batch);
         if (mr_crc32c(0, file->bytes + pos + 21, len - 21) != batch.crc) {
-            wrong(file, "the checksum of the batch at position %zu does not match", pos);
+            mr_dump_wrong(file, "the checksum of the batch at position %zu does not match", pos);
         } else {
             if (batch.base_offset < next_offset) {
-                wrong(file,
+                mr_dump_wrong(file,
                       "the batch at position %zu begins at offset %" PRId64 ", after %" PRId64, pos,
                       batch.base_offset, next_offset);
             }
@@ -305,58 +300,7 @@ static void dump_batches(const struct file *file, enum content content)
 
 /* ---- Indexes ---- */
 
-static int64_t base_of(const struct file *file)
-{
-    return strtoll(file->name, NULL, 10);
-}
-
-static void dump_offset_index(const struct file *file)
-{
-    int64_t last_offset = -1;
-    int64_t last_pos = -1;
-    for (size_t at = 0; at + 8 <= file->len; at += 8) {
-        int64_t offset = base_of(file) + (int32_t)mr_load_be32(file->bytes + at);
-        int64_t pos = (int32_t)mr_load_be32(file->bytes + at + 4);
-        if (at > 0 && is_zero(file->bytes + at, file->len - at)) {
-            printf("%zu zero bytes behind the last entry\n", file->len - at);
-            break;
-        }
-        printf("offset=%" PRId64 " pos=%" PRId64 "\n", offset, pos);
-        if (is_verifying && (offset <= last_offset || pos <= last_pos)) {
-            wrong(file, "entries are not in order at byte %zu", at);
-        }
-        last_offset = offset;
-        last_pos = pos;
-    }
-    if (file->len % 8 != 0) {
-        wrong(file, "the size is not a multiple of 8");
-    }
-}
-
-static void dump_time_index(const struct file *file)
-{
-    int64_t last_timestamp = INT64_MIN;
-    int64_t last_offset = -1;
-    for (size_t at = 0; at + 12 <= file->len; at += 12) {
-        int64_t timestamp = (int64_t)mr_load_be64(file->bytes + at);
-        int64_t offset = base_of(file) + (int32_t)mr_load_be32(file->bytes + at + 8);
-        if (at > 0 && is_zero(file->bytes + at, file->len - at)) {
-            printf("%zu zero bytes behind the last entry\n", file->len - at);
-            break;
-        }
-        printf("timestamp=%" PRId64 " offset=%" PRId64 "\n", timestamp, offset);
-        if (is_verifying && (timestamp < last_timestamp || offset < last_offset)) {
-            wrong(file, "entries are not in order at byte %zu", at);
-        }
-        last_timestamp = timestamp;
-        last_offset = offset;
-    }
-    if (file->len % 12 != 0) {
-        wrong(file, "the size is not a multiple of 12");
-    }
-}
-
-static void dump_txn_index(const struct file *file)
+static void dump_txn_index(const struct mr_dump_file *file)
 {
     for (size_t at = 0; at + 34 <= file->len; at += 34) {
         const uint8_t *entry = file->bytes + at;
@@ -367,25 +311,25 @@ static void dump_txn_index(const struct file *file)
                (int64_t)mr_load_be64(entry + 26));
     }
     if (file->len % 34 != 0) {
-        wrong(file, "the size is not a multiple of 34");
+        mr_dump_wrong(file, "the size is not a multiple of 34");
     }
 }
 
 /* int16 version, CRC-32C of what follows it, entries. */
-static void dump_snapshot(const struct file *file)
+static void dump_snapshot(const struct mr_dump_file *file)
 {
     const struct mr_msg *msg = mr_msg_find_name(MR_STR("ProducerSnapshot"));
     if (file->len < 6 || msg == NULL) {
-        wrong(file, "too short for a producer snapshot");
+        mr_dump_wrong(file, "too short for a producer snapshot");
         return;
     }
     if (mr_crc32c(0, file->bytes + 6, file->len - 6) != mr_load_be32(file->bytes + 2)) {
-        wrong(file, "the checksum does not match");
+        mr_dump_wrong(file, "the checksum does not match");
     }
     mr_arena_reset(&scratch);
     if (!print_msg(msg, (int16_t)mr_load_be16(file->bytes), file->bytes + 2,
                    (uint32_t)file->len - 2)) {
-        wrong(file, "not a producer snapshot");
+        mr_dump_wrong(file, "not a producer snapshot");
     }
     putchar('\n');
 }
@@ -398,7 +342,7 @@ static void dump_snapshot(const struct file *file)
 #define COMMIT_HEAD  96u
 #define COMMIT_ENTRY 64u
 
-static void dump_entry(const struct file *file, const uint8_t *at, uint32_t payload_bytes,
+static void dump_entry(const struct mr_dump_file *file, const uint8_t *at, uint32_t payload_bytes,
                        uint32_t seed)
 {
     static const char *const kinds[] = {"?",         "OPEN",  "APPEND",   "EPOCH_START", "TRUNCATE",
@@ -420,11 +364,11 @@ static void dump_entry(const struct file *file, const uint8_t *at, uint32_t payl
     putchar('\n');
     if (mr_crc32c(seed, at + 4, COMMIT_ENTRY - 4) != mr_load_le32(at) ||
         mr_crc32c(seed, at + COMMIT_ENTRY, payload_bytes) != mr_load_le32(at + 40)) {
-        wrong(file, "the checksum of an entry does not match");
+        mr_dump_wrong(file, "the checksum of an entry does not match");
     }
 }
 
-static void dump_commit(const struct file *file, size_t pos, uint32_t length, uint32_t seed)
+static void dump_commit(const struct mr_dump_file *file, size_t pos, uint32_t length, uint32_t seed)
 {
     const uint8_t *head = file->bytes + pos;
     uint32_t count = mr_load_le32(head + 64);
@@ -436,7 +380,7 @@ static void dump_commit(const struct file *file, size_t pos, uint32_t length, ui
     for (uint32_t index = 0; index < count; index++) {
         uint32_t payload = length - at >= COMMIT_ENTRY ? mr_load_le32(head + at + 36) : UINT32_MAX;
         if (payload > length - at - COMMIT_ENTRY) {
-            wrong(file, "entry %u of the commit at %zu leaves the commit", index, pos);
+            mr_dump_wrong(file, "entry %u of the commit at %zu leaves the commit", index, pos);
             return;
         }
         dump_entry(file, head + at, payload, seed);
@@ -445,13 +389,13 @@ static void dump_commit(const struct file *file, size_t pos, uint32_t length, ui
     }
 }
 
-static void dump_journal(const struct file *file)
+static void dump_journal(const struct mr_dump_file *file)
 {
     uint8_t generation_bytes[8];
     char directory[MR_UUID_TEXT + 1];
     if (file->len < BLOCK || mr_load_le64(file->bytes) != FILE_MAGIC ||
         mr_load_le32(file->bytes + 8) != mr_crc32c(0, file->bytes + 12, 84)) {
-        wrong(file, "no journal file's header (a file in preparation has none yet)");
+        mr_dump_wrong(file, "no journal file's header (a file in preparation has none yet)");
         return;
     }
     struct mr_uuid directory_id;
@@ -473,7 +417,7 @@ static void dump_journal(const struct file *file)
         }
         if (length < COMMIT_HEAD || length > file->len - pos ||
             mr_crc32c(seed, head + 12, COMMIT_HEAD - 12) != mr_load_le32(head + 8)) {
-            wrong(file, "the commit at %zu is torn or damaged", pos);
+            mr_dump_wrong(file, "the commit at %zu is torn or damaged", pos);
             break;
         }
         dump_commit(file, pos, length, seed);
@@ -489,7 +433,7 @@ static void dump_journal(const struct file *file)
 #define STATE_HEAD   64u
 #define STATE_RECORD 192u
 
-static void dump_state_block(const struct file *file, const uint8_t *block, uint32_t used)
+static void dump_state_block(const struct mr_dump_file *file, const uint8_t *block, uint32_t used)
 {
     uint32_t at = STATE_HEAD;
     for (uint32_t left = mr_load_le32(block + 48); left > 0 && used - at >= STATE_RECORD; left--) {
@@ -497,7 +441,7 @@ static void dump_state_block(const struct file *file, const uint8_t *block, uint
         uint32_t bytes = mr_load_le32(record);
         uint32_t name_len = mr_load_le32(record + 44);
         if (bytes < STATE_RECORD || bytes > used - at || name_len > bytes - STATE_RECORD) {
-            wrong(file, "a state record leaves its block");
+            mr_dump_wrong(file, "a state record leaves its block");
             return;
         }
         printf("  | log=%016" PRIx64 " directory=%.*s seq=%" PRIu64 " segment=%" PRId64
@@ -512,18 +456,18 @@ static void dump_state_block(const struct file *file, const uint8_t *block, uint
     }
 }
 
-static void dump_state(const struct file *file)
+static void dump_state(const struct mr_dump_file *file)
 {
     uint64_t end_pos = STATE_DATA;
     for (uint32_t slot = 0; slot < 2 && slot * SLOT_STEP + BLOCK <= file->len; slot++) {
         const uint8_t *block = file->bytes + slot * SLOT_STEP;
-        if (is_zero(block, BLOCK)) {
+        if (mr_dump_is_zero(block, BLOCK)) {
             printf("slot %c is empty\n", 'A' + (int)slot);
             continue;
         }
         if (mr_load_le64(block) != SLOT_MAGIC ||
             mr_crc32c(0, block + 12, SLOT_BYTES - 12) != mr_load_le32(block + 8)) {
-            wrong(file, "slot %c is damaged", 'A' + (int)slot);
+            mr_dump_wrong(file, "slot %c is damaged", 'A' + (int)slot);
             continue;
         }
         printf("slot %c number=%" PRIu64 " start=%" PRIu64 " durable=%" PRIu64 " end=%" PRIu64
@@ -539,7 +483,7 @@ static void dump_state(const struct file *file)
         uint32_t used = mr_load_le32(block + 12);
         if (used < STATE_HEAD || used > file->len - pos ||
             mr_crc32c(0, block + 12, used - 12) != mr_load_le32(block + 8)) {
-            wrong(file, "the block at %" PRIu64 " is damaged", pos);
+            mr_dump_wrong(file, "the block at %" PRIu64 " is damaged", pos);
             return;
         }
         printf("| block number=%" PRIu64 " pos=%" PRIu64 " bytes=%u records=%u\n",
@@ -551,7 +495,7 @@ static void dump_state(const struct file *file)
 
 /* ---- The command ---- */
 
-static void dump_text(const struct file *file)
+static void dump_text(const struct mr_dump_file *file)
 {
     for (size_t at = 0; at < file->len; at++) {
         uint8_t c = file->bytes[at];
@@ -574,15 +518,15 @@ static enum content content_of(const char *path)
                                                          : CONTENT_PLAIN;
 }
 
-static void dump_file(const struct file *file)
+static void dump_file(const struct mr_dump_file *file)
 {
     if (ends_with(file->name, ".log") || ends_with(file->name, ".checkpoint") ||
         ends_with(file->name, ".log.deleted")) {
         dump_batches(file, content_of(file->path));
     } else if (ends_with(file->name, ".index")) {
-        dump_offset_index(file);
+        mr_dump_index_offset(file, is_verifying);
     } else if (ends_with(file->name, ".timeindex")) {
-        dump_time_index(file);
+        mr_dump_index_time(file, is_verifying);
     } else if (ends_with(file->name, ".txnindex")) {
         dump_txn_index(file);
     } else if (ends_with(file->name, ".snapshot")) {
@@ -596,28 +540,32 @@ static void dump_file(const struct file *file)
     }
 }
 
-static bool map_file(const char *path, struct file *file)
+bool mr_dump_map(const char *path, struct mr_dump_file *file)
 {
     struct stat stat;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) {
-        fprintf(stderr, "millrace dump: %s: %s\n", path, fd < 0 ? strerror(errno) : "not a file");
+    bool is_file = fd >= 0 && fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode);
+    if (!is_file) {
+        errno = fd < 0 ? errno : 0;
         if (fd >= 0) {
             close(fd);
         }
         return false;
     }
     const char *slash = strrchr(path, '/');
-    *file = (struct file){
+    *file = (struct mr_dump_file){
         .path = path, .name = slash == NULL ? path : slash + 1, .len = (size_t)stat.st_size};
     void *bytes = file->len == 0 ? NULL : mmap(NULL, file->len, PROT_READ, MAP_PRIVATE, fd, 0);
     close(fd);
-    if (bytes == MAP_FAILED) {
-        fprintf(stderr, "millrace dump: %s: %s\n", path, strerror(errno));
-        return false;
-    }
     file->bytes = bytes;
-    return true;
+    return bytes != MAP_FAILED;
+}
+
+void mr_dump_unmap(struct mr_dump_file *file)
+{
+    if (file->len > 0) {
+        (void)munmap((void *)(uintptr_t)file->bytes, file->len);
+    }
 }
 
 int mr_cmd_dump(int argc, char **argv)
@@ -643,16 +591,16 @@ int mr_cmd_dump(int argc, char **argv)
         return MR_CLI_FAILED;
     }
     for (int index = 0; index < cli.rest_count; index++) {
-        struct file file;
-        if (!map_file(cli.rest[index], &file)) {
+        struct mr_dump_file file;
+        if (!mr_dump_map(cli.rest[index], &file)) {
+            fprintf(stderr, "millrace dump: %s: %s\n", cli.rest[index],
+                    errno != 0 ? strerror(errno) : "not a file");
             unread++;
             continue;
         }
         printf("%s (%zu bytes)\n", file.path, file.len);
         dump_file(&file);
-        if (file.len > 0) {
-            (void)munmap((void *)(uintptr_t)file.bytes, file.len);
-        }
+        mr_dump_unmap(&file);
     }
     return unread > 0 || wrong_count > 0 ? MR_CLI_FAILED : MR_CLI_OK;
 }

@@ -6,6 +6,9 @@
  *   too much              without it the log still has retention.bytes          delete
  *   too old               its largest timestamp is retention.ms ago             delete
  *
+ * Nothing is too old while the wall clock is doubted (wall_clock.h): after a jump by more than five minutes, until it has
+ * held for an hour or is back.
+ *
  * A segment goes only when it ends at or below the high watermark; an empty active one stays, and when all would
  * go, a new one begins first. The log start moves in the journal; files follow it (burial.c).
  */
@@ -46,7 +49,7 @@ static struct verdict judge(const struct mr_storage_core *core, const struct mr_
         }
         bool is_too_much = config->retention_bytes >= 0 && total - segment->size >= config->retention_bytes;
         if (!is_too_much) {
-            if (config->retention_ms < 0) {
+            if (config->retention_ms < 0 || core->wall_clock.is_doubted) {
                 break;
             }
             if (!segment->is_time_known) {
@@ -126,9 +129,25 @@ static enum mr_err check(struct mr_storage_core *core, struct mr_partition *p)
     return MR_OK;
 }
 
+static void look_at_clock(struct mr_storage_core *core)
+{
+    struct mr_wall_clock *clock = &core->wall_clock;
+    switch (mr_wall_clock_look(clock, core->now)) {
+    case MR_WALL_CLOCK_SAME:
+        return;
+    case MR_WALL_CLOCK_DOUBTED:
+        mr_log(core->log, MR_LOG_WARN, "the wall clock jumped by %lld s: nothing is deleted for its age until it has held "
+               "for an hour", (long long)(clock->jump_ms / 1000));
+        return;
+    case MR_WALL_CLOCK_BELIEVED:
+        mr_log(core->log, MR_LOG_INFO, "the wall clock is believed again: retention by time goes on");
+        return;
+    }
+}
+
 static void expire_producers(struct mr_storage_core *core)
 {
-    if (core->now.mono_ns < core->producers_at_ns) {
+    if (core->now.mono_ns < core->producers_at_ns || core->wall_clock.is_doubted) {
         return;
     }
     bool is_more = mr_producers_expire(&core->producers, core->now.unix_ms, PRODUCERS_PER_TURN);
@@ -145,6 +164,7 @@ void mr_retention_turn(struct mr_storage_core *core)
         core->retention_at_ns = mr_deadline_ms(core->now.mono_ns, first_ms);
         core->producers_at_ns = mr_deadline_ms(core->now.mono_ns, core->plan.producer_check_ms);
     }
+    look_at_clock(core);
     expire_producers(core);
     if (core->retention_next == NULL) {
         if (core->now.mono_ns < core->retention_at_ns) {
@@ -170,5 +190,5 @@ uint64_t mr_retention_deadline_ns(const struct mr_storage_core *core)
 {
     /* A pass under way goes on soon, not at once: it may wait for room in the journal. */
     uint64_t at = core->retention_next != NULL ? core->now.mono_ns + MR_NS_PER_MS : core->retention_at_ns;
-    return mr_earlier(at, core->producers_at_ns);
+    return core->wall_clock.is_doubted ? at : mr_earlier(at, core->producers_at_ns);
 }

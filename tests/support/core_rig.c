@@ -63,19 +63,33 @@ void mr_core_rig_init_on(struct mr_core_rig *rig, struct mr_disk *disk, const ch
     rig->log_dir = log_dir;
 }
 
-void mr_core_rig_kill(struct mr_core_rig *rig)
+/* The core is gone; its simulated disk too. */
+static void end(struct mr_core_rig *rig)
 {
-    if (rig->memory == NULL) {
-        return;
-    }
     if (rig->fs != NULL) {
         mr_sim_disk_destroy(rig->disk);
-        mr_sim_fs_process_kill(rig->fs, rig->now.mono_ns);
         rig->disk = NULL;
     }
     munmap(rig->memory, rig->memory_bytes);
     rig->memory = NULL;
     rig->core = NULL;
+}
+
+void mr_core_rig_kill(struct mr_core_rig *rig)
+{
+    if (rig->memory == NULL) {
+        return;
+    }
+    end(rig);
+    if (rig->fs != NULL) {
+        mr_sim_fs_process_kill(rig->fs, rig->now.mono_ns);
+    }
+}
+
+void mr_core_rig_cut(struct mr_core_rig *rig, enum mr_sim_cut cut, uint64_t seed)
+{
+    end(rig);
+    mr_sim_fs_power_cut(rig->fs, cut, seed);
 }
 
 void mr_core_rig_deinit(struct mr_core_rig *rig)
@@ -115,7 +129,7 @@ enum mr_err mr_core_rig_start(struct mr_core_rig *rig)
         .arena = &rig->arena,
         .log_dir = rig->log_dir,
         .node_id = 1,
-        .seed = rig->now.mono_ns,
+        .seed = rig->now.mono_ns + rig->lives++, /* what a journal draws is never drawn again */
     };
     rig->core = mr_storage_core_init(&params);
     rig->answers = 0;

@@ -35,6 +35,7 @@ struct mr_core_rig {
     struct mr_arena         arena;
     struct mr_log           log;
     struct mr_now           now;
+    uint64_t                lives;
     void                   *memory;
     size_t                  memory_bytes;
     uint8_t                *bytes; /* MR_CORE_RIG_BATCH, for building */
@@ -58,6 +59,8 @@ extern const char mr_core_rig_properties[];
 enum mr_err mr_core_rig_start(struct mr_core_rig *rig);
 /* The process ends without a word; the device stays. */
 void mr_core_rig_kill(struct mr_core_rig *rig);
+/* The power goes, on a simulated device. */
+void mr_core_rig_cut(struct mr_core_rig *rig, enum mr_sim_cut cut, uint64_t seed);
 enum mr_err mr_core_rig_stop(struct mr_core_rig *rig);
 
 /* One turn; whether there was work. */

@@ -145,6 +145,29 @@ def used_bytes(path):
     return len(path.read_bytes().rstrip(b"\0"))
 
 
+LIES = (  # in the third entry, whose order stays right: suffix, byte, what is added, what is said
+    (".index", 7, 1, "where no batch begins"), (".index", 3, 1, "ends at"), (".index", 4, 64, "behind the last batch"),
+    (".timeindex", 7, 1, "the batch with offset"), (".timeindex", 8, 64, "behind the last batch"),
+)
+
+
+def lying_indexes(t, index):
+    """Entries that are in order, and not what the segment says."""
+    for number, (suffix, byte, more, expected) in enumerate(LIES):
+        copy = t.file("lie%d" % number) / index.name
+        copy.parent.mkdir()
+        shutil.copy(index.with_suffix(".log"), copy.with_suffix(".log"))
+        copy = copy.with_suffix(suffix)
+        entry = 8 if suffix == ".index" else 12
+        data = bytearray(index.with_suffix(suffix).read_bytes()[:3 * entry])
+        t.check(len(data) == 3 * entry, "%s has %d bytes", copy.name, len(data))
+        data[2 * entry + byte] = (data[2 * entry + byte] + more) % 256
+        copy.write_bytes(data)
+        status, out, err = millrace(t, "dump", "--verify", copy)
+        t.equal(status, 1, "exit status of millrace dump --verify of a lie in %s:\n%s" % (suffix, out[-500:]))
+        t.check(expected in out, "the dump does not say '%s':\n%s", expected, out[-500:])
+
+
 @test(seconds=150, millrace_only=True)
 def dump_reads_every_file(t):
     clean, killed, topic = files_of_every_kind(t)
@@ -176,10 +199,13 @@ def dump_reads_every_file(t):
         data = bytearray(found[-1].read_bytes())
         data[min(used_bytes(found[-1]) - 1, 40 if "index" in kind else len(data) // 2 if len(data) < 1 << 20 else 4200)] ^= 0x40
         copy.write_bytes(data)
+        if "index" in kind:
+            shutil.copy(found[-1].with_suffix(".log"), copy.with_suffix(".log"))
         status, out, err = millrace(t, "dump", "--verify", copy)
         t.equal(status, 1, "exit status of millrace dump --verify of a damaged %s:\n%s%s" % (copy.name, out[-500:], err))
         t.check("WRONG" in out, "nothing is wrong with a damaged %s", copy.name)
         broken += 1
+    lying_indexes(t, clean / ("%s-0" % topic) / ("%020d.index" % 0))
     t.note("%d kinds of files, %d damaged" % (len(seen), broken))
 
 
