@@ -3,6 +3,17 @@
  */
 #include "kafka/fields.h"
 
+/* Whether every field of the struct has its default. */
+static bool is_empty(const struct mr_struct *desc, const uint8_t *in)
+{
+    for (uint32_t index = 0; index < desc->field_count; index++) {
+        if (!mr_fields_is_default(&desc->fields[index], in)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool mr_fields_is_default(const struct mr_field *field, const uint8_t *in)
 {
     const uint8_t *at = in + field->offset;
@@ -38,17 +49,15 @@ bool mr_fields_is_default(const struct mr_field *field, const uint8_t *in)
     case MR_KIND_ARRAY:
         return *(const int32_t *)(const void *)(in + field->count_offset) ==
                (field->is_null_by_default ? -1 : 0);
-    case MR_KIND_MAYBE:
-        return *(void *const *)(const void *)at == NULL;
+    case MR_KIND_MAYBE: {
+        const uint8_t *sub = *(const uint8_t *const *)(const void *)at;
+        return mr_fields_is_empty_by_default(field) ? sub != NULL && is_empty(field->sub, sub)
+                                                    : sub == NULL;
+    }
     case MR_KIND_ONE:
-        break;
+        return is_empty(field->sub, at);
     }
-    for (uint32_t index = 0; index < field->sub->field_count; index++) {
-        if (!mr_fields_is_default(&field->sub->fields[index], at)) {
-            return false;
-        }
-    }
-    return true;
+    mr_unreachable("no such kind");
 }
 
 uint32_t mr_fields_item_size(const struct mr_field *field)

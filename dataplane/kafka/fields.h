@@ -27,6 +27,15 @@ static inline bool mr_fields_null_ok(const struct mr_field *field, int16_t versi
     return field->is_nullable && field->nullable_since <= version;
 }
 
+/*
+ * A nullable struct in a tag: what is not there is an empty struct, so null is written, as a
+ * zero; elsewhere what is not there is null, and null is a minus one.
+ */
+static inline bool mr_fields_is_empty_by_default(const struct mr_field *field)
+{
+    return field->kind == MR_KIND_MAYBE && field->is_tagged;
+}
+
 /* Bytes from one item of an array to the next. */
 uint32_t mr_fields_item_size(const struct mr_field *field);
 

@@ -348,11 +348,23 @@ static enum mr_err decode_maybe(const struct decode *ctx, const struct mr_field 
     }
     void **to = (void **)(void *)(out + field->offset);
     *to = NULL;
-    if ((int8_t)*marker < 0) {
+    if (mr_fields_is_empty_by_default(field) ? *marker == 0 : (int8_t)*marker < 0) {
         return MR_OK;
     }
     *to = mr_arena_try(ctx->scratch, field->sub->size, _Alignof(max_align_t));
     return *to == NULL ? MR_ERR_NO_MEMORY : decode_struct(ctx, field->sub, *to, depth + 1);
+}
+
+/* The tagged structs that were not there. */
+static enum mr_err make_empty(const struct decode *ctx, const struct mr_field *field, uint8_t *out)
+{
+    void **to = (void **)(void *)(out + field->offset);
+    *to = mr_arena_try(ctx->scratch, field->sub->size, _Alignof(max_align_t));
+    if (*to == NULL) {
+        return MR_ERR_NO_MEMORY;
+    }
+    mr_struct_defaults(field->sub, *to);
+    return MR_OK;
 }
 
 static enum mr_err decode_field(const struct decode *ctx, const struct mr_field *field,
@@ -423,11 +435,15 @@ static enum mr_err decode_struct(const struct decode *ctx, const struct mr_struc
     mr_assert(depth <= MR_MSG_DEPTH_MAX);
     for (uint32_t index = 0; index < desc->field_count; index++) {
         const struct mr_field *field = &desc->fields[index];
-        if (field->is_tagged || !mr_fields_has(field, ctx->version)) {
+        bool        is_absent = field->is_tagged || !mr_fields_has(field, ctx->version);
+        enum mr_err err = MR_OK;
+        if (!is_absent) {
+            err = decode_field(ctx, field, out, depth);
+        } else if (mr_fields_is_empty_by_default(field)) {
+            err = make_empty(ctx, field, out);
+        } else {
             field_default(field, out);
-            continue;
         }
-        enum mr_err err = decode_field(ctx, field, out, depth);
         if (err != MR_OK) {
             return err;
         }

@@ -163,7 +163,7 @@ static enum mr_err encode_maybe(const struct encode *ctx, const struct mr_field 
     if (marker == NULL) {
         return MR_ERR_NO_MEMORY;
     }
-    *marker = sub == NULL ? 0xff : 1;
+    *marker = sub != NULL ? 1 : mr_fields_is_empty_by_default(field) ? 0 : 0xff;
     return sub == NULL ? MR_OK : encode_struct(ctx, field->sub, sub, depth + 1);
 }
 

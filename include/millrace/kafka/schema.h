@@ -18,7 +18,8 @@
  *               ONE(struct, name, ...)           one struct, embedded
  *               MAYBE(struct, name, ...)         one struct or null: a pointer
  *   presence    ALWAYS, SINCE(a), UNTIL(b), BETWEEN(a, b), NEVER: message versions, both inclusive
- *   TAG(n)      in the tagged section, written when it differs from its default
+ *   TAG(n)      in the tagged section, written when it differs from its default (of a MAYBE: from
+ *               an empty struct)
  *   NULLABLE(a) may be null from version a on
  *   DEFAULT(x), DEFAULT_NULL   else 0, false, empty
  *   IGNORABLE   dropped silently in a version without the field; others then must have the default
