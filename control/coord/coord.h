@@ -53,6 +53,7 @@ struct mr_coord_answer {
     int16_t error;
     enum mr_coord_when when;
     uint32_t shard; /* whose state it saw */
+    char made_id[MR_UUID_TEXT + 1]; /* a member id made for the request; survives its steps */
 };
 
 #define MR_COORD_ALL UINT32_MAX /* an answer that saw several shards waits for all of them */
@@ -67,6 +68,7 @@ struct mr_coord_out {
     uint64_t record_bytes;
     struct mr_coord_answer *answers; /* in order */
     struct mr_coord_answer **answers_end;
+    uint32_t step;                       /* how often this request has been run before */
     bool is_again; /* replay the records, then run the same step again */
 };
 

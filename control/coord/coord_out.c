@@ -81,13 +81,12 @@ static void answer(struct mr_coord_out *out, struct mr_request *request, uint32_
 {
     /* The answer lies in the request, so that there is always one. */
     struct mr_coord_answer *entry = request->user;
-    *entry = (struct mr_coord_answer){
-        .request = request,
-        .response = response,
-        .error = error,
-        .when = when,
-        .shard = shard,
-    };
+    entry->next = NULL;
+    entry->request = request;
+    entry->response = response;
+    entry->error = error;
+    entry->when = when;
+    entry->shard = shard;
     *out->answers_end = entry;
     out->answers_end = &entry->next;
 }

@@ -12,7 +12,7 @@
 
 #define BATCH_BYTES_FIRST 4096
 #define BATCH_BYTES_MAX   (8u << 20)
-#define STEPS_MAX         2
+#define STEPS_MAX         8
 #define SCRATCH_SHARE     32
 #define SCRATCH_MIN       (1u << 20)
 #define SCRATCH_MAX       (32u << 20)
@@ -294,6 +294,8 @@ static struct mr_str group_of(const struct mr_request *request)
         return ((const struct mr_offset_commit_request *)request->message)->group_id;
     case MR_API_OFFSET_DELETE:
         return ((const struct mr_offset_delete_request *)request->message)->group_id;
+    case MR_API_CONSUMER_GROUP_HEARTBEAT:
+        return ((const struct mr_consumer_group_heartbeat_request *)request->message)->group_id;
     default:
         mr_unreachable("not a request of one group");
     }
@@ -324,6 +326,7 @@ static void group_request(struct mr_control *control, struct mr_now now, struct 
         struct mr_coord_out out;
         mr_arena_reset(&coord->scratch);
         mr_coord_out_init(&out, &coord->scratch, now);
+        out.step = step;
         coord->env.image = mr_control_image(control);
         mr_group_handle(&shard->groups, request, &out);
         if (mr_bug("forget-offsets") &&
@@ -335,8 +338,8 @@ static void group_request(struct mr_control *control, struct mr_now now, struct 
         if (!is_again) {
             return;
         }
-        if (mr_group_find(&shard->groups, group_of(request)) == NULL) {
-            break;
+        if (out.records == NULL || mr_group_find(&shard->groups, group_of(request)) == NULL) {
+            break; /* what was decided could not be written */
         }
     }
     mr_arena_reset(&coord->scratch);
@@ -504,6 +507,18 @@ bool mr_coord_init(struct mr_control *control)
     env->max_session_ms = clamp(config->group_max_session_timeout_ms);
     env->initial_delay_ms = clamp(config->group_initial_rebalance_delay_ms);
     env->size_max = config->group_max_size;
+    env->consumer_session_ms = clamp(config->group_consumer_session_timeout_ms);
+    env->consumer_heartbeat_ms = clamp(config->group_consumer_heartbeat_interval_ms);
+    env->consumer_assignment_interval_ms = clamp(config->group_consumer_assignment_interval_ms);
+    env->consumer_size_max = (uint32_t)clamp(config->group_consumer_max_size);
+    struct mr_str assignor;
+    for (int32_t at = 0; env->assignor_count < MR_GROUP_ASSIGNORS_MAX &&
+                         mr_str_list_next(config->group_consumer_assignors, &at, &assignor);) {
+        env->assignors[env->assignor_count++] = assignor;
+    }
+    if (env->assignor_count == 0) {
+        env->assignors[env->assignor_count++] = MR_STR("uniform");
+    }
     env->metadata_bytes_max = clamp(config->offset_metadata_max_bytes);
     env->retention_ms = config->offsets_retention_minutes * 60 * 1000;
     env->record_bytes_max = coord->record_bytes_max;
@@ -523,6 +538,7 @@ bool mr_coord_init(struct mr_control *control)
     mr_control_serve(control, MR_API_LEAVE_GROUP, group_request);
     mr_control_serve(control, MR_API_OFFSET_COMMIT, group_request);
     mr_control_serve(control, MR_API_OFFSET_DELETE, group_request);
+    mr_control_serve(control, MR_API_CONSUMER_GROUP_HEARTBEAT, group_request);
     mr_coord_service_init(coord);
     return true;
 }

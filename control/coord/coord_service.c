@@ -1,6 +1,6 @@
 /*
  * coord_service: requests that concern several groups or none: FindCoordinator, OffsetFetch,
- * DescribeGroups, ListGroups, DeleteGroups; and the form that each API has for an error.
+ * DescribeGroups, ConsumerGroupDescribe, ListGroups, DeleteGroups; and the form that each API has for an error.
  */
 #include "coord/coord_runtime.h"
 #include "metadata/ctl_seen.h"
@@ -92,6 +92,15 @@ static const void *error_response(struct mr_coord *coord, struct mr_request *req
             RESPONSE(coord, request, offset_delete_response);
         if (response != NULL) {
             MR_DEFAULTS(offset_delete_response, response);
+            response->error_code = error;
+        }
+        return response;
+    }
+    case MR_API_CONSUMER_GROUP_HEARTBEAT: {
+        struct mr_consumer_group_heartbeat_response *response =
+            RESPONSE(coord, request, consumer_group_heartbeat_response);
+        if (response != NULL) {
+            MR_DEFAULTS(consumer_group_heartbeat_response, response);
             response->error_code = error;
         }
         return response;
@@ -391,6 +400,40 @@ static void describe_groups(struct mr_control *control, struct mr_now now,
     finish(control, request, &response);
 }
 
+static void consumer_group_describe(struct mr_control *control, struct mr_now now,
+                                    struct mr_request *request)
+{
+    const struct mr_consumer_group_describe_request *message = request->message;
+    struct mr_consumer_group_describe_response response;
+    struct mr_coord_out out;
+    if (!begin(control, now, request, &out)) {
+        return;
+    }
+    MR_DEFAULTS(consumer_group_describe_response, &response);
+    response.groups = MR_COORD_NEW(&out, struct mr_consumer_group_describe_response_described_group,
+                                   message->group_ids_count);
+    if (response.groups == NULL) {
+        mr_control_reply_close(control, request);
+        return;
+    }
+    for (int32_t index = 0; index < message->group_ids_count; index++) {
+        struct mr_consumer_group_describe_response_described_group *described =
+            &response.groups[index];
+        struct mr_coord_shard *shard;
+        int16_t error = mr_coord_shard_of(control->coord, message->group_ids[index], &shard);
+        MR_DEFAULTS(consumer_group_describe_response_described_group, described);
+        if (shard == NULL) {
+            described->group_id = message->group_ids[index];
+            described->error_code = error;
+        } else {
+            mr_consumer_describe(&shard->groups, message->group_ids[index],
+                                 message->include_authorized_operations, &out, described);
+        }
+        response.groups_count++;
+    }
+    finish(control, request, &response);
+}
+
 static void list_groups(struct mr_control *control, struct mr_now now, struct mr_request *request)
 {
     const struct mr_list_groups_request *message = request->message;
@@ -479,6 +522,7 @@ void mr_coord_service_init(struct mr_coord *coord)
     mr_control_serve(coord->control, MR_API_FIND_COORDINATOR, find_coordinator);
     mr_control_serve(coord->control, MR_API_OFFSET_FETCH, offset_fetch);
     mr_control_serve(coord->control, MR_API_DESCRIBE_GROUPS, describe_groups);
+    mr_control_serve(coord->control, MR_API_CONSUMER_GROUP_DESCRIBE, consumer_group_describe);
     mr_control_serve(coord->control, MR_API_LIST_GROUPS, list_groups);
     mr_control_serve(coord->control, MR_API_DELETE_GROUPS, delete_groups);
 }

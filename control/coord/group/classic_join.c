@@ -12,20 +12,6 @@ static int32_t join_rebalance_ms(const struct mr_request *request)
 }
 
 /* "/127.0.0.1", as Java prints an address. */
-static struct mr_str host_text(const struct mr_request *request, struct mr_coord_out *out)
-{
-    struct mr_str host = request->forward->client_host;
-    char *text = mr_coord_scratch(out, (size_t)(host.len > 0 ? host.len : 0) + 1);
-    if (text == NULL) {
-        return MR_STR("/");
-    }
-    text[0] = '/';
-    if (host.len > 0) {
-        memcpy(text + 1, host.data, (size_t)host.len);
-    }
-    return (struct mr_str){.data = text, .len = (host.len > 0 ? host.len : 0) + 1};
-}
-
 /* `<prefix>-<uuid>`; null when there is no scratch or the id would be too long for a record. */
 static struct mr_str new_member_id(const struct mr_group *group, const struct mr_request *request,
                                    struct mr_coord_out *out)
@@ -97,7 +83,7 @@ static void add_member(struct mr_group *group, struct mr_str member_id, struct m
         protocols == NULL || member_id.data == NULL
             ? NULL
             : mr_classic_member_new(group, member_id, join->group_instance_id, client_id,
-                                    host_text(request, out));
+                                    mr_group_client_host(request, out));
     if (member != NULL) {
         member->protocols = protocols;
         member->session_ms = join->session_timeout_ms;
@@ -335,6 +321,30 @@ static void join_known(struct mr_group *group, struct mr_request *request, struc
     }
 }
 
+/* A group of the new protocol: an empty one is replaced. */
+static void join_consumer(const struct mr_group *group, struct mr_request *request,
+                          struct mr_coord_out *out)
+{
+    const struct mr_join_group_request *join = request->message;
+    if (!mr_group_is_empty(group)) {
+        mr_classic_answer_join_error(out, group->shard, request, join->member_id,
+                                     MR_KAFKA_INCONSISTENT_GROUP_PROTOCOL);
+        return;
+    }
+    if (join->member_id.len > 0) {
+        mr_classic_answer_join_error(out, group->shard, request, join->member_id,
+                                     MR_KAFKA_UNKNOWN_MEMBER_ID);
+        return;
+    }
+    if (!mr_consumer_record_tombstone(group, out) ||
+        !mr_group_record_created(group->shard, group->id, out)) {
+        mr_coord_out_forget_records(out);
+        mr_coord_out_refuse(out, request, MR_KAFKA_UNKNOWN_SERVER_ERROR);
+        return;
+    }
+    out->is_again = true;
+}
+
 void mr_classic_join(const struct mr_group_shard *shard, struct mr_request *request,
                      struct mr_coord_out *out)
 {
@@ -371,6 +381,10 @@ void mr_classic_join(const struct mr_group_shard *shard, struct mr_request *requ
             return;
         }
         out->is_again = true; /* the record makes the group; then join it */
+        return;
+    }
+    if (group->consumer != NULL) {
+        join_consumer(group, request, out);
         return;
     }
     if (!is_accepted(group, join->member_id)) {

@@ -11,7 +11,7 @@ bool mr_group_shard_init(struct mr_group_shard *shard, struct mr_group_env *env,
 {
     *shard = (struct mr_group_shard){.env = env, .index = index};
     if (mr_table_init(&shard->groups, env->heap) && mr_table_init(&shard->topics, env->heap) &&
-        mr_table_init(&shard->members, env->heap)) {
+        mr_table_init(&shard->members, env->heap) && mr_table_init(&shard->consumers, env->heap)) {
         return true;
     }
     mr_group_shard_deinit(shard, NULL, 0);
@@ -22,6 +22,11 @@ bool mr_group_has_room(const struct mr_group_env *env)
 {
     const struct mr_heap *heap = env->heap;
     return heap->used_bytes < heap->size - heap->size / HEAP_FLOOR_SHARE;
+}
+
+bool mr_group_has_member_room(const struct mr_group_env *env)
+{
+    return mr_group_has_room(env) && env->timers_reserved + 2 <= env->timers_max;
 }
 
 struct mr_group *mr_group_find(const struct mr_group_shard *shard, struct mr_str id)
@@ -37,6 +42,15 @@ struct mr_group *mr_group_find(const struct mr_group_shard *shard, struct mr_str
     return NULL;
 }
 
+static void classic_init(struct mr_group *group)
+{
+    group->classic_part = (struct mr_classic){0};
+    mr_classic_init(&group->classic_part);
+    group->classic_part.rebalance.timer.kind = MR_GROUP_TIMER_REBALANCE;
+    group->classic_part.rebalance.fire = group->shard->env->fire;
+    group->classic_part.rebalance.user = group;
+}
+
 struct mr_group *mr_group_get_or_make(struct mr_group_shard *shard, struct mr_str id)
 {
     struct mr_group *group = mr_group_find(shard, id);
@@ -50,10 +64,7 @@ struct mr_group *mr_group_get_or_make(struct mr_group_shard *shard, struct mr_st
     }
     group->shard = shard;
     mr_list_init(&group->topics);
-    mr_classic_init(&group->classic_part);
-    group->classic_part.rebalance.timer.kind = MR_GROUP_TIMER_REBALANCE;
-    group->classic_part.rebalance.fire = shard->env->fire;
-    group->classic_part.rebalance.user = group;
+    classic_init(group);
     mr_table_add(&shard->groups, &group->node, mr_hash_str(&shard->env->hash_key, id));
     return group;
 }
@@ -61,11 +72,25 @@ struct mr_group *mr_group_get_or_make(struct mr_group_shard *shard, struct mr_st
 static void group_free(struct mr_group *group, struct mr_coord_out *out, int16_t error)
 {
     struct mr_group_shard *shard = group->shard;
+    mr_consumer_deinit(group);
     mr_classic_deinit(group, out, error);
     mr_offsets_free(group);
     mr_table_remove(&shard->groups, &group->node);
     mr_heap_str_free(shard->env->heap, &group->id);
     MR_HEAP_DELETE(shard->env->heap, group);
+}
+
+void mr_group_forget_classic(struct mr_group *group)
+{
+    mr_classic_deinit(group, NULL, 0);
+    classic_init(group);
+}
+
+void mr_group_forget_if_empty(struct mr_group *group)
+{
+    if (group->consumer == NULL && mr_list_is_empty(&group->topics)) {
+        group_free(group, NULL, 0);
+    }
 }
 
 void mr_group_shard_deinit(struct mr_group_shard *shard, struct mr_coord_out *out, int16_t error)
@@ -83,13 +108,21 @@ void mr_group_shard_deinit(struct mr_group_shard *shard, struct mr_coord_out *ou
     if (shard->members.buckets != NULL) {
         mr_table_deinit(&shard->members);
     }
+    if (shard->consumers.buckets != NULL) {
+        mr_table_deinit(&shard->consumers);
+    }
 }
 
 void mr_group_loaded(const struct mr_group_shard *shard, struct mr_coord_out *out)
 {
     for (struct mr_table_node *node = mr_table_walk(&shard->groups, NULL); node != NULL;
          node = mr_table_walk(&shard->groups, node)) {
-        mr_classic_loaded(MR_TABLE_ENTRY(node, struct mr_group, node), out);
+        struct mr_group *group = MR_TABLE_ENTRY(node, struct mr_group, node);
+        if (group->consumer != NULL) {
+            mr_consumer_loaded(group, out);
+        } else {
+            mr_classic_loaded(group, out);
+        }
     }
 }
 
@@ -127,9 +160,10 @@ static enum mr_err replay_metadata(struct mr_group_shard *shard, struct mr_blob 
     }
     if (value_bytes.len < 0) {
         struct mr_group *group = mr_group_find(shard, key.group);
-        if (group != NULL) {
-            /* A tombstone comes after those of the offsets, but compaction may have taken them. */
-            group_free(group, NULL, 0);
+        if (group != NULL && group->consumer == NULL) {
+            /* Offsets have tombstones of their own: a group that changes its protocol keeps them. */
+            mr_group_forget_classic(group);
+            mr_group_forget_if_empty(group);
         }
         return MR_OK;
     }
@@ -138,7 +172,11 @@ static enum mr_err replay_metadata(struct mr_group_shard *shard, struct mr_blob 
         return err;
     }
     struct mr_group *group = mr_group_get_or_make(shard, key.group);
-    return group == NULL ? MR_ERR_NO_MEMORY : mr_classic_settle(group, &value);
+    if (group == NULL) {
+        return MR_ERR_NO_MEMORY;
+    }
+    mr_consumer_deinit(group);
+    return mr_classic_settle(group, &value);
 }
 
 static enum mr_err replay_offset(struct mr_group_shard *shard, struct mr_blob key_bytes,
@@ -173,6 +211,14 @@ enum mr_err mr_group_replay(struct mr_group_shard *shard, struct mr_blob key, st
         return mr_msg_has_version(&mr_msg_group_metadata_value, version)
                    ? replay_metadata(shard, key, value, version)
                    : skip(shard, "metadata_version", version);
+    case 3:
+    case 4:
+    case 5:
+    case 6:
+    case 7:
+    case 8:
+        return version == 0 ? mr_consumer_replay(shard, type, key, value)
+                            : skip(shard, "group_version", version);
     default:
         return skip(shard, "type", type);
     }
@@ -196,6 +242,9 @@ void mr_group_handle(const struct mr_group_shard *shard, struct mr_request *requ
     case MR_API_LEAVE_GROUP:
         mr_classic_leave(shard, request, out);
         return;
+    case MR_API_CONSUMER_GROUP_HEARTBEAT:
+        mr_consumer_heartbeat(shard, request, out);
+        return;
     case MR_API_OFFSET_COMMIT:
         mr_offsets_commit(shard, request, out);
         return;
@@ -209,10 +258,16 @@ void mr_group_handle(const struct mr_group_shard *shard, struct mr_request *requ
 
 struct mr_group_shard *mr_group_timer_shard(struct mr_control_timer *timer)
 {
-    if (timer->timer.kind == MR_GROUP_TIMER_SESSION) {
+    switch ((enum mr_group_timer_kind)timer->timer.kind) {
+    case MR_GROUP_TIMER_SESSION:
         return ((struct mr_classic_member *)timer->user)->group->shard;
+    case MR_GROUP_TIMER_REBALANCE:
+        return ((struct mr_group *)timer->user)->shard;
+    case MR_GROUP_TIMER_CONSUMER_SESSION:
+    case MR_GROUP_TIMER_CONSUMER_REBALANCE:
+        return mr_consumer_group_of(timer->user)->shard;
     }
-    return ((struct mr_group *)timer->user)->shard;
+    mr_unreachable("no such timer");
 }
 
 void mr_group_fire(struct mr_control_timer *timer, struct mr_coord_out *out)
@@ -224,15 +279,43 @@ void mr_group_fire(struct mr_control_timer *timer, struct mr_coord_out *out)
     case MR_GROUP_TIMER_REBALANCE:
         mr_classic_rebalance_due(timer->user, out);
         return;
+    case MR_GROUP_TIMER_CONSUMER_SESSION:
+        mr_consumer_session_expired(timer->user, out);
+        return;
+    case MR_GROUP_TIMER_CONSUMER_REBALANCE:
+        mr_consumer_rebalance_due(timer->user, out);
+        return;
     }
     mr_unreachable("no such timer");
 }
 
 /* ---- small things ---- */
 
-struct mr_str mr_group_state_name(enum mr_classic_state state)
+struct mr_str mr_group_client_host(const struct mr_request *request, struct mr_coord_out *out)
 {
-    switch (state) {
+    struct mr_str host = request->forward->client_host;
+    char *text = mr_coord_scratch(out, (size_t)(host.len > 0 ? host.len : 0) + 1);
+    if (text == NULL) {
+        return MR_STR("/");
+    }
+    text[0] = '/';
+    if (host.len > 0) {
+        memcpy(text + 1, host.data, (size_t)host.len);
+    }
+    return (struct mr_str){.data = text, .len = (host.len > 0 ? host.len : 0) + 1};
+}
+
+struct mr_str mr_group_type_name(const struct mr_group *group)
+{
+    return group->consumer != NULL ? MR_STR("consumer") : MR_STR("classic");
+}
+
+struct mr_str mr_group_state_name(const struct mr_group *group)
+{
+    if (group->consumer != NULL) {
+        return mr_consumer_state_name(group);
+    }
+    switch (group->classic_part.state) {
     case MR_CLASSIC_EMPTY:
         return MR_STR("Empty");
     case MR_CLASSIC_PREPARING:
@@ -247,7 +330,8 @@ struct mr_str mr_group_state_name(enum mr_classic_state state)
 
 bool mr_group_is_empty(const struct mr_group *group)
 {
-    return group->classic_part.state == MR_CLASSIC_EMPTY;
+    return group->consumer != NULL ? mr_consumer_is_empty(group)
+                                   : group->classic_part.state == MR_CLASSIC_EMPTY;
 }
 
 static bool subscribes(struct mr_blob metadata, struct mr_str topic, struct mr_arena *scratch,
@@ -278,6 +362,9 @@ bool mr_group_is_subscribed(const struct mr_group *group, struct mr_str topic,
                             struct mr_coord_out *out)
 {
     const struct mr_classic *classic = &group->classic_part;
+    if (group->consumer != NULL) {
+        return mr_consumer_is_subscribed(group, topic);
+    }
     if (!mr_str_equal(classic->protocol_type, MR_STR("consumer"))) {
         return false;
     }

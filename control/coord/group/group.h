@@ -2,7 +2,7 @@
  * group: the groups of one partition of __consumer_offsets: members, generations, offsets.
  *
  *      shard --- groups by id --- group --- classic     state, members, generation, who waits
- *        |                          |
+ *        |                          |     or consumer   the new protocol: epochs, targets
  *        +--- topics by (group, name) --- offsets       sorted by partition
  *
  * A step (mr_group_handle, mr_group_fire) reads a const shard and says in `out` which records are
@@ -20,12 +20,20 @@
 #include "coord/coord.h"
 #include "millrace/base/prng.h"
 
+#define MR_GROUP_ASSIGNORS_MAX 4
+
 /* From the configuration, and what the shards of a broker share. */
 struct mr_group_env {
     int32_t min_session_ms;
     int32_t max_session_ms;
     int32_t initial_delay_ms;
     int64_t size_max;
+    int32_t consumer_session_ms;
+    int32_t consumer_heartbeat_ms;
+    int32_t consumer_assignment_interval_ms;
+    uint32_t consumer_size_max;
+    struct mr_str assignors[MR_GROUP_ASSIGNORS_MAX]; /* to be asked for; the first is the default */
+    uint32_t assignor_count;
     int32_t metadata_bytes_max;
     int64_t retention_ms;
     uint32_t record_bytes_max; /* records of one step, in one batch */
@@ -53,6 +61,7 @@ struct mr_group_shard {
     struct mr_table groups;  /* struct mr_group */
     struct mr_table topics;  /* struct mr_group_topic, of all groups */
     struct mr_table members; /* struct mr_classic_member, of all groups */
+    struct mr_table consumers; /* struct mr_consumer_member, of all groups */
 };
 
 struct mr_group_offset {
@@ -145,6 +154,9 @@ struct mr_classic {
     int32_t delay_left_ms;
 };
 
+struct mr_consumer;        /* consumer.h */
+struct mr_consumer_member; /* likewise */
+
 struct mr_group {
     struct mr_table_node node;
     struct mr_group_shard *shard;
@@ -152,11 +164,14 @@ struct mr_group {
     struct mr_list topics; /* struct mr_group_topic */
     uint32_t topic_count;
     struct mr_classic classic_part; /* steps reach it through mr_group_classic */
+    struct mr_consumer *consumer;   /* a group of the new protocol: then the classic part is empty */
 };
 
 enum mr_group_timer_kind {
     MR_GROUP_TIMER_SESSION = 1,
     MR_GROUP_TIMER_REBALANCE,
+    MR_GROUP_TIMER_CONSUMER_SESSION,
+    MR_GROUP_TIMER_CONSUMER_REBALANCE,
 };
 
 /* The conversation of a group, which a step may change (see above). */
@@ -182,7 +197,7 @@ void mr_group_loaded(const struct mr_group_shard *shard, struct mr_coord_out *ou
 enum mr_err mr_group_replay(struct mr_group_shard *shard, struct mr_blob key, struct mr_blob value);
 
 /* A request whose group is in this shard: JoinGroup, SyncGroup, Heartbeat, LeaveGroup,
- * OffsetCommit, OffsetDelete. */
+ * ConsumerGroupHeartbeat, OffsetCommit, OffsetDelete. */
 void mr_group_handle(const struct mr_group_shard *shard, struct mr_request *request,
                      struct mr_coord_out *out);
 
@@ -198,14 +213,28 @@ struct mr_group *mr_group_get_or_make(struct mr_group_shard *shard, struct mr_st
 /* Whether there is memory for more groups, members and offsets. */
 bool mr_group_has_room(const struct mr_group_env *env);
 
-/* Kafka's name of the group's state, "Stable" and so on. */
-struct mr_str mr_group_state_name(enum mr_classic_state state);
+/* For replay: the classic part as of a new group; the whole group, when nothing is left of it. */
+void mr_group_forget_classic(struct mr_group *group);
+void mr_group_forget_if_empty(struct mr_group *group);
+
+/* Whether a member can be added, with its timers. */
+bool mr_group_has_member_room(const struct mr_group_env *env);
+
+/* "/" and the client's address, as Kafka writes it down. */
+struct mr_str mr_group_client_host(const struct mr_request *request, struct mr_coord_out *out);
+
+/* Kafka's name of the group's state, "Stable" and so on; of its type, "classic" or "consumer". */
+struct mr_str mr_group_state_name(const struct mr_group *group);
+struct mr_str mr_group_type_name(const struct mr_group *group);
 
 bool mr_group_is_empty(const struct mr_group *group);
 bool mr_group_is_subscribed(const struct mr_group *group, struct mr_str topic,
                             struct mr_coord_out *out);
 
 /* ---- group_read.c: what administration sees ---- */
+
+/* READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS: what there is to allow on a group. */
+#define MR_GROUP_OPERATIONS ((1 << 3) | (1 << 6) | (1 << 8) | (1 << 10) | (1 << 11))
 
 /* Fill in one group of a DescribeGroups answer; strings point into the group. */
 void mr_group_describe(const struct mr_group_shard *shard, struct mr_str id, int16_t version,
@@ -254,6 +283,39 @@ void mr_classic_touch(const struct mr_group *group, struct mr_str member_id, str
 /* A member's metadata for the protocol; empty when it has none. */
 struct mr_blob mr_classic_metadata(const struct mr_classic_member *member, struct mr_str protocol);
 
+/* ---- consumer_*.c: groups of the new protocol ---- */
+
+void mr_consumer_heartbeat(const struct mr_group_shard *shard, struct mr_request *request,
+                           struct mr_coord_out *out);
+void mr_consumer_deinit(struct mr_group *group);
+void mr_consumer_loaded(struct mr_group *group, struct mr_coord_out *out);
+void mr_consumer_session_expired(struct mr_consumer_member *member, struct mr_coord_out *out);
+void mr_consumer_rebalance_due(struct mr_consumer_member *member, struct mr_coord_out *out);
+struct mr_group *mr_consumer_group_of(const struct mr_consumer_member *member);
+
+/* Replay of a record of types 3 to 8. */
+enum mr_err mr_consumer_replay(struct mr_group_shard *shard, int16_t type, struct mr_blob key,
+                               struct mr_blob value);
+
+struct mr_str mr_consumer_state_name(const struct mr_group *group);
+bool mr_consumer_is_empty(const struct mr_group *group);
+bool mr_consumer_is_subscribed(const struct mr_group *group, struct mr_str topic);
+
+/* Fill in one group of a ConsumerGroupDescribe answer; strings point into the group. */
+void mr_consumer_describe(const struct mr_group_shard *shard, struct mr_str id,
+                          bool is_operations_wanted, struct mr_coord_out *out,
+                          struct mr_consumer_group_describe_response_described_group *described);
+
+/* Whether a member may commit at this epoch what `commit` says: Kafka's error code. */
+int16_t mr_consumer_check_commit(const struct mr_group *group, const struct mr_request *request);
+
+/* Likewise fetch. */
+int16_t mr_consumer_check_fetch(const struct mr_group *group, struct mr_str member_id,
+                                int32_t epoch);
+
+/* Tombstones of everything but the offsets. False: no scratch. */
+bool mr_consumer_record_tombstone(const struct mr_group *group, struct mr_coord_out *out);
+
 /* ---- offsets.c ---- */
 
 void mr_offsets_commit(const struct mr_group_shard *shard, struct mr_request *request,
@@ -291,6 +353,8 @@ bool mr_group_record_created(const struct mr_group_shard *shard, struct mr_str i
 bool mr_group_record_empty(const struct mr_group *group, int32_t generation,
                            struct mr_coord_out *out);
 bool mr_group_record_tombstone(const struct mr_group *group, struct mr_coord_out *out);
+/* Likewise for a group of either protocol. */
+bool mr_group_record_gone(const struct mr_group *group, struct mr_coord_out *out);
 bool mr_group_record_offset(const struct mr_group_shard *shard, struct mr_str group,
                             struct mr_str topic, const struct mr_group_offset *offset,
                             struct mr_coord_out *out);

@@ -3,8 +3,6 @@
  */
 #include "coord/group/group.h"
 
-/* READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS: what there is to allow on a group. */
-#define GROUP_OPERATIONS ((1 << 3) | (1 << 6) | (1 << 8) | (1 << 10) | (1 << 11))
 
 void mr_group_describe(const struct mr_group_shard *shard, struct mr_str id, int16_t version,
                        bool is_operations_wanted, struct mr_coord_out *out,
@@ -12,19 +10,20 @@ void mr_group_describe(const struct mr_group_shard *shard, struct mr_str id, int
 {
     const struct mr_group *group = mr_group_find(shard, id);
     described->group_id = id;
-    described->authorized_operations = is_operations_wanted ? GROUP_OPERATIONS : INT32_MIN;
-    if (group == NULL) {
+    described->authorized_operations = is_operations_wanted ? MR_GROUP_OPERATIONS : INT32_MIN;
+    if (group == NULL || group->consumer != NULL) {
         described->group_state = MR_STR("Dead");
         if (version >= 6) {
             described->authorized_operations = INT32_MIN;
             described->error_code = MR_KAFKA_GROUP_ID_NOT_FOUND;
-            described->error_message = MR_STR("The group id does not exist.");
+            described->error_message = group == NULL ? MR_STR("The group id does not exist.")
+                                                     : MR_STR("The group is not a classic group.");
         }
         return;
     }
     const struct mr_classic *classic = &group->classic_part;
     bool is_stable = classic->state == MR_CLASSIC_STABLE;
-    described->group_state = mr_group_state_name(classic->state);
+    described->group_state = mr_group_state_name(group);
     described->protocol_type =
         mr_str_is_null(classic->protocol_type) ? MR_STR("") : classic->protocol_type;
     if (is_stable && !mr_str_is_null(classic->protocol)) {
@@ -82,23 +81,23 @@ uint32_t mr_group_list(const struct mr_group_shard *shard,
                        struct mr_list_groups_response_listed_group *listed, uint32_t listed_max)
 {
     uint32_t count = 0;
-    if (!passes(request->types_filter, request->types_filter_count, MR_STR("classic"))) {
-        return 0;
-    }
     for (struct mr_table_node *node = mr_table_walk(&shard->groups, NULL); node != NULL;
          node = mr_table_walk(&shard->groups, node)) {
         const struct mr_group *group = MR_TABLE_ENTRY(node, struct mr_group, node);
-        struct mr_str state = mr_group_state_name(group->classic_part.state);
-        struct mr_str type = group->classic_part.protocol_type;
-        if (!passes(request->states_filter, request->states_filter_count, state)) {
+        struct mr_str state = mr_group_state_name(group);
+        struct mr_str type = mr_group_type_name(group);
+        struct mr_str protocol =
+            group->consumer != NULL ? MR_STR("consumer") : group->classic_part.protocol_type;
+        if (!passes(request->states_filter, request->states_filter_count, state) ||
+            !passes(request->types_filter, request->types_filter_count, type)) {
             continue;
         }
         if (listed != NULL && count < listed_max) {
             listed[count] = (struct mr_list_groups_response_listed_group){
                 .group_id = group->id,
-                .protocol_type = mr_str_is_null(type) ? MR_STR("") : type,
+                .protocol_type = mr_str_is_null(protocol) ? MR_STR("") : protocol,
                 .group_state = state,
-                .group_type = MR_STR("classic"),
+                .group_type = type,
             };
         }
         count++;
@@ -116,7 +115,7 @@ int16_t mr_group_delete(const struct mr_group_shard *shard, struct mr_str id,
     if (!mr_group_is_empty(group)) {
         return MR_KAFKA_NON_EMPTY_GROUP;
     }
-    if (!mr_offsets_delete_all(group, out) || !mr_group_record_tombstone(group, out) ||
+    if (!mr_offsets_delete_all(group, out) || !mr_group_record_gone(group, out) ||
         mr_coord_out_bytes(out) > shard->env->record_bytes_max) {
         mr_coord_out_forget_records(out);
         return MR_KAFKA_UNKNOWN_SERVER_ERROR;

@@ -87,6 +87,12 @@ bool mr_group_record_tombstone(const struct mr_group *group, struct mr_coord_out
                                NULL);
 }
 
+bool mr_group_record_gone(const struct mr_group *group, struct mr_coord_out *out)
+{
+    return group->consumer != NULL ? mr_consumer_record_tombstone(group, out)
+                                   : mr_group_record_tombstone(group, out);
+}
+
 bool mr_group_record_offset(const struct mr_group_shard *shard, struct mr_str group,
                             struct mr_str topic, const struct mr_group_offset *offset,
                             struct mr_coord_out *out)

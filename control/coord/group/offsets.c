@@ -186,6 +186,9 @@ static int16_t check_commit(const struct mr_group *group, const struct mr_reques
         return request->forward->api_version >= 9 ? MR_KAFKA_GROUP_ID_NOT_FOUND
                                                   : MR_KAFKA_ILLEGAL_GENERATION;
     }
+    if (group->consumer != NULL) {
+        return mr_consumer_check_commit(group, request);
+    }
     const struct mr_classic *classic = &group->classic_part;
     if ((generation < 0 && classic->state == MR_CLASSIC_EMPTY) || mr_bug("accept-any-commit")) {
         return MR_KAFKA_NONE;
@@ -416,6 +419,13 @@ void mr_offsets_fetch(const struct mr_group_shard *shard,
 {
     const struct mr_group *group = mr_group_find(shard, fetch->group_id);
     fetched->group_id = fetch->group_id;
+    if (group != NULL && group->consumer != NULL && version >= 9) {
+        fetched->error_code =
+            mr_consumer_check_fetch(group, fetch->member_id, fetch->member_epoch);
+        if (fetched->error_code != MR_KAFKA_NONE) {
+            return;
+        }
+    }
     if (fetch->topics_count < 0) {
         if (!fetch_all(shard, group, version, out, fetched)) {
             fetched->error_code = MR_KAFKA_UNKNOWN_SERVER_ERROR;
@@ -455,7 +465,8 @@ void mr_offsets_delete(const struct mr_group_shard *shard, struct mr_request *re
     MR_DEFAULTS(offset_delete_response, response);
     const struct mr_group *group = mr_group_find(shard, message->group_id);
     bool is_consumer =
-        group != NULL && mr_str_equal(group->classic_part.protocol_type, MR_STR("consumer"));
+        group != NULL && (group->consumer != NULL ||
+                          mr_str_equal(group->classic_part.protocol_type, MR_STR("consumer")));
     response->error_code = message->group_id.len <= 0                  ? MR_KAFKA_INVALID_GROUP_ID
                            : group == NULL                             ? MR_KAFKA_GROUP_ID_NOT_FOUND
                            : !mr_group_is_empty(group) && !is_consumer ? MR_KAFKA_NON_EMPTY_GROUP
@@ -509,7 +520,7 @@ bool mr_offsets_delete_all(const struct mr_group *group, struct mr_coord_out *ou
 static bool is_expired(const struct mr_group *group, const struct mr_group_offset *offset,
                        int64_t now_ms)
 {
-    const struct mr_classic *classic = &group->classic_part;
+    const struct mr_classic *classic = &group->classic_part; /* empty in the new protocol */
     if (offset->expire_ms >= 0) {
         return now_ms >= offset->expire_ms;
     }
@@ -525,7 +536,7 @@ void mr_offsets_expire(const struct mr_group *group, struct mr_coord_out *out)
 {
     const struct mr_classic *classic = &group->classic_part;
     bool is_simple = mr_str_is_null(classic->protocol_type);
-    bool is_idle = classic->state == MR_CLASSIC_EMPTY;
+    bool is_idle = mr_group_is_empty(group);
     bool is_consumer = mr_str_equal(classic->protocol_type, MR_STR("consumer"));
     if (!is_simple && !is_idle && !(is_consumer && classic->state == MR_CLASSIC_STABLE)) {
         return;
@@ -545,7 +556,7 @@ void mr_offsets_expire(const struct mr_group *group, struct mr_coord_out *out)
         }
     }
     if (is_all && is_idle && classic->pending_count == 0) {
-        (void)mr_group_record_tombstone(group, out);
+        (void)mr_group_record_gone(group, out);
     }
 }
 

@@ -521,9 +521,6 @@ def group_survives_restart(t):
 @test(seconds=60, millrace_only=True)
 def unserved_protocols_say_so(t):
     topic = t.topic()
-    got = t.java("consumer_protocol", topic=topic)
-    t.check(int(fields(got)["ms"]) < 5000, "group.protocol=consumer: %s", got)
-    t.check("UnsupportedVersion" in got, "group.protocol=consumer: %s", got)
     got = t.java("transactional", topic=topic, **{"p.max.block.ms": 20000})
     t.check(int(fields(got)["ms"]) < 5000, "a transactional producer: %s", got)
     t.check("outcome=none" not in got, "a transaction succeeded: %s", got)

@@ -36,7 +36,6 @@ final class Consuming {
         jobs.put("latency", Consuming::latency);
         jobs.put("every_partition_advances", Consuming::everyPartitionAdvances);
         jobs.put("many_groups", Consuming::manyGroups);
-        jobs.put("consumer_protocol", Consuming::consumerProtocol);
         jobs.put("hold_poll", Consuming::holdPoll);
     }
 
@@ -300,27 +299,6 @@ final class Consuming {
             max = Math.max(max, c);
         }
         return "min=" + min + " max=" + max + " failures=" + failures.size() + (failures.isEmpty() ? "" : " " + failures.get(0));
-    }
-
-    /** A consumer with group.protocol=consumer: what it is told where that is not served, and how soon. */
-    static String consumerProtocol(Args a) throws Exception {
-        Properties p = a.properties("c.");
-        p.put("group.protocol", "consumer");
-        p.put("group.id", "cp-" + a.get("topic"));
-        long started = System.nanoTime();
-        String outcome = "none";
-        try (KafkaConsumer<byte[], byte[]> c = consumer(p)) {
-            c.subscribe(List.of(a.get("topic")));
-            try {
-                while (System.nanoTime() - started < 8_000_000_000L && c.assignment().isEmpty()) {
-                    c.poll(Duration.ofMillis(200));
-                }
-                outcome = c.assignment().isEmpty() ? "silence" : "assigned";
-            } catch (Exception e) {
-                outcome = Main.describe(e);
-            }
-            return "ms=" + (System.nanoTime() - started) / 1_000_000 + " outcome=" + outcome;
-        }
     }
 
     /** Sits in a long poll at the end of a topic until it is told "stop" (or its process is killed). */
