@@ -197,7 +197,7 @@ bool mr_producers_expire(struct mr_producers *producers, int64_t now_unix_ms, ui
         }
         struct mr_producer *producer = MR_LIST_ENTRY(link, struct mr_producer, by_age);
         if (producer->txn_first_offset < 0 &&
-            now_unix_ms - producer->last_timestamp >= producer->set->expire_ms) {
+            mr_age_ms(now_unix_ms, producer->last_timestamp) >= producer->set->expire_ms) {
             drop(producers, producer);
             is_any = true;
         }

@@ -529,7 +529,7 @@ static bool is_expired(const struct mr_group *group, const struct mr_group_offse
         classic->state_ms >= 0) {
         base = classic->state_ms;
     }
-    return now_ms - base >= group->shard->env->retention_ms;
+    return mr_age_ms(now_ms, base) >= group->shard->env->retention_ms;
 }
 
 void mr_offsets_expire(const struct mr_group *group, struct mr_coord_out *out)

@@ -27,6 +27,16 @@ static inline uint64_t mr_deadline_ms(uint64_t mono_ns, int64_t ms)
                                                          : mono_ns + add * MR_NS_PER_MS;
 }
 
+/* now - then, saturating: `then` may be whatever a client or a file says. */
+static inline int64_t mr_age_ms(int64_t now_ms, int64_t then_ms)
+{
+    int64_t age;
+    if (__builtin_sub_overflow(now_ms, then_ms, &age)) {
+        return then_ms < 0 ? INT64_MAX : INT64_MIN;
+    }
+    return age;
+}
+
 static inline uint64_t mr_earlier(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
