@@ -180,6 +180,12 @@ static enum mr_err replay_partition(struct mr_meta *meta, const struct mr_partit
     return directories_set(meta, partition, record->directories, record->directories_count);
 }
 
+/* An epoch at the end of its range stays there: only a damaged log gets that far. */
+static void epoch_next(int32_t *epoch)
+{
+    *epoch += *epoch < INT32_MAX;
+}
+
 static enum mr_err replay_partition_change(struct mr_meta                          *meta,
                                            const struct mr_partition_change_record *record)
 {
@@ -208,12 +214,12 @@ static enum mr_err replay_partition_change(struct mr_meta                       
     if (record->leader != -2) {
         /* Any leader named, the same one too, begins a new leader epoch. */
         partition->leader = record->leader;
-        partition->leader_epoch++;
+        epoch_next(&partition->leader_epoch);
     }
     if (record->leader_recovery_state >= 0) {
         partition->recovery_state = record->leader_recovery_state;
     }
-    partition->partition_epoch++;
+    epoch_next(&partition->partition_epoch);
     mr_meta_topic_changed(meta, topic);
     return record->directories_count >= 0
                ? directories_set(meta, partition, record->directories, record->directories_count)
@@ -228,7 +234,7 @@ static void clear_eligible(struct mr_meta *meta, struct mr_meta_topic *topic)
         if (partition->eligible.count > 0 || partition->last_known.count > 0) {
             (void)mr_meta_ids_set(meta, &partition->eligible, NULL, 0);
             (void)mr_meta_ids_set(meta, &partition->last_known, NULL, 0);
-            partition->partition_epoch++;
+            epoch_next(&partition->partition_epoch);
             mr_meta_topic_changed(meta, topic);
         }
     }
