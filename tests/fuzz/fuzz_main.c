@@ -1,14 +1,47 @@
 /*
- * fuzz_main: stands in for libFuzzer under gcc: runs the target over the files of its corpus.
+ * fuzz_main: stands in for libFuzzer under gcc: runs the target over the files of its corpus, and over some mutations
+ * of each where the target has a mutator of its own.
  *
  *   fuzz_x PATH...     each a file, or a directory whose files are taken
  */
 #include <dirent.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#define MUTATIONS     20u
+#define MUTATION_ROOM 4096u
+
+int    LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t size_max);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsigned seed) __attribute__((weak));
+
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t size_max)
+{
+    if (size == 0 && size_max > 0) {
+        data[0] = 0;
+        return 1;
+    }
+    data[size / 2] ^= 0x11;
+    return size;
+}
+
+static void run_mutations(const uint8_t *data, size_t size)
+{
+    size_t   max = size + MUTATION_ROOM;
+    uint8_t *mutated = malloc(max);
+    memcpy(mutated, data, size);
+    for (unsigned seed = 0; seed < MUTATIONS; seed++) {
+        size = LLVMFuzzerCustomMutator(mutated, size, max, seed);
+        uint8_t *exact = malloc(size > 0 ? size : 1);
+        memcpy(exact, mutated, size);
+        (void)LLVMFuzzerTestOneInput(exact, size);
+        free(exact);
+    }
+    free(mutated);
+}
 
 /* Every input in a block of exactly its size, so that the address sanitizer guards the end. */
 static int run_file(const char *path)
@@ -27,6 +60,9 @@ static int run_file(const char *path)
     }
     fclose(file);
     (void)LLVMFuzzerTestOneInput(data, (size_t)size);
+    if (LLVMFuzzerCustomMutator != NULL) {
+        run_mutations(data, (size_t)size);
+    }
     free(data);
     return 0;
 }

@@ -114,8 +114,9 @@ static void random_scalar(const struct random *ctx, enum mr_kind kind, bool may_
     }
     case MR_KIND_UUID:
         memcpy(to, random_bytes(ctx, 16), 16);
-        if (one_in(ctx, 8)) {
+        if (one_in(ctx, 4)) { /* zero, or one that comes again */
             memset(to, 0, 16);
+            ((uint8_t *)to)[15] = (uint8_t)mr_prng_below(ctx->prng, 4);
         }
         return;
     case MR_KIND_STRING:
@@ -188,33 +189,80 @@ static void random_array(const struct random *ctx, const struct mr_field *field,
     }
 }
 
+static bool is_present(const struct random *ctx, const struct mr_field *field)
+{
+    return field->since <= ctx->version && ctx->version <= field->until;
+}
+
+static void random_field(const struct random *ctx, const struct mr_field *field, uint8_t *out,
+                         uint32_t depth)
+{
+    bool may_be_null = field->is_nullable && field->nullable_since <= ctx->version;
+    if (field->kind == MR_KIND_ARRAY) {
+        random_array(ctx, field, may_be_null, out, depth);
+    } else if (field->kind == MR_KIND_ONE) {
+        random_struct(ctx, field->sub, out + field->offset, depth + 1);
+    } else if (field->kind == MR_KIND_MAYBE) {
+        void **to = (void **)(void *)(out + field->offset);
+        *to = NULL;
+        if (one_in(ctx, 2)) {
+            *to = mr_arena_get(ctx->arena, field->sub->size, 16);
+            random_struct(ctx, field->sub, *to, depth + 1);
+        }
+    } else {
+        random_scalar(ctx, (enum mr_kind)field->kind, may_be_null, out + field->offset);
+    }
+}
+
 static void random_struct(const struct random *ctx, const struct mr_struct *desc, uint8_t *out,
                           uint32_t depth)
 {
     mr_struct_defaults(desc, out);
     for (uint32_t index = 0; index < desc->field_count; index++) {
         const struct mr_field *field = &desc->fields[index];
-        bool may_be_null = field->is_nullable && field->nullable_since <= ctx->version;
-        if (ctx->version < field->since || field->until < ctx->version) {
-            continue;
-        }
-        if (field->is_tagged && one_in(ctx, 3)) {
-            continue;
-        }
-        if (field->kind == MR_KIND_ARRAY) {
-            random_array(ctx, field, may_be_null, out, depth);
-        } else if (field->kind == MR_KIND_ONE) {
-            random_struct(ctx, field->sub, out + field->offset, depth + 1);
-        } else if (field->kind == MR_KIND_MAYBE) {
-            if (one_in(ctx, 2)) {
-                void *sub = mr_arena_get(ctx->arena, field->sub->size, 16);
-                random_struct(ctx, field->sub, sub, depth + 1);
-                *(void **)(void *)(out + field->offset) = sub;
-            }
-        } else {
-            random_scalar(ctx, (enum mr_kind)field->kind, may_be_null, out + field->offset);
+        if (is_present(ctx, field) && !(field->is_tagged && one_in(ctx, 3))) {
+            random_field(ctx, field, out, depth);
         }
     }
+}
+
+/* A struct inside this field; NULL: it has none. */
+static uint8_t *random_inner(const struct random *ctx, const struct mr_field *field, uint8_t *out)
+{
+    if (field->kind == MR_KIND_ONE) {
+        return out + field->offset;
+    }
+    uint8_t *inner = *(uint8_t **)(void *)(out + field->offset);
+    if (field->kind == MR_KIND_ARRAY) {
+        int32_t count = *(int32_t *)(void *)(out + field->count_offset);
+        return count <= 0 ? NULL : inner + mr_prng_below(ctx->prng, (uint64_t)count) * field->sub->size;
+    }
+    return inner;
+}
+
+static void change_struct(const struct random *ctx, const struct mr_struct *desc, uint8_t *out,
+                          uint32_t depth)
+{
+    if (desc->field_count == 0) {
+        return;
+    }
+    const struct mr_field *field = &desc->fields[mr_prng_below(ctx->prng, desc->field_count)];
+    if (!is_present(ctx, field)) {
+        return;
+    }
+    uint8_t *inner = field->sub != NULL ? random_inner(ctx, field, out) : NULL;
+    if (inner != NULL && !one_in(ctx, 4)) {
+        change_struct(ctx, field->sub, inner, depth + 1);
+    } else {
+        random_field(ctx, field, out, depth);
+    }
+}
+
+void mr_random_change(struct mr_prng *prng, const struct mr_msg *msg, int16_t version,
+                      struct mr_arena *arena, void *inout)
+{
+    const struct random ctx = {.prng = prng, .arena = arena, .version = version};
+    change_struct(&ctx, msg->root, inout, 1);
 }
 
 void mr_random_msg(struct mr_prng *prng, const struct mr_msg *msg, int16_t version,
