@@ -184,12 +184,12 @@ static void test_partition_change_merges(void **state)
     assert_int_equal(p->isr.count, 1);
     assert_int_equal(p->isr.ids[0], 2);
     assert_int_equal(p->replicas.count, 2);
-    record.partition_id = 1;
-    assert_int_equal(replay(f, &mr_msg_partition_change_record, 2, &record), MR_ERR_CORRUPT);
     p->leader_epoch = p->partition_epoch = INT32_MAX;
     assert_int_equal(replay(f, &mr_msg_partition_change_record, 2, &record), MR_OK);
     assert_int_equal(p->leader_epoch, INT32_MAX);
     assert_int_equal(p->partition_epoch, INT32_MAX);
+    record.partition_id = 1;
+    assert_int_equal(replay(f, &mr_msg_partition_change_record, 2, &record), MR_ERR_CORRUPT);
 }
 
 static void test_configs_of_one_resource_are_sorted_and_removed_by_null(void **state)
