@@ -24,6 +24,7 @@
 #include "millrace/base/list.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum mr_disk_kind {
@@ -56,6 +57,12 @@ enum mr_disk_flag {
                                  writes, syncs of segments (ALLOCATE, SYNC_FS, ... never are) */
 };
 
+/* Memory of a WRITE that lies in several places: written one behind the other. Laid out like struct iovec. */
+struct mr_disk_piece {
+    void  *data;
+    size_t len;
+};
+
 #define MR_DISK_ROOT (-1)
 #define MR_DISK_NONE (-1)
 
@@ -69,6 +76,9 @@ struct mr_disk_op {
     const char       *new_name;
     void             *buffer; /* READ, WRITE, LIST */
     uint32_t          len;
+    uint32_t          piece_count; /* WRITE: 0, or as many pieces instead of `buffer`, `len` bytes in all; each
+                                      aligned as a buffer must be. Not with BACKGROUND, not by mr_disk_run. */
+    struct mr_disk_piece *pieces;  /* the disk's until the operation is reaped, and changed by it */
     uint64_t          pos;
     uint64_t          len64;
     void             *user;

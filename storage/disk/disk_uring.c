@@ -394,13 +394,38 @@ static void helper_take(struct disk_uring *disk)
 
 /* ---- The ring ---- */
 
+_Static_assert(sizeof(struct mr_disk_piece) == sizeof(struct iovec) &&
+                   offsetof(struct mr_disk_piece, data) == offsetof(struct iovec, iov_base) &&
+                   offsetof(struct mr_disk_piece, len) == offsetof(struct iovec, iov_len),
+               "pieces are given to the kernel as they are");
+
+/* The first `bytes` of the pieces are written. */
+static void pieces_skip(struct mr_disk_op *op, size_t bytes)
+{
+    while (op->piece_count > 0 && bytes >= op->pieces->len) {
+        bytes -= op->pieces->len;
+        op->pieces++;
+        op->piece_count--;
+    }
+    if (bytes > 0) {
+        mr_assert(op->piece_count > 0);
+        op->pieces->data = (uint8_t *)op->pieces->data + bytes;
+        op->pieces->len -= bytes;
+    }
+}
+
 static void ring_give(struct disk_uring *disk, struct mr_disk_op *op)
 {
     struct io_uring_sqe *sqe = mr_wait_sqe(disk->wait);
     uint8_t             *buffer = op->buffer;
     if (op->kind == MR_DISK_WRITE) {
-        io_uring_prep_write(sqe, op->file, buffer + op->done_bytes, op->len - op->done_bytes,
-                            op->pos + op->done_bytes);
+        if (op->piece_count > 0) {
+            io_uring_prep_writev(sqe, op->file, (const struct iovec *)(const void *)op->pieces, op->piece_count,
+                                 op->pos + op->done_bytes);
+        } else {
+            io_uring_prep_write(sqe, op->file, buffer + op->done_bytes, op->len - op->done_bytes,
+                                op->pos + op->done_bytes);
+        }
         sqe->rw_flags = (op->flags & MR_DISK_DSYNC) != 0 && !mr_bug("no-flush") ? RWF_DSYNC : 0;
     } else if (op->kind == MR_DISK_READ) {
         io_uring_prep_read(sqe, op->file, buffer + op->done_bytes, op->len - op->done_bytes,
@@ -473,6 +498,9 @@ static bool ring_finished(struct disk_uring *disk, struct mr_disk_op *op, int32_
         op_end(op, EIO); /* a write without progress */
         return true;
     }
+    if (op->piece_count > 0) {
+        pieces_skip(op, (size_t)res);
+    }
     ring_give(disk, op);
     return false;
 }
@@ -486,6 +514,7 @@ static void uring_submit(struct mr_disk *base, struct mr_disk_op *op)
     op->os_errno = 0;
     op->err = MR_OK;
     base->in_flight++;
+    mr_assert(op->piece_count == 0 || (op->kind == MR_DISK_WRITE && is_for_ring(op)));
     if (is_for_ring(op)) {
         ring_give(disk, op);
     } else {

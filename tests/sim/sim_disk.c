@@ -158,8 +158,28 @@ static enum mr_err do_open(struct mr_sim_fs *fs, struct mr_disk_op *op)
 
 static bool is_aligned(const struct mr_sim_handle *handle, const struct mr_disk_op *op)
 {
-    return (handle->flags & MR_DISK_DIRECT) == 0 ||
-           (op->pos % 4096 == 0 && op->len % 4096 == 0 && (uintptr_t)op->buffer % 4096 == 0);
+    bool is_good = op->pos % 4096 == 0 && op->len % 4096 == 0 &&
+                   (op->piece_count > 0 || (uintptr_t)op->buffer % 4096 == 0);
+    for (uint32_t index = 0; index < op->piece_count; index++) {
+        is_good &= (uintptr_t)op->pieces[index].data % 4096 == 0 && op->pieces[index].len % 4096 == 0;
+    }
+    return (handle->flags & MR_DISK_DIRECT) == 0 || is_good;
+}
+
+/* The bytes of a write in one piece, as they are now. */
+static void op_copy(const struct mr_disk_op *op, uint8_t *to)
+{
+    uint32_t at = 0;
+    if (op->piece_count == 0) {
+        memcpy(to, op->buffer, op->len);
+        return;
+    }
+    for (uint32_t index = 0; index < op->piece_count; index++) {
+        mr_assert(op->pieces[index].len <= op->len - at);
+        memcpy(to + at, op->pieces[index].data, op->pieces[index].len);
+        at += (uint32_t)op->pieces[index].len;
+    }
+    mr_assert(at == op->len);
 }
 
 static enum mr_err do_write(struct mr_sim_fs *fs, struct mr_disk_op *op, uint32_t len)
@@ -173,7 +193,14 @@ static enum mr_err do_write(struct mr_sim_fs *fs, struct mr_disk_op *op, uint32_
     if (!has_space(fs, node, op->pos + len)) {
         return MR_ERR_NO_SPACE;
     }
-    mr_sim_node_write(node, op->pos, op->buffer, len);
+    if (op->piece_count == 0) {
+        mr_sim_node_write(node, op->pos, op->buffer, len);
+    } else {
+        uint8_t *bytes = mr_sim_node_memory(op->len);
+        op_copy(op, bytes);
+        mr_sim_node_write(node, op->pos, bytes, len);
+        free(bytes);
+    }
     node->mtime_ms = (int64_t)(fs->clock_ns / 1000000);
     op->done_bytes = len;
     if ((op->flags & MR_DISK_DSYNC) != 0 && len > 0) {
@@ -372,7 +399,7 @@ static void ghost_add(struct mr_sim_fs *fs, struct mr_sim_node *node, const stru
     ghost->node = node;
     ghost->pos = op->pos;
     ghost->len = op->len;
-    memcpy(ghost->bytes, op->buffer, op->len);
+    op_copy(op, ghost->bytes);
     ghost->next = fs->ghosts;
     fs->ghosts = ghost;
 }

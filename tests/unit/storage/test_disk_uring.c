@@ -138,6 +138,53 @@ static void all_operations(bool is_direct, uint32_t background)
     assert_int_equal(go(&op, is_direct), MR_ERR_NOT_FOUND);
 }
 
+/* A write of four pieces of which the kernel says `done` bytes first. The rest must come from the right places. */
+static void write_in_pieces(int32_t file, uint32_t done)
+{
+    alignas(4096) static uint8_t out[5 * 4096];
+    alignas(4096) static uint8_t in[5 * 4096];
+    static const uint32_t        lens[] = {4096, 8192, 4096, 4096};
+    struct mr_disk_piece         pieces[4];
+    struct mr_disk_op           *reaped = NULL;
+    for (uint32_t at = 0; at < sizeof out; at++) {
+        out[at] = (uint8_t)(at / 512 * 7 + at + done);
+    }
+    for (uint32_t index = 0, at = 0; index < 4; at += lens[index++]) {
+        pieces[index] = (struct mr_disk_piece){.data = out + at, .len = lens[index]};
+    }
+    struct mr_disk_op op = {.kind = MR_DISK_WRITE, .flags = MR_DISK_DSYNC, .file = file, .len = sizeof out,
+                            .pos = 4096, .pieces = pieces, .piece_count = 4};
+    mr_disk_submit(disk, &op);
+    while (wait_of_test.count == 0) {
+        mr_wait(&wait_of_test, MR_NEVER);
+    }
+    assert_int_equal(wait_of_test.taken[0].res, sizeof out);
+    wait_of_test.taken[0].res = (int32_t)done;
+    while (mr_disk_reap(disk, &reaped, 1) == 0) {
+        disk->ops->wait(disk);
+    }
+    assert_int_equal(op.err, MR_OK);
+    assert_int_equal(op.done_bytes, sizeof out);
+    op = (struct mr_disk_op){.kind = MR_DISK_READ, .file = file, .buffer = in, .len = sizeof in, .pos = 4096};
+    assert_int_equal(go(&op, false), MR_OK);
+    assert_memory_equal(in, out, sizeof out);
+}
+
+static void pieces_short_and_whole(void)
+{
+    static const uint32_t done[] = {512, 4096, 4096 + 4096, 4096 + 4608, 12288, 5 * 4096 - 1, 5 * 4096};
+    struct mr_disk_op     op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE, .dir = dir, .name = "p"};
+    assert_int_equal(go(&op, true), MR_OK);
+    int32_t file = op.file;
+    for (uint32_t index = 0; index < sizeof done / sizeof done[0]; index++) {
+        write_in_pieces(file, done[index]);
+    }
+    op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
+    assert_int_equal(go(&op, true), MR_OK);
+    op = (struct mr_disk_op){.kind = MR_DISK_UNLINK, .dir = dir, .name = "p"};
+    assert_int_equal(go(&op, true), MR_OK);
+}
+
 static void test_disk_uring_every_operation_each_way(void **state)
 {
     (void)state;
@@ -157,6 +204,7 @@ static void test_disk_uring_every_operation_each_way(void **state)
     all_operations(true, 0);
     all_operations(false, 0);
     all_operations(false, MR_DISK_BACKGROUND);
+    pieces_short_and_whole();
     op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = dir};
     assert_int_equal(go(&op, true), MR_OK);
     mr_disk_uring_deinit(disk);
