@@ -32,6 +32,7 @@
 #include <stdint.h>
 
 #define MR_BATCH_HEADER      61
+#define MR_BATCH_CHECKED_AT  21 /* its CRC covers everything from its attributes on */
 #define MR_BATCH_LENGTH_BIAS 12 /* whole size = batch_length + this */
 
 #define MR_BATCH_CODEC_MASK      0x07
@@ -73,7 +74,10 @@ void mr_batch_header_store(const struct mr_batch *batch, uint8_t header[MR_BATCH
 
 /* CRC-32C (Castagnoli) of the bytes, continuing from `crc` (0 at the start). */
 uint32_t mr_crc32c(uint32_t crc, const void *data, size_t len);
-uint32_t mr_crc32c_chain(const struct mr_chain *chain, uint32_t at, uint32_t len);
+uint32_t mr_crc32c_chain(uint32_t crc, const struct mr_chain *chain, uint32_t at, uint32_t len);
+/* The CRC of two pieces, from the CRC up to the end of the first and that of the second alone, `len` bytes: about
+ * 1 us whatever the length. */
+uint32_t mr_crc32c_join(uint32_t first, uint32_t second, uint32_t len);
 
 /* What a producer's batch is checked against. */
 struct mr_batch_rules {

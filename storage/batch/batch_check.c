@@ -355,7 +355,7 @@ enum mr_err mr_batch_check(const struct mr_chain *chain, const struct mr_batch_r
         return refuse(refusal, MR_ERR_MESSAGE_TOO_LARGE,
                       "The record batch is larger than max.message.bytes of the topic");
     }
-    if (mr_crc32c_chain(chain, 21, chain->bytes - 21) != batch->crc && !mr_bug("believe-batches")) {
+    if (mr_crc32c_chain(0, chain, 21, chain->bytes - 21) != batch->crc && !mr_bug("believe-batches")) {
         return refuse(refusal, MR_ERR_CORRUPT, "Record is corrupt: the stored CRC does not match the data");
     }
     err = check_header(rules, batch, refusal);

@@ -57,10 +57,29 @@ static void test_crc32c_equals_the_polynomial_at_any_length_alignment_and_cut(vo
         uint32_t want = crc_of_model(bytes + start, len);
         assert_int_equal(mr_crc32c(0, bytes + start, len), want);
         assert_int_equal(mr_crc32c(mr_crc32c(0, bytes + start, cut), bytes + start + cut, len - cut), want);
+        assert_int_equal(mr_crc32c_join(mr_crc32c(0, bytes + start, cut), mr_crc32c(0, bytes + start + cut, len - cut),
+                                        len - cut), want);
         /* The same as a chain with an empty span in it, and with bytes before and behind. */
         struct mr_span  spans[] = {{bytes, start + cut}, {bytes, 0}, {bytes + start + cut, 600 - start - cut}};
         struct mr_chain chain = {.spans = spans, .span_count = 3, .bytes = 600};
-        assert_int_equal(mr_crc32c_chain(&chain, start, len), want);
+        assert_int_equal(mr_crc32c_chain(0, &chain, start, len), want);
+    }
+}
+
+static void test_crc32c_join_equals_one_pass_at_every_power_of_two(void **state)
+{
+    (void)state;
+    static uint8_t bytes[(4u << 20) + 64];
+    struct mr_prng prng = {.state = 2};
+    for (uint32_t at = 0; at < sizeof bytes; at++) {
+        bytes[at] = (uint8_t)mr_prng_next(&prng);
+    }
+    for (uint32_t len = 1; len <= 4u << 20; len *= 2) {
+        for (uint32_t more = 0; more < 3; more++) {
+            uint32_t first = mr_crc32c(12345, bytes, 40);
+            assert_int_equal(mr_crc32c_join(first, mr_crc32c(0, bytes + 40, len + more), len + more),
+                             mr_crc32c(first, bytes + 40, len + more));
+        }
     }
 }
 
@@ -145,6 +164,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_crc32c_gives_the_published_values),
         cmocka_unit_test(test_crc32c_equals_the_polynomial_at_any_length_alignment_and_cut),
+        cmocka_unit_test(test_crc32c_join_equals_one_pass_at_every_power_of_two),
         cmocka_unit_test(test_varint_round_trips_at_every_length),
         cmocka_unit_test(test_varint_too_long_is_refused),
         cmocka_unit_test(test_header_fields_lie_where_the_drawing_says),
