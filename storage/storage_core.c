@@ -44,6 +44,17 @@ static void store_cb(void *context, struct mr_journal_log *log, struct mr_journa
     mr_partition_store(MR_LIST_ENTRY(log, struct mr_partition, jlog), out);
 }
 
+static void keep_cb(void *context, void *owner)
+{
+    (void)context;
+    mr_tail_keep(owner);
+}
+
+static void let_go_cb(void *context, void *owner)
+{
+    mr_tail_let_go(context, owner);
+}
+
 static void fail_ack(struct mr_storage_core *core, struct mr_storage_op *op)
 {
     op->err = MR_ERR_DIR_OFFLINE;
@@ -133,7 +144,8 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     mr_list_init(&core->gone);
     mr_list_init(&core->graves);
     core->scratch = mr_arena_get_fresh(arena, MR_SCRATCH_BYTES, MR_PAGE_BYTES);
-    static const struct mr_journal_ops ops = {.store = store_cb, .offline = offline_cb};
+    static const struct mr_journal_ops ops = {
+        .store = store_cb, .offline = offline_cb, .keep = keep_cb, .let_go = let_go_cb};
     struct mr_journal_params           journal = {
                   .disk = core->disk,
                   .log = core->log,

@@ -478,9 +478,15 @@ void mr_snapshot_write(struct mr_storage_core *core, struct mr_partition *partit
 /* ---- log/tail.c ---- */
 /* Room for `bytes` more in tail runs; false: no memory now. */
 bool mr_tail_reserve(struct mr_storage_core *core, struct mr_partition *partition, uint32_t bytes);
-/* Copy bytes to the end of the tail; reserved before. */
-void mr_tail_append(struct mr_storage_core *core, struct mr_partition *partition, const uint8_t *bytes,
-                    uint32_t len, int64_t batch_offset, uint64_t seq);
+/* Where the next `bytes` of the tail will lie, reserved before: in how many runs, 0: in more than `max`. */
+uint32_t mr_tail_lend(struct mr_storage_core *core, const struct mr_partition *partition, uint32_t bytes,
+                      struct mr_journal_lent *out, uint32_t max);
+/* A commit is written from the run, and is no more. */
+void mr_tail_keep(struct mr_page *run);
+void mr_tail_let_go(struct mr_storage_core *core, struct mr_page *run);
+/* Copy the payload's range to the end of the tail; reserved before. */
+void mr_tail_append(struct mr_storage_core *core, struct mr_partition *partition,
+                    const struct mr_journal_payload *payload, int64_t batch_offset, uint64_t seq);
 /* Start reading the last block of a cold tail. */
 void mr_tail_hydrate(struct mr_storage_core *core, struct mr_partition *partition);
 /* Drop all runs of a log (lent ones are freed when they come back). */

@@ -75,7 +75,7 @@ struct mr_page *mr_page_pool_get(struct mr_page_pool *pool, uint32_t order)
 
 void mr_page_pool_put(struct mr_page_pool *pool, struct mr_page *page)
 {
-    mr_assert(page->state == MR_PAGE_USED && page->refs == 0 && !page->is_busy);
+    mr_assert(page->state == MR_PAGE_USED && page->refs == 0 && page->holds == 0 && !page->is_busy);
     uint32_t index = (uint32_t)(page - pool->pages);
     uint32_t order = page->order;
     mr_list_remove(&page->link);

@@ -41,6 +41,7 @@ struct mr_page {
     uint32_t             used;
     uint32_t             clean; /* bytes from the start that are in the file */
     uint32_t             refs;  /* spans lent */
+    uint32_t             holds; /* pieces of commits that are written from here */
     uint8_t              order;
     uint8_t              state; /* enum mr_page_state */
     bool                 is_busy; /* a disk operation uses the bytes */

@@ -1,9 +1,10 @@
 /*
  * commit: the bytes of a commit and of its entries. Layout: docs/FORMATS.md.
  *
- * One pass over the payloads: each entry's head carries the CRC of its payload, the commit's head a
+ * At most one pass over the payloads: each entry's head carries the CRC of its payload, the commit's head a
  * CRC over all entry heads, and its own CRC covers that. So sealing costs nothing per byte, and a
- * damaged commit can be taken apart entry by entry.
+ * damaged commit can be taken apart entry by entry. A batch whose own CRC was checked is not even read: its CRC is
+ * joined to that of what precedes it.
  *
  * Every CRC starts from the file's generation, 64 random bits that no client ever sees: bytes that a
  * client sent, or that an earlier use of the file left, cannot pose as a commit or an entry.
@@ -24,15 +25,18 @@ uint32_t mr_commit_padded(uint32_t length)
     return (length + MR_JOURNAL_BLOCK - 1) & ~(MR_JOURNAL_BLOCK - 1);
 }
 
-uint32_t mr_commit_entry_bytes(uint32_t payload_bytes)
+static uint32_t entry_bytes(uint32_t gap_bytes, uint32_t payload_bytes)
 {
-    return MR_COMMIT_ENTRY + ((payload_bytes + 7u) & ~7u);
+    return MR_COMMIT_ENTRY + ((gap_bytes + payload_bytes + 7u) & ~7u);
 }
 
-/* The bytes [at, at + len) of prefix + chain. */
-static void payload_copy(const struct mr_journal_payload *payload, uint8_t *out, uint32_t len)
+uint32_t mr_commit_entry_room(uint32_t payload_bytes)
 {
-    uint32_t at = payload->at;
+    return entry_bytes(payload_bytes >= MR_JOURNAL_LEND_MIN ? MR_JOURNAL_BLOCK - 1 : 0, payload_bytes);
+}
+
+void mr_journal_payload_copy(const struct mr_journal_payload *payload, uint32_t at, uint8_t *out, uint32_t len)
+{
     if (at < payload->prefix_bytes && len > 0) {
         uint32_t part = payload->prefix_bytes - at < len ? payload->prefix_bytes - at : len;
         memcpy(out, payload->prefix + at, part);
@@ -46,25 +50,88 @@ static void payload_copy(const struct mr_journal_payload *payload, uint8_t *out,
     }
 }
 
-uint8_t *mr_commit_add(struct mr_commit *commit, uint64_t log_id, const struct mr_journal_entry *entry,
-                       const struct mr_journal_payload *payload, uint32_t payload_bytes)
+/* CRC of the payload from its sources: the buffer may not have all of it, and what is checked is not read. */
+static uint32_t payload_crc(const struct mr_journal_payload *payload, uint32_t crc, uint32_t len)
 {
-    uint32_t bytes = mr_commit_entry_bytes(payload_bytes);
+    uint32_t at = payload->at;
+    mr_assert(payload->checked_bytes <= len);
+    len -= payload->checked_bytes;
+    if (at < payload->prefix_bytes && len > 0) {
+        uint32_t part = payload->prefix_bytes - at < len ? payload->prefix_bytes - at : len;
+        crc = mr_crc32c(crc, payload->prefix + at, part);
+        at += part;
+        len -= part;
+    }
+    if (len > 0) {
+        crc = mr_crc32c_chain(crc, payload->chain, at, len);
+    }
+    return payload->checked_bytes == 0 ? crc : mr_crc32c_join(crc, payload->checked_crc, payload->checked_bytes);
+}
+
+/* The payload at `data_at` of the commit: whole blocks that are lent become pieces, the rest is copied. Returns
+ * whether all of it is. */
+static bool payload_place(struct mr_commit *commit, const struct mr_journal_payload *payload, uint32_t data_at,
+                          uint32_t payload_bytes)
+{
+    uint32_t copied = 0; /* of the payload, or left to a piece */
+    uint32_t run_at = data_at;
+    for (uint32_t index = 0; index < payload->lent_count; index++) {
+        const struct mr_journal_lent *lent = &payload->lent[index];
+        uint32_t from = mr_commit_padded(run_at);
+        uint32_t to = (run_at + lent->len) & ~(MR_JOURNAL_BLOCK - 1);
+        mr_assert(((uintptr_t)lent->data - run_at) % MR_JOURNAL_BLOCK == 0);
+        if (to >= from + MR_COMMIT_PIECE_MIN && commit->piece_count < MR_COMMIT_PIECES) {
+            mr_journal_payload_copy(payload, payload->at + copied, commit->buffer + data_at + copied,
+                                    from - data_at - copied);
+            commit->pieces[commit->piece_count++] = (struct mr_commit_piece){
+                .at = from, .len = to - from, .data = lent->data + (from - run_at), .owner = lent->owner};
+            copied = to - data_at;
+        }
+        run_at += lent->len;
+    }
+    mr_assert(payload->lent_count == 0 || run_at == data_at + payload_bytes);
+    mr_journal_payload_copy(payload, payload->at + copied, commit->buffer + data_at + copied,
+                            payload_bytes - copied);
+    return copied == 0;
+}
+
+/* Between head and payload, so that the blocks of lent memory are blocks of the commit. */
+static uint32_t gap_before(const struct mr_commit *commit, const struct mr_journal_payload *payload)
+{
+    if (payload == NULL || payload->lent_count == 0) {
+        return 0;
+    }
+    return ((uint32_t)(uintptr_t)payload->lent->data - commit->used - MR_COMMIT_ENTRY) & (MR_JOURNAL_BLOCK - 1);
+}
+
+void mr_commit_add(struct mr_commit *commit, uint64_t log_id, const struct mr_journal_entry *entry,
+                   const struct mr_journal_payload *payload, uint32_t payload_bytes)
+{
+    uint32_t gap = gap_before(commit, payload);
+    uint32_t bytes = entry_bytes(gap, payload_bytes);
+    mr_assert(gap == 0 || payload_bytes >= MR_JOURNAL_LEND_MIN);
     mr_assert(commit->used % 8 == 0 && bytes <= MR_JOURNAL_COMMIT_MAX - commit->used);
     uint8_t *head = commit->buffer + commit->used;
-    uint8_t *data = head + MR_COMMIT_ENTRY;
+    uint8_t *data = head + MR_COMMIT_ENTRY + gap;
+    uint32_t crc = commit->seed;
     if (payload_bytes > 0) {
-        payload_copy(payload, data, payload_bytes);
+        bool is_whole = payload_place(commit, payload, commit->used + MR_COMMIT_ENTRY + gap, payload_bytes);
+        crc = is_whole && payload->checked_bytes == 0 ? mr_crc32c(crc, data, payload_bytes)
+                                                      : payload_crc(payload, crc, payload_bytes);
     }
-    memset(data + payload_bytes, 0, bytes - MR_COMMIT_ENTRY - payload_bytes);
+    memset(data + payload_bytes, 0, bytes - MR_COMMIT_ENTRY - gap - payload_bytes);
     memset(head, 0, MR_COMMIT_ENTRY);
+    if (gap > 0) {
+        memset(head + MR_COMMIT_ENTRY, 0, gap);
+    }
     head[4] = (uint8_t)entry->kind;
+    mr_store_le16(head + 6, (uint16_t)gap);
     mr_store_le64(head + 8, log_id);
     mr_store_le64(head + 16, (uint64_t)entry->offset);
     mr_store_le64(head + 24, (uint64_t)entry->segment_base);
     mr_store_le32(head + 32, entry->pos);
     mr_store_le32(head + 36, payload_bytes);
-    mr_store_le32(head + 40, mr_crc32c(commit->seed, data, payload_bytes));
+    mr_store_le32(head + 40, crc);
     mr_store_le32(head + 44, (uint32_t)entry->epoch);
     mr_store_le32(head + 48, entry->part_at);
     mr_store_le32(head + 52, entry->batch_bytes);
@@ -73,7 +140,25 @@ uint8_t *mr_commit_add(struct mr_commit *commit, uint64_t log_id, const struct m
     commit->heads_crc = mr_crc32c(commit->heads_crc, head, MR_COMMIT_ENTRY);
     commit->used += bytes;
     commit->entry_count++;
-    return data;
+}
+
+uint32_t mr_commit_writes(const struct mr_commit *commit, struct mr_disk_piece *out)
+{
+    uint32_t count = 0;
+    uint32_t at = 0;
+    for (uint32_t index = 0; index < commit->piece_count; index++) {
+        const struct mr_commit_piece *piece = &commit->pieces[index];
+        if (piece->at > at) {
+            out[count++] = (struct mr_disk_piece){.data = commit->buffer + at, .len = piece->at - at};
+        }
+        out[count++] = (struct mr_disk_piece){.data = piece->data, .len = piece->len};
+        at = piece->at + piece->len;
+    }
+    uint32_t end = mr_commit_padded(commit->used);
+    if (end > at) {
+        out[count++] = (struct mr_disk_piece){.data = commit->buffer + at, .len = end - at};
+    }
+    return count;
 }
 
 uint32_t mr_commit_seal(struct mr_commit *commit, const struct mr_commit_key *key,
@@ -130,9 +215,11 @@ bool mr_commit_entry_check(const uint8_t *at, uint64_t room, uint32_t seed, stru
 {
     *bytes = 0;
     if (room < MR_COMMIT_ENTRY || at[4] == 0 || at[4] >= MR_JOURNAL_KIND_COUNT ||
+        mr_load_le16(at + 6) >= MR_JOURNAL_BLOCK ||
         mr_load_le32(at) != mr_crc32c(seed, at + 4, MR_COMMIT_ENTRY - 4)) {
         return false;
     }
+    uint32_t gap = mr_load_le16(at + 6);
     *out = (struct mr_commit_entry){
         .entry = {.kind = (enum mr_journal_kind)at[4],
                   .offset = (int64_t)mr_load_le64(at + 16),
@@ -143,13 +230,13 @@ bool mr_commit_entry_check(const uint8_t *at, uint64_t room, uint32_t seed, stru
                   .part_at = mr_load_le32(at + 48),
                   .batch_bytes = mr_load_le32(at + 52)},
         .log_id = mr_load_le64(at + 8),
-        .payload = at + MR_COMMIT_ENTRY,
+        .payload = at + MR_COMMIT_ENTRY + gap,
         .payload_bytes = mr_load_le32(at + 36),
     };
     if (out->payload_bytes > MR_JOURNAL_COMMIT_MAX) {
         return false;
     }
-    *bytes = mr_commit_entry_bytes(out->payload_bytes);
+    *bytes = entry_bytes(gap, out->payload_bytes);
     return *bytes <= room &&
            mr_load_le32(at + 40) == mr_crc32c(seed, out->payload, out->payload_bytes);
 }

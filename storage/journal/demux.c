@@ -331,7 +331,7 @@ static enum mr_err carry(struct mr_storage_core *core, struct mr_partition *p)
                                            .segment_base = run->segment->base, .pos = from};
         struct mr_journal_payload payload = {.prefix = mr_page_memory(&core->cache, run) + (from - run->pos),
                                              .prefix_bytes = end - from, .bytes = UINT32_MAX};
-        enum mr_err err = mr_journal_add(core->journal, &p->jlog, &entry, &payload, &seq, NULL);
+        enum mr_err err = mr_journal_add(core->journal, &p->jlog, &entry, &payload, &seq);
         if (err != MR_OK) {
             return err;
         }

@@ -35,8 +35,8 @@ uint64_t mr_journal_draw_log_id(struct mr_journal *journal)
 
 size_t mr_journal_bytes(void)
 {
-    return sizeof(struct mr_journal) + 2 * (size_t)MR_JOURNAL_COMMIT_MAX + MR_STATE_BLOCK_MAX +
-           MR_JOURNAL_FILL + 2 * MR_JOURNAL_BLOCK + 8 * (size_t)MR_JOURNAL_BLOCK;
+    return sizeof(struct mr_journal) + 2 * (size_t)MR_JOURNAL_COMMIT_MAX +
+           2 * MR_COMMIT_PIECES * sizeof(struct mr_commit_piece) + MR_STATE_BLOCK_MAX + MR_JOURNAL_FILL + 2 * MR_JOURNAL_BLOCK + 8 * (size_t)MR_JOURNAL_BLOCK;
 }
 
 struct mr_journal *mr_journal_init(struct mr_arena *arena, const struct mr_journal_params *params)
@@ -57,6 +57,7 @@ struct mr_journal *mr_journal_init(struct mr_arena *arena, const struct mr_journ
     }
     for (uint32_t index = 0; index < 2; index++) {
         journal->commits[index].buffer = mr_arena_get_bulk(arena, MR_JOURNAL_COMMIT_MAX);
+        journal->commits[index].pieces = MR_ARENA_GET(arena, struct mr_commit_piece, MR_COMMIT_PIECES);
     }
     journal->zeros = mr_arena_get_fresh(arena, MR_JOURNAL_FILL, MR_JOURNAL_BLOCK);
     journal->head_block = mr_arena_get(arena, MR_JOURNAL_BLOCK, MR_JOURNAL_BLOCK);
@@ -270,15 +271,15 @@ static uint32_t commit_max(const struct mr_journal *journal)
 
 uint32_t mr_journal_payload_max(const struct mr_journal *journal)
 {
-    return commit_max(journal) - MR_COMMIT_HEAD - mr_commit_entry_bytes(MR_COMMIT_OPEN_MAX) -
-           MR_COMMIT_ENTRY - 8;
+    return commit_max(journal) - MR_COMMIT_HEAD - mr_commit_entry_room(MR_COMMIT_OPEN_MAX) -
+           MR_COMMIT_ENTRY - MR_JOURNAL_BLOCK - 8;
 }
 
 /* Entries of the largest kind that fit into one file, each perhaps in a commit of its own. */
 static uint64_t parts_per_file(const struct mr_journal *journal)
 {
-    uint64_t part = mr_commit_padded(MR_COMMIT_HEAD + mr_commit_entry_bytes(MR_COMMIT_OPEN_MAX) +
-                                     mr_commit_entry_bytes(mr_journal_payload_max(journal)));
+    uint64_t part = mr_commit_padded(MR_COMMIT_HEAD + mr_commit_entry_room(MR_COMMIT_OPEN_MAX) +
+                                     mr_commit_entry_room(mr_journal_payload_max(journal)));
     return (journal->file_bytes - MR_JOURNAL_BLOCK) / part;
 }
 
@@ -310,8 +311,8 @@ static uint32_t need_bytes(const struct mr_journal_log *log, uint64_t file_numbe
 {
     uint32_t open = log->opened_in == file_number
                         ? 0
-                        : mr_commit_entry_bytes(24 + (uint32_t)log->dir_name.len);
-    return open + mr_commit_entry_bytes(payload_bytes);
+                        : mr_commit_entry_room(24 + (uint32_t)log->dir_name.len);
+    return open + mr_commit_entry_room(payload_bytes);
 }
 
 enum placing {
@@ -390,8 +391,7 @@ static void touch(struct mr_journal *journal, struct mr_journal_log *log)
 
 enum mr_err mr_journal_add(struct mr_journal *journal, struct mr_journal_log *log,
                            const struct mr_journal_entry   *entry,
-                           const struct mr_journal_payload *payload, uint64_t *seq_out,
-                           const uint8_t **placed)
+                           const struct mr_journal_payload *payload, uint64_t *seq_out)
 {
     mr_assert(journal->is_opened && entry->kind != MR_JOURNAL_OPEN);
     uint32_t bytes = 0;
@@ -432,19 +432,20 @@ enum mr_err mr_journal_add(struct mr_journal *journal, struct mr_journal_log *lo
         struct mr_journal_entry   binding = {.kind = MR_JOURNAL_OPEN};
         struct mr_journal_payload body = {.prefix = name};
         body.prefix_bytes = mr_commit_open_store(name, log);
-        (void)mr_commit_add(open, log->log_id, &binding, &body, body.prefix_bytes);
+        mr_commit_add(open, log->log_id, &binding, &body, body.prefix_bytes);
         log->opened_in = number;
         journal->stats.entries++;
     }
-    const uint8_t *at = mr_commit_add(open, log->log_id, entry, payload, bytes);
+    uint32_t pieces = open->piece_count;
+    mr_commit_add(open, log->log_id, entry, payload, bytes);
+    for (; pieces < open->piece_count; pieces++) {
+        journal->params.ops->keep(journal->params.context, open->pieces[pieces].owner);
+    }
     journal->stats.entries++;
     open->is_early = open->is_early || (entry->flags & MR_JOURNAL_EARLY) != 0;
     touch(journal, log);
     if (seq_out != NULL) {
         *seq_out = open->seq;
-    }
-    if (placed != NULL) {
-        *placed = at;
     }
     return MR_OK;
 }
@@ -465,6 +466,10 @@ static void submit_commit(struct mr_journal *journal, enum mr_disk_kind kind, ui
                                              .pos = journal->flying->pos,
                                              .len = len,
                                              .user = journal};
+    if (kind == MR_DISK_WRITE && journal->flying->piece_count > 0) {
+        journal->commit_op.pieces = journal->commit_writes;
+        journal->commit_op.piece_count = mr_commit_writes(journal->flying, journal->commit_writes);
+    }
     mr_disk_submit(journal->params.disk, &journal->commit_op);
 }
 
@@ -493,7 +498,8 @@ static void seal(struct mr_journal *journal)
     journal->cover_at_ns = MR_NEVER;
     journal->open = journal->flying;
     journal->flying = commit;
-    *journal->open = (struct mr_commit){.buffer = journal->open->buffer, .seq = commit->seq + 1};
+    *journal->open = (struct mr_commit){
+        .buffer = journal->open->buffer, .pieces = journal->open->pieces, .seq = commit->seq + 1};
     journal->step = MR_COMMIT_WRITING;
     /* Kept: the flush of an EARLY commit comes when the active file may be the next one already. */
     journal->flying_handle = active->handle;
@@ -520,6 +526,9 @@ static void commit_done(struct mr_journal *journal)
         mr_journal_fail(journal, op->err, op->os_errno,
                         op->kind == MR_DISK_SYNC ? "flushing the journal" : "writing the journal");
         return;
+    }
+    for (uint32_t index = 0; op->kind == MR_DISK_WRITE && index < journal->flying->piece_count; index++) {
+        journal->params.ops->let_go(journal->params.context, journal->flying->pieces[index].owner);
     }
     if (op->kind == MR_DISK_WRITE && journal->flying->is_early) {
         journal->written_seq = journal->flying->seq;

@@ -11,8 +11,9 @@
  *      open commit ----seal----> in flight ----flushed----> durable ----drained----> recycled
  *      (mr_journal_add)          (one write)               (de-multiplexed)         (new generation)
  *
- * The journal copies what is added into the open commit (a 4 MiB buffer); when the commit in flight
- * is flushed, the open one is sealed and written with one RWF_DSYNC write. There is no timer.
+ * What is added is copied into the open commit (a 4 MiB buffer), except for whole blocks of large payloads that the
+ * log layer lends: those are written from where they lie, at the place that the buffer leaves free for them. When
+ * the commit in flight is flushed, the open one is sealed and written with one RWF_DSYNC write. There is no timer.
  * Segments are written behind it by the de-multiplexer (demux.c), which is told how far it must
  * come before the oldest file may be reused.
  *
@@ -39,6 +40,7 @@
 #define MR_JOURNAL_BLOCK         4096u
 #define MR_JOURNAL_COMMIT_TARGET (1u << 20) /* an entry may begin below it ... */
 #define MR_JOURNAL_COMMIT_MAX    (4u << 20) /* ... and end here at most */
+#define MR_JOURNAL_LEND_MIN      (32u << 10) /* payloads below it are copied: lending costs up to a block of padding */
 #define MR_JOURNAL_FILES_MAX     16u
 #define MR_JOURNAL_FILE_BYTES_MIN (1u << 20)
 #define MR_JOURNAL_DIR_NAME_MAX  264u /* topic (249) '-' partition (10), and some room */
@@ -184,6 +186,13 @@ struct mr_journal_ops {
      * mr_journal_done or mr_journal_fail, before any later completion is looked at.
      */
     void (*offline)(void *context, enum mr_err err, int32_t os_errno, const char *what);
+
+    /*
+     * Lent memory is used by the open commit: it stays as it is, whatever becomes of its log, until it is let go, when
+     * the commit is written. Once for each piece; after the first error nothing is let go any more.
+     */
+    void (*keep)(void *context, void *owner);
+    void (*let_go)(void *context, void *owner);
 };
 
 struct mr_journal_params {
@@ -225,25 +234,37 @@ void mr_journal_log_deinit(struct mr_journal *journal, struct mr_journal_log *lo
  *              and perhaps time set); may be NULL with prefix_bytes 0
  *   payload    its bytes from `prefix_bytes` on follow the prefix; NULL: the prefix is all
  *   payload_at, payload_bytes   the range of (prefix + rest) to journal: a part; whole: 0, UINT32_MAX
+ *   checked    how many of its last bytes have a CRC that was checked already, and that CRC: they are not read again
+ *   lent       memory that will hold that range before the next call of mr_journal_turn, in one or more runs of which
+ *              all but the first begin, and all but the last end, at a block; 0 runs: everything is copied
  *   seq_out    [out] sequence of the commit it is in; may be NULL
- *   placed     [out] the payload, contiguous, in the commit buffer: valid until the next call of
- *              mr_journal_turn; may be NULL
  *
  * MR_AGAIN: the buffer or the ring is full; nothing was added; ask again in a later turn (and see
- * mr_journal_pressure). MR_ERR_TOO_LARGE: never fits: use parts. MR_ERR_DIR_OFFLINE. Cost: one copy and one CRC
- * of the payload.
+ * mr_journal_pressure). MR_ERR_TOO_LARGE: never fits: use parts. MR_ERR_DIR_OFFLINE. Cost: one CRC of the payload that is
+ * not checked, one copy of what is not lent.
  */
+struct mr_journal_lent {
+    uint8_t *data;
+    uint32_t len;
+    void    *owner; /* for keep and let_go */
+};
 struct mr_journal_payload {
-    const uint8_t         *prefix;
-    uint32_t               prefix_bytes;
-    const struct mr_chain *chain;
-    uint32_t               at;
-    uint32_t               bytes;
+    const uint8_t                *prefix;
+    uint32_t                      prefix_bytes;
+    const struct mr_chain        *chain;
+    uint32_t                      at;
+    uint32_t                      bytes;
+    uint32_t                      checked_bytes;
+    uint32_t                      checked_crc;
+    uint32_t                      lent_count;
+    const struct mr_journal_lent *lent;
 };
 enum mr_err mr_journal_add(struct mr_journal *journal, struct mr_journal_log *log,
                            const struct mr_journal_entry   *entry,
-                           const struct mr_journal_payload *payload, uint64_t *seq_out,
-                           const uint8_t **placed);
+                           const struct mr_journal_payload *payload, uint64_t *seq_out);
+
+/* The bytes [at, at + len) of prefix + chain. */
+void mr_journal_payload_copy(const struct mr_journal_payload *payload, uint32_t at, uint8_t *out, uint32_t len);
 
 /* The largest payload that one entry can carry with this file size. */
 uint32_t mr_journal_payload_max(const struct mr_journal *journal);

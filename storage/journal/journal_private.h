@@ -45,8 +45,21 @@ struct mr_commit_head {
     uint32_t flags;
 };
 
+/* Blocks of lent memory that belong at `at` of the commit; the buffer is not used there. */
+struct mr_commit_piece {
+    uint32_t at;
+    uint32_t len;
+    uint8_t *data;
+    void    *owner;
+};
+
+#define MR_COMMIT_PIECES    64u          /* of one commit; what is lent beyond is copied */
+#define MR_COMMIT_PIECE_MIN (16u << 10)  /* a shorter run of blocks is copied */
+
 struct mr_commit {
     uint8_t *buffer; /* 4 KiB-aligned, MR_JOURNAL_COMMIT_MAX */
+    struct mr_commit_piece *pieces; /* MR_COMMIT_PIECES, by `at` */
+    uint32_t piece_count;
     uint32_t used;
     uint32_t entry_count;
     uint32_t heads_crc;
@@ -58,10 +71,14 @@ struct mr_commit {
 
 uint32_t mr_commit_seed(uint64_t generation);
 uint32_t mr_commit_padded(uint32_t length);
-uint32_t mr_commit_entry_bytes(uint32_t payload_bytes);
-/* Adds an entry; there is room (asserted). Returns its payload in the buffer. */
-uint8_t *mr_commit_add(struct mr_commit *commit, uint64_t log_id, const struct mr_journal_entry *entry,
+/* What an entry takes at most. */
+uint32_t mr_commit_entry_room(uint32_t payload_bytes);
+/* Adds an entry; there is room (asserted). */
+void     mr_commit_add(struct mr_commit *commit, uint64_t log_id, const struct mr_journal_entry *entry,
                        const struct mr_journal_payload *payload, uint32_t payload_bytes);
+/* The commit as it is written, in at most MR_COMMIT_WRITES pieces of memory; returns how many. */
+#define MR_COMMIT_WRITES (2 * MR_COMMIT_PIECES + 1)
+uint32_t mr_commit_writes(const struct mr_commit *commit, struct mr_disk_piece *out);
 uint32_t mr_commit_seal(struct mr_commit *commit, const struct mr_commit_key *key,
                         const struct mr_commit_head *head);
 
@@ -264,6 +281,7 @@ struct mr_journal {
     int32_t             flying_handle;
     enum mr_commit_step step;
     struct mr_disk_op   commit_op;
+    struct mr_disk_piece commit_writes[MR_COMMIT_WRITES];
     uint32_t            last_crc;
     uint64_t            written_seq;
     uint64_t            durable_seq;

@@ -20,6 +20,7 @@ enum append_result {
     APPEND_ADMITTED, /* it may have its offset */
 };
 
+/* The entry is over, with MR_OK too. */
 static enum append_result refuse(struct mr_append_entry *entry, enum mr_err err)
 {
     entry->err = err;
@@ -34,7 +35,7 @@ static void stamp_time(const struct mr_storage_core *core, struct mr_append_entr
     batch->max_timestamp = core->now.unix_ms;
     entry->log_append_time_ms = core->now.unix_ms;
     mr_batch_header_store(batch, header);
-    uint32_t crc = mr_crc32c(0, header + 21, MR_BATCH_HEADER - 21);
+    uint32_t crc = mr_crc32c(0, header + MR_BATCH_CHECKED_AT, MR_BATCH_HEADER - MR_BATCH_CHECKED_AT);
     uint32_t at = MR_BATCH_HEADER;
     for (uint32_t index = 0; index < entry->batch.span_count; index++) {
         const struct mr_span *span = &entry->batch.spans[index];
@@ -89,7 +90,7 @@ static enum mr_err journal_image(struct mr_storage_core *core, struct mr_partiti
                                          .prefix_bytes = run->used,
                                          .bytes = UINT32_MAX};
     uint64_t seq = 0;
-    enum mr_err err = mr_journal_add(core->journal, &p->jlog, &image, &payload, &seq, NULL);
+    enum mr_err err = mr_journal_add(core->journal, &p->jlog, &image, &payload, &seq);
     if (err == MR_OK) {
         p->is_image_due = false;
         mr_demux_note_dirty(core, p, seq);
@@ -97,46 +98,78 @@ static enum mr_err journal_image(struct mr_storage_core *core, struct mr_partiti
     return err;
 }
 
-/* The bytes of one batch into the journal and the tail, in parts when one entry cannot hold it. MR_AGAIN: go
- * on later from p->part_at. */
+#define LENT_RUNS_MAX 8 /* a batch over more runs of the tail is copied */
+
+/* The test that readers see what was sent: the third last byte is another one. */
+static void flip_one_byte(struct mr_storage_core *core, struct mr_partition *p)
+{
+    struct mr_list *link = p->runs.prev;
+    while (MR_LIST_ENTRY(link, struct mr_page, link)->used == 0) {
+        link = link->prev;
+    }
+    struct mr_page *run = MR_LIST_ENTRY(link, struct mr_page, link);
+    mr_page_memory(&core->cache, run)[run->used - (run->used < 3 ? 1 : 3)] ^= 1;
+}
+
+/*
+ * `part` bytes of a batch, from p->part_at on, into the journal and to the end of the tail. A large part is copied
+ * once: its blocks are written to the journal from the tail, where they will lie when this is over.
+ */
+static enum mr_err store_part(struct mr_storage_core *core, struct mr_partition *p, struct mr_append_entry *entry,
+                              const struct mr_batch *batch, const uint8_t header[MR_BATCH_HEADER], uint32_t part,
+                              uint64_t *seq)
+{
+    uint32_t                bytes = entry->batch.bytes;
+    struct mr_journal_entry head = {
+        .kind = MR_JOURNAL_APPEND,
+        .flags = (p->is_internal ? (uint32_t)MR_JOURNAL_RESERVED : 0u) |
+                 (p->config.ack == MR_ACK_WRITE ? (uint32_t)MR_JOURNAL_EARLY : 0u),
+        .offset = batch->base_offset,
+        .last_offset = mr_batch_last_offset(batch),
+        .segment_base = p->active->base,
+        .pos = p->active->size,
+        .epoch = batch->leader_epoch,
+        .part_at = p->part_at,
+        .batch_bytes = part == bytes ? 0 : bytes,
+    };
+    struct mr_journal_lent    lent[LENT_RUNS_MAX];
+    struct mr_journal_payload payload = {.prefix = header,
+                                         .prefix_bytes = MR_BATCH_HEADER,
+                                         .chain = &entry->batch,
+                                         .at = p->part_at,
+                                         .bytes = part,
+                                         .lent = lent};
+    if (part >= MR_JOURNAL_LEND_MIN) {
+        payload.lent_count = mr_tail_lend(core, p, part, lent, LENT_RUNS_MAX);
+        payload.checked_bytes = part == bytes ? bytes - MR_BATCH_CHECKED_AT : 0;
+        payload.checked_crc = batch->crc;
+    }
+    enum mr_err err = mr_journal_add(core->journal, &p->jlog, &head, &payload, seq);
+    if (err != MR_OK) {
+        return err;
+    }
+    mr_demux_note_dirty(core, p, *seq);
+    p->first_part_seq = p->part_at == 0 ? *seq : p->first_part_seq;
+    mr_tail_append(core, p, &payload, p->part_at == 0 ? batch->base_offset : -1, *seq);
+    if (entry->origin == MR_APPEND_CLIENT && mr_bug("flip-one-byte")) {
+        flip_one_byte(core, p);
+    }
+    p->part_at += part;
+    return MR_OK;
+}
+
+/* One batch, in parts when one entry cannot hold it. MR_AGAIN: go on later from p->part_at. */
 static enum mr_err store(struct mr_storage_core *core, struct mr_partition *p, struct mr_append_entry *entry,
                          const struct mr_batch *batch, const uint8_t header[MR_BATCH_HEADER], uint64_t *seq)
 {
-    uint32_t bytes = entry->batch.bytes;
-    uint32_t part_max = mr_journal_payload_max(core->journal);
-    do {
-        uint32_t part = bytes - p->part_at < part_max ? bytes - p->part_at : part_max;
-        struct mr_journal_entry head = {
-            .kind = MR_JOURNAL_APPEND,
-            .flags = (p->is_internal ? (uint32_t)MR_JOURNAL_RESERVED : 0u) |
-                     (p->config.ack == MR_ACK_WRITE ? (uint32_t)MR_JOURNAL_EARLY : 0u),
-            .offset = batch->base_offset,
-            .last_offset = mr_batch_last_offset(batch),
-            .segment_base = p->active->base,
-            .pos = p->active->size,
-            .epoch = batch->leader_epoch,
-            .part_at = p->part_at,
-            .batch_bytes = part == bytes ? 0 : bytes,
-        };
-        struct mr_journal_payload payload = {.prefix = header,
-                                             .prefix_bytes = MR_BATCH_HEADER,
-                                             .chain = &entry->batch,
-                                             .at = p->part_at,
-                                             .bytes = part};
-        const uint8_t *placed = NULL;
-        enum mr_err err = mr_journal_add(core->journal, &p->jlog, &head, &payload, seq, &placed);
-        if (err != MR_OK) {
-            return err;
-        }
-        if (entry->origin == MR_APPEND_CLIENT && mr_bug("flip-one-byte")) {
-            ((uint8_t *)(uintptr_t)placed)[part - 3] ^= 1;
-        }
-        mr_demux_note_dirty(core, p, *seq);
-        p->first_part_seq = p->part_at == 0 ? *seq : p->first_part_seq;
-        mr_tail_append(core, p, placed, part, p->part_at == 0 ? batch->base_offset : -1, *seq);
-        p->part_at += part;
-    } while (p->part_at < bytes);
-    return MR_OK;
+    uint32_t    bytes = entry->batch.bytes;
+    uint32_t    part_max = mr_journal_payload_max(core->journal);
+    enum mr_err err = MR_OK;
+    while (err == MR_OK && p->part_at < bytes) {
+        uint32_t left = bytes - p->part_at;
+        err = store_part(core, p, entry, batch, header, left < part_max ? left : part_max, seq);
+    }
+    return err;
 }
 
 /*
@@ -203,27 +236,88 @@ static enum append_result admit(struct mr_storage_core *core, struct mr_partitio
     return APPEND_ADMITTED;
 }
 
-static enum append_result append(struct mr_storage_core *core, struct mr_append_entry *entry)
+/* The log, or NULL: the entry is refused. */
+static struct mr_partition *find(struct mr_storage_core *core, struct mr_append_entry *entry)
 {
     struct mr_partition *p = mr_core_find(core, entry->log_id);
-    if (core->is_offline) {
-        return refuse(entry, MR_ERR_DIR_OFFLINE);
+    if (core->is_offline || (p != NULL && p->state == MR_PARTITION_OFFLINE)) {
+        (void)refuse(entry, MR_ERR_DIR_OFFLINE);
+        return NULL;
     }
     if (p == NULL || p->state != MR_PARTITION_OPEN) {
-        return refuse(entry, p != NULL && p->state == MR_PARTITION_OFFLINE ? MR_ERR_DIR_OFFLINE
-                                                                           : MR_ERR_UNKNOWN_LOG);
+        (void)refuse(entry, MR_ERR_UNKNOWN_LOG);
+        return NULL;
     }
-    uint8_t         scratch[MR_BATCH_HEADER];
-    uint8_t         header[MR_BATCH_HEADER];
-    struct mr_batch batch;
-    uint32_t        bytes = entry->batch.bytes;
-    mr_assert(bytes >= MR_BATCH_HEADER);
+    return p;
+}
+
+/* Offset, epoch and perhaps time, into the header that is stored. */
+static void assign(struct mr_storage_core *core, struct mr_partition *p, struct mr_append_entry *entry,
+                   struct mr_batch *batch, uint8_t header[MR_BATCH_HEADER])
+{
+    batch->base_offset = p->end.offset;
+    batch->leader_epoch = entry->origin == MR_APPEND_CONTROLLER && entry->leader_epoch >= 0 ? entry->leader_epoch
+                                                                                            : p->leader_epoch;
+    bool is_stamped = p->config.timestamp_type == MR_TIMESTAMP_LOG_APPEND_TIME;
+    if (((is_stamped && !mr_bug("keep-create-time")) || mr_bug("restamp-batches")) &&
+        entry->origin == MR_APPEND_CLIENT) {
+        if (p->part_at > 0) { /* the same time in all parts */
+            batch->max_timestamp = entry->log_append_time_ms;
+        } else {
+            stamp_time(core, entry, batch, header);
+        }
+    }
+    mr_batch_header_store(batch, header);
+}
+
+/* No batch of the log is under way any more. */
+static void part_end(struct mr_storage_core *core, struct mr_partition *p)
+{
+    p->part_of = NULL;
+    p->part_at = 0;
+    core->part_open = NULL;
+}
+
+/* All of the batch is in the journal and at `pos` of the tail: the log ends behind it. */
+static void appended(struct mr_storage_core *core, struct mr_partition *p, struct mr_append_entry *entry,
+                     const struct mr_batch *batch, uint32_t pos, uint64_t seq)
+{
+    uint32_t bytes = entry->batch.bytes;
+    p->end.offset = batch->base_offset + batch->last_offset_delta + 1;
+    p->is_carried = false;
+    p->is_clean_on_disk = false;
+    mr_segment_index(core, p->active, batch, pos, bytes);
+    if (batch->leader_epoch > mr_epoch_cache_latest(&p->epochs)) {
+        mr_partition_set_epoch_room(core, p);
+        p->is_epoch_dirty |= mr_epoch_cache_assign(&p->epochs, batch->leader_epoch, batch->base_offset);
+    }
+    if (batch->producer_id >= 0 && (batch->attributes & MR_BATCH_CONTROL) == 0) {
+        mr_producer_update(&core->producers, &p->producers, batch);
+    }
+    mr_partition_pending_add(core, p, p->first_part_seq, seq);
+    core->stats.appends++;
+    core->stats.append_bytes += bytes;
+    mr_trace(core->params.trace, MR_EVENT_offset_assigned, (uint64_t)batch->base_offset, bytes);
+    entry->base_offset = batch->base_offset;
+    entry->log_start_offset = p->log_start;
+    entry->seq = seq;
+}
+
+static enum append_result append(struct mr_storage_core *core, struct mr_append_entry *entry)
+{
+    uint8_t              scratch[MR_BATCH_HEADER];
+    uint8_t              header[MR_BATCH_HEADER];
+    struct mr_batch      batch;
+    struct mr_partition *p = find(core, entry);
+    if (p == NULL) {
+        return APPEND_DONE;
+    }
+    mr_assert(entry->batch.bytes >= MR_BATCH_HEADER);
     mr_batch_header_load(mr_chain_view(&entry->batch, 0, MR_BATCH_HEADER, scratch), &batch);
-    mr_assert(mr_batch_bytes(&batch) == bytes && batch.last_offset_delta >= 0);
-    if (core->part_open != NULL && core->part_open != p) {
-        return APPEND_LOG_WAIT;
-    }
-    if (p->part_of != NULL && p->part_of != entry) {
+    mr_assert(mr_batch_bytes(&batch) == entry->batch.bytes && batch.last_offset_delta >= 0);
+    bool is_behind_parts = (core->part_open != NULL && core->part_open != p) ||
+                           (p->part_of != NULL && p->part_of != entry);
+    if (is_behind_parts) {
         return APPEND_LOG_WAIT;
     }
     if (p->part_of == NULL) {
@@ -232,57 +326,21 @@ static enum append_result append(struct mr_storage_core *core, struct mr_append_
             return result;
         }
     }
-
-    batch.base_offset = p->end.offset;
-    batch.leader_epoch = entry->origin == MR_APPEND_CONTROLLER && entry->leader_epoch >= 0 ? entry->leader_epoch
-                                                                                           : p->leader_epoch;
-    bool is_stamped = p->config.timestamp_type == MR_TIMESTAMP_LOG_APPEND_TIME;
-    if (((is_stamped && !mr_bug("keep-create-time")) || mr_bug("restamp-batches")) &&
-        entry->origin == MR_APPEND_CLIENT) {
-        if (p->part_at > 0) { /* the same time in all parts */
-            batch.max_timestamp = entry->log_append_time_ms;
-        } else {
-            stamp_time(core, entry, &batch, header);
-        }
-    }
-    mr_batch_header_store(&batch, header);
-
+    assign(core, p, entry, &batch, header);
     uint32_t    pos = p->active->size - p->part_at;
     uint64_t    seq = 0;
     enum mr_err err = store(core, p, entry, &batch, header, &seq);
+    if (err == MR_AGAIN && p->part_at > 0) {
+        return APPEND_LOG_WAIT; /* the rest of it, when there is room */
+    }
+    part_end(core, p);
     if (err == MR_AGAIN) {
-        if (p->part_at > 0) {
-            return APPEND_LOG_WAIT;
-        }
-        p->part_of = NULL;
-        core->part_open = NULL;
         return APPEND_ROOM_WAIT;
     }
-    p->part_of = NULL;
-    p->part_at = 0;
-    core->part_open = NULL;
-    if (err != MR_OK) {
-        return refuse(entry, err);
+    if (err == MR_OK) {
+        appended(core, p, entry, &batch, pos, seq);
     }
-    p->end.offset = batch.base_offset + batch.last_offset_delta + 1;
-    p->is_carried = false;
-    p->is_clean_on_disk = false;
-    mr_segment_index(core, p->active, &batch, pos, bytes);
-    if (batch.leader_epoch > mr_epoch_cache_latest(&p->epochs)) {
-        mr_partition_set_epoch_room(core, p);
-        p->is_epoch_dirty |= mr_epoch_cache_assign(&p->epochs, batch.leader_epoch, batch.base_offset);
-    }
-    if (batch.producer_id >= 0 && (batch.attributes & MR_BATCH_CONTROL) == 0) {
-        mr_producer_update(&core->producers, &p->producers, &batch);
-    }
-    mr_partition_pending_add(core, p, p->first_part_seq, seq);
-    core->stats.appends++;
-    core->stats.append_bytes += bytes;
-    mr_trace(core->params.trace, MR_EVENT_offset_assigned, (uint64_t)batch.base_offset, bytes);
-    entry->base_offset = batch.base_offset;
-    entry->log_start_offset = p->log_start;
-    entry->seq = seq;
-    return refuse(entry, MR_OK);
+    return refuse(entry, err);
 }
 
 /* Try the entries of `op` that have no offset yet. False: nothing behind it may pass. */

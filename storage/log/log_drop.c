@@ -72,7 +72,7 @@ void mr_log_drop_start(struct mr_storage_core *core, struct mr_drop_op *op)
     }
     struct mr_journal_entry entry = {.kind = MR_JOURNAL_DROP};
     uint64_t                seq = 0;
-    op->op.err = mr_journal_add(core->journal, &p->jlog, &entry, NULL, &seq, NULL);
+    op->op.err = mr_journal_add(core->journal, &p->jlog, &entry, NULL, &seq);
     if (op->op.err == MR_AGAIN) {
         mr_core_again(core, &op->op);
         return;

@@ -50,7 +50,7 @@ static void adopt(struct mr_storage_core *core, struct mr_open_op *op, struct mr
                                          .segment_base = p->active->base, .pos = p->active->size,
                                          .epoch = op->leader_epoch};
         uint64_t seq = 0;
-        if (mr_journal_add(core->journal, &p->jlog, &entry, NULL, &seq, NULL) == MR_OK) {
+        if (mr_journal_add(core->journal, &p->jlog, &entry, NULL, &seq) == MR_OK) {
             mr_partition_set_epoch_room(core, p);
             p->is_epoch_dirty |= mr_epoch_cache_assign(&p->epochs, op->leader_epoch, p->end.offset);
             p->is_clean_on_disk = false;

@@ -96,7 +96,7 @@ static enum mr_err delete_records(struct mr_storage_core *core, struct mr_delete
     }
     if (offset > p->log_start && !mr_bug("ignore-delete-records")) {
         struct mr_journal_entry start = {.kind = MR_JOURNAL_LOG_START, .offset = offset};
-        err = mr_journal_add(core->journal, &p->jlog, &start, NULL, seq, NULL);
+        err = mr_journal_add(core->journal, &p->jlog, &start, NULL, seq);
         if (err != MR_OK) {
             return err;
         }

@@ -80,7 +80,7 @@ static enum mr_err execute(struct mr_storage_core *core, struct mr_partition *p,
     }
     struct mr_journal_entry entry = {.kind = MR_JOURNAL_LOG_START, .offset = verdict->start};
     uint64_t                seq = 0;
-    enum mr_err             err = mr_journal_add(core->journal, &p->jlog, &entry, NULL, &seq, NULL);
+    enum mr_err             err = mr_journal_add(core->journal, &p->jlog, &entry, NULL, &seq);
     if (err == MR_OK) {
         mr_partition_log_start(core, p, verdict->start, seq);
     }

@@ -46,7 +46,7 @@ enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *p)
                                     .segment_base = old->base,
                                     .pos = old->size};
     uint64_t    seq = 0;
-    enum mr_err err = mr_journal_add(core->journal, &p->jlog, &seal, NULL, &seq, NULL);
+    enum mr_err err = mr_journal_add(core->journal, &p->jlog, &seal, NULL, &seq);
     if (err != MR_OK) {
         return err;
     }

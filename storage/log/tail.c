@@ -20,7 +20,7 @@ static void drop_run(struct mr_storage_core *core, struct mr_page *run)
     core->dirty_bytes -= run->used - run->clean;
     run->partition = NULL;
     run->segment = NULL;
-    if (run->refs > 0) {
+    if (run->refs > 0 || run->holds > 0) {
         run->is_dropped = true;
     } else {
         mr_page_pool_put(&core->cache, run);
@@ -133,19 +133,46 @@ bool mr_tail_reserve(struct mr_storage_core *core, struct mr_partition *p, uint3
     return true;
 }
 
-void mr_tail_append(struct mr_storage_core *core, struct mr_partition *p, const uint8_t *bytes, uint32_t len,
-                    int64_t batch_offset, uint64_t seq)
+/* Where the next byte goes: the first run that is not full. Walks back over empty ones. */
+static struct mr_list *first_with_room(const struct mr_partition *p)
 {
-    struct mr_segment *segment = p->active;
-    /* The first run that is not full: walk back over empty ones. */
     struct mr_list *link = p->runs.prev;
     while (link->prev != &p->runs) {
-        struct mr_page *before = MR_LIST_ENTRY(link->prev, struct mr_page, link);
-        if (before->segment != segment || before->used == mr_page_capacity(before)) {
+        const struct mr_page *before = MR_LIST_ENTRY(link->prev, struct mr_page, link);
+        if (before->segment != p->active || before->used == mr_page_capacity(before)) {
             break;
         }
         link = link->prev;
     }
+    return link;
+}
+
+uint32_t mr_tail_lend(struct mr_storage_core *core, const struct mr_partition *p, uint32_t bytes,
+                      struct mr_journal_lent *out, uint32_t max)
+{
+    uint32_t count = 0;
+    for (struct mr_list *link = first_with_room(p); bytes > 0; link = link->next) {
+        mr_assert(link != &p->runs);
+        struct mr_page *run = MR_LIST_ENTRY(link, struct mr_page, link);
+        uint32_t        room = mr_page_capacity(run) - run->used;
+        uint32_t        part = bytes < room ? bytes : room;
+        if (count == max) {
+            return 0;
+        }
+        out[count++] = (struct mr_journal_lent){
+            .data = mr_page_memory(&core->cache, run) + run->used, .len = part, .owner = run};
+        bytes -= part;
+    }
+    return count;
+}
+
+void mr_tail_append(struct mr_storage_core *core, struct mr_partition *p, const struct mr_journal_payload *payload,
+                    int64_t batch_offset, uint64_t seq)
+{
+    struct mr_segment *segment = p->active;
+    struct mr_list    *link = first_with_room(p);
+    uint32_t           at = payload->at;
+    uint32_t           len = payload->bytes;
     segment->last_seq = seq;
     core->dirty_bytes += len;
     while (len > 0) {
@@ -159,11 +186,11 @@ void mr_tail_append(struct mr_storage_core *core, struct mr_partition *p, const 
             run->first_pos = segment->size;
         }
         batch_offset = -1; /* it begins in one run only */
-        memcpy(mr_page_memory(&core->cache, run) + run->used, bytes, part);
+        mr_journal_payload_copy(payload, at, mr_page_memory(&core->cache, run) + run->used, part);
         run->used += part;
         mr_list_remove(&run->by_age); /* not clean any more */
         segment->size += part;
-        bytes += part;
+        at += part;
         len -= part;
         link = link->next;
     }
@@ -269,7 +296,21 @@ void mr_tail_release(struct mr_storage_core *core, uint64_t reference)
     if (page->refs == 0 && !is_cold) {
         core->pinned_bytes -= mr_page_capacity(page);
     }
-    if (page->refs == 0 && page->is_dropped) {
+    if (page->refs == 0 && page->holds == 0 && page->is_dropped) {
         mr_page_pool_put(pool, page);
+    }
+}
+
+void mr_tail_keep(struct mr_page *run)
+{
+    run->holds++;
+}
+
+void mr_tail_let_go(struct mr_storage_core *core, struct mr_page *run)
+{
+    mr_assert(run->holds > 0);
+    run->holds--;
+    if (run->holds == 0 && run->refs == 0 && run->is_dropped) {
+        mr_page_pool_put(&core->cache, run);
     }
 }

@@ -49,6 +49,18 @@ static inline void mr_store_be64(void *at, uint64_t value)
     memcpy(at, &value, sizeof value);
 }
 
+static inline uint16_t mr_load_le16(const void *at)
+{
+    uint16_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+static inline void mr_store_le16(void *at, uint16_t value)
+{
+    memcpy(at, &value, sizeof value);
+}
+
 static inline uint32_t mr_load_le32(const void *at)
 {
     uint32_t value;

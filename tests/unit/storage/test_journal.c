@@ -8,13 +8,15 @@
 #include "journal/guard.h"
 #include "journal/journal_private.h"
 #include "millrace/base/prng.h"
+#include "millrace/batch.h"
 #include "sim_disk.h"
 
 #include <stdalign.h>
 
 #define LOGS       3u
 #define APPENDS    400u
-#define BATCH_MAX  60000u
+#define BATCH_MAX  200000u
+#define RUN        (128u << 10) /* what is lent lies in runs of this */
 #define FILE_BYTES (1u << 20)
 #define IMAGE      (16u << 20)
 
@@ -45,6 +47,8 @@ struct rig {
     uint64_t           draining; /* the end sequence that was reported as drained */
     bool               is_offline;
     uint32_t           offline_calls;
+    uint32_t           kept; /* pieces that commits are written from */
+    uint32_t           kept_ever;
 };
 
 /* What recovery found. */
@@ -102,7 +106,23 @@ static void offline(void *context, enum mr_err err, int32_t os_errno, const char
     rig->offline_calls++;
 }
 
-static const struct mr_journal_ops ops = {.store = store, .offline = offline};
+static void keep(void *context, void *owner)
+{
+    struct rig *rig = context;
+    assert_ptr_equal(owner, rig);
+    rig->kept++;
+    rig->kept_ever++;
+}
+
+static void let_go(void *context, void *owner)
+{
+    struct rig *rig = context;
+    assert_ptr_equal(owner, rig);
+    assert_true(rig->kept > 0);
+    rig->kept--;
+}
+
+static const struct mr_journal_ops ops = {.store = store, .offline = offline, .keep = keep, .let_go = let_go};
 
 static enum mr_err found_open(void *context, const struct mr_journal_log_name *name,
                               const struct mr_journal_state_view *state,
@@ -294,7 +314,9 @@ static bool rig_start(struct rig *rig, struct mr_sim_fs *fs)
     for (uint32_t index = 0; err == MR_OK && index < LOGS; index++) {
         struct shadow *log = &rig->logs[index];
         mr_fmt(log->dir, sizeof log->dir, "t-%u", index);
-        log->bytes = memory_of_test + mr_journal_bytes() + (1 << 20) + (size_t)index * IMAGE;
+        uintptr_t images = (uintptr_t)memory_of_test + mr_journal_bytes() + (1 << 20);
+        log->bytes = memory_of_test + ((images + RUN - 1) / RUN * RUN - (uintptr_t)memory_of_test) +
+                     (size_t)index * IMAGE;
         log->jlog = (struct mr_journal_log){.log_id = mr_journal_draw_log_id(rig->journal),
                                             .topic_id = {{(uint8_t)(index + 1)}},
                                             .partition = (int32_t)index,
@@ -376,7 +398,7 @@ static bool demux(struct rig *rig)
                                           .prefix_bytes = log->end_pos - end,
                                           .bytes = UINT32_MAX};
         if (log->end_pos > end &&
-            mr_journal_add(rig->journal, &log->jlog, &carry, &tail, NULL, NULL) != MR_OK) {
+            mr_journal_add(rig->journal, &log->jlog, &carry, &tail, NULL) != MR_OK) {
             return false;
         }
     }
@@ -393,33 +415,56 @@ static void recycle(struct rig *rig)
     }
 }
 
+/* Where the next bytes of the log will lie: nothing is there yet. */
+static uint32_t lend(struct rig *rig, struct shadow *log, uint32_t bytes, struct mr_journal_lent *out)
+{
+    uint32_t count = 0;
+    for (uint32_t at = 0; at < bytes; count++) {
+        uint32_t room = RUN - (log->end_pos + at) % RUN;
+        uint32_t len = bytes - at < room ? bytes - at : room;
+        out[count] = (struct mr_journal_lent){.data = log->bytes + log->end_pos + at, .len = len, .owner = rig};
+        at += len;
+    }
+    return count;
+}
+
 static bool append(struct rig *rig, uint32_t index, uint32_t bytes)
 {
+    static uint8_t batch[BATCH_MAX];
     struct shadow *log = &rig->logs[index];
     for (uint32_t at = 0; at < bytes; at++) {
-        log->bytes[log->end_pos + at] = byte_at(index, log->end_offset, at);
+        batch[at] = byte_at(index, log->end_offset, at);
     }
-    const struct mr_span      spans[2] = {{.data = log->bytes + log->end_pos, .len = bytes / 3},
-                                          {.data = log->bytes + log->end_pos + bytes / 3, .len = bytes - bytes / 3}};
+    const struct mr_span      spans[2] = {{.data = batch, .len = bytes / 3},
+                                          {.data = batch + bytes / 3, .len = bytes - bytes / 3}};
     const struct mr_chain     chain = {.spans = spans, .span_count = 2, .bytes = bytes};
-    struct mr_journal_payload payload = {.prefix = log->bytes + log->end_pos,
+    struct mr_journal_lent    lent[BATCH_MAX / RUN + 2];
+    struct mr_journal_payload payload = {.prefix = batch,
                                          .prefix_bytes = bytes < 61 ? bytes : 61,
                                          .chain = &chain,
-                                         .bytes = UINT32_MAX};
+                                         .bytes = UINT32_MAX,
+                                         .lent = lent};
+    if (bytes >= MR_JOURNAL_LEND_MIN && bytes % 3 != 0) {
+        payload.lent_count = lend(rig, log, bytes, lent);
+    }
+    if (bytes >= MR_JOURNAL_LEND_MIN && bytes % 2 == 0) {
+        payload.checked_bytes = bytes - 21;
+        payload.checked_crc = mr_crc32c(0, batch + 21, bytes - 21);
+    }
     struct mr_journal_entry   entry = {.kind = MR_JOURNAL_APPEND,
                                        .offset = log->end_offset,
                                        .last_offset = log->end_offset,
                                        .pos = log->end_pos,
                                        .flags = bytes % 5 == 0 ? MR_JOURNAL_EARLY : 0};
-    const uint8_t            *placed;
     bool        has_room = mr_journal_has_room(rig->journal, &log->jlog, bytes);
     enum mr_err err = mr_journal_add(rig->journal, &log->jlog, &entry, &payload,
-                                     &log->seqs[log->end_offset], &placed);
+                                     &log->seqs[log->end_offset]);
     assert_int_equal(err == MR_OK, has_room);
     if (err != MR_OK) {
         return false;
     }
-    assert_memory_equal(placed, log->bytes + log->end_pos, bytes);
+    memcpy(log->bytes + log->end_pos, batch, bytes);
+    memset(batch, 0x5a, bytes); /* nobody reads it any more */
     log->end_pos += bytes;
     log->ends[log->end_offset++] = log->end_pos;
     return true;
@@ -482,7 +527,7 @@ static void check(const struct rig *rig, struct mr_sim_fs *fs, const struct foun
 static void need_memory(void)
 {
     if (memory_of_test == NULL) {
-        memory_of_test = mr_test_memory(mr_journal_bytes() + (1 << 20) + LOGS * (size_t)IMAGE);
+        memory_of_test = mr_test_memory(mr_journal_bytes() + (1 << 20) + RUN + LOGS * (size_t)IMAGE);
         scratch_bytes = mr_journal_recover_bytes(16) + (1 << 20);
         scratch_of_test = mr_test_memory(scratch_bytes);
     }
@@ -499,6 +544,7 @@ static void test_journal_workload_recycles_and_recovers_everything(void **state)
     mr_journal_stats(rig.journal, &stats);
     assert_true(stats.recycled_files >= 2);
     assert_true(stats.commits > 50);
+    assert_true(rig.kept_ever > 20 && rig.kept == 0);
     int64_t total = 0;
     for (uint32_t index = 0; index < LOGS; index++) {
         total += rig.logs[index].acked;
@@ -606,7 +652,7 @@ static void test_journal_write_fails_directory_goes_offline_once_and_nothing_is_
     assert_true(mr_journal_is_offline(rig.journal));
     assert_int_equal(rig.logs[0].acked, 1);
     struct mr_journal_entry entry = {.kind = MR_JOURNAL_DROP};
-    assert_int_equal(mr_journal_add(rig.journal, &rig.logs[0].jlog, &entry, NULL, NULL, NULL),
+    assert_int_equal(mr_journal_add(rig.journal, &rig.logs[0].jlog, &entry, NULL, NULL),
                      MR_ERR_DIR_OFFLINE);
     rig_stop(&rig);
     mr_sim_fs_destroy(rig.fs);
@@ -657,7 +703,7 @@ static void test_journal_ring_full_keeps_a_reserve_for_carried_tails(void **stat
     struct mr_journal_entry   carry = {.kind = MR_JOURNAL_CARRY};
     struct mr_journal_payload tail = {.prefix = rig.logs[0].bytes, .prefix_bytes = 4095, .bytes = UINT32_MAX};
     for (int count = 0; count < 40; count++) {
-        assert_int_equal(mr_journal_add(rig.journal, &rig.logs[0].jlog, &carry, &tail, NULL, NULL), MR_OK);
+        assert_int_equal(mr_journal_add(rig.journal, &rig.logs[0].jlog, &carry, &tail, NULL), MR_OK);
     }
     for (int turn = 0; turn < 300; turn++) {
         rig_turn(&rig);
@@ -794,7 +840,7 @@ static enum mr_err add_op(struct rig *rig, uint32_t log, struct mr_journal_entry
     } pun = {.in = text};
     struct mr_journal_payload payload = {
         .prefix = pun.out, .prefix_bytes = text != NULL ? (uint32_t)strlen(text) : 0, .bytes = UINT32_MAX};
-    return mr_journal_add(rig->journal, &rig->logs[log].jlog, &entry, &payload, NULL, NULL);
+    return mr_journal_add(rig->journal, &rig->logs[log].jlog, &entry, &payload, NULL);
 }
 
 static void test_journal_fold_truncations_resets_drops_and_unfinished_parts(void **state)
