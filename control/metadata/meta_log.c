@@ -384,13 +384,14 @@ static void append_done(struct mr_control *control, struct mr_now now, void *use
 {
     struct mr_meta_log *log = control->meta_log;
     int64_t             expected = (int64_t)(uintptr_t)user;
-    log->is_appending = false;
     if (err != MR_OK || base_offset != expected) {
-        /* The state has replayed what the log does not have: there is no way back. */
+        /* The state has replayed what the log does not have: there is no way back, and the log stays busy, so that
+         * nothing of it is published while open requests are answered. */
         mr_control_fail(control, "the metadata log cannot be written dir=%s offset=%lld why=%s",
                         log->path, (long long)expected, mr_err_text(err));
         return;
     }
+    log->is_appending = false;
     log->done(control, now);
 }
 

@@ -225,6 +225,25 @@ static void test_offline_directory_drains_then_ends_the_broker(void **state)
     assert_int_equal(f->store->stopped, 0); /* no marker, no clean stop */
 }
 
+/* The core says that it is offline, then answers what it could not write: clients are still served for a moment. */
+static void test_change_that_was_not_written_is_not_published(void **state)
+{
+    struct fixture                                 *f = *state;
+    struct mr_plane_msg                             msg = {.kind = MR_PLANE_OFFLINE, .u.err = MR_ERR_IO};
+    struct mr_create_topics_request_creatable_topic topic = {
+        .name = MR_STR("x"), .num_partitions = 1, .replication_factor = 1};
+    struct mr_create_topics_request request = {.topics = &topic, .topics_count = 1};
+    f->store->append_err = MR_ERR_DIR_OFFLINE;
+    f->store->is_holding = true;
+    (void)mr_rig_send(f->rig, MR_API_CREATE_TOPICS, 7, &request);
+    mr_rig_run(f->rig);
+    mr_port_send(&f->rig->storage_ports[0], mr_endpoint_control(&f->rig->endpoints), &msg);
+    mr_rig_release(f->rig);
+    mr_rig_run(f->rig);
+    assert_int_equal(mr_control_state(f->rig->control), MR_CONTROL_FAILED);
+    assert_null(find(f, "x"));
+}
+
 /* ---- topics ---- */
 
 static void test_create_topic_is_published_open_before_it_is_answered(void **state)
@@ -1090,6 +1109,7 @@ int main(void)
         TEST(test_stop_waits_for_changes_that_wait),
         TEST(test_metadata_write_failure_ends_the_broker),
         TEST(test_offline_directory_drains_then_ends_the_broker),
+        TEST(test_change_that_was_not_written_is_not_published),
         TEST(test_create_topic_is_published_open_before_it_is_answered),
         TEST(test_create_topic_is_not_seen_before_it_is_durable),
         TEST(test_create_topic_refusals),
