@@ -140,6 +140,7 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     mr_list_init(&core->clean_runs);
     mr_list_init(&core->open_files);
     mr_list_init(&core->retry_tasks);
+    mr_list_init(&core->renaming);
     mr_list_init(&core->stat_waiting);
     mr_list_init(&core->gone);
     mr_list_init(&core->graves);

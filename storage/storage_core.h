@@ -336,6 +336,7 @@ struct mr_storage_core {
     uint32_t       open_file_count;
     uint32_t       demux_in_flight;
     uint32_t       drop_count; /* DROPs journaled whose directory has its old name still */
+    struct mr_list renaming;   /* tasks that rename the directory of a dropped log: its name is not free yet */
     uint64_t       dirty_bytes; /* in tail runs, not in files */
     uint64_t       pinned_bytes; /* of runs that are lent */
     uint64_t       drain_seq;   /* the oldest file is being drained up to here; 0: no */
@@ -519,6 +520,8 @@ void mr_watch_flush(struct mr_storage_core *core);
 void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op);
 void mr_log_drop_start(struct mr_storage_core *core, struct mr_drop_op *op);
 void mr_log_drop_ready(struct mr_storage_core *core, struct mr_drop_op *op);
+/* Whether the directory of this name is a dropped log's that is just being renamed. */
+bool mr_log_is_renaming(const struct mr_storage_core *core, struct mr_str dir_name);
 /* Whose directory it is, by its partition.metadata. Blocking, at start only. */
 enum mr_log_mark {
     MR_LOG_MARK_NONE, /* there is no such file */

@@ -110,6 +110,7 @@ static void deleted_name(struct mr_storage_core *core, const struct mr_partition
 static bool drop_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_disk_op *op = &task->io.op;
+    mr_list_remove(&task->link);
     if (op->err == MR_OK) {
         mr_burial_directory(core, task->new_name, (int64_t)task->a);
     } else if (op->err != MR_ERR_NOT_FOUND) {
@@ -118,6 +119,17 @@ static bool drop_step(struct mr_storage_core *core, struct mr_task *task)
     core->drop_count--;
     mr_core_answer(core, task->op);
     task->op = NULL;
+    return false;
+}
+
+bool mr_log_is_renaming(const struct mr_storage_core *core, struct mr_str dir_name)
+{
+    MR_LIST_EACH(link, &core->renaming) {
+        const struct mr_task *task = MR_LIST_ENTRY(link, struct mr_task, link);
+        if (mr_str_equal(mr_str(task->name), dir_name)) {
+            return true;
+        }
+    }
     return false;
 }
 
@@ -137,6 +149,7 @@ static bool drop_wait_step(struct mr_storage_core *core, struct mr_task *task)
     task->a = (uint64_t)p->config.file_delete_delay_ms;
     mr_journal_log_deinit(core->journal, &p->jlog);
     mr_partition_free(core, p);
+    mr_list_add_tail(&core->renaming, &task->link);
     task->step = drop_step;
     task->io.op = (struct mr_disk_op){.kind = MR_DISK_RENAME, .dir = core->root, .name = task->name,
                                       .new_name = task->new_name};

@@ -192,6 +192,10 @@ void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op)
         adopt(core, op, p);
         return;
     }
+    if (mr_log_is_renaming(core, dir_name)) {
+        answer(core, op, NULL, MR_ERR_EXISTS); /* what is there now is a dropped log's */
+        return;
+    }
     uint64_t log_id = 0;
     do {
         log_id = mr_journal_draw_log_id(core->journal);

@@ -5,6 +5,8 @@
 #include "storage_rig.h"
 #include "test.h"
 
+#include "storage_core.h"
+
 #include "log/producer_state.h"
 #include "millrace/base/bytes.h"
 #include "millrace/base/fmt.h"
@@ -413,6 +415,32 @@ static void test_recovered_logs_that_nobody_opened_are_closed_cleanly(void **sta
 
 /* ---- Whose directory it is ---- */
 
+/* Between the end of a log and its directory's new name nobody may take the old one. */
+static void test_name_is_not_free_while_its_directory_is_renamed(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    struct rig_log      next;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 5, 1000);
+    struct mr_drop_op drop = {.op.kind = MR_STORAGE_DROP, .log_id = log.log_id};
+    mr_sim_fs_latency(rig->fs, 10 * MR_NS_PER_MS, 10 * MR_NS_PER_MS, false);
+    rig_send(rig, log.core, &drop.op);
+    for (uint32_t turns = 0; mr_list_is_empty(&rig->cores[0]->renaming); turns++) {
+        assert_true(turns < 1000);
+        mr_sim_fs_set_clock(rig->fs, mr_sim_fs_clock(rig->fs) + MR_NS_PER_MS);
+        (void)rig_turn(rig);
+    }
+    assert_int_equal(rig_open(rig, "t", 0, &next), MR_ERR_EXISTS);
+    mr_sim_fs_latency(rig->fs, 0, 0, false);
+    mr_sim_fs_set_clock(rig->fs, mr_sim_fs_clock(rig->fs) + MR_NS_PER_S);
+    rig_settle(rig);
+    assert_int_equal(rig_open(rig, "t", 0, &next), MR_OK);
+    assert_true(next.is_created);
+    assert_int_equal(next.end, 0);
+}
+
 #define METADATA RIG_LOG_DIR "/t-0/partition.metadata"
 
 static void test_open_writes_a_partition_metadata_that_was_not_durable(void **state)
@@ -702,6 +730,7 @@ int main(void)
         TEST(test_index_entries_behind_the_recovered_end_are_cut),
         TEST(test_two_cores_share_a_directory_over_crash_and_stop),
         TEST(test_recovered_logs_that_nobody_opened_are_closed_cleanly),
+        TEST(test_name_is_not_free_while_its_directory_is_renamed),
         TEST(test_open_writes_a_partition_metadata_that_was_not_durable),
         TEST(test_state_of_a_dropped_log_does_not_take_its_namesakes_directory),
         TEST(test_snapshot_is_written_where_a_segment_begins),
