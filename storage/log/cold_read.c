@@ -154,7 +154,8 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
         if (at + bytes > end) {
             break;
         }
-        if (batch.magic == 2 && mr_crc32c(0, here + 21, (size_t)bytes - 21) != batch.crc) {
+        /* No CRC covers the magic: a batch of another format is none of ours. */
+        if (batch.magic != 2 || mr_crc32c(0, here + 21, (size_t)bytes - 21) != batch.crc) {
             if (at == first) {
                 mr_log(core->log, MR_LOG_ERROR, "bad CRC dir=%s segment=%lld pos=%llu",
                        task->partition->dir_name, (long long)segment->base, (unsigned long long)at);

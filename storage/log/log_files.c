@@ -407,9 +407,9 @@ static void choose_scan(struct mr_task *task)
     }
     task->index = task->segment == NULL ? LOAD_OVER : is_wipe_due(task) ? LOAD_WIPE_INDEX : LOAD_SEGMENT;
     const struct mr_segment *active = task->partition->active;
-    bool is_replayed = task->x >= 0 && task->x <= active->base + active->last_relative;
+    bool is_replayed = task->x <= active->base + active->last_relative;
     if (task->index != LOAD_SEGMENT || task->segment != active || is_replayed) {
-        task->b = 0; /* from its start: the snapshot of producers is older than the last index entry */
+        task->b = 0; /* from its start: the snapshot of producers is older than the last index entry, or lost */
     }
 }
 
@@ -489,6 +489,12 @@ static bool load_finish(struct mr_storage_core *core, struct mr_task *task, enum
         task->page->is_busy = false;
         mr_page_pool_put(&core->cache, task->page);
         task->page = NULL;
+    }
+    if (err == MR_OK && known_of(task) == NULL && core->first->guard.was_clean && task->x > p->end.offset) {
+        /* Cut here and gone on with, other records would get the offsets of those that were acknowledged. */
+        mr_log(core->log, MR_LOG_ERROR, "a log has lost records since it was closed dir=%s end=%lld was=%lld",
+               p->dir_name, (long long)p->end.offset, (long long)task->x);
+        err = MR_ERR_CORRUPT;
     }
     if (err == MR_OK) {
         if (known_of(task) != NULL) {

@@ -198,24 +198,44 @@ void mr_tail_append(struct mr_storage_core *core, struct mr_partition *p, const 
     p->end.pos = segment->size;
 }
 
+#define HYDRATE_TRIES 8u
+
+static void hydrate_read(struct mr_task *task, struct mr_storage_core *core, struct mr_page *page, uint32_t block)
+{
+    task->io.op = (struct mr_disk_op){.kind = MR_DISK_READ,
+                                      .file = task->segment->file,
+                                      .buffer = mr_page_memory(&core->cache, page),
+                                      .len = MR_PAGE_BYTES,
+                                      .pos = block};
+}
+
+/*
+ * The block is read twice, and again until it is the same twice: what is read here is written again, and a read that
+ * went wrong once would spoil acknowledged records for ever. Task fields: page, page2: what was read last and before.
+ */
 static bool hydrate_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_partition *p = task->partition;
     struct mr_segment   *segment = task->segment;
     struct mr_disk_op   *op = &task->io.op;
     uint32_t             block = segment->size & ~(MR_PAGE_BYTES - 1);
-    if (task->at == 0) {
-        task->at = 1;
-        *op = (struct mr_disk_op){.kind = MR_DISK_READ,
-                                  .file = segment->file,
-                                  .buffer = mr_page_memory(&core->cache, task->page),
-                                  .len = MR_PAGE_BYTES,
-                                  .pos = block};
+    uint32_t             used = segment->size - block;
+    bool is_read = task->at == 0 || (op->err == MR_OK && op->done_bytes >= used);
+    bool is_same = task->at > 1 && is_read && memcmp(mr_page_memory(&core->cache, task->page),
+                                                     mr_page_memory(&core->cache, task->page2), used) == 0;
+    if (is_read && !is_same && task->at < HYDRATE_TRIES) {
+        struct mr_page *older = task->page2;
+        task->page2 = task->page;
+        task->page = older;
+        task->at++;
+        hydrate_read(task, core, task->page, block);
         return true;
     }
     segment->users--;
     task->page->is_busy = false;
-    if (op->err != MR_OK || op->done_bytes < segment->size - block) {
+    task->page2->is_busy = false;
+    mr_page_pool_put(&core->cache, task->page2);
+    if (!is_same) {
         op->err = op->err == MR_OK ? MR_ERR_CORRUPT : op->err;
         mr_page_pool_put(&core->cache, task->page);
         p->tail = MR_TAIL_COLD;
@@ -225,7 +245,7 @@ static bool hydrate_step(struct mr_storage_core *core, struct mr_task *task)
     task->page->partition = p;
     task->page->segment = segment;
     task->page->pos = block;
-    task->page->used = segment->size - block;
+    task->page->used = used;
     task->page->clean = task->page->used;
     mr_list_add_tail(&p->runs, &task->page->link);
     p->tail = MR_TAIL_HOT;
@@ -244,18 +264,23 @@ void mr_tail_hydrate(struct mr_storage_core *core, struct mr_partition *p)
     if (!mr_segment_file_ready(core, segment)) {
         return; /* asked again with the parked operations */
     }
-    struct mr_page *page = mr_tail_page_get(core, 0);
-    struct mr_task *task = page == NULL ? NULL : mr_core_task(core, p, hydrate_step);
+    struct mr_page *pages[2] = {mr_tail_page_get(core, 0), mr_tail_page_get(core, 0)};
+    bool            has_pages = pages[0] != NULL && pages[1] != NULL;
+    struct mr_task *task = has_pages ? mr_core_task(core, p, hydrate_step) : NULL;
     if (task == NULL) {
-        if (page != NULL) {
-            mr_page_pool_put(&core->cache, page);
+        for (uint32_t index = 0; index < 2; index++) {
+            if (pages[index] != NULL) {
+                mr_page_pool_put(&core->cache, pages[index]);
+            }
         }
         return;
     }
     mr_tail_drop(core, p);
     task->segment = segment;
-    task->page = page;
-    page->is_busy = true;
+    task->page = pages[0];
+    task->page2 = pages[1];
+    pages[0]->is_busy = true;
+    pages[1]->is_busy = true;
     segment->users++;
     p->tail = MR_TAIL_READING;
     mr_core_task_start(core, task);

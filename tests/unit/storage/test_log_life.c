@@ -413,6 +413,60 @@ static void test_recovered_logs_that_nobody_opened_are_closed_cleanly(void **sta
     assert_int_equal(log.end, 10);
 }
 
+#define SEGMENT  RIG_LOG_DIR "/t-0/00000000000000000000.log"
+
+/* A batch's head is spoiled after a clean stop: offsets that were given are not given again. */
+static void test_log_that_lost_records_since_it_was_closed_is_refused(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 10, 1000);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    int64_t size = size_of(rig, SEGMENT);
+    mr_sim_fs_rot(rig->fs, SEGMENT, (uint64_t)size / 10 * 9 + 16, 1, 0xff); /* the magic of the last batch */
+    for (uint32_t life = 0; life < 2; life++) {
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, "t", 0, &log), MR_ERR_CORRUPT);
+        assert_int_equal(rig_stop(rig), MR_OK);
+        assert_int_equal(size_of(rig, SEGMENT), size);
+    }
+}
+
+/* The snapshot of a clean stop is lost or damaged: what is in the log still tells. */
+static void test_producers_are_known_without_their_snapshot(void **state)
+{
+    struct storage_rig *rig = *state;
+    for (uint32_t way = 0; way < 2; way++) {
+        struct rig_log         log;
+        struct mr_append_entry entry;
+        char                   topic[8] = {(char)('a' + way), '\0'};
+        char                   path[100];
+        struct rig_batch       batch = {.records = 2, .bytes = 500, .timestamp = 1000, .producer_id = 77};
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
+        for (batch.sequence = 0; batch.sequence < 40; batch.sequence += 2) {
+            (void)rig_append(rig, &log, &batch);
+        }
+        assert_int_equal(rig_stop(rig), MR_OK);
+        mr_fmt(path, sizeof path, RIG_LOG_DIR "/%s-0/00000000000000000040.snapshot", topic);
+        assert_true(size_of(rig, path) > 20);
+        if (way == 0) {
+            mr_sim_fs_remove(rig->fs, path);
+        } else {
+            mr_sim_fs_rot(rig->fs, path, 15, 1, 1);
+        }
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
+        batch.sequence = 36; /* sent before, and sent again */
+        assert_int_equal(rig_try_append(rig, &log, &batch, &entry), MR_OK);
+        assert_true(entry.is_duplicate);
+        assert_int_equal(entry.base_offset, 36);
+        assert_int_equal(rig_stop(rig), MR_OK);
+    }
+}
+
 /* ---- Whose directory it is ---- */
 
 /* Between the end of a log and its directory's new name nobody may take the old one. */
@@ -730,6 +784,8 @@ int main(void)
         TEST(test_index_entries_behind_the_recovered_end_are_cut),
         TEST(test_two_cores_share_a_directory_over_crash_and_stop),
         TEST(test_recovered_logs_that_nobody_opened_are_closed_cleanly),
+        TEST(test_log_that_lost_records_since_it_was_closed_is_refused),
+        TEST(test_producers_are_known_without_their_snapshot),
         TEST(test_name_is_not_free_while_its_directory_is_renamed),
         TEST(test_open_writes_a_partition_metadata_that_was_not_durable),
         TEST(test_state_of_a_dropped_log_does_not_take_its_namesakes_directory),
