@@ -5,7 +5,8 @@
  *   place    a remembered place, or the offset index -> where to begin
  *   data     256 KiB to 1 MiB from there; the batch with the offset is looked for; more pages while the first
  *            batch is not whole
- *   checks   offsets rise, lengths hold, CRC of every batch that is lent (a rotten one is MR_ERR_CORRUPT)
+ *   checks   offsets rise, lengths hold, CRC of every batch that is lent (a rotten one is MR_ERR_CORRUPT); where
+ *            offsets are missing the file is read again, a device may have answered with another place
  *
  * Nothing above segment->written is read from a file: what is not there yet is in the runs.
  */
@@ -143,6 +144,15 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
         if (first == UINT64_MAX && mr_batch_last_offset(&batch) < task->x) {
             at += bytes;
             continue;
+        }
+        bool is_hole = batch.base_offset > (first == UINT64_MAX ? task->x : next_offset);
+        if (is_hole && first != UINT64_MAX && !task->partition->config.is_cleanup_compact) {
+            break;
+        }
+        if (is_hole && first == UINT64_MAX && !task->is_again) {
+            /* Nothing in the batch says whose it is. What is missing the second time too is missing in the file. */
+            task->is_again = true;
+            return read_data(core, task);
         }
         if (first == UINT64_MAX) {
             first = at;

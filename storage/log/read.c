@@ -67,7 +67,8 @@ struct mr_page *mr_walk_find(struct mr_storage_core *core, struct mr_partition *
         }
         for (struct mr_list *link = p->runs.prev; link != &p->runs; link = link->prev) {
             struct mr_page *run = MR_LIST_ENTRY(link, struct mr_page, link);
-            if (run->segment->base == hint->base && run->pos <= hint->pos &&
+            /* Before first_pos is what was read back from the file: no CRC was looked at. */
+            if (run->segment->base == hint->base && run->first_offset >= 0 && run->first_pos <= hint->pos &&
                 hint->pos < run->pos + run->used) {
                 *pos = hint->pos;
                 return run;
