@@ -40,7 +40,7 @@ struct crash {
 };
 
 static const char *const kind_names[MR_CRASH_KINDS] = {"drop",   "keep",     "flight",   "tear", "random",
-                                                       "drop-one", "keep-one", "reorder", "kill"};
+                                                       "drop-one", "keep-one", "reorder", "unwritten", "kill"};
 
 _Static_assert(MR_CRASH_KILL == MR_SIM_CUT_KINDS && MR_CRASH_KINDS == MR_CRASH_KILL + 1, "a name for each kind");
 

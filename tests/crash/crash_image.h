@@ -24,8 +24,8 @@
 #include <stdint.h>
 
 #define MR_CRASH_DEPTH 2u
-#define MR_CRASH_KILL  8u /* behind the cuts of enum mr_sim_cut */
-#define MR_CRASH_KINDS 9u
+#define MR_CRASH_KILL  9u /* behind the cuts of enum mr_sim_cut */
+#define MR_CRASH_KINDS 10u
 
 struct mr_crash_place {
     uint64_t op;

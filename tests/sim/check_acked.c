@@ -33,18 +33,18 @@ uint32_t mr_check_acked_log(struct mr_check_acked *check, const struct mr_uuid *
     }
     struct mr_check_log *log = &check->logs[check->log_count];
     *log = (struct mr_check_log){
-        .topic = *topic, .partition = partition, .is_deletion_asked = is_doomed(check, topic)};
+        .topic = *topic, .partition = partition, .is_deletion_asked = is_doomed(check, topic), .retention_bytes = -1};
     log->seen = MR_ARENA_GET(check->arena, uint64_t, check->offsets_max);
     log->acked = MR_ARENA_GET(check->arena, uint64_t, check->offsets_max);
     return check->log_count++;
 }
 
 uint64_t mr_check_acked_new_value(struct mr_check_acked *check, uint32_t log, uint32_t producer,
-                                  bool is_idempotent)
+                                  bool is_idempotent, uint32_t bytes)
 {
     mr_assert(check->value_next < check->values_max && log < check->log_count && producer < MR_CHECK_PRODUCERS);
     check->values[check->value_next] = (struct mr_check_value){
-        .log = log, .producer = (uint16_t)producer, .is_idempotent = is_idempotent};
+        .log = log, .producer = (uint16_t)producer, .is_idempotent = is_idempotent, .bytes = bytes};
     return check->value_next++;
 }
 
@@ -160,8 +160,9 @@ void mr_check_acked_delete_asked(struct mr_check_acked *check, uint32_t index, i
 
 void mr_check_acked_start(struct mr_check_acked *check, uint32_t index, int64_t start)
 {
-    const struct mr_check_log *log = &check->logs[index];
-    if (start > log->start_asked) {
+    struct mr_check_log *log = &check->logs[index];
+    log->start_final = start;
+    if (start > log->start_asked && log->retention_bytes < 0) {
         found(check, index, start, "the log begins here, later than anybody asked for:", log->start_asked);
     } else if (start < log->start_done) {
         found(check, index, start, "the log begins here, before what DeleteRecords was answered with:",
@@ -169,11 +170,55 @@ void mr_check_acked_start(struct mr_check_acked *check, uint32_t index, int64_t 
     }
 }
 
-void mr_check_acked_delete_done(struct mr_check_acked *check, uint32_t index, int64_t low)
+void mr_check_acked_delete_done(struct mr_check_acked *check, uint32_t index, int64_t offset, int64_t low)
 {
     struct mr_check_log *log = &check->logs[index];
     mr_check_acked_start(check, index, low);
+    if (low < offset) {
+        found(check, index, offset, "DeleteRecords up to here was answered with", low);
+    }
     log->start_done = low > log->start_done ? low : log->start_done;
+}
+
+void mr_check_acked_retention(struct mr_check_acked *check, uint32_t index, int64_t bytes)
+{
+    check->logs[index].retention_bytes = bytes;
+}
+
+/* ---- Damage ---- */
+
+void mr_check_acked_damage(struct mr_check_acked *check, uint32_t index, int64_t first, int64_t end)
+{
+    struct mr_check_log *log = &check->logs[index];
+    mr_assert(log->damage_count < MR_CHECK_DAMAGES && first < end);
+    log->damages[log->damage_count++] = (struct mr_check_damage){.first = first, .end = end};
+}
+
+bool mr_check_acked_is_damaged(const struct mr_check_acked *check, uint32_t index)
+{
+    return check->logs[index].damage_count > 0;
+}
+
+/* The end of the damage that `offset` lies in; -1: it lies in none. */
+static int64_t damage_end(const struct mr_check_log *log, int64_t offset)
+{
+    int64_t end = -1;
+    for (uint32_t index = 0; index < log->damage_count; index++) {
+        const struct mr_check_damage *damage = &log->damages[index];
+        if (damage->first <= offset && offset < damage->end && damage->end > end) {
+            end = damage->end;
+        }
+    }
+    return end;
+}
+
+int64_t mr_check_acked_error(struct mr_check_acked *check, uint32_t index, int64_t offset, int16_t error)
+{
+    int64_t end = damage_end(&check->logs[index], offset);
+    if (end < 0) {
+        found(check, index, offset, "nothing is damaged here, and it was answered with error", error);
+    }
+    return end;
 }
 
 void mr_check_acked_topic_deletion_asked(struct mr_check_acked *check, const struct mr_uuid *topic)
@@ -194,6 +239,19 @@ void mr_check_acked_final(struct mr_check_acked *check, uint32_t log)
     check->logs[log].is_final = true;
 }
 
+/* At least retention.bytes are left, if records are as large as they can be. */
+static void finish_retention(struct mr_check_acked *check, uint32_t index)
+{
+    const struct mr_check_log *log = &check->logs[index];
+    int64_t                    left = 0;
+    for (int64_t offset = log->start_final; offset < log->watermark; offset++) {
+        left += MR_CHECK_OVERHEAD + (log->seen[offset] == 0 ? 0 : check->values[log->seen[offset] - 1].bytes);
+    }
+    if (log->start_final > log->start_asked && left < log->retention_bytes) {
+        found(check, index, log->start_final, "the log begins here, and retention.bytes are not left, but", left);
+    }
+}
+
 /* Everything acknowledged in this log was in its final read. */
 static void finish_log(struct mr_check_acked *check, uint32_t index)
 {
@@ -204,9 +262,14 @@ static void finish_log(struct mr_check_acked *check, uint32_t index)
         }
         return;
     }
-    for (int64_t offset = log->start_asked; offset < log->acked_end; offset++) {
+    int64_t start = log->start_asked;
+    if (log->retention_bytes >= 0) {
+        finish_retention(check, index);
+        start = log->start_final > start ? log->start_final : start;
+    }
+    for (int64_t offset = start; offset < log->acked_end; offset++) {
         uint64_t acked = log->acked[offset];
-        if (acked != 0 && check->values[acked - 1].final_count == 0) {
+        if (acked != 0 && check->values[acked - 1].final_count == 0 && damage_end(log, offset) < 0) {
             found(check, index, offset, "acknowledged and lost: value", (int64_t)acked - 1);
         }
     }
@@ -220,7 +283,8 @@ bool mr_check_acked_finish(struct mr_check_acked *check)
     for (uint64_t number = 0; number < check->value_next; number++) {
         const struct mr_check_value *value = &check->values[number];
         const struct mr_check_log   *log = &check->logs[value->log];
-        if (value->is_stored && value->final_count == 0 && log->is_final && log->start_asked == 0) {
+        bool is_whole = log->is_final && log->start_asked == 0 && log->retention_bytes < 0 && log->damage_count == 0;
+        if (value->is_stored && value->final_count == 0 && is_whole) {
             found(check, value->log, -1, "said to be stored, and lost: value", (int64_t)number);
         }
     }

@@ -10,7 +10,11 @@
  *   a value that nobody sent, or that was sent to another log  (A19)
  *   a value twice, or values of one producer out of order, where the producer is idempotent (A3, P5)
  *   a high watermark that moves backwards                      (A21)
- *   a log that begins later than anybody asked for             (A20)
+ *   a log that begins later than anybody asked for, or than retention.bytes allows   (A20)
+ *   DeleteRecords answered with less than it was asked for
+ *   an error where nothing was damaged, bytes that are gone though they were not touched   (reliability.md S4)
+ *
+ * Damage: what the simulation spoiled in a segment is excused: it may be refused, for ever, and nothing else may.
  *
  * A log is a topic id and a partition: a topic that is deleted and made again has others.
  *
@@ -28,6 +32,14 @@
 #define MR_CHECK_LOGS      96u
 #define MR_CHECK_PRODUCERS 64u
 #define MR_CHECK_NO_LOG    UINT32_MAX
+#define MR_CHECK_DAMAGES   16u /* of one log */
+#define MR_CHECK_OVERHEAD  100u /* of one record in the log, at most: a batch of its own */
+
+/* Records [first, end) were spoiled. */
+struct mr_check_damage {
+    int64_t first;
+    int64_t end;
+};
 
 struct mr_check_log {
     struct mr_uuid topic;
@@ -40,6 +52,10 @@ struct mr_check_log {
     int64_t        start_done;  /* and as early as this */
     bool           is_deletion_asked; /* it may be gone */
     bool           is_final; /* the final read has reached its end */
+    int64_t        start_final;     /* where the log begins in the final read */
+    int64_t        retention_bytes; /* of the log; -1: nothing goes by itself */
+    uint32_t       damage_count;
+    struct mr_check_damage damages[MR_CHECK_DAMAGES];
     uint64_t       last_value[MR_CHECK_PRODUCERS]; /* in the final read, of each producer, + 1 */
 };
 
@@ -48,6 +64,7 @@ struct mr_check_value {
     uint16_t producer;
     bool     is_idempotent;
     bool     is_stored; /* acknowledged without an offset */
+    uint32_t bytes;
     uint8_t  final_count;
 };
 
@@ -71,9 +88,9 @@ void mr_check_acked_init(struct mr_check_acked *check, struct mr_arena *arena, u
 /* The log of (topic, partition), known from now on; MR_CHECK_NO_LOG: there were too many. */
 uint32_t mr_check_acked_log(struct mr_check_acked *check, const struct mr_uuid *topic, uint32_t partition);
 
-/* A value to send: unique; the producer sends it until it knows. */
+/* A value to send, `bytes` long: unique; the producer sends it until it knows. */
 uint64_t mr_check_acked_new_value(struct mr_check_acked *check, uint32_t log, uint32_t producer,
-                                  bool is_idempotent);
+                                  bool is_idempotent, uint32_t bytes);
 
 /* The broker acknowledged `value` at `offset`. */
 void mr_check_acked_ack(struct mr_check_acked *check, uint32_t log, int64_t offset, uint64_t value);
@@ -91,8 +108,20 @@ void mr_check_acked_watermark(struct mr_check_acked *check, uint32_t log, int64_
 
 /* DeleteRecords up to `offset` was sent; it was answered with `low`; a log start was seen. */
 void mr_check_acked_delete_asked(struct mr_check_acked *check, uint32_t log, int64_t offset);
-void mr_check_acked_delete_done(struct mr_check_acked *check, uint32_t log, int64_t low);
+void mr_check_acked_delete_done(struct mr_check_acked *check, uint32_t log, int64_t offset, int64_t low);
 void mr_check_acked_start(struct mr_check_acked *check, uint32_t log, int64_t start);
+
+/* The log has retention.bytes, from its first record on: its oldest records may go while `bytes` remain. */
+void mr_check_acked_retention(struct mr_check_acked *check, uint32_t log, int64_t bytes);
+
+/* Records [first, end) of the log were spoiled where they lie; end INT64_MAX: everything from there on. */
+void mr_check_acked_damage(struct mr_check_acked *check, uint32_t log, int64_t first, int64_t end);
+
+/* An error instead of the record at `offset`: where reading may go on. Not excused: a violation, and -1. */
+int64_t mr_check_acked_error(struct mr_check_acked *check, uint32_t log, int64_t offset, int16_t error);
+
+/* Whether anything of the log was spoiled: it may refuse appends. */
+bool mr_check_acked_is_damaged(const struct mr_check_acked *check, uint32_t log);
 
 /* DeleteTopics was sent. */
 void mr_check_acked_topic_deletion_asked(struct mr_check_acked *check, const struct mr_uuid *topic);

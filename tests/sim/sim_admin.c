@@ -59,15 +59,37 @@ static void send_metadata(struct mr_sim_admin *admin, struct mr_now now)
     mr_sim_actor_send(&admin->actor, MR_API_METADATA, 12, &request, 0, true, now);
 }
 
+#define RETAINED_SETTINGS 3
+
+/* Small segments, few bytes kept, and what was dropped leaves the disk soon. */
+static void retain(struct mr_create_topics_request_creatable_topic_config settings[RETAINED_SETTINGS])
+{
+    static const struct {
+        const char *name;
+        const char *value;
+    } rows[RETAINED_SETTINGS] = {{"segment.ms", "500"}, {"retention.bytes", "20000"}, {"file.delete.delay.ms", "1000"}};
+    for (uint32_t index = 0; index < RETAINED_SETTINGS; index++) {
+        MR_DEFAULTS(create_topics_request_creatable_topic_config, &settings[index]);
+        settings[index].name = mr_str(rows[index].name);
+        settings[index].value = mr_str(rows[index].value);
+    }
+}
+
 static void send_create(struct mr_sim_admin *admin, uint32_t topic_index, struct mr_now now)
 {
     struct mr_create_topics_request                 request;
     struct mr_create_topics_request_creatable_topic topic;
+    struct mr_create_topics_request_creatable_topic_config settings[RETAINED_SETTINGS];
     MR_DEFAULTS(create_topics_request, &request);
     MR_DEFAULTS(create_topics_request_creatable_topic, &topic);
     topic.name = mr_sim_topics[topic_index];
     topic.num_partitions = 1 + (int32_t)draw(admin, 3);
     topic.replication_factor = 1;
+    if (topic_index == MR_SIM_RETAINED) {
+        retain(settings);
+        topic.configs = settings;
+        topic.configs_count = RETAINED_SETTINGS;
+    }
     request.topics = &topic;
     request.topics_count = 1;
     mr_sim_actor_send(&admin->actor, MR_API_CREATE_TOPICS, 7, &request, topic_index, true, now);
@@ -102,7 +124,8 @@ static void send_partitions(struct mr_sim_admin *admin, uint32_t topic_index, st
     topic.assignments_count = -1;
     request.topics = &topic;
     request.topics_count = 1;
-    mr_sim_actor_send(&admin->actor, MR_API_CREATE_PARTITIONS, 3, &request, topic_index, true, now);
+    mr_sim_actor_send(&admin->actor, MR_API_CREATE_PARTITIONS, 3, &request,
+                      (uint64_t)topic.count << 32 | topic_index, true, now);
 }
 
 /* Somewhere below what is known to be there. */
@@ -125,7 +148,8 @@ static void send_delete_records(struct mr_sim_admin *admin, struct mr_now now)
     request.topics_count = 1;
     request.timeout_ms = 30000;
     mr_check_acked_delete_asked(admin->check, log, partition.offset);
-    mr_sim_actor_send(&admin->actor, MR_API_DELETE_RECORDS, 2, &request, log, true, now);
+    mr_sim_actor_send(&admin->actor, MR_API_DELETE_RECORDS, 2, &request, (uint64_t)partition.offset << 32 | log, true,
+                      now);
 }
 
 static void send_config(struct mr_sim_admin *admin, struct mr_now now)
@@ -239,7 +263,11 @@ static void verify_topics(struct mr_sim_admin *admin)
         const struct mr_sim_made *made = &admin->made[index];
         bool                      is_there = false;
         for (uint32_t topic = 0; topic < MR_SIM_TOPICS; topic++) {
-            is_there |= mr_uuid_equal(&made->id, &admin->ids[topic]);
+            bool is_this = mr_uuid_equal(&made->id, &admin->ids[topic]);
+            is_there |= is_this;
+            if (is_this && admin->partitions[topic] < made->partitions) {
+                mr_sim_actor_refuse(&admin->actor, "partitions are not there although they were answered", topic);
+            }
         }
         if (is_there && made->is_deleted) {
             mr_sim_actor_refuse(&admin->actor, "a topic is there although its deletion was answered", index);
@@ -305,11 +333,16 @@ static void take_deleted(struct mr_sim_admin *admin, const struct mr_delete_topi
     }
 }
 
-static void take_partitions(struct mr_sim_admin *admin, const struct mr_create_partitions_response *response,
-                            struct mr_now now)
+static void take_partitions(struct mr_sim_admin *admin, const struct mr_sim_call *call,
+                            const struct mr_create_partitions_response *response, struct mr_now now)
 {
-    int16_t error = response->results_count == 1 ? response->results[0].error_code : -1;
+    int16_t             error = response->results_count == 1 ? response->results[0].error_code : -1;
+    struct mr_sim_made *made = made_of(admin, &admin->ids[call->user & 0xff]);
     admin->is_metadata_due = true;
+    if (error == 0 && made != NULL) {
+        made->partitions = (uint32_t)(call->user >> 32);
+        admin->done++;
+    }
     if (error != 0 && error != INVALID_PARTITIONS) { /* the one before did it, unanswered */
         take_error(admin, error, "CreatePartitions failed for good", now);
     }
@@ -325,7 +358,8 @@ static void take_records(struct mr_sim_admin *admin, const struct mr_sim_call *c
     const struct mr_delete_records_response_delete_records_partition_result *result =
         &response->topics[0].partitions[0];
     if (result->error_code == 0) {
-        mr_check_acked_delete_done(admin->check, (uint32_t)call->user, result->low_watermark);
+        mr_check_acked_delete_done(admin->check, (uint32_t)call->user, (int64_t)(call->user >> 32),
+                                   result->low_watermark);
         admin->done++;
     } else if (result->error_code != OFFSET_OUT_OF_RANGE) { /* below what was deleted before */
         take_error(admin, result->error_code, "DeleteRecords failed for good", now);
@@ -386,7 +420,7 @@ static void answer(struct mr_sim_actor *actor, const struct mr_sim_call *call, c
         take_deleted(admin, response, now);
         break;
     case MR_API_CREATE_PARTITIONS:
-        take_partitions(admin, response, now);
+        take_partitions(admin, call, response, now);
         break;
     case MR_API_DELETE_RECORDS:
         take_records(admin, call, response, now);

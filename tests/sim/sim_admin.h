@@ -21,6 +21,7 @@
 #define MR_SIM_ADMIN_VALUES 3u  /* values of each */
 
 struct mr_sim_made {
+    uint32_t       partitions; /* at least so many were answered; 0: nobody asked */
     struct mr_uuid id;
     bool           is_deletion_asked;
     bool           is_deleted;

@@ -6,6 +6,13 @@
 
 #define FETCH_BYTES (256u << 10)
 
+enum {
+    CORRUPT_MESSAGE = 2,
+    NO_LEADER = 5,
+    NOT_LEADER = 6,
+    STORAGE_ERROR = 56,
+};
+
 static struct mr_sim_auditor *auditor_of(struct mr_sim_actor *actor)
 {
     return (struct mr_sim_auditor *)(void *)actor;
@@ -96,6 +103,9 @@ static void take_metadata(struct mr_sim_auditor *auditor, const struct mr_metada
         }
         for (int32_t partition = 0; partition < topic->partitions_count; partition++) {
             uint32_t log = mr_check_acked_log(auditor->check, &topic->topic_id, (uint32_t)partition);
+            if (log != MR_CHECK_NO_LOG && mr_str_equal(topic->name, mr_sim_topics[MR_SIM_RETAINED])) {
+                mr_check_acked_retention(auditor->check, log, MR_SIM_RETENTION_BYTES);
+            }
             if (log != MR_CHECK_NO_LOG) {
                 memcpy(auditor->names[auditor->log_count], topic->name.data, (size_t)topic->name.len);
                 auditor->names[auditor->log_count][topic->name.len] = '\0';
@@ -108,22 +118,51 @@ static void take_metadata(struct mr_sim_auditor *auditor, const struct mr_metada
     auditor->offset = -1;
 }
 
+static void log_done(struct mr_sim_auditor *auditor, uint32_t log)
+{
+    mr_check_acked_final(auditor->check, log);
+    auditor->log_index++;
+    auditor->offset = -1;
+}
+
+static bool is_damage(int16_t error)
+{
+    return error == CORRUPT_MESSAGE || error == STORAGE_ERROR || error == NOT_LEADER || error == NO_LEADER;
+}
+
 static void take_start(struct mr_sim_auditor *auditor, const struct mr_list_offsets_response *response)
 {
-    if (response->topics_count != 1 || response->topics[0].partitions_count != 1 ||
-        response->topics[0].partitions[0].error_code != 0) {
-        mr_sim_actor_refuse(&auditor->actor, "no start of a log in the calm", response->topics_count);
-        return;
+    uint32_t log = auditor->logs[auditor->log_index];
+    bool     is_whole = response->topics_count == 1 && response->topics[0].partitions_count == 1;
+    int16_t  error = is_whole ? response->topics[0].partitions[0].error_code : -1;
+    if (is_damage(error) && mr_check_acked_is_damaged(auditor->check, log)) {
+        mr_check_acked_damage(auditor->check, log, 0, INT64_MAX); /* all of it is refused */
+        log_done(auditor, log);
+    } else if (error != 0) {
+        mr_sim_actor_refuse(&auditor->actor, "no start of a log in the calm", error);
+    } else {
+        auditor->offset = response->topics[0].partitions[0].offset;
+        mr_check_acked_start(auditor->check, log, auditor->offset);
     }
-    auditor->offset = response->topics[0].partitions[0].offset;
-    mr_check_acked_start(auditor->check, auditor->logs[auditor->log_index], auditor->offset);
+}
+
+/* Some records cannot be read: they are spoiled, and reading goes on behind them. */
+static void pass_damage(struct mr_sim_auditor *auditor, uint32_t log, int16_t error)
+{
+    const struct mr_check_log *it = &auditor->check->logs[log];
+    int64_t                    end = mr_check_acked_error(auditor->check, log, auditor->offset, error);
+    if (end >= it->watermark && end >= it->acked_end) {
+        log_done(auditor, log);
+    } else if (end >= 0) {
+        auditor->offset = end;
+    }
 }
 
 static void take_fetch(struct mr_sim_auditor *auditor, const struct mr_fetch_response *response,
                        struct mr_arena *arena)
 {
     if (response->error_code != 0 || response->responses_count != 1 ||
-        response->responses[0].partitions_count != 1 || response->responses[0].partitions[0].error_code != 0) {
+        response->responses[0].partitions_count != 1) {
         mr_sim_actor_refuse(&auditor->actor, "a log cannot be read in the calm", response->error_code);
         return;
     }
@@ -131,15 +170,21 @@ static void take_fetch(struct mr_sim_auditor *auditor, const struct mr_fetch_res
     uint32_t log = auditor->logs[auditor->log_index];
     int64_t  start = auditor->check->logs[log].start_done;
     int64_t  before = auditor->offset;
+    if (is_damage(data->error_code)) {
+        pass_damage(auditor, log, data->error_code);
+        return;
+    }
+    if (data->error_code != 0) {
+        mr_sim_actor_refuse(&auditor->actor, "a log cannot be read in the calm", data->error_code);
+        return;
+    }
     mr_check_acked_watermark(auditor->check, log, auditor->check->logs[log].watermark, data->high_watermark);
     if (!mr_sim_client_take_records(&auditor->actor, auditor->check, log, data, start, &auditor->offset, true, arena)) {
         return;
     }
     auditor->records += (uint64_t)(auditor->offset - before);
     if (auditor->offset == data->high_watermark) {
-        mr_check_acked_final(auditor->check, log);
-        auditor->log_index++;
-        auditor->offset = -1;
+        log_done(auditor, log);
     } else if (auditor->offset == before) {
         mr_sim_actor_refuse(&auditor->actor, "nothing delivered below the high watermark", before);
     }

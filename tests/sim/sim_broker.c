@@ -45,7 +45,7 @@ void mr_sim_site_init(struct mr_sim_site *site)
         .producers_max = 256,
         .disk_reserve_bytes = 1u << 20,
         .segments_max = 2048,
-        .retention_check_ms = 300000,
+        .retention_check_ms = 2000,
         .producer_check_ms = 600000,
     };
     site->control_plan = (struct mr_control_plan){.heap_bytes = 32u << 20, .timers_max = 4096};
@@ -61,13 +61,13 @@ static void *map(size_t bytes)
 
 static void connect_ports(struct mr_sim_broker *broker)
 {
-    for (uint32_t index = 0; index < MR_SIM_THREADS; index++) {
+    for (uint32_t index = 0; index < broker->threads; index++) {
         broker->ports[index] = mr_arena_get(&broker->arena, sizeof(struct mr_port), 64);
         broker->ports[index]->self = index;
-        broker->ports[index]->endpoint_count = MR_SIM_THREADS;
+        broker->ports[index]->endpoint_count = broker->threads;
     }
-    for (uint32_t from = 0; from < MR_SIM_THREADS; from++) {
-        for (uint32_t to = 0; to < MR_SIM_THREADS; to++) {
+    for (uint32_t from = 0; from < broker->threads; from++) {
+        for (uint32_t to = 0; to < broker->threads; to++) {
             if (from != to) {
                 mr_port_connect(broker->ports[from], broker->ports[to], &broker->arena, RING_SLOTS,
                                 SPILL_SLOTS);
@@ -83,7 +83,7 @@ static void make_data(struct mr_sim_broker *broker, struct mr_prng *prng)
         .plan = &site->data_plan,
         .config = &site->config,
         .endpoints = &site->endpoints,
-        .port = broker->ports[MR_SIM_DATA],
+        .port = broker->ports[mr_endpoint_data(&site->endpoints, 0)],
         .transport = mr_sim_net_transport(broker->net),
         .log = &broker->log,
         .arena = &broker->arena,
@@ -92,22 +92,23 @@ static void make_data(struct mr_sim_broker *broker, struct mr_prng *prng)
     broker->data = mr_data_core_init(&params);
 }
 
-static void make_storage(struct mr_sim_broker *broker, struct mr_prng *prng)
+static void make_storage(struct mr_sim_broker *broker, uint32_t core, struct mr_prng *prng)
 {
     const struct mr_sim_site      *site = broker->site;
     const struct mr_storage_params params = {
         .plan = &site->storage_plan,
         .endpoints = &site->endpoints,
-        .port = broker->ports[MR_SIM_STORAGE],
-        .disk = broker->storage_disk,
+        .core = core,
+        .port = broker->ports[mr_endpoint_storage(&site->endpoints, core)],
+        .disk = broker->storage_disks[core],
         .log = &broker->log,
-        .arena = &broker->arena,
+        .arena = &broker->storage_arenas[core],
         .log_dir = MR_SIM_LOG_DIR,
         .node_id = (int32_t)site->config.node_id,
         .seed = mr_prng_next(prng),
         .stop_hurry = &broker->stop_hurry,
     };
-    broker->storage = mr_storage_core_init(&params);
+    broker->storage[core] = mr_storage_core_init(&params);
 }
 
 static void make_control(struct mr_sim_broker *broker, struct mr_prng *prng)
@@ -117,7 +118,7 @@ static void make_control(struct mr_sim_broker *broker, struct mr_prng *prng)
          .plan = &site->control_plan,
          .config = &site->config,
          .endpoints = &site->endpoints,
-         .port = broker->ports[MR_SIM_CONTROL],
+         .port = broker->ports[mr_endpoint_control(&site->endpoints)],
          .disk = broker->control_disk,
          .log = &broker->log,
          .arena = &broker->arena,
@@ -137,28 +138,41 @@ static void make_control(struct mr_sim_broker *broker, struct mr_prng *prng)
 bool mr_sim_broker_start(struct mr_sim_broker *broker, const struct mr_sim_site *site, struct mr_sim_fs *fs,
                          struct mr_prng *prng)
 {
-    mr_assert(broker->memory == NULL);
-    *broker = (struct mr_sim_broker){.site = site, .fs = fs};
-    broker->bytes = mr_data_core_bytes(&site->data_plan) + mr_storage_core_bytes(&site->storage_plan) +
+    uint32_t cores = site->endpoints.storage_count;
+    mr_assert(broker->memory == NULL && cores <= MR_SIM_STORAGE_MAX && site->endpoints.data_count == 1);
+    *broker = (struct mr_sim_broker){.site = site, .fs = fs, .threads = mr_endpoint_count(&site->endpoints)};
+    broker->bytes = mr_data_core_bytes(&site->data_plan) + cores * mr_storage_core_bytes(&site->storage_plan) +
                     mr_control_bytes(&site->control_plan) +
-                    6 * (size_t)(SPILL_SLOTS + RING_SLOTS) * 64 + (4u << 20);
+                    (size_t)broker->threads * broker->threads * (SPILL_SLOTS + RING_SLOTS) * 64 + (4u << 20);
     broker->memory = map(broker->bytes);
-    mr_arena_init(&broker->arena, broker->memory, broker->bytes);
+    size_t   storage_bytes = mr_storage_core_bytes(&site->storage_plan);
+    uint8_t *at = broker->memory;
+    for (uint32_t core = 0; core < cores; core++) {
+        mr_arena_init(&broker->storage_arenas[core], at, storage_bytes);
+        at += storage_bytes;
+    }
+    mr_arena_init(&broker->arena, at, broker->bytes - cores * storage_bytes);
     mr_log_init(&broker->log, &broker->arena, 256, "sim");
     connect_ports(broker);
     broker->net = mr_sim_net_create(mr_prng_next(prng));
-    broker->storage_disk = mr_sim_disk_create(fs);
     broker->control_disk = mr_sim_disk_create(fs);
     make_data(broker, prng);
-    make_storage(broker, prng);
+    bool is_whole = broker->data != NULL;
+    for (uint32_t core = 0; core < cores; core++) {
+        broker->storage_disks[core] = mr_sim_disk_create(fs);
+        make_storage(broker, core, prng);
+        is_whole &= broker->storage[core] != NULL;
+    }
     make_control(broker, prng);
-    return broker->data != NULL && broker->storage != NULL && broker->control != NULL;
+    return is_whole && broker->control != NULL;
 }
 
 void mr_sim_broker_end(struct mr_sim_broker *broker, struct mr_now now)
 {
     mr_sim_broker_log(broker, now);
-    mr_sim_disk_destroy(broker->storage_disk);
+    for (uint32_t core = 0; core < broker->site->endpoints.storage_count; core++) {
+        mr_sim_disk_destroy(broker->storage_disks[core]);
+    }
     mr_sim_disk_destroy(broker->control_disk);
     mr_sim_net_destroy(broker->net);
     munmap(broker->memory, broker->bytes);
@@ -171,29 +185,44 @@ void mr_sim_clock_to(struct mr_now *now, uint64_t mono_ns)
     now->mono_ns = mono_ns;
 }
 
-bool mr_sim_broker_turn(struct mr_sim_broker *broker, enum mr_sim_thread who, struct mr_now *now)
+static uint64_t requests_of(const struct mr_sim_broker *broker)
 {
+    struct mr_data_stats stats;
+    mr_data_core_stats(broker->data, &stats);
+    return stats.requests;
+}
+
+static void most(uint64_t *max, uint64_t value)
+{
+    *max = value > *max ? value : *max;
+}
+
+/* What the thread is, is the caller's to know. */
+static bool run_turn(struct mr_sim_broker *broker, uint32_t who, struct mr_now now)
+{
+    const struct mr_endpoints *endpoints = &broker->site->endpoints;
+    if (who == mr_endpoint_data(endpoints, 0)) {
+        return mr_data_core_turn(broker->data, now);
+    }
+    if (who == mr_endpoint_control(endpoints)) {
+        return mr_control_turn(broker->control, now);
+    }
+    return mr_storage_core_turn(broker->storage[who - mr_endpoint_storage(endpoints, 0)], now);
+}
+
+bool mr_sim_broker_turn(struct mr_sim_broker *broker, uint32_t who, struct mr_now *now)
+{
+    const struct mr_endpoints *endpoints = &broker->site->endpoints;
     uint64_t woken[(MR_ENDPOINTS_MAX + 63) / 64] = {0};
     uint64_t ops_before = mr_sim_fs_op_count(broker->fs);
-    bool     is_busy = false;
+    uint64_t requests_before = requests_of(broker);
     broker->log.unix_ms = now->unix_ms;
-    switch (who) {
-    case MR_SIM_DATA:
-        is_busy = mr_data_core_turn(broker->data, *now);
-        break;
-    case MR_SIM_STORAGE:
-        is_busy = mr_storage_core_turn(broker->storage, *now);
-        break;
-    case MR_SIM_CONTROL:
-        is_busy = mr_control_turn(broker->control, *now);
-        break;
-    case MR_SIM_THREADS:
-        mr_unreachable("not a thread");
-    }
+    bool is_busy = run_turn(broker, who, *now);
     (void)mr_port_flush(broker->ports[who], woken);
-    uint64_t ops = mr_sim_fs_op_count(broker->fs) - ops_before;
     if (mr_control_state(broker->control) == MR_CONTROL_SERVING) {
-        broker->turn_ops_max = ops > broker->turn_ops_max ? ops : broker->turn_ops_max;
+        uint64_t ops = mr_sim_fs_op_count(broker->fs) - ops_before;
+        most(who == mr_endpoint_control(endpoints) ? &broker->work.control_ops : &broker->work.storage_ops, ops);
+        most(&broker->work.data_requests, requests_of(broker) - requests_before);
     }
     /* What blocked on the disk has taken its time. */
     uint64_t clock_ns = mr_sim_fs_clock(broker->fs);
@@ -206,11 +235,13 @@ bool mr_sim_broker_turn(struct mr_sim_broker *broker, enum mr_sim_thread who, st
 uint64_t mr_sim_broker_next_ns(const struct mr_sim_broker *broker, uint64_t now_ns)
 {
     uint64_t at = mr_data_core_deadline_ns(broker->data);
-    at = mr_earlier(at, mr_storage_core_deadline_ns(broker->storage));
     at = mr_earlier(at, mr_control_deadline_ns(broker->control));
-    at = mr_earlier(at, mr_sim_disk_next_ns(broker->storage_disk));
+    for (uint32_t core = 0; core < broker->site->endpoints.storage_count; core++) {
+        at = mr_earlier(at, mr_storage_core_deadline_ns(broker->storage[core]));
+        at = mr_earlier(at, mr_sim_disk_next_ns(broker->storage_disks[core]));
+    }
     at = mr_earlier(at, mr_sim_disk_next_ns(broker->control_disk));
-    for (uint32_t index = 0; index < MR_SIM_THREADS; index++) {
+    for (uint32_t index = 0; index < broker->threads; index++) {
         if (mr_port_has_spill(broker->ports[index])) {
             at = mr_earlier(at, now_ns + 50 * MR_NS_PER_US);
         }
@@ -221,7 +252,7 @@ uint64_t mr_sim_broker_next_ns(const struct mr_sim_broker *broker, uint64_t now_
 bool mr_sim_broker_has_work(const struct mr_sim_broker *broker)
 {
     bool has_any = mr_sim_net_has_work(broker->net);
-    for (uint32_t index = 0; index < MR_SIM_THREADS; index++) {
+    for (uint32_t index = 0; index < broker->threads; index++) {
         has_any |= mr_port_has_mail(broker->ports[index]);
     }
     return has_any;

@@ -10,6 +10,8 @@
 /* Error codes that mean something to a client; the rest are retriable or a violation. */
 enum {
     OFFSET_OUT_OF_RANGE = 1,
+    CORRUPT_MESSAGE = 2,
+    STORAGE_ERROR = 56,
     TOPIC_ALREADY_EXISTS = 36,
     INVALID_TIMESTAMP = 32,
     OUT_OF_ORDER_SEQUENCE = 45,
@@ -149,9 +151,10 @@ static bool new_batch(struct mr_sim_client *client, struct mr_sim_batch *batch)
     batch->pad_bytes = (uint32_t)draw(client, client->habits.pad_max + 1);
     batch->log = target->logs[batch->partition];
     bool is_idempotent = client->habits.is_idempotent;
-    batch->value_first = mr_check_acked_new_value(client->check, batch->log, client->number, is_idempotent);
+    uint32_t bytes = batch->pad_bytes + 8;
+    batch->value_first = mr_check_acked_new_value(client->check, batch->log, client->number, is_idempotent, bytes);
     for (uint32_t index = 1; index < batch->count; index++) {
-        mr_check_acked_new_value(client->check, batch->log, client->number, is_idempotent);
+        mr_check_acked_new_value(client->check, batch->log, client->number, is_idempotent, bytes);
     }
     client->values_left -= batch->count;
     batch->sequence = target->sequences[batch->partition];
@@ -294,6 +297,9 @@ static void retarget(struct mr_sim_client *client, uint32_t topic, const struct 
         if (target->logs[index] == MR_CHECK_NO_LOG) {
             return; /* a long run: this topic stays out */
         }
+        if (topic == MR_SIM_RETAINED) {
+            mr_check_acked_retention(client->check, target->logs[index], MR_SIM_RETENTION_BYTES);
+        }
         target->partitions = index + 1;
     }
 }
@@ -349,6 +355,17 @@ static bool is_topic_error(int16_t error)
     return error == UNKNOWN_TOPIC || error == UNKNOWN_TOPIC_ID || error == INCONSISTENT_TOPIC_ID;
 }
 
+/* Spoiled records are refused: go on behind them. True: that is what it was. */
+static bool skip_damage(struct mr_sim_client *client, uint32_t log, int64_t *offset, int16_t error)
+{
+    bool is_damage = error == CORRUPT_MESSAGE || error == STORAGE_ERROR;
+    if (!is_damage || !mr_check_acked_is_damaged(client->check, log)) {
+        return false; /* the device, a full disk or an offline directory: asked again */
+    }
+    *offset = client->check->logs[log].watermark;
+    return true;
+}
+
 /* Errors that say nothing about what was done, or that it was not. */
 static void try_again(struct mr_sim_client *client, int16_t error, const char *what, struct mr_now now)
 {
@@ -397,6 +414,8 @@ static void take_produce(struct mr_sim_client *client, uint64_t order, const str
             mr_sim_actor_refuse(&client->actor, "an idempotent producer lost its sequence", batch->sequence);
         }
         later(client, now);
+    } else if (client->actor.is_quiet && mr_check_acked_is_damaged(client->check, batch->log)) {
+        batch->is_used = false; /* the log is offline for good */
     } else {
         try_again(client, result->error_code, "Produce failed for good", now);
     }
@@ -420,7 +439,7 @@ bool mr_sim_client_take_records(struct mr_sim_actor *actor, struct mr_check_acke
             break;
         }
         mr_chain_copy(&data->records, at, whole, bytes);
-        if (mr_crc32c(0, whole + 21, bytes - 21) != batch.crc) {
+        if (batch.magic != 2 || mr_crc32c(0, whole + 21, bytes - 21) != batch.crc) {
             mr_sim_actor_refuse(actor, "a delivered batch fails its CRC", batch.base_offset);
             return false;
         }
@@ -475,6 +494,13 @@ static void take_fetch(struct mr_sim_client *client, const struct mr_fetch_respo
     const struct mr_check_log                     *log = &client->check->logs[client->fetch_log];
     if (data->error_code == OFFSET_OUT_OF_RANGE && *offset < log->start_asked) {
         *offset = log->start_asked; /* DeleteRecords may have come this far */
+        return;
+    }
+    if (data->error_code == OFFSET_OUT_OF_RANGE && log->retention_bytes >= 0) {
+        *offset = log->watermark > log->acked_end ? log->watermark : log->acked_end; /* and retention any way */
+        return;
+    }
+    if (data->error_code != 0 && skip_damage(client, client->fetch_log, offset, data->error_code)) {
         return;
     }
     if (data->error_code != 0) {

@@ -23,6 +23,8 @@
 #define MR_SIM_BATCH_RECORDS 8
 #define MR_SIM_TOPICS        3
 #define MR_SIM_PARTITIONS    4 /* of one topic, at most */
+#define MR_SIM_RETAINED      2 /* the topic whose oldest records go by themselves */
+#define MR_SIM_RETENTION_BYTES 20000
 
 /* "sim-0" is there for ever, the others come and go (sim_admin.c). */
 extern const struct mr_str mr_sim_topics[MR_SIM_TOPICS];

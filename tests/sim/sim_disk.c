@@ -87,6 +87,7 @@ static void flush_apply(struct flush *flush)
         struct saved *saved = &flush->saved[index];
         uint8_t      *now = saved->node->now + saved->sector * MR_SIM_SECTOR;
         memcpy(saved->node->platter + saved->sector * MR_SIM_SECTOR, saved->bytes, MR_SIM_SECTOR);
+        saved->node->raw[saved->sector] = 0;
         if (memcmp(now, saved->bytes, MR_SIM_SECTOR) == 0) {
             saved->node->dirty[saved->sector] = 0;
         }
@@ -316,6 +317,45 @@ static void settle_all(struct mr_sim_fs *fs)
     }
 }
 
+/* Some of the sectors that a read gets are not what the file has there. */
+static void misread(struct mr_sim_fs *fs, const struct mr_sim_handle *handle, struct mr_disk_op *op)
+{
+    struct mr_sim_node *node = handle->node;
+    uint8_t            *bytes = op->buffer;
+    bool                was_misread = node->is_misread;
+    node->is_misread = false;
+    if (fs->misread.one_in == 0 || was_misread || op->done_bytes == 0 ||
+        strstr(handle->name, fs->misread.name_part) == NULL || mr_prng_below(&fs->prng, fs->misread.one_in) != 0) {
+        return;
+    }
+    node->is_misread = true;
+    uint32_t wrong = (uint32_t)mr_prng_below(&fs->prng, MR_SIM_WRONG_COUNT);
+    while ((fs->misread.kinds >> wrong & 1u) == 0) {
+        wrong = (wrong + 1) % MR_SIM_WRONG_COUNT;
+    }
+    uint64_t at = mr_prng_below(&fs->prng, op->done_bytes);
+    uint64_t first = (op->pos + at) / MR_SIM_SECTOR; /* the sectors that are wrong, in the file */
+    uint64_t last = first + mr_prng_below(&fs->prng, 16);
+    uint64_t other = mr_prng_below(&fs->prng, node->size_now / MR_SIM_SECTOR + 1);
+    fs->misread_count++;
+    if (wrong == MR_SIM_WRONG_BIT) {
+        bytes[at] ^= (uint8_t)(1u << mr_prng_below(&fs->prng, 8));
+        return;
+    }
+    for (uint64_t pos = op->pos; pos < op->pos + op->done_bytes; pos++) {
+        uint64_t sector = pos / MR_SIM_SECTOR;
+        if (sector < first || sector > last) {
+            continue;
+        }
+        uint64_t from = (other + (sector - first)) * MR_SIM_SECTOR + pos % MR_SIM_SECTOR;
+        if (wrong == MR_SIM_WRONG_PLACE) {
+            bytes[pos - op->pos] = from < node->room ? node->now[from] : 0;
+        } else {
+            bytes[pos - op->pos] = node->dirty[sector] != 0 ? node->platter[pos] : 0;
+        }
+    }
+}
+
 /* The effect, at the moment of completion. */
 static enum mr_err execute(struct mr_sim_fs *fs, struct mr_disk_op *op, struct flush *flush)
 {
@@ -331,6 +371,7 @@ static enum mr_err execute(struct mr_sim_fs *fs, struct mr_disk_op *op, struct f
             uint64_t left = handle->node->size_now - op->pos;
             op->done_bytes = left < op->len ? (uint32_t)left : op->len;
             memcpy(op->buffer, handle->node->now + op->pos, op->done_bytes);
+            misread(fs, handle, op);
         }
         return MR_OK;
     case MR_DISK_WRITE:
@@ -352,7 +393,7 @@ static enum mr_err execute(struct mr_sim_fs *fs, struct mr_disk_op *op, struct f
             return MR_ERR_NO_SPACE;
         }
         if (handle->node->size_now < op->pos + op->len64) {
-            mr_sim_node_truncate(handle->node, op->pos + op->len64);
+            mr_sim_node_allocate(handle->node, op->pos + op->len64);
         }
         return MR_OK;
     case MR_DISK_TRUNCATE:

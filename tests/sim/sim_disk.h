@@ -13,7 +13,8 @@
  *   SYNC_FS            everything
  *
  * Power cut: each sector written but not durable is old or new, a sector of a write in flight may also be
- * garbage; each unsynced size is old or new; of each directory's unsynced changes a prefix has happened.
+ * garbage; each unsynced size is old or new; of each directory's unsynced changes a prefix has happened; what was
+ * written into allocated blocks may be there and not be found (unwritten extents).
  *
  * One mr_sim_fs is a device; each core has its mr_sim_disk on it. Everything is decided by the seed and the order
  * of calls. Faults are rules. Thread: one.
@@ -77,6 +78,22 @@ struct mr_sim_fault {
 void mr_sim_fs_fail(struct mr_sim_fs *fs, const struct mr_sim_fault *fault);
 void mr_sim_fs_heal(struct mr_sim_fs *fs);
 
+/* One in `one_in` reads of files whose name contains `name_part` gets other bytes than the file has: a bit is wrong,
+ * sectors are of another place in the file, or as they were before they were written. Never twice in a row. 0: none. */
+enum mr_sim_wrong {
+    MR_SIM_WRONG_BIT,
+    MR_SIM_WRONG_PLACE,
+    MR_SIM_WRONG_AGE,
+    MR_SIM_WRONG_COUNT,
+};
+struct mr_sim_misread {
+    const char *name_part;
+    uint64_t    one_in;
+    uint32_t    kinds; /* 1u << enum mr_sim_wrong */
+};
+void     mr_sim_fs_misread(struct mr_sim_fs *fs, const struct mr_sim_misread *misread);
+uint64_t mr_sim_fs_misread_count(const struct mr_sim_fs *fs);
+
 /* Bytes of data that fit; what would exceed it answers MR_ERR_NO_SPACE. 0: no limit. */
 void mr_sim_fs_capacity(struct mr_sim_fs *fs, uint64_t bytes);
 uint64_t mr_sim_fs_used(const struct mr_sim_fs *fs);
@@ -96,6 +113,8 @@ enum mr_sim_cut {
     MR_SIM_CUT_DROP_ONE = MR_SIM_CUT_COUNT, /* one write is lost, sizes and names by lot */
     MR_SIM_CUT_KEEP_ONE,                    /* only one write survives, likewise */
     MR_SIM_CUT_REORDER,                     /* later writes survive, earlier ones do not, likewise */
+    MR_SIM_CUT_UNWRITTEN, /* as KEEP, but by lot, file by file, blocks that were allocated and are not synced read as
+                             zeros: the data is there, and that it was written is not (ext4's unwritten extents) */
     MR_SIM_CUT_KINDS,
 };
 
@@ -118,6 +137,12 @@ size_t  mr_sim_fs_names(const struct mr_sim_fs *fs, const char *path, char *to, 
 void    mr_sim_fs_remove(struct mr_sim_fs *fs, const char *path);
 /* XOR a byte range on the platter and now: rot. */
 void mr_sim_fs_rot(struct mr_sim_fs *fs, const char *path, uint64_t pos, uint32_t len, uint8_t with);
+/* Other bytes there, on the platter and now. */
+void mr_sim_fs_spoil(struct mr_sim_fs *fs, const char *path, uint64_t pos, uint32_t len, uint8_t with);
+/* Cut a file at `size`, on the platter and now. */
+void mr_sim_fs_cut_file(struct mr_sim_fs *fs, const char *path, uint64_t size);
+/* Files and directories that the process has open. */
+uint32_t mr_sim_fs_open_handles(const struct mr_sim_fs *fs);
 /* A hash of every name and all contents as readable now: equal trees have equal digests. */
 uint64_t mr_sim_fs_digest(const struct mr_sim_fs *fs);
 

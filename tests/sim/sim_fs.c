@@ -66,6 +66,7 @@ struct mr_sim_fs *mr_sim_fs_clone(const struct mr_sim_fs *from)
             memcpy(twin->now, node->now, node->room);
             memcpy(twin->platter, node->platter, node->room);
             memcpy(twin->dirty, node->dirty, node->room / MR_SIM_SECTOR * sizeof *node->dirty);
+            memcpy(twin->raw, node->raw, node->room / MR_SIM_SECTOR);
         }
         twin->size_now = node->size_now;
         twin->size_platter = node->size_platter;
@@ -246,6 +247,41 @@ void mr_sim_fs_rot(struct mr_sim_fs *fs, const char *path, uint64_t pos, uint32_
         node->now[at] ^= with;
         node->platter[at] ^= with;
     }
+}
+
+void mr_sim_fs_spoil(struct mr_sim_fs *fs, const char *path, uint64_t pos, uint32_t len, uint8_t with)
+{
+    struct mr_sim_node *node = mr_sim_node_lookup(fs, NULL, path);
+    mr_assert(node != NULL && pos + len <= node->size_now);
+    memset(node->now + pos, with, len);
+    memset(node->platter + pos, with, len);
+}
+
+void mr_sim_fs_cut_file(struct mr_sim_fs *fs, const char *path, uint64_t size)
+{
+    struct mr_sim_node *node = mr_sim_node_lookup(fs, NULL, path);
+    mr_assert(node != NULL && !node->is_directory && size <= node->size_now);
+    mr_sim_node_truncate(node, size);
+    mr_sim_node_settle(node);
+}
+
+void mr_sim_fs_misread(struct mr_sim_fs *fs, const struct mr_sim_misread *misread)
+{
+    fs->misread = *misread;
+}
+
+uint64_t mr_sim_fs_misread_count(const struct mr_sim_fs *fs)
+{
+    return fs->misread_count;
+}
+
+uint32_t mr_sim_fs_open_handles(const struct mr_sim_fs *fs)
+{
+    uint32_t count = 0;
+    for (uint32_t index = 0; index < fs->handle_count; index++) {
+        count += fs->handles[index].node != NULL;
+    }
+    return count;
 }
 
 static uint64_t digest_node(const struct mr_sim_node *node)

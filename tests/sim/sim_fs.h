@@ -39,6 +39,7 @@ struct mr_sim_node {
     struct mr_sim_node *twin; /* while cloning */
     bool         is_directory;
     int64_t      mtime_ms;
+    bool         is_misread; /* the last read of it lied: the next one will not */
     uint32_t     lock_owner; /* 1 + the handle that has it locked; 0: none */
     uint32_t    *write_count; /* the device's */
 
@@ -46,6 +47,7 @@ struct mr_sim_node {
     uint8_t *now;
     uint8_t *platter;
     uint32_t *dirty; /* per sector: 0, or the last write since it was known to be durable */
+    uint8_t  *raw;   /* per sector: allocated, and that it was written since is not durable */
     uint64_t room;
     uint64_t size_now;
     uint64_t size_platter;
@@ -95,6 +97,8 @@ struct mr_sim_fs {
     struct mr_sim_fault fault;
     uint64_t            capacity;
     bool                is_direct_refused;
+    struct mr_sim_misread misread;
+    uint64_t              misread_count;
     uint32_t            disk_count;
     struct mr_sim_disk *disks;
 };
@@ -107,6 +111,8 @@ void                mr_sim_node_free(struct mr_sim_node *node);
 /* Both images have at least `bytes` bytes afterwards, the new ones zero. */
 void mr_sim_node_room(struct mr_sim_node *node, uint64_t bytes);
 void mr_sim_node_write(struct mr_sim_node *node, uint64_t pos, const uint8_t *bytes, uint64_t len);
+/* Longer by blocks that were never written: ext4 keeps that in the inode, not in the data. */
+void mr_sim_node_allocate(struct mr_sim_node *node, uint64_t size);
 void mr_sim_node_truncate(struct mr_sim_node *node, uint64_t size);
 
 /* What is there now is on the platter too: one sector, or everything. */

@@ -49,7 +49,9 @@ void mr_sim_node_room(struct mr_sim_node *node, uint64_t bytes)
     node->now = realloc(node->now, room);
     node->platter = realloc(node->platter, room);
     node->dirty = realloc(node->dirty, room / MR_SIM_SECTOR * sizeof *node->dirty);
-    mr_assert(node->now != NULL && node->platter != NULL && node->dirty != NULL);
+    node->raw = realloc(node->raw, room / MR_SIM_SECTOR);
+    mr_assert(node->now != NULL && node->platter != NULL && node->dirty != NULL && node->raw != NULL);
+    memset(node->raw + node->room / MR_SIM_SECTOR, 0, (room - node->room) / MR_SIM_SECTOR);
     memset(node->now + node->room, 0, room - node->room);
     memset(node->platter + node->room, 0, room - node->room);
     memset(node->dirty + node->room / MR_SIM_SECTOR, 0,
@@ -90,8 +92,18 @@ void mr_sim_node_truncate(struct mr_sim_node *node, uint64_t size)
     node->size_now = size;
 }
 
+void mr_sim_node_allocate(struct mr_sim_node *node, uint64_t size)
+{
+    uint64_t first = (node->size_now + MR_SIM_SECTOR - 1) / MR_SIM_SECTOR;
+    mr_sim_node_truncate(node, size);
+    for (uint64_t sector = first; sector * MR_SIM_SECTOR < size; sector++) {
+        node->raw[sector] = 1;
+    }
+}
+
 void mr_sim_node_settle_sector(struct mr_sim_node *node, uint64_t sector)
 {
+    node->raw[sector] = 0;
     memcpy(node->platter + sector * MR_SIM_SECTOR, node->now + sector * MR_SIM_SECTOR, MR_SIM_SECTOR);
     node->dirty[sector] = 0;
 }
@@ -111,6 +123,7 @@ void mr_sim_node_free(struct mr_sim_node *node)
     free(node->now);
     free(node->platter);
     free(node->dirty);
+    free(node->raw);
     free(node->names_now.items);
     free(node->names_platter.items);
     free(node->changes);

@@ -25,6 +25,7 @@ static void node_reboot(struct mr_sim_node *node)
     if (node->room > 0) {
         memcpy(node->now, node->platter, node->room);
         memset(node->dirty, 0, node->room / MR_SIM_SECTOR * sizeof *node->dirty);
+        memset(node->raw, 0, node->room / MR_SIM_SECTOR);
     }
     node->size_now = size;
     if (node->is_directory) {
@@ -42,6 +43,7 @@ struct cutting {
     enum mr_sim_cut kind;
     struct mr_prng  prng;
     uint32_t        pivot;
+    bool            is_settled; /* of this file the file system has written its journal in time */
 };
 
 static bool toss(struct cutting *cutting)
@@ -64,9 +66,12 @@ static uint32_t choose_pivot(const struct mr_sim_fs *fs, struct mr_prng *prng)
     return pivot;
 }
 
-static bool survives(struct cutting *cutting, uint32_t write)
+static bool survives(struct cutting *cutting, const struct mr_sim_node *node, uint64_t sector)
 {
+    uint32_t write = node->dirty[sector];
     switch (cutting->kind) {
+    case MR_SIM_CUT_UNWRITTEN:
+        return cutting->is_settled || node->raw[sector] == 0;
     case MR_SIM_CUT_RANDOM:
         return toss(cutting);
     case MR_SIM_CUT_DROP_ONE:
@@ -87,12 +92,13 @@ static bool survives(struct cutting *cutting, uint32_t write)
 
 static void cut_node(struct mr_sim_node *node, struct cutting *cutting)
 {
-    bool is_by_lot = cutting->kind >= MR_SIM_CUT_RANDOM;
+    bool is_by_lot = cutting->kind >= MR_SIM_CUT_RANDOM && cutting->kind != MR_SIM_CUT_UNWRITTEN;
     if (cutting->kind == MR_SIM_CUT_DROP) {
         return;
     }
+    cutting->is_settled = cutting->kind == MR_SIM_CUT_UNWRITTEN && toss(cutting);
     for (uint64_t sector = 0; sector < node->room / MR_SIM_SECTOR; sector++) {
-        if (node->dirty[sector] != 0 && survives(cutting, node->dirty[sector])) {
+        if (node->dirty[sector] != 0 && survives(cutting, node, sector)) {
             mr_sim_node_settle_sector(node, sector);
         }
     }
@@ -106,7 +112,8 @@ static void cut_node(struct mr_sim_node *node, struct cutting *cutting)
 /* Whether writes in flight may have happened: they are the latest ones. */
 static bool has_flight(enum mr_sim_cut kind)
 {
-    return kind != MR_SIM_CUT_DROP && kind != MR_SIM_CUT_KEEP && kind != MR_SIM_CUT_KEEP_ONE;
+    return kind != MR_SIM_CUT_DROP && kind != MR_SIM_CUT_KEEP && kind != MR_SIM_CUT_KEEP_ONE &&
+           kind != MR_SIM_CUT_UNWRITTEN;
 }
 
 static void cut_ghost(struct mr_sim_ghost *ghost, struct cutting *cutting)

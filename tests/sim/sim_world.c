@@ -9,6 +9,7 @@
 #include "sim_broker.h"
 #include "sim_client.h"
 #include "sim_member.h"
+#include "sim_rot.h"
 #include "sim_swarm.h"
 #include "sim_wire.h"
 
@@ -43,7 +44,10 @@ struct world {
     uint32_t              actor_count;
     uint64_t              latency_ns;  /* of disk operations, at most */
     uint64_t              disk_full_until_ns; /* 0: the disk has no limit */
-    bool                  may_fail; /* a disk operation of this life was made to fail */
+    bool                  has_error; /* a disk operation of this life was made to fail */
+    bool                  was_full;  /* the disk was, in this life */
+    bool                  has_served; /* this life has come so far */
+    bool                  is_stopping;
     const struct mr_sim_params *params;
     struct mr_sim_result       *result;
 };
@@ -73,16 +77,22 @@ static bool start(struct world *world)
 {
     struct mr_sim_swarm *swarm = &world->swarm;
     world->result->starts++;
-    world->may_fail = world->disk_full_until_ns != 0;
+    world->has_error = false;
+    world->was_full = world->disk_full_until_ns != 0;
+    world->has_served = false;
+    world->is_stopping = false;
+    if (mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_cores)) {
+        world->site.endpoints.storage_count = 1 + (uint32_t)mr_sim_swarm_draw(swarm, MR_SIM_TROUBLE_cores, MR_SIM_STORAGE_MAX);
+    }
     mr_sim_fs_heal(world->fs);
     if (!mr_sim_broker_start(&world->broker, &world->site, world->fs, &world->prng)) {
         return fail(world, "a part of the broker cannot be set up", "");
     }
-    if (mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_pieces)) {
+    if (mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_pieces) && !swarm->is_calm) {
         uint32_t piece_max = 1 + (uint32_t)mr_sim_swarm_draw(swarm, MR_SIM_TROUBLE_pieces, 8192);
         mr_sim_net_pieces(world->broker.net, piece_max, true);
     }
-    if (mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_backlog)) {
+    if (mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_backlog) && !swarm->is_calm) {
         uint32_t pieces = 8 + (uint32_t)mr_sim_swarm_draw(swarm, MR_SIM_TROUBLE_backlog, 56);
         mr_sim_net_send_limit(world->broker.net, pieces);
     }
@@ -118,15 +128,18 @@ static void pass(struct world *world, uint64_t to_ns)
 /* Everybody once, in an order of the seed. False: the power is gone. */
 static bool turns(struct world *world, bool *is_any)
 {
-    uint32_t first = (uint32_t)draw(world, MR_SIM_THREADS);
-    uint32_t stride = 1 + (uint32_t)draw(world, 2);
-    for (uint32_t index = 0; index < MR_SIM_THREADS; index++) {
-        enum mr_sim_thread who = (enum mr_sim_thread)((first + index * stride) % MR_SIM_THREADS);
+    uint32_t order[MR_SIM_THREADS_MAX];
+    for (uint32_t index = 0; index < world->broker.threads; index++) {
+        uint32_t at = (uint32_t)draw(world, index + 1ull);
+        order[index] = order[at];
+        order[at] = index;
+    }
+    for (uint32_t index = 0; index < world->broker.threads; index++) {
         if (mr_sim_swarm_hits(&world->swarm, MR_SIM_TROUBLE_starve, 8)) {
             *is_any = true; /* it will have its turn later */
             continue;
         }
-        *is_any |= mr_sim_broker_turn(&world->broker, who, &world->now);
+        *is_any |= mr_sim_broker_turn(&world->broker, order[index], &world->now);
         if (mr_sim_fs_is_dead(world->fs)) {
             return false;
         }
@@ -139,6 +152,46 @@ static bool turns(struct world *world, bool *is_any)
 static uint64_t lot(struct world *world, enum mr_sim_trouble trouble, uint64_t bound)
 {
     return mr_sim_swarm_draw(&world->swarm, trouble, bound);
+}
+
+/* Operations that fail. One rule in a life: what the broker must do then is the same for all. */
+static void trouble_error(struct world *world)
+{
+    static const struct {
+        enum mr_sim_trouble trouble;
+        uint32_t            kinds;
+    } rows[] = {
+        {MR_SIM_TROUBLE_write_error, 1u << MR_DISK_WRITE},
+        {MR_SIM_TROUBLE_flush_error, 1u << MR_DISK_SYNC | 1u << MR_DISK_SYNC_FS},
+        {MR_SIM_TROUBLE_disk_error, UINT32_MAX},
+    };
+    for (uint32_t index = 0; index < sizeof rows / sizeof rows[0]; index++) {
+        enum mr_sim_trouble trouble = rows[index].trouble;
+        if (world->has_error || !mr_sim_swarm_hits(&world->swarm, trouble, 2000)) {
+            continue;
+        }
+        struct mr_sim_fault fault = {.err = MR_ERR_IO, .kinds = rows[index].kinds};
+        fault.nth = lot(world, trouble, 20);
+        fault.short_bytes = (uint32_t)lot(world, trouble, 8192);
+        fault.is_sticky = lot(world, trouble, 2) == 0;
+        mr_sim_fs_fail(world->fs, &fault);
+        world->has_error = true;
+    }
+}
+
+/* Reads that lie while the broker serves, and bytes that change. */
+static void trouble_bytes(struct world *world)
+{
+    struct mr_sim_swarm  *swarm = &world->swarm;
+    struct mr_sim_misread misread = {.name_part = ".log", .one_in = 0, .kinds = (1u << MR_SIM_WRONG_COUNT) - 1};
+    bool is_serving = mr_control_state(world->broker.control) == MR_CONTROL_SERVING;
+    if (is_serving && !swarm->is_calm && mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_misread)) {
+        misread.one_in = 20;
+    }
+    mr_sim_fs_misread(world->fs, &misread);
+    if (mr_sim_swarm_hits(swarm, MR_SIM_TROUBLE_rot, 1500)) {
+        world->result->rots += mr_sim_rot_segment(world->fs, swarm, &world->check);
+    }
 }
 
 static void trouble_disk(struct world *world)
@@ -155,19 +208,10 @@ static void trouble_disk(struct world *world)
         uint64_t room = lot(world, MR_SIM_TROUBLE_disk_full, 3u << 20);
         world->disk_full_until_ns = world->now.mono_ns + lot(world, MR_SIM_TROUBLE_disk_full, 20 * MR_NS_PER_S);
         mr_sim_fs_capacity(world->fs, mr_sim_fs_used(world->fs) + room);
-        world->may_fail = true; /* segments are not allocated ahead of need yet: a full disk is a failed write */
+        world->was_full = true;
     }
-    if (!world->may_fail && mr_sim_swarm_hits(swarm, MR_SIM_TROUBLE_disk_error, 3000)) {
-        static const uint32_t kinds[] = {1u << MR_DISK_WRITE, 1u << MR_DISK_SYNC,
-                                         1u << MR_DISK_SYNC | 1u << MR_DISK_SYNC_FS, UINT32_MAX};
-        struct mr_sim_fault fault = {.err = MR_ERR_IO};
-        fault.kinds = kinds[lot(world, MR_SIM_TROUBLE_disk_error, 4)];
-        fault.nth = lot(world, MR_SIM_TROUBLE_disk_error, 20);
-        fault.short_bytes = (uint32_t)lot(world, MR_SIM_TROUBLE_disk_error, 8192);
-        fault.is_sticky = lot(world, MR_SIM_TROUBLE_disk_error, 2) == 0;
-        mr_sim_fs_fail(world->fs, &fault);
-        world->may_fail = true;
-    }
+    trouble_error(world);
+    trouble_bytes(world);
 }
 
 static void trouble_time(struct world *world)
@@ -181,6 +225,15 @@ static void trouble_time(struct world *world)
 }
 
 /* ---- A step ---- */
+
+/*
+ * Whether the broker may give up (ruling 16): for an operation that failed. A full disk is none: it may keep a start
+ * from what it must write, and a stop from being a clean one, and nothing else.
+ */
+static bool may_fail(const struct world *world)
+{
+    return world->has_error || (world->was_full && (!world->has_served || world->is_stopping));
+}
 
 /* Whether something has been found. */
 static bool judge(struct world *world)
@@ -196,8 +249,9 @@ static bool judge(struct world *world)
     if (!mr_check_group_is_ok(&world->group)) {
         return fail(world, world->group.why, "");
     }
+    world->has_served |= mr_control_state(world->broker.control) == MR_CONTROL_SERVING;
     if (mr_control_state(world->broker.control) == MR_CONTROL_FAILED) {
-        return !world->may_fail && fail(world, "the broker failed", mr_control_why(world->broker.control));
+        return !may_fail(world) && fail(world, "the broker failed", mr_control_why(world->broker.control));
     }
     return true;
 }
@@ -233,6 +287,7 @@ static bool step(struct world *world)
 static bool stop(struct world *world)
 {
     mr_control_stop(world->broker.control, world->now);
+    world->is_stopping = true;
     for (uint32_t count = 0; count < STEPS_START; count++) {
         if (!step(world)) {
             return false;
@@ -284,6 +339,21 @@ static void cut(struct world *world, enum mr_sim_cut how)
     world->result->power_cuts++;
 }
 
+/* What a cut leaves; how far disks and file systems may go is the swarm's. */
+static enum mr_sim_cut draw_cut(struct world *world)
+{
+    static const struct {
+        enum mr_sim_trouble trouble;
+        enum mr_sim_cut     how;
+    } rows[] = {{MR_SIM_TROUBLE_reorder, MR_SIM_CUT_REORDER}, {MR_SIM_TROUBLE_unwritten, MR_SIM_CUT_UNWRITTEN}};
+    for (uint32_t index = 0; index < sizeof rows / sizeof rows[0]; index++) {
+        if (mr_sim_swarm_hits(&world->swarm, rows[index].trouble, 3)) {
+            return rows[index].how;
+        }
+    }
+    return (enum mr_sim_cut)mr_sim_swarm_draw(&world->swarm, MR_SIM_TROUBLE_cut, MR_SIM_CUT_COUNT);
+}
+
 /* The broker is gone; what happens to the disk. */
 static void end_life(struct world *world, enum ending ending, bool is_stopped)
 {
@@ -296,7 +366,10 @@ static void end_life(struct world *world, enum ending ending, bool is_stopped)
         mr_sim_fs_process_kill(world->fs, draw(world, UINT64_MAX));
         world->result->kills++;
     } else {
-        cut(world, (enum mr_sim_cut)mr_sim_swarm_draw(&world->swarm, MR_SIM_TROUBLE_cut, MR_SIM_CUT_COUNT));
+        cut(world, draw_cut(world));
+    }
+    if (mr_sim_swarm_hits(&world->swarm, MR_SIM_TROUBLE_rot_derived, 2)) {
+        world->result->rots += mr_sim_rot_derived(world->fs, &world->swarm);
     }
 }
 

@@ -36,7 +36,7 @@ struct mr_sim_result {
     uint64_t trace_hash; /* equal for equal seeds, whatever the compiler */
     uint64_t steps;
     uint64_t simulated_ns;
-    uint64_t acked, resets;
+    uint64_t acked, resets, rots;
     uint64_t changes, commits; /* administration that was answered, offsets committed */
     int32_t  generations;
     uint32_t starts, power_cuts, kills, clean_stops;

@@ -21,7 +21,8 @@ static struct mr_check_acked *new_check(void)
     assert_int_equal(mr_check_acked_log(&check, &topic_a, 1), 1);
     for (uint64_t value = 0; value < 20; value++) {
         bool is_plain = value >= 15;
-        assert_int_equal(mr_check_acked_new_value(&check, value >= 10 && !is_plain, is_plain, !is_plain), value);
+        assert_int_equal(mr_check_acked_new_value(&check, value >= 10 && !is_plain, is_plain, !is_plain, 50),
+                         value);
     }
     return &check;
 }
@@ -86,7 +87,7 @@ static void test_lost_log_is_found(void **state)
 {
     (void)state;
     struct mr_check_acked *check = new_check();
-    mr_check_acked_ack(check, 2, 0, mr_check_acked_new_value(check, 2, 0, true));
+    mr_check_acked_ack(check, 2, 0, mr_check_acked_new_value(check, 2, 0, true, 50));
     mr_check_acked_final(check, 0);
     mr_check_acked_final(check, 1);
     assert_false(mr_check_acked_finish(check));
@@ -97,7 +98,7 @@ static void test_deleted_log_may_be_gone(void **state)
 {
     (void)state;
     struct mr_check_acked *check = new_check();
-    mr_check_acked_ack(check, 2, 0, mr_check_acked_new_value(check, 2, 0, true));
+    mr_check_acked_ack(check, 2, 0, mr_check_acked_new_value(check, 2, 0, true, 50));
     mr_check_acked_topic_deletion_asked(check, &topic_b);
     mr_check_acked_final(check, 0);
     mr_check_acked_final(check, 1);
@@ -189,7 +190,7 @@ static void test_log_start_is_what_was_asked_for(void **state)
     mr_check_acked_delete_asked(check, 0, 1);
     mr_check_acked_start(check, 0, 0);
     mr_check_acked_start(check, 0, 1);
-    mr_check_acked_delete_done(check, 0, 1);
+    mr_check_acked_delete_done(check, 0, 1, 1);
     assert_true(finish(check)); /* value 3 may be gone */
     mr_check_acked_start(check, 0, 0);
     assert_found(check, "before what DeleteRecords was answered with");
@@ -199,11 +200,63 @@ static void test_log_start_is_what_was_asked_for(void **state)
     assert_found(check, "later than anybody asked for");
     check = new_check();
     mr_check_acked_delete_asked(check, 0, 5);
-    mr_check_acked_delete_done(check, 0, 5);
+    mr_check_acked_delete_done(check, 0, 5, 5);
     mr_check_acked_see(check, 0, 0, 4, 3, false); /* asked for before DeleteRecords was answered: fine */
     assert_true(mr_check_acked_is_ok(check));
     mr_check_acked_see(check, 0, 5, 4, 3, false);
     assert_found(check, "seen although DeleteRecords was answered");
+    check = new_check();
+    mr_check_acked_delete_asked(check, 0, 5);
+    mr_check_acked_delete_done(check, 0, 5, 4);
+    assert_found(check, "DeleteRecords up to here was answered with 4");
+}
+
+static void test_retention_keeps_its_bytes(void **state)
+{
+    (void)state;
+    for (int64_t kept = 3; kept <= 4; kept++) {
+        struct mr_check_acked *check = new_check();
+        mr_check_acked_retention(check, 0, 100 + 4 * 100 - 1); /* a record of 50 bytes takes 150 at most */
+        for (int64_t offset = 0; offset < 6; offset++) {
+            mr_check_acked_ack(check, 0, offset, (uint64_t)offset);
+        }
+        mr_check_acked_watermark(check, 0, 0, 6);
+        mr_check_acked_start(check, 0, 6 - kept);
+        for (int64_t offset = 6 - kept; offset < 6; offset++) {
+            mr_check_acked_see(check, 0, 0, offset, (uint64_t)offset, true);
+        }
+        if (kept == 4) {
+            assert_true(finish(check)); /* what went was not lost */
+        } else {
+            assert_false(finish(check));
+            assert_found(check, "retention.bytes are not left");
+        }
+    }
+}
+
+static void test_only_what_was_damaged_is_excused(void **state)
+{
+    (void)state;
+    struct mr_check_acked *check = new_check();
+    for (int64_t offset = 0; offset < 6; offset++) {
+        mr_check_acked_ack(check, 0, offset, (uint64_t)offset);
+        if (offset < 2 || offset > 3) {
+            mr_check_acked_see(check, 0, 0, offset, (uint64_t)offset, true);
+        }
+    }
+    mr_check_acked_damage(check, 0, 2, 4);
+    assert_true(mr_check_acked_is_damaged(check, 0));
+    assert_false(mr_check_acked_is_damaged(check, 1));
+    assert_int_equal(mr_check_acked_error(check, 0, 2, 2), 4);
+    assert_int_equal(mr_check_acked_error(check, 0, 3, 56), 4);
+    assert_true(finish(check));
+    assert_int_equal(mr_check_acked_error(check, 0, 4, 2), -1);
+    assert_found(check, "nothing is damaged here");
+    check = new_check();
+    mr_check_acked_ack(check, 0, 0, 3);
+    mr_check_acked_damage(check, 0, 1, INT64_MAX);
+    assert_false(finish(check));
+    assert_found(check, "acknowledged and lost: value 3");
 }
 
 int main(void)
@@ -222,6 +275,8 @@ int main(void)
         cmocka_unit_test(test_order_of_a_producer_is_kept),
         cmocka_unit_test(test_watermark_backwards_is_found),
         cmocka_unit_test(test_log_start_is_what_was_asked_for),
+        cmocka_unit_test(test_retention_keeps_its_bytes),
+        cmocka_unit_test(test_only_what_was_damaged_is_excused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
