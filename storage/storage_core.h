@@ -95,6 +95,7 @@ struct mr_segment {
     bool                 is_time_known;   /* max_timestamp is what memory or the time index say */
     bool                 is_time_scanned; /* no index said it, and all headers have been read */
     bool                 is_gone;         /* below the log start: files go when the journal lets them */
+    bool                 has_file;        /* recovery: its .log was listed, or written; `allocated` is its size */
     bool                 has_index_files; /* .index and .timeindex exist and are continued */
     bool                 is_index_busy;   /* chunks are being written */
     bool                 is_cleaning;     /* its files are being removed */
@@ -239,8 +240,8 @@ struct mr_task {
     struct mr_storage_core   *core;
     const struct mr_log_load *load;
     bool                      is_marked; /* there is a partition.metadata, and it is the topic's */
-    bool                      has_index; /* the active segment's .index has entries */
-    bool                      has_times; /* likewise its .timeindex */
+    uint32_t                  index_bytes; /* of the active segment's .index, as listed */
+    uint32_t                  time_bytes;  /* likewise its .timeindex */
     struct mr_log_scan        scan;
     char                  name[MR_FILE_NAME_BYTES];
     char                  new_name[MR_FILE_NAME_BYTES];

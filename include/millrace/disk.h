@@ -55,6 +55,7 @@ enum mr_disk_flag {
     MR_DISK_TRUNC = 64,     /* OPEN: O_TRUNC */
     MR_DISK_BACKGROUND = 128, /* any: not on the core's ring, where it would hold up commits: extending
                                  writes, syncs of segments (ALLOCATE, SYNC_FS, ... never are) */
+    MR_DISK_NUMBERED = 256,   /* LIST: sizes are asked for only where the name begins with a digit */
 };
 
 /* Memory of a WRITE that lies in several places: written one behind the other. Laid out like struct iovec. */
@@ -100,7 +101,7 @@ struct mr_disk_op {
 struct mr_disk_list_entry {
     uint32_t entry_bytes; /* to the next one */
     uint32_t is_directory;
-    uint64_t size; /* 0 for directories */
+    uint64_t size; /* 0 for directories, and where it was not asked for */
     char     name[];
 };
 

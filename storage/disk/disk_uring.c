@@ -221,8 +221,10 @@ static int do_list(struct mr_disk_op *op)
                 continue;
             }
             bool     is_directory = entry->type == 4; /* DT_DIR */
+            bool     is_plain = entry->type == 8;     /* DT_REG */
+            bool     is_number = entry->name[0] >= '0' && entry->name[0] <= '9';
             uint64_t size = 0;
-            if (!is_directory) {
+            if (!is_directory && (!is_plain || is_number || (op->flags & MR_DISK_NUMBERED) == 0)) {
                 struct stat st;
                 if (fstatat(op->file, entry->name, &st, 0) != 0) {
                     if (errno == ENOENT) {

@@ -108,6 +108,7 @@ static enum mr_err add_segment(struct mr_storage_core *core, struct mr_partition
     }
     segment->size = (uint32_t)size;
     segment->written = (uint32_t)size;
+    segment->allocated = (uint32_t)size;
     segment->is_time_known = false;
     mr_segment_sort(segment);
     return MR_OK;
@@ -126,7 +127,11 @@ static enum mr_err list_name(struct mr_storage_core *core, struct mr_task *task,
     const struct mr_log_known *known = known_of(task);
     int64_t                    base = 0;
     if (mr_log_file_parse(entry->name, ".log", &base)) {
-        return add_segment(core, p, base, entry->size);
+        enum mr_err err = add_segment(core, p, base, entry->size);
+        if (err == MR_OK) {
+            segment_of(p, base)->has_file = true;
+        }
+        return err;
     }
     if (mr_log_file_parse(entry->name, ".snapshot", &base) && base > task->x &&
         (known == NULL || base <= known->offset) &&
@@ -146,9 +151,11 @@ static void list_index(struct mr_task *task, const struct mr_disk_list_entry *en
     int64_t                    base = 0;
     if (mr_log_file_parse(entry->name, ".index", &base) && (segment = segment_of(p, base)) != NULL) {
         segment->has_index_files |= entry->size % MR_OFFSET_INDEX_ENTRY == 0;
-        task->has_index |= segment == p->active && entry->size > 0;
-    } else if (mr_log_file_parse(entry->name, ".timeindex", &base)) {
-        task->has_times |= base == p->active->base && entry->size > 0;
+        if (segment == p->active) {
+            task->index_bytes = (uint32_t)entry->size;
+        }
+    } else if (mr_log_file_parse(entry->name, ".timeindex", &base) && base == p->active->base) {
+        task->time_bytes = (uint32_t)entry->size;
     }
 }
 
@@ -557,11 +564,11 @@ static bool is_wanted(const struct mr_task *task)
     case LOAD_METADATA:
         return true;
     case LOAD_EPOCHS:
-        return !is_state;
+        return !is_state && task->partition->has_epoch_file;
     case LOAD_INDEX:
-        return task->has_index && task->partition->active->has_index_files && !is_verified(task);
+        return task->index_bytes > 0 && task->partition->active->has_index_files && !is_verified(task);
     case LOAD_TIME:
-        return task->has_times && task->partition->active->has_index_files && !is_verified(task);
+        return task->time_bytes > 0 && task->partition->active->has_index_files && !is_verified(task);
     case LOAD_SNAPSHOT:
         return task->x >= 0 && task->y > MR_PRODUCER_SNAPSHOT_HEAD && !is_state;
     case LOAD_WIPE_INDEX:
@@ -605,12 +612,37 @@ static bool open_next(struct mr_storage_core *core, struct mr_task *task)
     return true;
 }
 
+/* Bytes of the file at hand behind what has been read; without a listed size more than there may be. */
+static uint64_t bytes_left(const struct mr_task *task)
+{
+    switch ((enum load_file)task->index) {
+    case LOAD_INDEX:
+        return task->index_bytes - task->a;
+    case LOAD_TIME:
+        return task->time_bytes - task->a;
+    case LOAD_SNAPSHOT:
+        return (uint64_t)task->y - task->a;
+    case LOAD_SEGMENT:
+        return task->scan.size - task->a;
+    case LOAD_METADATA:
+    case LOAD_EPOCHS:
+    case LOAD_WIPE_INDEX:
+    case LOAD_WIPE_TIME:
+    case LOAD_OVER:
+        break;
+    }
+    return UINT32_MAX;
+}
+
+/* Not beyond the end where that is known: a read that is short is tried once more. */
 static bool read_next(struct mr_storage_core *core, struct mr_task *task)
 {
     uint32_t len = mr_page_capacity(task->page);
+    uint64_t left = bytes_left(task);
     if (task->index == LOAD_TIME) {
         len -= len % MR_TIME_INDEX_ENTRY;
     }
+    len = left < len ? (uint32_t)left : len;
     task->at = LOAD_FILE_READ;
     task->io.op = (struct mr_disk_op){.kind = MR_DISK_READ, .file = task->file,
                                       .buffer = mr_page_memory(&core->cache, task->page), .len = len,
@@ -667,7 +699,7 @@ static uint32_t page_order(const struct mr_task *task)
 static bool list_dir(struct mr_storage_core *core, struct mr_task *task)
 {
     task->at = LOAD_LISTED;
-    task->io.op = (struct mr_disk_op){.kind = MR_DISK_LIST, .file = task->file,
+    task->io.op = (struct mr_disk_op){.kind = MR_DISK_LIST, .flags = MR_DISK_NUMBERED, .file = task->file,
                                       .buffer = mr_page_memory(&core->cache, task->page),
                                       .len = mr_page_capacity(task->page)};
     return true;
@@ -732,7 +764,7 @@ static bool use_bytes(struct mr_storage_core *core, struct mr_task *task)
             return cut_index(task, op->pos + believed);
         }
         task->a += len;
-        return len == op->len && read_next(core, task);
+        return len == op->len && bytes_left(task) > 0 && read_next(core, task);
     case LOAD_SNAPSHOT:
         if (mr_producer_snapshot_load(&core->producers, &task->partition->producers, at, len) != MR_OK) {
             mr_log(core->log, MR_LOG_WARN, "a snapshot of producers is damaged dir=%s offset=%lld",

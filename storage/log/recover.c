@@ -39,6 +39,9 @@ static enum mr_err flush(struct recovery *r)
     err = mr_core_disk(core, &op);
     op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
     (void)mr_core_disk(core, &op);
+    uint32_t end = r->pos + r->len;
+    r->segment->has_file = true;
+    r->segment->allocated = end > r->segment->allocated ? end : r->segment->allocated;
     r->len = 0;
     return err;
 }
@@ -78,6 +81,7 @@ static void load_done(struct mr_storage_core *core, struct mr_task *task, enum m
 {
     (void)core;
     task->err = err;
+    *task->load->is_marked = err == MR_OK && task->is_marked;
 }
 
 static void copy_producer(struct mr_storage_core *core, struct mr_partition *p, const struct mr_journal_producer *from)
@@ -182,7 +186,8 @@ static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name
     struct recovery        *r = context;
     struct mr_storage_core *core = r->core;
     struct mr_log_known     known = {0};
-    struct mr_log_load      load = {0};
+    bool                    is_marked = false;
+    struct mr_log_load      load = {.is_marked = &is_marked};
     struct mr_partition *p = mr_partition_new(core, name->log_id, &name->topic_id, name->partition, name->dir_name);
     if (p == NULL) {
         return MR_ERR_NO_MEMORY;
@@ -198,7 +203,8 @@ static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name
     }
     struct mr_task *task = mr_log_load_task(core, p, &load, load_done);
     enum mr_err     err = task == NULL ? MR_ERR_NO_MEMORY : mr_core_task_run(core, task);
-    enum mr_log_mark mark = mr_log_directory_mark(core, name->dir_name, &name->topic_id);
+    enum mr_log_mark mark =
+        is_marked ? MR_LOG_MARK_SAME : mr_log_directory_mark(core, name->dir_name, &name->topic_id);
     if (state != NULL && is_forgotten(mark, err, first)) {
         mr_partition_free(core, p);
         *log_out = NULL;
@@ -361,9 +367,12 @@ static void lost_cb(void *context, void *log, int64_t from, int64_t to)
            p->dir_name, (long long)from, (long long)to);
 }
 
-/* A segment with entries in the journal: its file ends where they say, and its indexes tell of all of it. */
-static enum mr_err end_segment(struct mr_storage_core *core, struct mr_segment *segment)
+/* Its file is there and ends where the segment does. Nearly all do: most logs were idle. */
+static enum mr_err end_file(struct mr_storage_core *core, struct mr_segment *segment)
 {
+    if (segment->has_file && segment->allocated == segment->size) {
+        return MR_OK;
+    }
     char name[MR_FILE_NAME_BYTES];
     mr_segment_name(segment, ".log", name);
     struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE, .dir = core->root, .name = name};
@@ -376,6 +385,14 @@ static enum mr_err end_segment(struct mr_storage_core *core, struct mr_segment *
     err = mr_core_disk(core, &op);
     op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
     (void)mr_core_disk(core, &op);
+    segment->allocated = segment->size;
+    return err;
+}
+
+/* A segment with entries in the journal: its file ends where they say, and its indexes tell of all of it. */
+static enum mr_err end_segment(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    enum mr_err err = end_file(core, segment);
     segment->written = segment->size;
     segment->is_seal_done = segment->is_sealed;
     if (err == MR_OK && segment->is_sealed) {

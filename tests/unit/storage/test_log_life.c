@@ -738,6 +738,34 @@ static void test_stop_does_nothing_for_an_idle_log(void **state)
     assert_int_equal(stop_cost(rig, 32, 0), least);
 }
 
+/* Operations of the disk from the start until `count` logs are open. */
+static uint64_t start_cost(struct storage_rig *rig, int32_t count)
+{
+    struct rig_log log;
+    uint64_t       before = mr_sim_fs_op_count(rig->fs);
+    assert_int_equal(rig_start(rig), MR_OK);
+    for (int32_t index = 0; index < count; index++) {
+        assert_int_equal(rig_open(rig, "many", index, &log), MR_OK);
+    }
+    return mr_sim_fs_op_count(rig->fs) - before;
+}
+
+/* Open, list and close its directory; open, read and close its partition.metadata. */
+static void test_start_asks_little_about_an_empty_log(void **state)
+{
+    enum { LOGS = 40, PER_LOG = 6 };
+    struct storage_rig *rig = *state;
+    (void)start_cost(rig, LOGS);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    uint64_t few = start_cost(rig, 1);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    assert_in_range(start_cost(rig, LOGS), few, few + (LOGS - 1) * PER_LOG);
+    rig_kill(rig);
+    uint64_t killed = start_cost(rig, LOGS);
+    assert_in_range(killed, LOGS * PER_LOG, few + LOGS * (PER_LOG + 1)); /* each has a state, which is written anew */
+    assert_int_equal(rig_stop(rig), MR_OK);
+}
+
 /* Some have a little in memory, which goes into the page cache, some much. */
 static void test_stop_writes_little_and_much(void **state)
 {
@@ -797,6 +825,7 @@ int main(void)
         TEST(test_stop_with_thousands_of_dirty_logs_closes_them_all),
         TEST(test_stop_does_nothing_for_an_idle_log),
         TEST(test_stop_writes_little_and_much),
+        TEST(test_start_asks_little_about_an_empty_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
