@@ -11,6 +11,7 @@
  * Nothing above segment->written is read from a file: what is not there yet is in the runs.
  */
 #include "log/log_walk.h"
+#include "millrace/base/bug.h"
 
 #define COLD_READ_BYTES (256u << 10)
 
@@ -61,6 +62,14 @@ static bool finish(struct mr_storage_core *core, struct mr_task *task, enum mr_e
 
 static bool gather(struct mr_storage_core *core, struct mr_task *task, uint64_t from);
 
+/* Who has something to return does not wait for more: readers that hold pages and wait for each other's would wait for
+ * ever. What is left out comes with the next fetch. */
+static bool may_wait(struct mr_task *task)
+{
+    const struct mr_read_op *op = (const struct mr_read_op *)(void *)task->op;
+    return (op->bytes == 0 && entry_of(task)->is_first_batch_whole) || mr_bug("wait-with-pages");
+}
+
 static bool read_data(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_segment    *segment = task->segment;
@@ -80,7 +89,7 @@ static bool read_data(struct mr_storage_core *core, struct mr_task *task)
     if (task->page == NULL) {
         task->page = mr_page_pool_get(&core->cold, mr_page_order(want));
         if (task->page == NULL) {
-            return mr_core_task_wait(core, task, 0);
+            return may_wait(task) ? mr_core_task_wait(core, task, 0) : finish(core, task, MR_OK);
         }
         task->page->is_busy = true;
     }

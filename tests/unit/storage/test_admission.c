@@ -38,7 +38,11 @@ struct reader {
 static void read_start(struct reader *reader, uint64_t log_id, int64_t offset)
 {
     *reader = (struct reader){
-        .entry = {.log_id = log_id, .offset = offset, .bytes_max = 1 << 20, .current_leader_epoch = -1},
+        .entry = {.log_id = log_id,
+                  .offset = offset,
+                  .bytes_max = 1 << 20,
+                  .current_leader_epoch = -1,
+                  .is_first_batch_whole = true},
         .op = {.op.kind = MR_STORAGE_READ, .bytes_max = 1 << 20, .entry_count = 1, .span_max = 8}};
     reader->op.entries = &reader->entry;
     reader->op.spans = reader->spans;
