@@ -76,6 +76,7 @@ struct mr_data_core *mr_data_core_init(const struct mr_data_params *params)
     mr_intake_init(core);
     mr_limits_init(core, arena);
     mr_purgatory_init(core, arena);
+    mr_relief_init(core);
     mr_fetch_sessions_init(core, arena);
     return core;
 }
@@ -256,6 +257,9 @@ static void take_timer(struct mr_data_core *core, struct mr_timer *timer)
         return;
     case MR_DATA_TIMER_INTAKE:
         mr_intake_timer(core);
+        return;
+    case MR_DATA_TIMER_RELIEF:
+        mr_relief_timer(core);
         return;
     }
 }

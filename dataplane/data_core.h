@@ -9,6 +9,7 @@
 #include "broker/intake.h"
 #include "broker/limits.h"
 #include "broker/purgatory.h"
+#include "broker/relief.h"
 #include "broker/scratch.h"
 #include "broker/session.h"
 #include "millrace/base/pool.h"
@@ -31,6 +32,7 @@ enum mr_data_timer {
     MR_DATA_TIMER_FETCH, /* struct mr_fetch.timer */
     MR_DATA_TIMER_DRAIN,
     MR_DATA_TIMER_INTAKE,
+    MR_DATA_TIMER_RELIEF,
 };
 
 struct mr_data_core {
@@ -67,6 +69,7 @@ struct mr_data_core {
     struct mr_intake intake;
     struct mr_limits limits;
     struct mr_purgatory purgatory;
+    struct mr_relief relief;
     struct mr_fetch_sessions fetch_sessions;
     struct mr_list creating; /* topics under automatic creation (handle_metadata.c) */
 

@@ -310,6 +310,7 @@ static enum mr_err pass_begin(struct mr_fetch *fetch)
         };
     }
     fetch->is_reading = true;
+    mr_relief_reading(fetch);
     mr_handle_fetch_done(fetch->request);
     return MR_OK;
 }
@@ -447,6 +448,7 @@ void mr_handle_fetch_done(struct mr_request *request)
         return;
     }
     fetch->is_reading = false;
+    mr_list_remove(&fetch->link);
     pass_settle(fetch);
     bool is_enough = fetch->is_over || fetch->is_any_error || fetch->bytes >= fetch->bytes_min ||
                      fetch->set->count == 0 || core->now.mono_ns >= fetch->deadline_ns ||
@@ -706,6 +708,7 @@ void mr_fetch_drop(struct mr_request *request)
     if (fetch == NULL) {
         return;
     }
+    mr_list_remove(&fetch->link);
     if (fetch->is_reading && fetch->next_core > 0) {
         pass_gather(fetch, fetch->next_core - 1); /* orphaned: what it was lent goes back */
     }

@@ -34,7 +34,7 @@ struct mr_fetch {
     struct mr_request *request;
     struct mr_fetch_set *set;
     struct mr_fetch_set own; /* without a session */
-    struct mr_list link;     /* purgatory, waiting or moved */
+    struct mr_list link;     /* purgatory, waiting or moved; relief, reading */
     struct mr_timer timer;
     uint64_t deadline_ns;
     uint32_t bytes_min;
@@ -58,6 +58,7 @@ struct mr_fetch {
     struct mr_lent *lents;
     uint32_t next_core;
     uint32_t bytes;
+    uint64_t read_since_ns;
     bool is_reading;
     bool is_any_error;
 };

@@ -16,6 +16,7 @@ struct mr_request *mr_request_new(struct mr_data_core *core)
     }
     *request = (struct mr_request){.core = core};
     mr_list_init(&request->link);
+    mr_list_init(&request->lending);
     request->inline_base = (uint8_t *)request + sizeof *request;
     request->inline_size = MR_REQUEST_BYTES - sizeof *request;
     mr_arena_init(&request->arena, request->inline_base, request->inline_size);
@@ -82,7 +83,7 @@ void mr_request_release_frame(struct mr_request *request)
     for (uint32_t index = 0; index < request->piece_count; index++) {
         struct mr_piece *piece = request->pieces[index];
         mr_assert(piece->refs > 0);
-        if (--piece->refs == 0) {
+        if (--piece->refs == 0 && !mr_bug("hold-buffers")) {
             core->transport->ops->release(core->transport, piece->buffer);
             mr_session_piece_put(core, piece);
         }
@@ -108,6 +109,7 @@ void mr_request_free(struct mr_request *request)
     }
     mr_request_release_frame(request);
     mr_list_remove(&request->link);
+    mr_list_remove(&request->lending);
     if (request->session != NULL && request->state != MR_REQUEST_SENDING) {
         mr_assert(request->session->request_count > 0);
         request->session->request_count--;

@@ -90,6 +90,8 @@ struct mr_request {
     struct mr_chain reply; /* no spans: none is sent */
     uint64_t token;
     struct mr_lent *lent;
+    struct mr_list lending; /* while the reply lends pages and is being sent (relief.h) */
+    uint64_t sent_ns;       /* when that began */
 
     struct mr_forward forward;
     char peer[48];

@@ -75,7 +75,7 @@ void mr_session_piece_put(struct mr_data_core *core, struct mr_piece *piece)
 static void piece_unref(struct mr_data_core *core, struct mr_piece *piece)
 {
     mr_assert(piece->refs > 0);
-    if (--piece->refs == 0) {
+    if (--piece->refs == 0 && !mr_bug("hold-buffers")) {
         core->transport->ops->release(core->transport, piece->buffer);
         mr_session_piece_put(core, piece);
     }
@@ -361,6 +361,7 @@ static void session_write(struct mr_session *session)
         session->active_ns = core->now.mono_ns;
         request->token = ++session->token;
         request->state = MR_REQUEST_SENDING;
+        mr_relief_lending(request);
         session->request_count--;
         session->sending_count++;
         session->sending_bytes += request->reply.bytes;

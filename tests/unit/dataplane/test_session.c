@@ -228,6 +228,35 @@ static void test_drain_answers_what_is_open_and_closes(void **state)
     assert_null(mr_sim_net_connect(w->net, NULL));
 }
 
+/* The slow reader's reply lends pages that the other's read might be waiting for. */
+static void test_slow_reader_is_given_up_when_another_waits(void **state)
+{
+    (void)state;
+    int32_t correlation;
+    struct mr_produce_response made;
+    struct mr_fetch_response got;
+    const struct mr_data_rig_fetch all = {.session_epoch = -1, .count = 1, .min_bytes = 1};
+    struct mr_sim_peer *slow = mr_data_rig_join(w);
+    struct mr_sim_peer *other = mr_data_rig_join(w);
+    mr_data_rig_produce_to(w, other, 1, -1, MR_STR("t"), 0, 1, 1000);
+    assert_true(mr_data_rig_answer(w, other, 0, 9, &correlation, &made));
+    mr_data_rig_fetch(slow, 2, all);
+    mr_data_rig_run(w);
+    mr_data_rig_pass_ms(w, 5000);
+    assert_false(mr_sim_peer_is_closed(slow)); /* nobody waits: it may take its time */
+    assert_int_equal(w->lent - w->releases, 1);
+    w->is_storage_held = true;
+    mr_data_rig_fetch(other, 3, all);
+    mr_data_rig_run(w);
+    mr_data_rig_pass_ms(w, 900);
+    assert_false(mr_sim_peer_is_closed(slow));
+    mr_data_rig_pass_ms(w, 1200);
+    assert_true(mr_sim_peer_is_closed(slow));
+    mr_data_rig_storage_release(w, 0);
+    assert_true(mr_data_rig_answer(w, other, 1, 12, &correlation, &got));
+    assert_int_equal(w->lent, w->releases);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -239,6 +268,7 @@ int main(void)
         TEST(test_frames_cut_at_every_byte_do_no_harm),
         TEST(test_large_frames_that_never_end_do_not_lock_out_others),
         TEST(test_idle_connection_is_closed_a_waiting_one_is_not),
+        TEST(test_slow_reader_is_given_up_when_another_waits),
         TEST(test_drain_answers_what_is_open_and_closes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
