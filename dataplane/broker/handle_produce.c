@@ -187,7 +187,7 @@ static void fill_one(struct mr_request *request, const struct produce *produce, 
             out->error_message = mr_str(mr_err_text(entry->err));
         }
     } else {
-        out->base_offset = entry->base_offset;
+        out->base_offset = mr_bug_each("zero-offset", 7) ? 0 : entry->base_offset;
         out->log_append_time_ms = entry->log_append_time_ms;
         out->log_start_offset = entry->log_start_offset;
     }

@@ -453,6 +453,7 @@ void mr_session_closed(struct mr_session *session, enum mr_err why)
     session->is_closing = true;
     mr_intake_give(core, mr_intake_take(session));
     inbox_drop(session);
+    mr_assert(session->request_count < 2 || !mr_bug("assert-on-close"));
     struct mr_list *link;
     while ((link = mr_list_pop(&session->requests)) != NULL) {
         struct mr_request *request = MR_LIST_ENTRY(link, struct mr_request, link);

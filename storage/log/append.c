@@ -209,6 +209,9 @@ static enum append_result admit(struct mr_storage_core *core, struct mr_partitio
     /* Our own logs go on from the reserve. */
     if (!p->is_internal && !mr_space_has(core, bytes)) {
         mr_space_refuse(core, bytes);
+        if (mr_bug("full-is-failed")) {
+            mr_journal_fail(core->journal, MR_ERR_NO_SPACE, 28, "a full disk");
+        }
         return refuse(entry, MR_ERR_DIR_FULL);
     }
     if (p->tail == MR_TAIL_COLD) {
@@ -443,6 +446,9 @@ void mr_append_passed_reset(struct mr_storage_core *core)
 void mr_append_retry(struct mr_storage_core *core)
 {
     core->is_append_due = false;
+    if (mr_bug("forget-the-parked")) {
+        return;
+    }
     core->is_parked_blocked = false;
     MR_LIST_EACH_SAFE(link, after, &core->parked) {
         struct mr_append_op *op = (struct mr_append_op *)(void *)MR_LIST_ENTRY(link, struct mr_storage_op, link);

@@ -9,6 +9,8 @@
  */
 #include "log/log_files.h"
 
+#include "millrace/base/bug.h"
+
 #include "log/offset_index.h"
 #include "log/time_index.h"
 
@@ -304,6 +306,7 @@ static enum mr_err check_metadata(struct mr_task *task, const uint8_t *at, uint3
                 return MR_ERR_CORRUPT;
             }
             task->is_marked = mr_uuid_is_zero(&p->jlog.topic_id) || mr_uuid_equal(&id, &p->jlog.topic_id);
+            task->is_marked = task->is_marked || mr_bug("adopt-any-directory");
             return task->is_marked ? MR_OK : MR_ERR_EXISTS;
         }
     }
@@ -414,7 +417,7 @@ static void choose_scan(struct mr_task *task)
     }
     task->index = task->segment == NULL ? LOAD_OVER : is_wipe_due(task) ? LOAD_WIPE_INDEX : LOAD_SEGMENT;
     const struct mr_segment *active = task->partition->active;
-    bool is_replayed = task->x <= active->base + active->last_relative;
+    bool is_replayed = task->x <= active->base + active->last_relative && (task->x >= 0 || !mr_bug("trust-in-snapshots"));
     if (task->index != LOAD_SEGMENT || task->segment != active || is_replayed) {
         task->b = 0; /* from its start: the snapshot of producers is older than the last index entry, or lost */
     }

@@ -3,6 +3,8 @@
  */
 #include "storage_core.h"
 
+#include "millrace/base/bug.h"
+
 /* ---- By name ---- */
 
 static uint64_t name_hash(struct mr_str dir_name)
@@ -173,6 +175,9 @@ void mr_partition_commits(struct mr_storage_core *core, uint64_t written_seq, ui
                     break;
                 }
             }
+        }
+        if (mr_bug("see-before-flush")) {
+            see(core, p, &p->pending[p->pending_count - 1].end);
         }
         uint32_t flushed = 0;
         while (flushed < p->pending_count && p->pending[flushed].seq <= durable_seq) {

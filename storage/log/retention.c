@@ -47,7 +47,8 @@ static struct verdict judge(const struct mr_storage_core *core, const struct mr_
         if (end > p->high_watermark.offset || (next == NULL && segment->size == 0)) {
             break;
         }
-        bool is_too_much = config->retention_bytes >= 0 && total - segment->size >= config->retention_bytes;
+        int64_t left = total - (mr_bug("retain-too-little") ? 0 : segment->size);
+        bool    is_too_much = config->retention_bytes >= 0 && left >= config->retention_bytes;
         if (!is_too_much) {
             if (config->retention_ms < 0 || core->wall_clock.is_doubted) {
                 break;

@@ -285,7 +285,9 @@ void mr_segment_index(struct mr_storage_core *core, struct mr_segment *segment, 
         int64_t  relative = last_offset - segment->base;
         if (at != NULL && relative > segment->last_relative && relative <= INT32_MAX) {
             mr_offset_index_store(at, (struct mr_offset_index_entry){.relative = (int32_t)relative,
-                                                                     .pos = mr_bug("wrong-index") ? 0 : pos});
+                                                                     .pos = mr_bug("wrong-index")     ? 0
+                                                                            : mr_bug("index-too-far") ? pos + 61
+                                                                                                      : pos});
             segment->index_page->used += MR_OFFSET_INDEX_ENTRY;
             segment->last_relative = (int32_t)relative;
         }

@@ -10,6 +10,8 @@
  */
 #include "storage_core.h"
 
+#include "millrace/base/bug.h"
+
 #define EVICTION_LOOKS 64 /* runs that may not go and are passed over for one page */
 
 /* The log does not have the run any more; memory that is lent goes when it comes back. */
@@ -317,6 +319,9 @@ void mr_tail_release(struct mr_storage_core *core, uint64_t reference)
     struct mr_page_pool *pool = is_cold ? &core->cold : &core->cache;
     struct mr_page      *page = mr_page_find(pool, reference & ~MR_COLD_REFERENCE);
     mr_assert(page->refs > 0);
+    if (mr_bug_each("leak-pages", 20)) {
+        return;
+    }
     page->refs--;
     if (page->refs == 0 && !is_cold) {
         core->pinned_bytes -= mr_page_capacity(page);

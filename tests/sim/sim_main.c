@@ -7,12 +7,15 @@
 #include "sim_world.h"
 
 #include "millrace/base/bug.h"
+#include "millrace/base/fmt.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 struct options {
     uint64_t    from;
@@ -121,25 +124,40 @@ static double seconds_now(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
+static char repeat[1024]; /* the command that repeats what is running */
+
+/* A broker that ends by an assertion takes this process with it: the last line must say the seed all the same. */
+static void on_abort(int number)
+{
+    static const char failed[] = "FAILED ";
+    (void)!write(STDOUT_FILENO, failed, sizeof failed - 1);
+    (void)!write(STDOUT_FILENO, repeat, strlen(repeat));
+    (void)!write(STDOUT_FILENO, "\n", 1);
+    (void)signal(number, SIG_DFL);
+    (void)raise(number);
+}
+
 /* "seed=5 commit=1a2b3c4 repeat: ./dev sim --seed=5 ..." */
 static void say_seed(uint64_t seed, uint32_t only, const struct options *options, const char *what)
 {
     const char *commit = getenv("MR_COMMIT"); /* set by ./dev */
     char        text[512];
-    printf("%sseed=%llu commit=%s repeat: ./dev sim --seed=%llu", what, (unsigned long long)seed,
-           commit != NULL ? commit : "unknown", (unsigned long long)seed);
+    size_t      size = sizeof repeat;
+    size_t len = mr_fmt(repeat, size, "seed=%llu commit=%s repeat: ./dev sim --seed=%llu", (unsigned long long)seed,
+                        commit != NULL ? commit : "unknown", (unsigned long long)seed);
     if (only != MR_SIM_TROUBLE_ANY) {
         mr_sim_swarm_text(only, text, sizeof text);
-        printf(" --only=%s", text);
+        len += mr_fmt(repeat + len, size - len, " --only=%s", text);
     }
     if (options->point != 0) {
-        printf(" --point=%llu --point-cut=%llu --point-again=%llu", (unsigned long long)options->point,
-               (unsigned long long)options->point_cut, (unsigned long long)options->point_again);
+        len += mr_fmt(repeat + len, size - len, " --point=%llu --point-cut=%llu --point-again=%llu",
+                      (unsigned long long)options->point, (unsigned long long)options->point_cut,
+                      (unsigned long long)options->point_again);
     }
     if (options->bug != NULL) {
-        printf(" --bug=%s", options->bug);
+        len += mr_fmt(repeat + len, size - len, " --bug=%s", options->bug);
     }
-    printf("\n");
+    printf("%s%s\n", what, repeat);
     fflush(stdout);
 }
 
@@ -231,6 +249,8 @@ int main(int argc, char **argv)
     if (!parse(argc, argv, &options)) {
         return usage();
     }
+    (void)signal(SIGABRT, on_abort);
+    (void)signal(SIGSEGV, on_abort);
     if (options.points_step > 0) {
         return run_points(&options);
     }

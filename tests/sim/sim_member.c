@@ -114,11 +114,24 @@ static void send_leave(struct mr_sim_member *member, struct mr_now now)
     mr_sim_actor_send(&member->actor, MR_API_LEAVE_GROUP, 5, &request, 0, true, now);
 }
 
+/* A commit's offset: one of its own, and not larger than the one before. The same again gives the commit. */
+static int64_t offset_of(int64_t commit)
+{
+    return commit ^ (MR_CHECK_GROUP_COMMITS - 1);
+}
+
+static const char *metadata_of(int64_t offset, char text[32])
+{
+    mr_fmt(text, 32, "at-%lld", (long long)offset);
+    return text;
+}
+
 static void send_commit(struct mr_sim_member *member, uint32_t partition, struct mr_now now)
 {
     struct mr_offset_commit_request           request;
     struct mr_offset_commit_request_topic     topic;
     struct mr_offset_commit_request_partition entry;
+    char                                      text[32];
     uint32_t commit = mr_check_group_commit(member->check, member->generation, partition);
     if (commit == UINT32_MAX) {
         return;
@@ -127,8 +140,8 @@ static void send_commit(struct mr_sim_member *member, uint32_t partition, struct
     MR_DEFAULTS(offset_commit_request_topic, &topic);
     MR_DEFAULTS(offset_commit_request_partition, &entry);
     entry.partition_index = (int32_t)partition;
-    entry.committed_offset = commit;
-    entry.committed_metadata = MR_STR("");
+    entry.committed_offset = offset_of(commit);
+    entry.committed_metadata = mr_str(metadata_of(entry.committed_offset, text));
     topic.name = mr_sim_topics[0];
     topic.partitions = &entry;
     topic.partitions_count = 1;
@@ -332,8 +345,13 @@ static void take_read(struct mr_sim_member *member, const struct mr_offset_fetch
     for (uint32_t index = 0; index < MR_CHECK_GROUP_PARTITIONS; index++) {
         const struct mr_offset_fetch_response_partitions *partition = &group->topics[0].partitions[index];
         if (partition->error_code == 0) {
+            char    text[32];
+            int64_t offset = partition->committed_offset;
+            if (offset >= 0 && !mr_str_equal(partition->metadata, mr_str(metadata_of(offset, text)))) {
+                mr_sim_actor_refuse(&member->actor, "a committed offset without its metadata", offset);
+            }
             mr_check_group_seen(member->check, member->read_at, (uint32_t)partition->partition_index,
-                                partition->committed_offset);
+                                offset < 0 ? offset : offset_of(offset));
         } else if (!mr_errors_is_retriable(partition->error_code)) {
             mr_sim_actor_refuse(&member->actor, "OffsetFetch of a partition failed for good", partition->error_code);
         } else {

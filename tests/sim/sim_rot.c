@@ -168,7 +168,7 @@ bool mr_sim_rot_derived(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm)
     static const struct {
         const char *end;
         bool        has_proof; /* a wrong byte shows: it may be changed, not only cut */
-    } kinds[] = {{".index", true}, {".timeindex", true}, {".snapshot", true}, {"leader-epoch-checkpoint", false}};
+    } kinds[] = {{".index", false}, {".timeindex", false}, {".snapshot", true}, {"leader-epoch-checkpoint", false}};
     char     directory[PATH_BYTES];
     char     path[PATH_BYTES];
     uint64_t which = lot(swarm, MR_SIM_TROUBLE_rot_derived, 1000);
@@ -181,7 +181,7 @@ bool mr_sim_rot_derived(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm)
     if (way == 0 || size == 0) {
         mr_sim_fs_remove(fs, path);
     } else if (way == 1 || !kinds[kind].has_proof) {
-        mr_sim_fs_cut_file(fs, path, way == 1 ? lot(swarm, MR_SIM_TROUBLE_rot_derived, (uint64_t)size) : 0);
+        mr_sim_fs_cut_file(fs, path, kind < 3 ? lot(swarm, MR_SIM_TROUBLE_rot_derived, (uint64_t)size) : 0);
     } else {
         uint64_t pos = lot(swarm, MR_SIM_TROUBLE_rot_derived, (uint64_t)size);
         mr_sim_fs_rot(fs, path, pos, 1, (uint8_t)(1u << lot(swarm, MR_SIM_TROUBLE_rot_derived, 8)));

@@ -5,6 +5,8 @@
  *                                    delivered, and what lies beside them stays readable
  *   what is made from segments       indexes, snapshots, epochs: nobody may notice
  *
+ * Indexes are lost or cut, not changed: their entries have no proof, and a wrong one sends reads to a wrong place.
+ *
  * Bytes 0 to 7 and 12 to 15 of a batch (base offset, leader epoch) stay as they are: no CRC covers them in Kafka's
  * format, so nothing in the directory could tell.
  *
