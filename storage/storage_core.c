@@ -69,6 +69,15 @@ static void fail_ack(struct mr_storage_core *core, struct mr_storage_op *op)
                 entry->base_offset = -1;
             }
         }
+    } else if (op->kind == MR_STORAGE_DELETE_RECORDS) {
+        struct mr_delete_records_op *deletes = (struct mr_delete_records_op *)(void *)op;
+        for (uint32_t index = 0; index < deletes->entry_count; index++) {
+            struct mr_delete_records_entry *entry = &deletes->entries[index];
+            if (entry->err == MR_OK || entry->err == MR_AGAIN) {
+                entry->err = MR_ERR_DIR_OFFLINE;
+                entry->low_watermark = -1;
+            }
+        }
     }
     mr_core_answer(core, op);
 }

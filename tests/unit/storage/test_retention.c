@@ -256,6 +256,18 @@ static void test_delete_records_waits_for_the_flush(void **state)
     assert_int_equal(mr_core_rig_stat(&rig, log, NULL).log_end_offset, 2 * PER_SEGMENT);
 }
 
+/* The entries say it, not only the operation: whoever asked looks at them alone. */
+static void test_delete_records_fails_with_its_flush(void **state)
+{
+    (void)state;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    append(log, PER_SEGMENT);
+    mr_core_rig_advance(&rig, 3000);
+    mr_sim_fs_fail(rig.fs, &(struct mr_sim_fault){.kinds = 1u << MR_DISK_WRITE, .err = MR_ERR_IO, .is_sticky = true});
+    assert_int_equal(mr_core_rig_delete_records(&rig, log, 1), MR_ERR_DIR_OFFLINE);
+}
+
 /* J6: while the journal could still redo bytes of a segment, its files keep their names. */
 static void test_segment_with_live_journal_entries_is_not_touched(void **state)
 {
@@ -408,6 +420,7 @@ int main(void)
         TEST(test_retention_changed_by_configuration_holds_at_the_next_check),
         TEST(test_delete_records_removes_whole_segments_below),
         TEST(test_delete_records_waits_for_the_flush),
+        TEST(test_delete_records_fails_with_its_flush),
         TEST(test_segment_with_live_journal_entries_is_not_touched),
         TEST(test_burial_power_lost_anywhere_keeps_the_log_start),
         TEST(test_dropped_log_keeps_its_directory_for_the_delay),
