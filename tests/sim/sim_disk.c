@@ -471,6 +471,7 @@ static void fault_find(struct mr_sim_fs *fs, struct mr_disk_op *op, struct pendi
         return;
     }
     pending->fault = fault->err;
+    fs->fault_count++;
     pending->short_bytes = fault->short_bytes;
     fs->has_fault = fault->is_sticky;
 }

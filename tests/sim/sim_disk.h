@@ -77,6 +77,8 @@ struct mr_sim_fault {
 };
 void mr_sim_fs_fail(struct mr_sim_fs *fs, const struct mr_sim_fault *fault);
 void mr_sim_fs_heal(struct mr_sim_fs *fs);
+/* How many operations failed by the fault that was set last. */
+uint64_t mr_sim_fs_faults(const struct mr_sim_fs *fs);
 
 /* One in `one_in` reads of files whose name contains `name_part` gets other bytes than the file has: a bit is wrong,
  * sectors are of another place in the file, or as they were before they were written. Never twice in a row. 0: none. */

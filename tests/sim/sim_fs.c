@@ -135,7 +135,13 @@ bool mr_sim_fs_is_dead(const struct mr_sim_fs *fs)
 void mr_sim_fs_fail(struct mr_sim_fs *fs, const struct mr_sim_fault *fault)
 {
     fs->fault = *fault;
+    fs->fault_count = 0;
     fs->has_fault = true;
+}
+
+uint64_t mr_sim_fs_faults(const struct mr_sim_fs *fs)
+{
+    return fs->fault_count;
 }
 
 void mr_sim_fs_heal(struct mr_sim_fs *fs)

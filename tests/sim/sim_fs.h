@@ -95,6 +95,7 @@ struct mr_sim_fs {
     bool                is_dead;
     bool                has_fault;
     struct mr_sim_fault fault;
+    uint64_t            fault_count; /* operations that failed by it */
     uint64_t            capacity;
     bool                is_direct_refused;
     struct mr_sim_misread misread;

@@ -3,6 +3,7 @@
  * the command that repeats it.
  */
 #include "sim_disk.h"
+#include "sim_nth.h"
 #include "sim_swarm.h"
 #include "sim_world.h"
 
@@ -28,6 +29,9 @@ struct options {
     uint64_t    point_again;
     uint64_t    point_cut;
     uint64_t    points_step; /* 0: none; otherwise every so-many-th crash point of the seed */
+    uint64_t    nth_step;    /* 0: none; otherwise every so-many-th use of everything that can fail */
+    uint64_t    nth;         /* 0: none; otherwise this use of this: */
+    uint32_t    nth_way;
 };
 
 static int usage(void)
@@ -41,6 +45,7 @@ static int usage(void)
                     "  --smaller         switch off, one by one, what a failing seed fails without\n"
                     "  --points=N        power cuts at every N-th disk operation of one life of the seed, clean stop\n"
                     "                    and recovery included, each with every kind of cut\n"
+                    "  --nth=N           everything that can fail does at every N-th of its uses in one life of the seed\n"
                     "  --bug=NAME        a mutant (build bugs): it must be found\n"
                     "  --verbose         the broker's log to stderr\n"
                     "\n"
@@ -101,6 +106,13 @@ static bool parse(int argc, char **argv, struct options *options)
             is_good = number_of(text, &options->point_cut) && options->point_cut < MR_SIM_CUT_COUNT;
         } else if ((text = value_of("--point", argc, argv, &at)) != NULL) {
             is_good = number_of(text, &options->point);
+        } else if ((text = value_of("--nth-way", argc, argv, &at)) != NULL) {
+            options->nth_way = mr_sim_nth_find(text);
+            is_good = options->nth_way < mr_sim_nth_count();
+        } else if ((text = value_of("--nth-use", argc, argv, &at)) != NULL) {
+            is_good = number_of(text, &options->nth);
+        } else if ((text = value_of("--nth", argc, argv, &at)) != NULL) {
+            is_good = number_of(text, &options->nth_step) && options->nth_step > 0;
         } else if ((text = value_of("--bug", argc, argv, &at)) != NULL) {
             options->bug = text;
 #ifndef MR_BUGS
@@ -154,6 +166,9 @@ static void say_seed(uint64_t seed, uint32_t only, const struct options *options
                       (unsigned long long)options->point, (unsigned long long)options->point_cut,
                       (unsigned long long)options->point_again);
     }
+    if (options->nth != 0) {
+        printf(" --nth-way=%s --nth-use=%llu", mr_sim_nth_name(options->nth_way), (unsigned long long)options->nth);
+    }
     if (options->bug != NULL) {
         len += mr_fmt(repeat + len, size - len, " --bug=%s", options->bug);
     }
@@ -170,6 +185,8 @@ static void run(uint64_t seed, uint32_t only, const struct options *options, str
         .point = options->point,
         .point_again = options->point_again,
         .point_cut = (uint32_t)options->point_cut,
+        .nth = options->nth,
+        .nth_way = options->nth_way,
     };
 #ifdef MR_BUGS
     mr_bug_name = options->bug;
@@ -242,6 +259,35 @@ static int run_points(struct options *options)
     return 0;
 }
 
+/* Everything that can fail, at its uses in one life. */
+static int run_nth(struct options *options)
+{
+    static struct mr_sim_result result;
+    const uint32_t only = 1u << MR_SIM_TROUBLE_admin | 1u << MR_SIM_TROUBLE_group | 1u << MR_SIM_TROUBLE_slow_disk;
+    double   started = seconds_now();
+    uint64_t runs = 0;
+    say_seed(options->from, only, options, "");
+    for (options->nth_way = 0; options->nth_way < mr_sim_nth_count(); options->nth_way++) {
+        uint64_t before = runs;
+        result.is_past_end = false;
+        for (options->nth = 1 + options->nth_way % options->nth_step; !result.is_past_end; options->nth += options->nth_step) {
+            run(options->from, only, options, &result);
+            runs++;
+            if (!result.is_ok) {
+                say_result(&result);
+                say_seed(options->from, only, options, "FAILED ");
+                return 1;
+            }
+        }
+        printf("  %-22s %llu runs, the last at use %llu\n", mr_sim_nth_name(options->nth_way), (unsigned long long)(runs - before),
+               (unsigned long long)(options->nth - options->nth_step));
+    }
+    printf("%llu failures in %.1f s\n", (unsigned long long)runs, seconds_now() - started);
+    options->nth = 0;
+    say_seed(options->from, only, options, "ok ");
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct mr_sim_result result;
@@ -253,6 +299,9 @@ int main(int argc, char **argv)
     (void)signal(SIGSEGV, on_abort);
     if (options.points_step > 0) {
         return run_points(&options);
+    }
+    if (options.nth_step > 0) {
+        return run_nth(&options);
     }
     double   started = seconds_now();
     double   simulated = 0;

@@ -10,6 +10,7 @@
 #include "sim_client.h"
 #include "sim_idle.h"
 #include "sim_member.h"
+#include "sim_nth.h"
 #include "sim_rot.h"
 #include "sim_swarm.h"
 #include "sim_wire.h"
@@ -518,6 +519,31 @@ static bool run_point(struct world *world)
     return is_good;
 }
 
+/* A life in which something fails at its n-th use: it goes on, or ends as it is declared. Then power goes, so that what
+ * was acknowledged without a flush is missing; and everything must be there. */
+static bool run_nth(struct world *world)
+{
+    bool is_good = start(world);
+    mr_sim_nth_arm(world->fs, world->params->nth_way, world->params->nth);
+    world->has_error = true;
+    for (uint32_t count = 0; is_good && count < STEPS_POINT; count++) {
+        is_good = step(world);
+    }
+    world->result->is_past_end = !mr_sim_nth_disarm(world->fs);
+    (void)(is_good && stop(world));
+    end(world);
+    cut(world, MR_SIM_CUT_DROP);
+    if (world->result->why[0] != '\0') {
+        return false;
+    }
+    make_calm(world);
+    is_good = start(world) && verify(world) && stop(world);
+    if (world->broker.memory != NULL) {
+        end(world);
+    }
+    return is_good;
+}
+
 static void set_up_disk(struct world *world)
 {
     struct mr_sim_swarm *swarm = &world->swarm;
@@ -576,7 +602,7 @@ void mr_sim_world_run(const struct mr_sim_params *params, struct mr_sim_result *
     set_up_disk(world);
     mr_check_acked_init(&world->check, &arena, OFFSETS_MAX, VALUES_MAX);
     set_up_actors(world, &arena);
-    result->is_ok = params->point != 0 ? run_point(world) : run(world);
+    result->is_ok = params->point != 0 ? run_point(world) : params->nth != 0 ? run_nth(world) : run(world);
     trace(world, mr_sim_fs_digest(world->fs));
     for (uint32_t index = 0; index < world->actor_count; index++) {
         trace(world, world->wires[index].hash);

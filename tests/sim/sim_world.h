@@ -26,11 +26,15 @@ struct mr_sim_params {
     uint64_t point;
     uint64_t point_again;
     uint32_t point_cut; /* enum mr_sim_cut */
+
+    /* Or one life in which use number `nth` (from 1; 0: no such life) of something fails (sim_nth.h). */
+    uint64_t nth;
+    uint32_t nth_way;
 };
 
 struct mr_sim_result {
     bool     is_ok;
-    bool     is_past_end; /* the life of a crash point had fewer operations */
+    bool     is_past_end; /* the life of a crash point had fewer operations, or uses */
     char     why[512];   /* the violation; "" when there is none */
     uint32_t on;         /* the classes of trouble that the run had */
     uint64_t trace_hash; /* equal for equal seeds, whatever the compiler */

@@ -1,0 +1,28 @@
+/*
+ * sim_nth: disk operations fail at their n-th use, once or from then on; for n = 1, 2, ... until there are fewer.
+ *
+ * A run is one life of the broker under its clients in which this happens, a power cut that takes everything un-flushed (so that
+ * an acknowledgement after a failed flush is a lost record), and a calm life in which everything must be there again
+ * (sim_world.c).
+ *
+ * Thread: the simulation's one. Source: reliability.md S2; SQLite's tests.
+ */
+#ifndef MILLRACE_TESTS_SIM_NTH_H
+#define MILLRACE_TESTS_SIM_NTH_H
+
+#include "sim_disk.h"
+
+/* How many ways of failing there are; their names. */
+uint32_t    mr_sim_nth_count(void);
+const char *mr_sim_nth_name(uint32_t way);
+
+/* The index of a name; mr_sim_nth_count(): none. */
+uint32_t mr_sim_nth_find(const char *name);
+
+/* From now on: use number n (from 1) fails. */
+void mr_sim_nth_arm(struct mr_sim_fs *fs, uint32_t way, uint64_t n);
+
+/* Nothing fails any more; whether anything did since. */
+bool mr_sim_nth_disarm(struct mr_sim_fs *fs);
+
+#endif
