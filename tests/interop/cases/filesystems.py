@@ -1,6 +1,7 @@
 """Durability on the file systems that people use, ext4 with its journal and XFS, on images of our own: after kill -9,
 and after a cut of the power that loses what was not flushed. Needs root and loop devices; skips with the reason."""
 
+import errno
 import os
 import random
 import re
@@ -20,7 +21,10 @@ SIZE = 384 << 20  # mkfs.xfs refuses less than 300 MiB
 MAKE = {"ext4": ["mkfs.ext4", "-q", "-F", "-J", "size=16"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 CONF = {"millrace.journal.file.bytes": "1048576", "millrace.journal.files": "4", "millrace.disk.reserve.bytes": "16777216"}
 PARTITIONS = 10
-ROUNDS = int(os.environ.get("MR_CUTS") or (10 if case.FULL else 1))
+ROUNDS = int(os.environ.get("MR_CUTS") or (25 if case.FULL else 1))
+KILLS = int(os.environ.get("MR_CUTS") or (50 if case.FULL else 2))
+FIRST = int(os.environ.get("MR_FIRST") or 0)  # rounds that other runs had: these get other lots
+KINDS = [kind for kind in MAKE if kind in (os.environ.get("MR_FS") or kind)]
 
 
 def image(t, kind):
@@ -42,14 +46,14 @@ def broker_on(t, point):
     return b
 
 
-@test(seconds=200 + 60 * ROUNDS, millrace_only=True)
+@test(seconds=200 + 60 * KILLS, millrace_only=True)
 def kills_on_ext4_and_xfs(t):
-    for kind in MAKE:
+    for kind in KINDS:
         point = t.mounted(["-o", "loop", image(t, kind)])
         b = broker_on(t, point).start()
         topic = t.topic(PARTITIONS, broker=b)
         acked = {}
-        for n in range(ROUNDS + 1):
+        for n in range(FIRST, FIRST + KILLS):
             load = Load(t, b, topic, PARTITIONS, "%s%d" % (kind, n))
             time.sleep(random.Random(n).uniform(0.5, 1.5))
             b.kill()
@@ -58,7 +62,7 @@ def kills_on_ext4_and_xfs(t):
             b.start()
             check_acked(t, topic, acked, b)
         t.equal(b.stop(), 0, "exit status")
-        t.note("%s: %d records" % (kind, len(acked)))
+        t.note("%s: %d kills, %d records" % (kind, KILLS, len(acked)))
 
 
 class PowerDisk:
@@ -83,14 +87,13 @@ class PowerDisk:
         subprocess.run(["mount", self.loop, str(self.point)], check=True, capture_output=True, timeout=60)
         self.is_mounted = True
 
-    def slow(self, ms):
-        self.process.stdin.write("slow %d\n" % ms)
+    def tell(self, what):
+        self.process.stdin.write(what + "\n")
         self.process.stdin.flush()
 
     def cut(self, seed):
         """(writes that survived, writes that were lost) of those that nobody had flushed."""
-        self.process.stdin.write("cut %d\n" % seed)
-        self.process.stdin.flush()
+        self.tell("cut %d" % seed)
         return tuple(map(int, self.process.stdout.readline().split()[1:]))
 
     def close(self):
@@ -116,10 +119,10 @@ class PowerDisk:
 @test(seconds=200 + 120 * ROUNDS, millrace_only=True)
 def power_cuts_on_ext4_and_xfs(t):
     """What was acknowledged was flushed: it outlives a disk that forgets everything else, or parts of it."""
-    for kind in MAKE:
+    for kind in KINDS:
         path = image(t, kind)
         topic, acked, kept, lost = None, {}, 0, 0
-        for n in range(ROUNDS):
+        for n in range(FIRST, FIRST + ROUNDS):
             disk = PowerDisk(t, path)
             b = broker_on(t, disk.point).start()
             if topic is None:
@@ -142,6 +145,37 @@ def power_cuts_on_ext4_and_xfs(t):
             kind, ROUNDS, len(acked), kept, lost))
 
 
+FAULTS = [("write", errno.EIO), ("flush", errno.EIO), ("write", errno.ENOSPC)]
+
+
+@test(seconds=300, millrace_only=True)
+def faults_on_ext4_and_xfs(t):
+    """A write or a flush that fails once is final (ruling 16): the broker says so and ends; what was acknowledged is there."""
+    for kind in KINDS:
+        path = image(t, kind)
+        topic, acked = None, {}
+        for n, (what, error) in enumerate(FAULTS if case.FULL else FAULTS[:1]):
+            disk = PowerDisk(t, path)
+            b = broker_on(t, disk.point).start()
+            topic = topic or t.topic(PARTITIONS, broker=b)
+            load = Load(t, b, topic, PARTITIONS, "%s%d" % (kind, n))
+            disk.tell("slow %d" % (2 * n))
+            time.sleep(1)
+            disk.tell("fail %s %d %d" % (what, error, random.Random(n).randrange(1, 60)))
+            t.equal(b.process.wait(30), 1, "exit status after %s of a %s" % (errno.errorcode[error], what))
+            b.process = None
+            t.check("log directory offline" in b.log_tail(), "the log does not say why: %s", b.log_tail(5))
+            t.check(load.end(acked) > 50, "only %d records were acknowledged", len(acked))
+            disk.tell("heal")
+            disk.close()
+            point = t.mounted(["-o", "loop", path])
+            b = broker_on(t, point).start()
+            check_acked(t, topic, acked, b)
+            t.equal(b.stop(), 0, "exit status")
+            subprocess.run(["umount", str(point)], check=True, capture_output=True, timeout=60)
+        t.note("%s: %d records" % (kind, len(acked)))
+
+
 @test(seconds=120, millrace_only=True)
 def recover_tells_its_progress(t):
     """On a slow disk `millrace recover` says every second how far it is; then everything is in the segments."""
@@ -153,9 +187,9 @@ def recover_tells_its_progress(t):
     b.kill()
     acked = {}
     load.end(acked)
-    disk.slow(15)
+    disk.tell("slow 15")
     status, out, err = millrace(t, "recover", b.directory, "--set", "millrace.journal.file.bytes=1048576", timeout_s=100)
-    disk.slow(0)
+    disk.tell("slow 0")
     t.equal(status, 0, "exit status: %s" % err)
     told = [tuple(map(int, m)) for m in re.findall(r"^millrace recover: .*, (\d+) s, (\d+) KiB read, (\d+) KiB written$", err, re.M)]
     t.check(told, "no progress was told: %s", err)

@@ -4,7 +4,9 @@
 
 What was written and not flushed since is remembered with what it replaced. "cut SEED" on stdin loses a random part
 of it, torn at 512 bytes, leaves the rest in BACKING, and from then on every request fails, as with a disk that is
-gone. "slow MS" makes every request take so long. The cut comes with one of the next writes, for between two flushes there is something to lose. It answers on stdout: "ready", then "cut KEPT LOST". Needs root; speaks to /dev/fuse itself."""
+gone. It comes with one of the next writes, for between two flushes there is something to lose. "slow MS" makes every request take so
+long. "fail WHAT ERRNO N" lets the N-th WHAT (write, flush) from now on answer that error; "heal" takes it back. On stdout: "ready",
+"cut KEPT LOST", "failed WHAT". Needs root; speaks to /dev/fuse itself."""
 
 import ctypes
 import errno
@@ -34,12 +36,23 @@ class Disk:
         self.seed = None  # a cut is due
         self.writes_left = 0
         self.delay_s = 0.0
+        self.fault = None  # [what, errno, how many more go well]
         self.is_dead = False
 
     def attr(self, node):
         mode = stat.S_IFDIR | 0o700 if node == ROOT else stat.S_IFREG | 0o600
         size = 0 if node == ROOT else self.size
         return ATTR.pack(node, size, size // 512, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
+
+    def is_failing(self, what):
+        """Whether this write or flush is the one that fails."""
+        if self.fault is None or self.fault[0] != what:
+            return False
+        self.fault[2] -= 1
+        if self.fault[2] > 0:
+            return False
+        print("failed %s" % what, flush=True)
+        return True
 
     def write(self, position, data):
         self.unsynced.append((position, os.pread(self.file, len(data), position), bytes(data)))
@@ -89,11 +102,15 @@ class Disk:
             return os.pread(self.file, size, position)
         if opcode == WRITE:
             _, position, size = struct.unpack_from("=QQI", body)
+            if self.is_failing("write"):
+                return -self.fault[1]
             self.write(position, body[40:40 + size])
             if self.is_dead:
                 return -errno.EIO  # nobody hears of what came with the cut
             return struct.pack("=II", size, 0)
         if opcode == FSYNC:
+            if self.is_failing("flush"):
+                return -self.fault[1]
             self.unsynced.clear()
             return b""
         if opcode == STATFS:
@@ -123,6 +140,10 @@ def serve(device, disk):
                 return
             if words[0] == "slow":
                 disk.delay_s = int(words[1]) / 1000
+            elif words[0] == "fail":
+                disk.fault = [words[1], int(words[2]), int(words[3])]
+            elif words[0] == "heal":
+                disk.fault = None
             else:
                 disk.cut_soon(int(words[1]))
             continue
