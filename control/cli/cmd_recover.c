@@ -12,11 +12,14 @@
 #include <time.h>
 
 static const char help[] =
-    "millrace recover DIR [--config FILE] [--set KEY=VALUE]...\n"
+    "millrace recover DIR [--accept-loss] [--config FILE] [--set KEY=VALUE]...\n"
     "\n"
     "Drain the journal of a log directory whose broker is not running into its segments, and leave "
     "it as\n"
     "a clean stop leaves it: Apache Kafka can then start on it. Progress goes to stderr.\n"
+    "\n"
+    "  --accept-loss          logs of which corruption took entries are served again, with what is\n"
+    "                         left of them; without it they stay offline and this command fails\n"
     "\n" MR_CLI_CONFIG_HELP "\n"
     "Exit codes: 0 drained, 1 failed (the directory is as it was, or recovery can be repeated), 2 "
     "wrong\n"
@@ -180,7 +183,10 @@ static bool prepare(struct recovery *r, const struct mr_cli *cli, const struct m
 
 int mr_cmd_recover(int argc, char **argv)
 {
-    static struct mr_cli cli = {.command = "recover", .rest_max = 1};
+    static bool is_loss_accepted;
+    static const struct mr_cli_option options[] = {
+        {.name = "--accept-loss", .flag = &is_loss_accepted}, {.name = NULL}};
+    static struct mr_cli cli = {.command = "recover", .rest_max = 1, .options = options};
     static struct mr_plan plan;
     static struct recovery recovery;
     static struct mr_recover_op recover;
@@ -222,11 +228,17 @@ int mr_cmd_recover(int argc, char **argv)
     stop.op.kind = MR_STORAGE_STOP;
     stop.is_last = true;
     stop.broker_epoch = -1;
+    stop.is_loss_accepted = is_loss_accepted;
     err = run(&recovery, &stop.op, "closing");
     (void)mr_log_writer_drain();
     if (err != MR_OK) {
         mr_cli_complain(&cli, "%s: not closed cleanly: %s; run it again", cli.rest[0],
                         mr_err_text(err));
+        return MR_CLI_FAILED;
+    }
+    if (stop.lost_logs > 0 && !is_loss_accepted) {
+        mr_cli_complain(&cli, "%s: %u logs lost entries and stay offline; see --accept-loss",
+                        cli.rest[0], stop.lost_logs);
         return MR_CLI_FAILED;
     }
     printf("recovered %s logs=%u journal_bytes=%llu%s\n", cli.rest[0], recover.log_count,

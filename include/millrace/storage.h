@@ -320,6 +320,10 @@ struct mr_stop_op {
     struct mr_storage_op op;
     bool                 is_last;
     int64_t              broker_epoch; /* for the marker: {"version":0,"brokerEpoch":...}; -1: none */
+    /* Logs of which corruption took entries: the guard stays for their sake, so that no start forgets it. Accepted: the
+     * next start opens them with what is left. */
+    bool     is_loss_accepted;
+    uint32_t lost_logs; /* [out] */
 };
 
 /* ---- The core ---- */

@@ -306,8 +306,40 @@ static void sync_start(struct mr_storage_core *core)
     mr_core_submit(core, &core->stop.sync);
 }
 
+static uint32_t count_lost(const struct mr_storage_core *of)
+{
+    uint32_t count = 0;
+    MR_LIST_EACH(link, &of->partitions) {
+        count += MR_LIST_ENTRY(link, struct mr_partition, link)->state == MR_PARTITION_OFFLINE;
+    }
+    return count;
+}
+
+/*
+ * The directory is as Kafka's clean stop leaves it. Not with logs of which corruption took entries: what tells that is
+ * private and counts only under the guard. When the loss is accepted there is neither guard nor marker, so that whoever
+ * starts next, Millrace or Kafka, reads those logs (which have no recovery point) from their beginnings.
+ */
+static enum mr_err leave(struct mr_storage_core *core, struct mr_stop_op *op)
+{
+    enum mr_err err = MR_OK;
+    op->lost_logs = count_lost(core);
+    for (uint32_t index = 0; index < MR_CORES_MAX; index++) {
+        op->lost_logs += core->peers[index] == NULL ? 0 : count_lost(core->peers[index]);
+    }
+    if (op->lost_logs > 0 && !op->is_loss_accepted) {
+        mr_log(core->log, MR_LOG_WARN, "logs that lost entries stay offline, and the directory guarded logs=%u",
+               op->lost_logs);
+    } else {
+        err = mr_guard_remove(&core->guard);
+        err = err != MR_OK || op->lost_logs > 0 ? err : mr_guard_mark(&core->guard, op->broker_epoch);
+    }
+    mr_guard_close(&core->guard);
+    return err;
+}
+
 /* All logs are closed and synced. */
-static enum mr_err finish(struct mr_storage_core *core, const struct mr_stop_op *op)
+static enum mr_err finish(struct mr_storage_core *core, struct mr_stop_op *op)
 {
     enum mr_err err = core->stop.sync.op.err;
     if (op->is_last) {
@@ -318,12 +350,7 @@ static enum mr_err finish(struct mr_storage_core *core, const struct mr_stop_op 
         err = err != MR_OK ? err : mr_core_disk(core, &sync);
     }
     err = err != MR_OK ? err : mr_journal_close(core->journal);
-    if (err == MR_OK && op->is_last) {
-        err = mr_guard_remove(&core->guard);
-        err = err != MR_OK ? err : mr_guard_mark(&core->guard, op->broker_epoch);
-        mr_guard_close(&core->guard);
-    }
-    return err;
+    return err == MR_OK && op->is_last ? leave(core, op) : err;
 }
 
 static void answer(struct mr_storage_core *core, struct mr_stop_op *op, enum mr_err err)
