@@ -342,9 +342,11 @@ static void dump_snapshot(const struct mr_dump_file *file)
 #define COMMIT_HEAD  96u
 #define COMMIT_ENTRY 64u
 
-static void dump_entry(const struct mr_dump_file *file, const uint8_t *at, uint32_t payload_bytes,
+/* `gap_bytes`: zeros between head and payload. */
+static void dump_entry(const struct mr_dump_file *file, const uint8_t *at, uint32_t gap_bytes, uint32_t payload_bytes,
                        uint32_t seed)
 {
+    const uint8_t *payload = at + COMMIT_ENTRY + gap_bytes;
     static const char *const kinds[] = {"?",         "OPEN",  "APPEND",   "EPOCH_START", "TRUNCATE",
                                         "LOG_START", "RESET", "SEAL",     "DROP",        "CARRY",
                                         "IMAGE",     "STATE", "REFERENCE"};
@@ -356,14 +358,14 @@ static void dump_entry(const struct mr_dump_file *file, const uint8_t *at, uint3
            (int64_t)mr_load_le64(at + 24), mr_load_le32(at + 32), (int32_t)mr_load_le32(at + 44),
            payload_bytes);
     if (kind == 1 && payload_bytes > 24) { /* OPEN: topic id, partition, name length, name */
-        uint32_t name_len = mr_load_le32(at + COMMIT_ENTRY + 20);
+        uint32_t name_len = mr_load_le32(payload + 20);
         if (name_len <= payload_bytes - 24) {
-            printf(" directory=%.*s", (int)name_len, (const char *)at + COMMIT_ENTRY + 24);
+            printf(" directory=%.*s", (int)name_len, (const char *)payload + 24);
         }
     }
     putchar('\n');
     if (mr_crc32c(seed, at + 4, COMMIT_ENTRY - 4) != mr_load_le32(at) ||
-        mr_crc32c(seed, at + COMMIT_ENTRY, payload_bytes) != mr_load_le32(at + 40)) {
+        mr_crc32c(seed, payload, payload_bytes) != mr_load_le32(at + 40)) {
         mr_dump_wrong(file, "the checksum of an entry does not match");
     }
 }
@@ -378,13 +380,14 @@ static void dump_commit(const struct mr_dump_file *file, size_t pos, uint32_t le
            mr_load_le64(head + 72), (mr_load_le32(head + 80) & 1u) != 0 ? " first" : "");
     uint32_t at = COMMIT_HEAD;
     for (uint32_t index = 0; index < count; index++) {
+        uint32_t gap = length - at >= COMMIT_ENTRY ? mr_load_le16(head + at + 6) : 0;
         uint32_t payload = length - at >= COMMIT_ENTRY ? mr_load_le32(head + at + 36) : UINT32_MAX;
-        if (payload > length - at - COMMIT_ENTRY) {
+        if ((uint64_t)gap + payload > length - at - COMMIT_ENTRY) {
             mr_dump_wrong(file, "entry %u of the commit at %zu leaves the commit", index, pos);
             return;
         }
-        dump_entry(file, head + at, payload, seed);
-        at += COMMIT_ENTRY + ((payload + 7u) & ~7u);
+        dump_entry(file, head + at, gap, payload, seed);
+        at += COMMIT_ENTRY + ((gap + payload + 7u) & ~7u);
         at = at > length ? length : at;
     }
 }

@@ -80,15 +80,33 @@ static const struct mr_journal_recover_ops ops = {.open = on_open,
                                                   .finish = on_finish,
                                                   .store = on_store};
 
-/* Three commits of two logs, as the journal would write them. */
+#define LENT_BYTES 40000u
+
+/* A commit as it is written: what the buffer has, and in between what was lent. */
+static uint32_t put_commit(uint8_t *to, const struct mr_commit *commit)
+{
+    struct mr_disk_piece pieces[MR_COMMIT_WRITES];
+    uint32_t             at = 0;
+    uint32_t             count = mr_commit_writes(commit, pieces);
+    for (uint32_t index = 0; index < count; index++) {
+        memcpy(to + at, pieces[index].data, pieces[index].len);
+        at += (uint32_t)pieces[index].len;
+    }
+    return at;
+}
+
+/* Three commits of two logs, as the journal would write them; the last batch of one lies in lent memory. */
 static void build(uint8_t *file, const struct mr_commit_key *key)
 {
     static _Alignas(4096) uint8_t buffer[MR_JOURNAL_COMMIT_MAX];
+    static _Alignas(4096) uint8_t tail[LENT_BYTES + MR_JOURNAL_BLOCK];
+    static struct mr_commit_piece pieces[MR_COMMIT_PIECES];
     uint32_t                      prev = 0;
     uint32_t                      pos = MR_JOURNAL_BLOCK;
     mr_journal_file_head(file, key, 2);
     for (uint64_t seq = 1; seq <= 3; seq++) {
         struct mr_commit commit = {.buffer = buffer,
+                                   .pieces = pieces,
                                    .used = MR_COMMIT_HEAD,
                                    .seed = mr_commit_seed(key->generation),
                                    .seq = seq};
@@ -105,12 +123,16 @@ static void build(uint8_t *file, const struct mr_commit_key *key)
                                               .last_offset = (int64_t)seq - 1,
                                               .pos = (uint32_t)(seq - 1) * 300};
             body = (struct mr_journal_payload){.prefix = text, .prefix_bytes = 300};
-            mr_commit_add(&commit, id, &entry, &body, 300);
+            struct mr_journal_lent lent = {.data = tail + 600, .len = LENT_BYTES};
+            if (seq == 3 && id == 2) {
+                body = (struct mr_journal_payload){
+                    .prefix = lent.data, .prefix_bytes = lent.len, .lent = &lent, .lent_count = 1};
+            }
+            mr_commit_add(&commit, id, &entry, &body, body.prefix_bytes);
         }
         struct mr_commit_head head = {.flushed_seq = seq - 1, .prev_crc = prev, .incarnation = 2};
         prev = mr_commit_seal(&commit, key, &head);
-        memcpy(file + pos, buffer, mr_commit_padded(commit.used));
-        pos += mr_commit_padded(commit.used);
+        pos += put_commit(file + pos, &commit);
     }
 }
 

@@ -121,6 +121,8 @@ def files_of_every_kind(t):
     topic = t.topic(1, conf={"segment.bytes": "1048576", "index.interval.bytes": "4096"})
     perf_produce(t, topic, 3000, 1000, "acks=all", "batch.size=16384")
     t.java("commit_back", topic=topic, group="g", offsets="5")
+    # Batches whose journal entries have a gap before the payload.
+    perf_produce(t, topic, 300, 1000, "acks=all", "batch.size=200000", "linger.ms=100")
     b.kill()
     killed = t.file("killed")
     shutil.copytree(b.directory, killed)
