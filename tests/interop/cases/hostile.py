@@ -268,6 +268,7 @@ def slow_readers(t):
     t.check(grown <= pools_kib, "RSS grew by %d KiB", grown)
     is_over.set()
     thread.join()
+    reader.close()
     leave(peers, is_reset=True)
     before.back(pools_kib)
     error, got = writer.fetch({topic: {0: 0}})
