@@ -178,33 +178,57 @@ static void begin(struct mr_batch_builder *builder, uint8_t *bytes, uint32_t siz
     builder->batch.leader_epoch = 0;
 }
 
-/*
- * What kafka-storage format leaves (4.4): header, the bootstrap records, footer; offsets 0, 1, 2 in epoch
- * 0. Every feature but metadata.version stands at level 0, which is said by not being there.
- */
+/* Features at the level that Kafka's format gives them, from the metadata.version on that they need.
+ * What is not there stands at level 0. */
+static const struct {
+    struct mr_str name;
+    int16_t level;
+    int16_t needs;
+} features[] = {
+    {{"group.version", 13}, 1, 22}, /* 4.0-IV0 */
+};
+#define FEATURES (sizeof features / sizeof features[0])
+
+static bool add_feature(struct mr_batch_builder *builder, int64_t now_ms, struct mr_str name,
+                        int16_t level, struct mr_arena *scratch)
+{
+    struct mr_feature_level_record record;
+    MR_DEFAULTS(feature_level_record, &record);
+    record.name = name;
+    record.feature_level = level;
+    return add_record(builder, now_ms, &mr_msg_feature_level_record, 0, &record, scratch);
+}
+
+/* What kafka-storage format leaves (4.4): header, the bootstrap records, footer; offsets from 0 on in
+ * epoch 0. */
 static uint32_t make_checkpoint(uint8_t *bytes, uint32_t size, int64_t now_ms,
                                 int16_t metadata_version, struct mr_arena *scratch)
 {
     struct mr_batch_builder builder;
     struct mr_snapshot_header_record header;
     struct mr_snapshot_footer_record footer;
-    struct mr_feature_level_record level;
     uint32_t used = 0;
+    int64_t offset = 1;
     MR_DEFAULTS(snapshot_header_record, &header);
     MR_DEFAULTS(snapshot_footer_record, &footer);
-    MR_DEFAULTS(feature_level_record, &level);
-    level.name = MR_STR("metadata.version");
-    level.feature_level = metadata_version;
 
     begin(&builder, bytes, size, used, 0, MR_BATCH_CONTROL);
     bool is_good =
         add_control(&builder, now_ms, 3, &mr_msg_snapshot_header_record, &header, scratch);
     used += mr_batch_end(&builder);
     begin(&builder, bytes, size, used, 1, 0);
-    is_good =
-        is_good && add_record(&builder, now_ms, &mr_msg_feature_level_record, 0, &level, scratch);
+    is_good = is_good && add_feature(&builder, now_ms, MR_STR("metadata.version"),
+                                     metadata_version, scratch);
+    offset++;
+    for (size_t at = 0; at < FEATURES && is_good; at++) {
+        if (metadata_version >= features[at].needs) {
+            is_good =
+                add_feature(&builder, now_ms, features[at].name, features[at].level, scratch);
+            offset++;
+        }
+    }
     used += mr_batch_end(&builder);
-    begin(&builder, bytes, size, used, 2, MR_BATCH_CONTROL);
+    begin(&builder, bytes, size, used, offset, MR_BATCH_CONTROL);
     is_good = is_good &&
               add_control(&builder, now_ms, 4, &mr_msg_snapshot_footer_record, &footer, scratch);
     used += mr_batch_end(&builder);

@@ -11,17 +11,21 @@
 
 #include "millrace/base/bug.h"
 
-/* What the log of the metadata may be finalised at: Kafka 4.4 reads and writes levels 7 to 33. */
-#define METADATA_VERSION_MIN 7
-#define METADATA_VERSION_MAX 33
-
-/* Features that Kafka 4.4 knows and this broker does not serve: known at level 0, and at no other. Clients
- * below version 4 do not know that a range may begin at 0; they are not told. */
-static const char *const unserved[] = {
-    "eligible.leader.replicas.version", "group.version",   "kraft.version",
-    "share.version",                    "streams.version", "transaction.version",
+/*
+ * The features of Kafka 4.4, and the levels at which this broker serves them; one that it does not
+ * serve is known at level 0, and at no other. metadata.version: Kafka 4.4 reads and writes 7 to 33.
+ */
+static const struct {
+    const char *name;
+    int16_t min;
+    int16_t max;
+} features[] = {
+    {"metadata.version", 7, 33},  {"eligible.leader.replicas.version", 0, 0},
+    {"group.version", 0, 1},      {"kraft.version", 0, 0},
+    {"share.version", 0, 0},      {"streams.version", 0, 0},
+    {"transaction.version", 0, 0},
 };
-#define UNSERVED (sizeof unserved / sizeof unserved[0])
+#define FEATURES (sizeof features / sizeof features[0])
 
 enum mr_err mr_handle_versions_unsupported(struct mr_request *request)
 {
@@ -71,6 +75,23 @@ static int16_t check(const struct mr_request *request, const struct mr_api_versi
     return MR_KAFKA_NONE;
 }
 
+/* Clients below version 4 do not know that a range may begin at 0: to them it begins at 1, or the
+ * feature is not there. */
+static void list_features(struct mr_api_versions_response *out, int16_t version)
+{
+    int16_t least = version >= 4 ? 0 : 1;
+    for (size_t index = 0; index < FEATURES; index++) {
+        if (features[index].max >= least) {
+            out->supported_features[out->supported_features_count++] =
+                (struct mr_api_versions_response_supported_feature_key){
+                    .name = mr_str(features[index].name),
+                    .min_version = features[index].min > least ? features[index].min : least,
+                    .max_version = features[index].max,
+                };
+        }
+    }
+}
+
 enum mr_err mr_handle_versions(struct mr_request *request)
 {
     const struct mr_image *image = request->core->image;
@@ -81,7 +102,7 @@ enum mr_err mr_handle_versions(struct mr_request *request)
     }
     err = mr_request_more(request,
                           mr_api_count * sizeof(struct mr_api_versions_response_api_version) +
-                              (image->feature_count + 1 + UNSERVED) *
+                              (image->feature_count + FEATURES) *
                                   (sizeof(struct mr_api_versions_response_supported_feature_key) +
                                    sizeof(struct mr_api_versions_response_finalized_feature_key)));
     if (err != MR_OK) {
@@ -97,7 +118,7 @@ enum mr_err mr_handle_versions(struct mr_request *request)
         MR_ARENA_TRY(&request->arena, struct mr_api_versions_response_api_version, mr_api_count);
     out.supported_features =
         MR_ARENA_TRY(&request->arena, struct mr_api_versions_response_supported_feature_key,
-                     1 + UNSERVED);
+                     FEATURES);
     out.finalized_features =
         MR_ARENA_TRY(&request->arena, struct mr_api_versions_response_finalized_feature_key,
                      image->feature_count + 1);
@@ -112,16 +133,7 @@ enum mr_err mr_handle_versions(struct mr_request *request)
                                                               .max_version = api->version_max};
         }
     }
-    out.supported_features[0] = (struct mr_api_versions_response_supported_feature_key){
-        .name = MR_STR("metadata.version"),
-        .min_version = METADATA_VERSION_MIN,
-        .max_version = METADATA_VERSION_MAX};
-    out.supported_features_count = 1;
-    for (size_t index = 0; request->header.version >= 4 && index < UNSERVED; index++) {
-        out.supported_features[out.supported_features_count++] =
-            (struct mr_api_versions_response_supported_feature_key){.name =
-                                                                        mr_str(unserved[index])};
-    }
+    list_features(&out, request->header.version);
     for (uint32_t index = 0; index < image->feature_count; index++) {
         out.finalized_features[out.finalized_features_count++] =
             (struct mr_api_versions_response_finalized_feature_key){

@@ -238,7 +238,7 @@ static bool find_static(struct beat *beat)
         return true;
     }
     bool is_own_step = is_holder && beat->out->step > 0;
-    if (!is_own_step && holder->classic == NULL && holder->epoch != MR_CONSUMER_LEAVE_STATIC) {
+    if (!is_own_step && !mr_bug("no-instances") && holder->classic == NULL && holder->epoch != MR_CONSUMER_LEAVE_STATIC) {
         refuse(beat, MR_KAFKA_UNRELEASED_INSTANCE_ID,
                "The instance id is still used by another member, which has not left.");
         return false;
@@ -389,7 +389,7 @@ static enum step follow_topics(struct beat *beat)
         return FAILED;
     }
     consumer->image_version = image->version;
-    if (hash == consumer->metadata_hash) {
+    if (hash == consumer->metadata_hash || mr_bug("ignore-new-partitions")) {
         return DONE;
     }
     if (!mr_consumer_record_epoch(beat->shard->index, beat->group->id, consumer->epoch + 1, hash,
@@ -456,7 +456,7 @@ static void reconcile(struct beat *beat)
 
 /* ---- leaving ---- */
 
-bool mr_consumer_fence(const struct mr_consumer_member *member, struct mr_coord_out *out)
+static bool fence(const struct mr_consumer_member *member, struct mr_coord_out *out)
 {
     const struct mr_group *group = member->group;
     int64_t hash;
@@ -487,7 +487,7 @@ static void leave(struct beat *beat)
             no_scratch(beat);
             return;
         }
-    } else if (!mr_consumer_fence(member, beat->out)) {
+    } else if (!fence(member, beat->out)) {
         no_scratch(beat);
         return;
     }
@@ -496,10 +496,13 @@ static void leave(struct beat *beat)
 
 void mr_consumer_session_expired(struct mr_consumer_member *member, struct mr_coord_out *out)
 {
+    if (mr_bug("immortal-new-members")) {
+        return;
+    }
     mr_log(member->group->shard->env->log, MR_LOG_INFO,
            "a member was not heard of in time group=\"%.*s\" member=\"%.*s\"",
            member->group->id.len, member->group->id.data, member->id.len, member->id.data);
-    if (!mr_consumer_fence(member, out)) {
+    if (!fence(member, out)) {
         mr_coord_out_forget_records(out);
         mr_consumer_session_again(member, out->now);
     }
@@ -513,7 +516,7 @@ void mr_consumer_rebalance_due(struct mr_consumer_member *member, struct mr_coor
     mr_log(member->group->shard->env->log, MR_LOG_INFO,
            "a member did not give its partitions back in time group=\"%.*s\" member=\"%.*s\"",
            member->group->id.len, member->group->id.data, member->id.len, member->id.data);
-    if (!mr_consumer_fence(member, out)) {
+    if (!fence(member, out)) {
         mr_coord_out_forget_records(out);
         mr_consumer_rebalance_timer(member, true, out->now);
     }

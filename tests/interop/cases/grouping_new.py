@@ -1,13 +1,40 @@
 """Consumer groups, the new protocol (KIP-848): the broker assigns, members reconcile."""
 
 import signal
+import time
 
-from cases.grouping import fill, group_command, members, state
+from cases.grouping import fill, group_command, members, read_by, state
 from lib.case import test
+from lib.clients import ClientFailed, fields
 
 # A session and heartbeats that a test can wait for; members may not choose their own.
-CONF = {"group.consumer.session.timeout.ms": "6000", "group.consumer.min.session.timeout.ms": "1000",
-        "group.consumer.heartbeat.interval.ms": "500", "group.consumer.min.heartbeat.interval.ms": "100"}
+CONF = {"group.consumer.session.timeout.ms": "6000", "group.consumer.heartbeat.interval.ms": "500"}
+
+
+def member(t, group, topic, jvm=None, **args):
+    args.setdefault("c.metadata.max.age.ms", 1000)
+    return t.java_start("member", jvm=jvm, topic=topic, **{"c.group.id": group, "c.group.protocol": "consumer"}, **args)
+
+
+def owned(job):
+    """What a member owns now, from its events: they tell what came and what went."""
+    now = set()
+    for e in job.drain():
+        word = e.split()
+        parts = set() if len(word) < 3 or word[2] == "-" else set(word[2].split(","))
+        if word[0] == "assigned":
+            now |= parts
+        elif word[0] in ("revoked", "lost"):
+            now -= parts
+    return now
+
+
+def balanced(t, jobs, partitions, timeout_s=30):
+    def ok():
+        all_ = sorted(p for j in jobs for p in owned(j))
+        counts = [len(owned(j)) for j in jobs]
+        return len(all_) == partitions and len(set(all_)) == partitions and max(counts) - min(counts) <= 1
+    t.eventually(ok, timeout_s, "%d members to share %d partitions; now %s" % (len(jobs), partitions, [len(owned(j)) for j in jobs]))
 
 
 @test(seconds=120)
@@ -31,3 +58,160 @@ def console_consumers_share_partitions(t):
     t.eventually(lambda: state(t, topic) == ("EMPTY", 0), 10, "an empty group")
     out = group_command(t, "--list", "--type", "consumer", "--state", "empty")
     t.check(topic in out, "the tool lists:\n%s", out)
+
+
+@test(seconds=150)
+def new_members_come_and_go(t):
+    """Java and librdkafka in one group, joining, closing, killed, while records flow: none is lost."""
+    t.own(CONF)
+    topic = t.topic(6)
+    producer = t.java_start("produce", topic=topic, partitions=6, rate=300, size=20, count=10 ** 9)
+    files = []
+
+    def java(jvm=None):
+        files.append(t.file("out-%d" % len(files)))
+        return member(t, topic, topic, jvm=jvm, out=files[-1])
+
+    def python():
+        files.append(t.file("out-%d" % len(files)))
+        return t.python_start("member.py", t.broker.bootstrap, topic, topic, files[-1], "consumer")
+
+    first, second = java(), java()
+    balanced(t, [first, second], 6)
+    # Nobody stopped the world: who keeps a partition is not told to give it up.
+    t.check(all("lost" not in e for j in (first, second) for e in j.drain()), "a member lost partitions")
+    victim = t.jvm()
+    killed = java(victim)
+    killed.event("assigned", 20)
+    python1, python2 = python(), python()
+    t.eventually(lambda: state(t, topic) == ("STABLE", 5), 30, "five stable members; now %s" % (state(t, topic),))
+    victim.kill()
+    started = time.monotonic()
+    t.eventually(lambda: state(t, topic) == ("STABLE", 4), 25, "the killed member to be dropped")
+    t.check(time.monotonic() - started > 3, "dropped after %.1f s, before its session ended", time.monotonic() - started)
+    python1.signal(signal.SIGTERM)  # closes and leaves
+    t.equal(python1.wait(20), 0, "exit status of the python member")
+    t.eventually(lambda: state(t, topic)[1] == 3, 5, "the closed member to be gone at once")
+    python2.kill()
+    second.tell("close")
+    second.wait(20)
+    third = java()
+    balanced(t, [first, third], 6)
+    producer.tell("stop")
+    acked = int(fields(producer.wait(30))["acked"])
+    t.eventually(lambda: len(read_by(files, 6)) == acked, 30, "%d records; %d were read" % (acked, len(read_by(files, 6))))
+    for (_, p, o), values in read_by(files, 6).items():
+        t.check(len(set(values)) == 1, "offset %d of partition %d has values %s", o, p, values)
+    first.tell("close")
+    third.tell("close")
+    first.wait(20)
+    third.wait(20)
+    t.eventually(lambda: state(t, topic) == ("EMPTY", 0), 10, "an empty group")
+    t.note("%d records" % acked)
+
+
+@test(seconds=90)
+def new_members_follow_topics(t):
+    """Partitions are added, a topic is subscribed to: members get them without a rejoin."""
+    t.own(CONF)
+    topic, other = t.topic(2), t.topic(2)
+    one = member(t, "g", topic)
+    two = member(t, "g", topic)
+    balanced(t, [one, two], 2)
+    from confluent_kafka.admin import NewPartitions
+    t.admin().create_partitions([NewPartitions(topic, 6)])[topic].result(20)
+    balanced(t, [one, two], 6, 15)
+    one.tell("subscribe:%s,%s" % (topic, other))
+    t.eventually(lambda: len(owned(one) | owned(two)) == 8 and sum(p.startswith(other) for p in owned(one)) == 2, 20,
+                 "the new topic to go to its only subscriber; now %s and %s" % (owned(one), owned(two)))
+    t.check(not owned(one) & owned(two), "owned twice: %s", owned(one) & owned(two))
+    for j in (one, two):
+        j.tell("close")
+        j.wait(20)
+
+
+@test(seconds=90)
+def new_static_member_keeps_its_partitions(t):
+    """A static member restarts within its session: the other one hears nothing of it. A second one is refused."""
+    t.own({**CONF, "group.consumer.session.timeout.ms": "30000"})
+    topic = t.topic(4)
+    static = {"c.group.instance.id": "one"}
+    one, two = member(t, "g", topic, **static), member(t, "g", topic, **{"c.group.instance.id": "two"})
+    balanced(t, [one, two], 4)
+    mine, seen = owned(one), len(two.drain())
+    try:
+        why = member(t, "g", topic, **static).wait(30)
+    except ClientFailed as e:
+        why = str(e)
+    t.check("UnreleasedInstanceId" in why, "a second member: %s", why)
+    one.tell("close")
+    one.wait(20)
+    back = member(t, "g", topic, **static)
+    t.eventually(lambda: owned(back) == mine, 20, "the same partitions %s; now %s" % (mine, owned(back)))
+    t.equal(two.drain()[seen:], [], "events of the other member")
+    t.equal(state(t, "g"), ("STABLE", 2), "the group")
+    for j in (back, two):
+        j.tell("close")
+        j.wait(20)
+
+
+@test(seconds=90)
+def new_group_survives_kill(t):
+    """kill -9 of the broker: members go on at their epochs, offsets are where they were committed."""
+    b = t.own(CONF)
+    topic = t.topic(4)
+    out = t.file("out")
+    one, two = member(t, "g", topic, out=out), member(t, "g", topic)
+    balanced(t, [one, two], 4)
+    before = [owned(one), owned(two)]
+    seen = [len(one.drain()), len(two.drain())]
+    b.kill() if t.kind == "millrace" else b.stop()
+    b.start()
+    t.eventually(lambda: state(t, "g") == ("STABLE", 2), 30, "the group as it was")
+    fill(t, topic, 400, 4)
+    t.eventually(lambda: out.exists() and out.read_text().count("\n") >= 200, 20, "the records of two partitions")
+    t.equal([owned(one), owned(two)], before, "who owns what")
+    t.equal([one.drain()[seen[0]:], two.drain()[seen[1]:]], [[], []], "events of the members")
+    for j in (one, two):
+        j.tell("close")
+        j.wait(20)
+
+
+@test(seconds=150)
+def group_tool_on_new_groups(t):
+    """kafka-consumer-groups: describe, reset in four ways, delete offsets, delete the group; on a group of the new protocol."""
+    t.own(CONF)
+    topic = t.topic(2)
+    fill(t, topic, 200, 2)
+    one = member(t, "g", topic)
+    t.eventually(lambda: len(owned(one)) == 2, 20, "both partitions")
+    out = group_command(t, "--describe", "--group", "g", "--state")
+    t.check("uniform" in out and "Stable" in out, "state:\n%s", out)
+    one.tell("close")
+    one.wait(20)
+    t.eventually(lambda: state(t, "g") == ("EMPTY", 0), 10, "an empty group")
+
+    def offsets():
+        from confluent_kafka import ConsumerGroupTopicPartitions
+        got = t.admin().list_consumer_group_offsets([ConsumerGroupTopicPartitions("g")])["g"].result(10)
+        return {p.partition: p.offset for p in got.topic_partitions}
+
+    def reset(*how):
+        return group_command(t, "--group", "g", "--topic", topic, "--reset-offsets", *how, "--execute")
+    t.equal(offsets(), {0: 100, 1: 100}, "offsets when all was read")
+    reset("--to-earliest")
+    t.equal(offsets(), {0: 0, 1: 0}, "to the earliest")
+    reset("--shift-by", 30)
+    t.equal(offsets(), {0: 30, 1: 30}, "shifted")
+    reset("--to-datetime", "2100-01-01T00:00:00.000")
+    t.equal(offsets(), {0: 100, 1: 100}, "to a time to come: the end")
+    plan = t.file("plan.csv")
+    plan.write_text("%s,0,7\n%s,1,8\n" % (topic, topic))
+    group_command(t, "--group", "g", "--reset-offsets", "--from-file", plan, "--execute")
+    t.equal(offsets(), {0: 7, 1: 8}, "from a file")
+    out = group_command(t, "--group", "g", "--delete-offsets", "--topic", topic + ":1")
+    t.check("Successful" in out, "deleting an offset:\n%s", out)
+    t.equal(offsets(), {0: 7}, "what is left")
+    out = group_command(t, "--group", "g", "--delete")
+    t.check("successful" in out, "deleting the group:\n%s", out)
+    t.check("g" not in group_command(t, "--list").split(), "the group is still listed")

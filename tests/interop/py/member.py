@@ -1,4 +1,4 @@
-"""member.py BOOTSTRAP GROUP TOPIC OUT: a member of a group by confluent-kafka, in a process that a test may
+"""member.py BOOTSTRAP GROUP TOPIC OUT [PROTOCOL]: a member of a group by confluent-kafka, in a process that a test may
 kill. Commits after every record it has written; closes on SIGTERM."""
 
 import signal
@@ -9,9 +9,12 @@ from confluent_kafka import Consumer, KafkaException
 bootstrap, group, topic, out = sys.argv[1:5]
 stop = []
 signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
-c = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "auto.offset.reset": "earliest", "log_level": 0,
-              "enable.auto.commit": False, "session.timeout.ms": 6000, "heartbeat.interval.ms": 500,
-              "broker.address.family": "v4"})
+protocol = sys.argv[5] if len(sys.argv) > 5 else "classic"
+conf = {"bootstrap.servers": bootstrap, "group.id": group, "auto.offset.reset": "earliest", "log_level": 0,
+        "enable.auto.commit": False, "group.protocol": protocol, "broker.address.family": "v4"}
+if protocol == "classic":
+    conf.update({"session.timeout.ms": 6000, "heartbeat.interval.ms": 500})
+c = Consumer(conf)
 c.subscribe([topic], on_assign=lambda _, ps: print("assigned", len(ps)), on_revoke=lambda _, ps: print("revoked", len(ps)))
 with open(out, "w", buffering=1) as f:
     while not stop:

@@ -84,6 +84,9 @@ static void test_format_leaves_identity_and_first_records(void **state)
     struct mr_cli cli = {.command = "test"};
     struct mr_cli_meta meta;
     char path[128];
+    static const char group_level[] = {14,  'g', 'r', 'o', 'u', 'p', '.', 'v',
+                                       'e', 'r', 's', 'i', 'o', 'n', 0,   1};
+    bool is_group_seen = false;
     (void)state;
     assert_int_equal(format("--cluster-id", "Some-Cluster"), MR_CLI_OK);
     (void)load("meta.properties", meta_text, sizeof meta_text);
@@ -106,10 +109,13 @@ static void test_format_leaves_identity_and_first_records(void **state)
         assert_int_equal(mr_crc32c(0, checkpoint + at + 21, mr_batch_bytes(&batch) - 21),
                          batch.crc);
         assert_int_equal((batch.attributes & MR_BATCH_CONTROL) != 0, next != 1);
+        is_group_seen |= next == 1 && memmem(checkpoint + at, mr_batch_bytes(&batch), group_level,
+                                             sizeof group_level) != NULL;
         next = mr_batch_last_offset(&batch) + 1;
         at += mr_batch_bytes(&batch);
     }
-    assert_int_equal(next, 3);
+    assert_int_equal(next, 4);
+    assert_true(is_group_seen);
 }
 
 static void test_format_writes_the_level_that_was_asked_for(void **state)
