@@ -510,6 +510,7 @@ bool mr_coord_init(struct mr_control *control)
     env->consumer_session_ms = clamp(config->group_consumer_session_timeout_ms);
     env->consumer_heartbeat_ms = clamp(config->group_consumer_heartbeat_interval_ms);
     env->consumer_assignment_interval_ms = clamp(config->group_consumer_assignment_interval_ms);
+    env->consumer_regex_refresh_ms = config->group_consumer_regex_refresh_interval_ms;
     env->consumer_size_max = (uint32_t)clamp(config->group_consumer_max_size);
     struct mr_str assignor;
     for (int32_t at = 0; env->assignor_count < MR_GROUP_ASSIGNORS_MAX &&

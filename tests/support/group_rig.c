@@ -35,6 +35,7 @@ static void env_init(struct mr_group_env *env, struct mr_heap *heap, struct mr_t
         .consumer_heartbeat_ms = 5000,
         .consumer_assignment_interval_ms = 1000,
         .consumer_size_max = INT32_MAX,
+        .consumer_regex_refresh_ms = 600000,
         .assignors = {MR_STR("uniform"), MR_STR("range")},
         .assignor_count = 2,
         .metadata_bytes_max = 4096,

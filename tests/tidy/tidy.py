@@ -22,7 +22,7 @@ PURE = re.compile(
     r"^(mem(cpy|move|set|cmp|chr)|strlen|__mem(cpy|move|set)_chk|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_"
     r"|mr_\w+"
     r"|crc32_iscsi\w*|crc32c?_\w*|isal_\w+|(in|de)flate\w*|crc32|adler32|zlibVersion|compressBound"
-    r"|LZ4F?_\w+|ZSTD_\w+|snappy_\w+"
+    r"|LZ4F?_\w+|ZSTD_\w+|snappy_\w+|pcre2_\w+"
     r"|__(asan|ubsan|tsan|sanitizer)_\w+)$")
 
 

@@ -24,6 +24,7 @@ struct mr_consumer *mr_consumer_make(struct mr_group *group)
     }
     mr_list_init(&consumer->members);
     mr_list_init(&consumer->shells);
+    mr_list_init(&consumer->regexes);
     mr_group_forget_classic(group);
     group->consumer = consumer;
     return consumer;
@@ -43,6 +44,7 @@ void mr_consumer_deinit(struct mr_group *group)
     {
         mr_consumer_member_free(MR_LIST_ENTRY(link, struct mr_consumer_member, link));
     }
+    mr_consumer_regex_free_all(group);
     mr_assert(consumer->owners.used == 0);
     mr_table_deinit(&consumer->owners);
     MR_HEAP_DELETE(env_of(group)->heap, consumer);

@@ -18,6 +18,7 @@
  *   consumer_records.c     state to records
  *   consumer_heartbeat.c   the request: checks, then one step after another
  *   consumer_subscription.c  what members subscribe to; the hash of those topics
+ *   consumer_regex.c, pattern.c  subscriptions by regular expression
  *   consumer_target.c      targets of all members, by an assignor
  *   consumer_reconcile.c   one member towards its target: a pure function
  *   consumer_read.c        what administration sees
@@ -84,6 +85,16 @@ struct mr_consumer_member {
     struct mr_control_timer rebalance; /* to give back what is pending */
 };
 
+/* A subscription by regular expression, and what it stands for. */
+struct mr_consumer_regex {
+    struct mr_list link;
+    struct mr_str text;
+    struct mr_consumer_names *topics;
+    int64_t resolved_ms;
+    int64_t checked_ms;     /* since the start; 0: not yet */
+    uint64_t image_version; /* whose topics were looked through; 0: none since the start */
+};
+
 /* Who has a partition: assigned, or not yet given back. */
 struct mr_consumer_owner {
     struct mr_table_node node;
@@ -102,6 +113,7 @@ struct mr_consumer {
     uint32_t member_count;
     uint32_t static_count;
     struct mr_table owners; /* struct mr_consumer_owner */
+    struct mr_list regexes; /* struct mr_consumer_regex */
     bool has_partition_metadata; /* a record of type 4, as Kafka before 4.1 wrote them */
     uint64_t image_version; /* of the image whose topics are in the hash; 0: unknown */
 };
@@ -176,6 +188,31 @@ bool mr_consumer_topics(const struct mr_consumer_member *member, struct mr_arena
 bool mr_consumer_hash(const struct mr_group_shard *shard, const struct mr_group *group,
                       const struct mr_consumer_member *member, const struct mr_consumer_wish *wish,
                       struct mr_coord_out *out, int64_t *hash);
+
+/* ---- consumer_regex.c ---- */
+
+/* NULL: not resolved. */
+struct mr_consumer_regex *mr_consumer_regex_find(const struct mr_group *group, struct mr_str text);
+
+/* Whether a member other than `except` subscribes by it. */
+bool mr_consumer_regex_is_used(const struct mr_group *group, struct mr_str text,
+                               const struct mr_consumer_member *except);
+
+/* Write down what the pattern stands for; `why` it cannot be, and then nothing. False: no
+ * scratch. */
+bool mr_consumer_regex_resolve(const struct mr_group_shard *shard, struct mr_str group_id,
+                               struct mr_str text, struct mr_coord_out *out, const char **why);
+bool mr_consumer_regex_gone(const struct mr_group *group, struct mr_str text,
+                            struct mr_coord_out *out);
+
+/* Patterns that may stand for other topics now, a few at a time. False: no scratch. */
+bool mr_consumer_regex_refresh(const struct mr_group *group, struct mr_coord_out *out);
+
+/* Value NULL: forget it. */
+enum mr_err mr_consumer_regex_replay(
+    struct mr_group *group, struct mr_str text,
+    const struct mr_consumer_group_regular_expression_value *value);
+void mr_consumer_regex_free_all(struct mr_group *group);
 
 /* ---- consumer_target.c ---- */
 

@@ -93,6 +93,17 @@ static void refuse(struct beat *beat, int16_t error, const char *why)
     mr_coord_out_answer(beat->out, beat->request, beat->shard->index, MR_COORD_NOW, response);
 }
 
+static void refuse_pattern(struct beat *beat, struct mr_str text, const char *why)
+{
+    size_t size = (size_t)text.len + strlen(why) + 64;
+    char *message = mr_coord_scratch(beat->out, size);
+    if (message != NULL) {
+        mr_fmt(message, size, "SubscribedTopicRegex `%.*s` is not a valid regular expression: %s.",
+               text.len, text.data, why);
+    }
+    refuse(beat, MR_KAFKA_INVALID_REGULAR_EXPRESSION, message != NULL ? message : why);
+}
+
 /* ---- the form of the request ---- */
 
 static bool is_empty(struct mr_str text)
@@ -254,11 +265,36 @@ enum step {
     FAILED, /* answered */
 };
 
+/* What the pattern of a request stands for is known before anybody subscribes by it. */
+static enum step resolve_wish(struct beat *beat)
+{
+    struct mr_str text = beat->message->subscribed_topic_regex;
+    const char *why;
+    if (text.len <= 0 || mr_consumer_regex_find(beat->group, text) != NULL) {
+        return DONE;
+    }
+    if (!mr_consumer_regex_resolve(beat->shard, beat->message->group_id, text, beat->out, &why)) {
+        no_scratch(beat);
+        return FAILED;
+    }
+    if (why != NULL) {
+        refuse_pattern(beat, text, why);
+        return FAILED;
+    }
+    return WROTE;
+}
+
+static bool is_in_place(const struct beat *beat)
+{
+    return mr_str_equal(beat->member->id, beat->message->member_id) &&
+           beat->member->epoch != MR_CONSUMER_LEAVE_STATIC;
+}
+
 /* A static member is back, under a new id: it takes the place of the old one. */
 static enum step step_into_place(struct beat *beat)
 {
     const struct mr_consumer_member *member = beat->member;
-    if (beat->message->member_epoch != 0 || member == NULL || beat->out->step > 0 ||
+    if (beat->message->member_epoch != 0 || member == NULL || is_in_place(beat) ||
         mr_str_is_null(beat->message->instance_id) ||
         !mr_str_equal(member->instance_id, beat->message->instance_id)) {
         return DONE;
@@ -348,6 +384,15 @@ static bool is_same_profile(const struct mr_consumer_member *member,
            is_same_str(member->client_host, profile->client_host);
 }
 
+/* A pattern that nobody subscribes by any more is forgotten. */
+static bool abandon_regex(const struct mr_consumer_member *member, struct mr_str wish,
+                          struct mr_coord_out *out)
+{
+    bool is_left = member != NULL && member->regex.len > 0 && !mr_str_equal(member->regex, wish) &&
+                   !mr_consumer_regex_is_used(member->group, member->regex, member);
+    return !is_left || mr_consumer_regex_gone(member->group, member->regex, out);
+}
+
 /* Join, or say something new about itself; with the group epoch when that changes the targets. */
 static enum step be_the_member(struct beat *beat)
 {
@@ -366,6 +411,7 @@ static enum step be_the_member(struct beat *beat)
     int64_t hash;
     if (!mr_consumer_record_member(beat->shard->index, beat->message->group_id, &profile,
                                    beat->out) ||
+        !abandon_regex(member, profile.wish.regex, beat->out) ||
         !mr_consumer_hash(beat->shard, beat->group, member, &profile.wish, beat->out, &hash) ||
         (is_rebalance && !mr_consumer_record_epoch(beat->shard->index, beat->message->group_id,
                                                    epoch + 1, hash, beat->out))) {
@@ -373,6 +419,16 @@ static enum step be_the_member(struct beat *beat)
         return FAILED;
     }
     return WROTE;
+}
+
+/* Patterns may stand for other topics than before. */
+static enum step refresh_patterns(struct beat *beat)
+{
+    if (!mr_consumer_regex_refresh(beat->group, beat->out)) {
+        no_scratch(beat);
+        return FAILED;
+    }
+    return beat->out->records != NULL ? WROTE : DONE;
 }
 
 /* The topics of the group may have changed. */
@@ -461,6 +517,7 @@ static bool fence(const struct mr_consumer_member *member, struct mr_coord_out *
     const struct mr_group *group = member->group;
     int64_t hash;
     return mr_consumer_record_gone(group, member->id, out) &&
+           abandon_regex(member, MR_STR_NULL, out) &&
            mr_consumer_hash(group->shard, group, member, NULL, out, &hash) &&
            mr_consumer_record_epoch(group->shard->index, group->id, group->consumer->epoch + 1,
                                     hash, out);
@@ -611,8 +668,9 @@ void mr_consumer_heartbeat(const struct mr_group_shard *shard, struct mr_request
     if (beat.member != NULL) {
         mr_consumer_session_again(beat.member, out->now);
     }
-    static enum step (*const steps[])(struct beat *) = {step_into_place, be_the_member,
-                                                        follow_topics, retarget};
+    static enum step (*const steps[])(struct beat *) = {
+        resolve_wish, step_into_place, be_the_member, refresh_patterns, follow_topics, retarget,
+    };
     for (uint32_t index = 0; index < sizeof steps / sizeof steps[0]; index++) {
         enum step done = steps[index](&beat);
         if (done != DONE) {

@@ -231,6 +231,18 @@ static bool all_gone(const struct mr_group *group, gone_record *record, struct m
     return true;
 }
 
+static bool regexes_gone(const struct mr_group *group, struct mr_coord_out *out)
+{
+    MR_LIST_EACH(link, &group->consumer->regexes)
+    {
+        if (!mr_consumer_regex_gone(
+                group, MR_LIST_ENTRY(link, struct mr_consumer_regex, link)->text, out)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool mr_consumer_record_tombstone(const struct mr_group *group, struct mr_coord_out *out)
 {
     uint32_t shard = group->shard->index;
@@ -239,7 +251,7 @@ bool mr_consumer_record_tombstone(const struct mr_group *group, struct mr_coord_
     const struct mr_consumer_group_metadata_key metadata = {group->id};
     return all_gone(group, current_gone, out) && all_gone(group, target_gone, out) &&
            TOMBSTONE(out, shard, target_assignment_metadata, &target) &&
-           all_gone(group, member_gone, out) &&
+           all_gone(group, member_gone, out) && regexes_gone(group, out) &&
            (!group->consumer->has_partition_metadata ||
             TOMBSTONE(out, shard, partition_metadata, &partitions)) &&
            TOMBSTONE(out, shard, metadata, &metadata);

@@ -231,6 +231,7 @@ enum record_type {
     ASSIGNED = 6,
     TARGET = 7,
     CURRENT = 8,
+    REGEX = 16,
 };
 
 /* Room for the value of any type. */
@@ -241,6 +242,7 @@ union value {
     struct mr_consumer_group_target_assignment_metadata_value assigned;
     struct mr_consumer_group_target_assignment_member_value target;
     struct mr_consumer_group_current_member_assignment_value current;
+    struct mr_consumer_group_regular_expression_value regex;
 };
 
 static const struct {
@@ -260,6 +262,8 @@ static const struct {
                 &mr_msg_consumer_group_target_assignment_member_value, true},
     [CURRENT] = {&mr_msg_consumer_group_current_member_assignment_key,
                  &mr_msg_consumer_group_current_member_assignment_value, true},
+    [REGEX] = {&mr_msg_consumer_group_regular_expression_key,
+               &mr_msg_consumer_group_regular_expression_value, true},
 };
 
 static enum mr_err replay_of_group(struct mr_group *group, enum record_type type, const void *value)
@@ -275,6 +279,7 @@ static enum mr_err replay_of_group(struct mr_group *group, enum record_type type
     case MEMBER:
     case TARGET:
     case CURRENT:
+    case REGEX:
         break;
     }
     mr_unreachable("a record of a member");
@@ -300,7 +305,7 @@ static enum mr_err replay_of_member(struct mr_group *group, struct mr_str member
 enum mr_err mr_consumer_replay(struct mr_group_shard *shard, int16_t type, struct mr_blob key_bytes,
                                struct mr_blob value_bytes)
 {
-    /* A key is the group, and perhaps the member: in memory as in the widest of them. */
+    /* A key is the group, and perhaps the member or the pattern: in memory as in the widest. */
     struct mr_consumer_group_member_metadata_key key;
     union value value;
     struct mr_arena *scratch = &shard->env->decode;
@@ -317,6 +322,9 @@ enum mr_err mr_consumer_replay(struct mr_group_shard *shard, int16_t type, struc
         return err;
     }
     const void *given = is_tombstone ? NULL : &value;
+    if (type == REGEX) {
+        return mr_consumer_regex_replay(group, key.member_id, given);
+    }
     return records[type].is_of_member
                ? replay_of_member(group, key.member_id, (enum record_type)type, given)
                : replay_of_group(group, (enum record_type)type, given);

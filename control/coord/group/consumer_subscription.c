@@ -93,7 +93,9 @@ bool mr_consumer_names_same(const struct mr_consumer_names *names, struct mr_str
 
 bool mr_consumer_subscribes(const struct mr_consumer_member *member, struct mr_str topic)
 {
-    return find_name(member->names, topic) != UINT32_MAX;
+    const struct mr_consumer_regex *regex = mr_consumer_regex_find(member->group, member->regex);
+    return find_name(member->names, topic) != UINT32_MAX ||
+           (regex != NULL && find_name(regex->topics, topic) != UINT32_MAX);
 }
 
 bool mr_consumer_is_subscribed(const struct mr_group *group, struct mr_str topic)
@@ -117,24 +119,39 @@ static bool is_id_before(const void *user, const void *a, const void *b)
     return memcmp((*x)->id.bytes, (*y)->id.bytes, sizeof(*x)->id.bytes) < 0;
 }
 
+static void add_topics(const struct mr_image *image, const struct mr_consumer_names *names,
+                       const struct mr_image_topic **topics, uint32_t *count)
+{
+    for (uint32_t at = 0; image != NULL && names != NULL && at < names->count; at++) {
+        const struct mr_image_topic *topic = mr_image_topic_by_name(image, names->items[at]);
+        if (topic != NULL) {
+            topics[(*count)++] = topic;
+        }
+    }
+}
+
 bool mr_consumer_topics(const struct mr_consumer_member *member, struct mr_arena *scratch,
                         const struct mr_image_topic ***topics, uint32_t *count)
 {
     const struct mr_image *image = member->group->shard->env->image;
-    uint32_t most = member->names == NULL ? 0 : member->names->count;
+    const struct mr_consumer_regex *regex = mr_consumer_regex_find(member->group, member->regex);
+    const struct mr_consumer_names *matched = regex == NULL ? NULL : regex->topics;
+    uint32_t most = (member->names == NULL ? 0 : member->names->count) +
+                    (matched == NULL ? 0 : matched->count);
+    uint32_t all = 0;
     *count = 0;
     *topics = MR_ARENA_TRY(scratch, const struct mr_image_topic *, most + 1u);
     if (*topics == NULL) {
         return false;
     }
-    for (uint32_t at = 0; image != NULL && at < most; at++) {
-        const struct mr_image_topic *topic =
-            mr_image_topic_by_name(image, member->names->items[at]);
-        if (topic != NULL) {
-            (*topics)[(*count)++] = topic;
+    add_topics(image, member->names, *topics, &all);
+    add_topics(image, matched, *topics, &all);
+    mr_sort(*topics, all, sizeof **topics, is_id_before, NULL);
+    for (uint32_t at = 0; at < all; at++) {
+        if (*count == 0 || (*topics)[*count - 1] != (*topics)[at]) {
+            (*topics)[(*count)++] = (*topics)[at];
         }
     }
-    mr_sort(*topics, *count, sizeof **topics, is_id_before, NULL);
     return true;
 }
 
@@ -227,6 +244,29 @@ static bool hash_topics(const struct mr_image *image, const struct mr_str *names
     return true;
 }
 
+/* The topics of patterns that are used when `member` wishes for `wish` instead. */
+static uint32_t add_matched(const struct mr_group *group, const struct mr_consumer_member *member,
+                            const struct mr_consumer_wish *wish, struct mr_str *names,
+                            uint32_t count)
+{
+    if (group == NULL || group->consumer == NULL) {
+        return count;
+    }
+    MR_LIST_EACH(link, &group->consumer->regexes)
+    {
+        const struct mr_consumer_regex *regex = MR_LIST_ENTRY(link, struct mr_consumer_regex, link);
+        bool is_wished = wish != NULL && wish->regex.len > 0 && mr_str_equal(wish->regex, regex->text);
+        if (!is_wished && !mr_consumer_regex_is_used(group, regex->text, member)) {
+            continue;
+        }
+        if (names != NULL) {
+            (void)add_names(names, count, regex->topics->items, regex->topics->count);
+        }
+        count += regex->topics->count;
+    }
+    return count;
+}
+
 bool mr_consumer_hash(const struct mr_group_shard *shard, const struct mr_group *group,
                       const struct mr_consumer_member *member, const struct mr_consumer_wish *wish,
                       struct mr_coord_out *out, int64_t *hash)
@@ -241,6 +281,7 @@ bool mr_consumer_hash(const struct mr_group_shard *shard, const struct mr_group 
         const struct mr_consumer_member *one = MR_LIST_ENTRY(link, struct mr_consumer_member, link);
         most += one == member || one->names == NULL ? 0 : one->names->count;
     }
+    most = add_matched(group, member, wish, NULL, most);
     struct mr_str *names = MR_COORD_NEW(out, struct mr_str, most);
     if (names == NULL) {
         return false;
@@ -253,5 +294,6 @@ bool mr_consumer_hash(const struct mr_group_shard *shard, const struct mr_group 
             count = add_names(names, count, one->names->items, one->names->count);
         }
     }
+    count = add_matched(group, member, wish, names, count);
     return hash_topics(shard->env->image, names, sort_names(names, count), out, hash);
 }

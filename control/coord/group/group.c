@@ -217,6 +217,7 @@ enum mr_err mr_group_replay(struct mr_group_shard *shard, struct mr_blob key, st
     case 6:
     case 7:
     case 8:
+    case 16:
         return version == 0 ? mr_consumer_replay(shard, type, key, value)
                             : skip(shard, "group_version", version);
     default:

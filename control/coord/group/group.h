@@ -32,6 +32,7 @@ struct mr_group_env {
     int32_t consumer_heartbeat_ms;
     int32_t consumer_assignment_interval_ms;
     uint32_t consumer_size_max;
+    int64_t consumer_regex_refresh_ms;
     struct mr_str assignors[MR_GROUP_ASSIGNORS_MAX]; /* to be asked for; the first is the default */
     uint32_t assignor_count;
     int32_t metadata_bytes_max;
@@ -293,7 +294,7 @@ void mr_consumer_session_expired(struct mr_consumer_member *member, struct mr_co
 void mr_consumer_rebalance_due(struct mr_consumer_member *member, struct mr_coord_out *out);
 struct mr_group *mr_consumer_group_of(const struct mr_consumer_member *member);
 
-/* Replay of a record of types 3 to 8. */
+/* Replay of a record of types 3 to 8, or 16. */
 enum mr_err mr_consumer_replay(struct mr_group_shard *shard, int16_t type, struct mr_blob key,
                                struct mr_blob value);
 

@@ -6,6 +6,7 @@ import time
 from cases.grouping import fill, group_command, members, read_by, state
 from lib.case import test
 from lib.clients import ClientFailed, fields
+from lib.helpers import python_consumer
 
 # A session and heartbeats that a test can wait for; members may not choose their own.
 CONF = {"group.consumer.session.timeout.ms": "6000", "group.consumer.heartbeat.interval.ms": "500"}
@@ -128,6 +129,35 @@ def new_members_follow_topics(t):
     for j in (one, two):
         j.tell("close")
         j.wait(20)
+
+
+@test(seconds=90)
+def new_members_subscribe_by_pattern(t):
+    """The broker matches: Java's SubscriptionPattern and librdkafka's ^ in the syntax of RE2; a topic created later is consumed."""
+    b = t.own(CONF)
+    first, other = t.topic(2, name="pat-a"), t.topic(1, name="other")
+    java = member(t, "java", first, re2="pat-[a-z]")
+    python = python_consumer(b.bootstrap, **{"group.id": "python", "group.protocol": "consumer"})
+    python.subscribe(["^pat-.*"])
+
+    def assigned():
+        python.poll(0.05)
+        return sorted((p.topic, p.partition) for p in python.assignment())
+    t.eventually(lambda: owned(java) == {"pat-a-0", "pat-a-1"}, 20, "what the pattern matches; now %s" % owned(java))
+    t.eventually(lambda: assigned() == [("pat-a", 0), ("pat-a", 1)], 20, "what python's pattern matches; now %s" % assigned())
+    t.topic(1, name="pat-b")
+    t.eventually(lambda: "pat-b-0" in owned(java) and ("pat-b", 0) in assigned(), 30, "the later topic; now %s, %s" % (owned(java), assigned()))
+    out = t.admin(b).describe_consumer_groups(["java"])["java"].result(10)
+    t.equal(sorted((p.topic, p.partition) for p in out.members[0].assignment.topic_partitions),
+            [("pat-a", 0), ("pat-a", 1), ("pat-b", 0)], "what the description shows")
+    try:
+        why = member(t, "wrong", first, re2="(pat").wait(30)
+    except ClientFailed as e:
+        why = str(e)
+    t.check("InvalidRegularExpression" in why and "(pat" in why, "a wrong pattern: %s", why)
+    python.close()
+    java.tell("close")
+    java.wait(20)
 
 
 @test(seconds=90)

@@ -236,6 +236,30 @@ static void test_consumer_subscriptions_and_topics_move_targets(void **state)
     expect(beat("a", (struct words){.epoch = 4}), 0, 4, "-");
 }
 
+static void test_consumer_patterns_stand_for_topics(void **state)
+{
+    (void)state;
+    expect(beat("a", (struct words){.regex = "(t"}), MR_KAFKA_INVALID_REGULAR_EXPRESSION, 0, NULL);
+    assert_null(group());
+    expect(beat("a", (struct words){.regex = "[tv]"}), 0, 1, "t0,t1,t2,t3");
+    mr_group_rig_restart(rig);
+    expect(beat("a", (struct words){.epoch = 1}), 0, 1, "-");
+    /* A topic that matches now: looked at when ten seconds have passed. */
+    rig->topic[1].name = MR_STR("v");
+    rig->image.version++;
+    expect(beat("a", (struct words){.epoch = 1}), 0, 1, "-");
+    mr_group_rig_pass(rig, 10000);
+    expect(beat("a", (struct words){.epoch = 1}), 0, 2, "t0,t1,t2,t3,u0,u1,u2,u3");
+    /* Another pattern; the old one is forgotten. */
+    mr_group_rig_pass(rig, 1000);
+    expect(beat("a", (struct words){.epoch = 2, .regex = "v|x", .has = ""}), 0, 3, "u0,u1,u2,u3");
+    assert_null(mr_consumer_regex_find(group(), MR_STR("[tv]")));
+    assert_non_null(mr_consumer_regex_find(group(), MR_STR("v|x")));
+    expect(beat("a", (struct words){.epoch = -1}), 0, -1, "-");
+    assert_null(mr_consumer_regex_find(group(), MR_STR("v|x")));
+    mr_group_rig_golden(rig, "consumer_patterns");
+}
+
 static void test_consumer_range_is_used_when_asked_for(void **state)
 {
     (void)state;
@@ -502,6 +526,7 @@ int main(void)
         cmocka_unit_test_setup(test_consumer_epochs_fence, setup),
         cmocka_unit_test_setup(test_consumer_static_member_keeps_its_place, setup),
         cmocka_unit_test_setup(test_consumer_subscriptions_and_topics_move_targets, setup),
+        cmocka_unit_test_setup(test_consumer_patterns_stand_for_topics, setup),
         cmocka_unit_test_setup(test_consumer_range_is_used_when_asked_for, setup),
         cmocka_unit_test_setup(test_consumer_commits_are_of_the_epoch_or_of_what_is_held_since, setup),
         cmocka_unit_test_setup(test_consumer_restart_goes_on_where_it_was, setup),

@@ -19,6 +19,7 @@ import java.util.regex.Pattern;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.SubscriptionPattern;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.WakeupException;
@@ -78,7 +79,9 @@ final class Grouping {
             }
         };
         try {
-            if (a.has("pattern")) {
+            if (a.has("re2")) {
+                c.subscribe(new SubscriptionPattern(a.get("re2")), listener);
+            } else if (a.has("pattern")) {
                 c.subscribe(Pattern.compile(a.get("pattern")), listener);
             } else {
                 c.subscribe(Arrays.asList(a.get("topic").split(",")), listener);
