@@ -20,6 +20,7 @@
 #include "millrace/base/list.h"
 #include "millrace/base/table.h"
 #include "millrace/base/timer.h"
+#include "millrace/batch.h"
 #include "millrace/control.h"
 #include "millrace/kafka/api.h"
 #include "millrace/kafka/errors.h"
@@ -117,6 +118,21 @@ bool mr_control_append(struct mr_control *control, struct mr_log_ref log, const 
                        uint32_t bytes, int32_t leader_epoch, enum mr_append_origin origin,
                        mr_control_append_done *done, void *user);
 
+/* A marker: the control batch that ends a transaction in one log. */
+struct mr_control_marker {
+    int64_t          producer_id;
+    int16_t          producer_epoch;
+    int16_t          txn_version; /* 2: its epoch is newer than that of the batches */
+    struct mr_marker marker;
+};
+
+/* Append a marker to a partition; one of __consumer_offsets goes through the coordinator of groups. False: not now,
+ * nothing was sent. */
+bool mr_control_mark(struct mr_control *control, struct mr_str topic, uint32_t partition,
+                     struct mr_log_ref log, int32_t leader_epoch,
+                     const struct mr_control_marker *marker, struct mr_now now,
+                     mr_control_append_done *done, void *user);
+
 /* What was read: whole batches, in one piece, valid until the function returns. */
 struct mr_control_read_result {
     enum mr_err    err;
@@ -167,6 +183,7 @@ void mr_control_storage_done(struct mr_control *control, struct mr_now now,
 /* Create __consumer_offsets when it is absent and nobody does yet (FindCoordinator). Returns at
  * once. */
 void mr_control_want_offsets_topic(struct mr_control *control, struct mr_now now);
+void mr_control_want_transactions_topic(struct mr_control *control, struct mr_now now);
 
 /* The newest published image; NULL before the first. Valid until the end of the turn. */
 const struct mr_image *mr_control_image(const struct mr_control *control);
@@ -216,7 +233,8 @@ struct mr_control {
     struct mr_local_logs *local_logs; /* metadata/local_logs.h */
     struct mr_controller *controller; /* metadata/controller.h */
     struct mr_stray_logs *stray_logs; /* metadata/stray_logs.h */
-    struct mr_coord      *coord; /* of groups */
+    struct mr_coord      *coord;     /* of groups */
+    struct mr_coord      *txn_coord; /* of transactions */
     mr_control_handler   *handlers[MR_CONTROL_KEYS_MAX];
 
     /* control_loop.c's own */

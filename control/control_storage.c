@@ -52,9 +52,9 @@ static void append_finish(struct mr_control *control, struct mr_now now,
     done(control, now, user, err, base_offset);
 }
 
-bool mr_control_append(struct mr_control *control, struct mr_log_ref log, const void *batch,
-                       uint32_t bytes, int32_t leader_epoch, enum mr_append_origin origin,
-                       mr_control_append_done *done, void *user)
+static bool append(struct mr_control *control, struct mr_log_ref log, const void *batch,
+                   uint32_t bytes, int32_t leader_epoch, enum mr_append_origin origin,
+                   int16_t txn_version, mr_control_append_done *done, void *user)
 {
     size_t             whole = sizeof(struct append_job) + bytes;
     struct append_job *job = mr_heap_try(&control->heap, whole);
@@ -71,6 +71,7 @@ bool mr_control_append(struct mr_control *control, struct mr_log_ref log, const 
     job->entry.batch = (struct mr_chain){.spans = &job->span, .span_count = 1, .bytes = bytes};
     job->entry.leader_epoch = leader_epoch;
     job->entry.origin = origin;
+    job->entry.txn_version = txn_version;
     job->entry.base_offset = -1;
     job->op.op.kind = MR_STORAGE_APPEND;
     job->op.acks = -1;
@@ -78,6 +79,27 @@ bool mr_control_append(struct mr_control *control, struct mr_log_ref log, const 
     job->op.entries = &job->entry;
     mr_control_submit(control, log.storage_core, &job->op.op, &job->callback);
     return true;
+}
+
+bool mr_control_append(struct mr_control *control, struct mr_log_ref log, const void *batch,
+                       uint32_t bytes, int32_t leader_epoch, enum mr_append_origin origin,
+                       mr_control_append_done *done, void *user)
+{
+    return append(control, log, batch, bytes, leader_epoch, origin, 0, done, user);
+}
+
+bool mr_control_mark(struct mr_control *control, struct mr_str topic, uint32_t partition,
+                     struct mr_log_ref log, int32_t leader_epoch,
+                     const struct mr_control_marker *marker, struct mr_now now,
+                     mr_control_append_done *done, void *user)
+{
+    uint8_t bytes[MR_MARKER_BYTES_MAX];
+    (void)topic;
+    (void)partition;
+    uint32_t len = mr_marker_build(bytes, marker->producer_id, marker->producer_epoch,
+                                   &marker->marker, now.unix_ms);
+    return append(control, log, bytes, len, leader_epoch, MR_APPEND_COORDINATOR,
+                  marker->txn_version, done, user);
 }
 
 /* ---- read ---- */

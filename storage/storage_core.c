@@ -37,7 +37,7 @@ size_t mr_storage_core_bytes(const struct mr_storage_plan *plan)
            (sizeof(struct mr_dir_grave) + 16) * (size_t)plan->logs_max +
            2 * sizeof(struct mr_map_slot) * 4 * (size_t)(plan->logs_max + 8) +
            mr_checkpoint_bytes(plan->logs_max) +
-           mr_producers_bytes(plan->producers_max) + mr_journal_bytes() + MR_SCRATCH_BYTES + (64u << 10);
+           mr_producers_bytes(plan->producers_max) + mr_txn_pools_bytes(plan->producers_max) + mr_journal_bytes() + MR_SCRATCH_BYTES + (64u << 10);
 }
 
 static void store_cb(void *context, struct mr_journal_log *log, struct mr_journal_state_out *out)
@@ -138,6 +138,7 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     mr_map_init(&core->by_name, arena, plan->logs_max);
     mr_checkpoint_init(&core->log_starts, arena, plan->logs_max);
     mr_producers_init(&core->producers, arena, plan->producers_max);
+    mr_txn_pools_init(&core->txns, arena, plan->producers_max);
     core->watch_mask = watch_count(plan) - 1;
     core->watch_buckets = MR_ARENA_GET(arena, struct mr_watch *, watch_count(plan));
     mr_list_init(&core->partitions);
@@ -373,6 +374,12 @@ static void op_start(struct mr_storage_core *core, struct mr_storage_op *op, uin
     case MR_STORAGE_EPOCH_END:
         mr_epoch_end_start(core, (struct mr_epoch_end_op *)(void *)op);
         return;
+    case MR_STORAGE_TXN_CHECK:
+        mr_txn_check_start(core, (struct mr_txn_check_op *)(void *)op);
+        return;
+    case MR_STORAGE_PRODUCERS:
+        mr_producers_start(core, (struct mr_producers_op *)(void *)op);
+        return;
     case MR_STORAGE_DELETE_RECORDS:
         mr_delete_records_start(core, (struct mr_delete_records_op *)(void *)op);
         return;
@@ -427,6 +434,8 @@ static void op_again(struct mr_storage_core *core, struct mr_storage_op *op)
     }
     case MR_STORAGE_APPEND:
     case MR_STORAGE_EPOCH_END:
+    case MR_STORAGE_TXN_CHECK:
+    case MR_STORAGE_PRODUCERS:
     case MR_STORAGE_RECOVER:
     case MR_STORAGE_OPEN:
     case MR_STORAGE_CONFIGURE:

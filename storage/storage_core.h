@@ -19,6 +19,7 @@
 #include "log/epoch_cache.h"
 #include "log/log_scan.h"
 #include "log/producer_state.h"
+#include "log/txn_state.h"
 #include "log/wall_clock.h"
 
 #include "millrace/base/log.h"
@@ -99,6 +100,12 @@ struct mr_segment {
     bool                 has_index_files; /* .index and .timeindex exist and are continued */
     bool                 is_index_busy;   /* chunks are being written */
     bool                 is_cleaning;     /* its files are being removed */
+    bool                 is_aborted_stale; /* its .txnindex has what the list does not: it is written anew */
+
+    struct mr_list aborted;         /* struct mr_aborted, by the offset of the marker */
+    uint32_t       aborted_count;
+    uint32_t       aborted_written; /* of them in the .txnindex file */
+    uint32_t       aborted_file;    /* bytes of that file when it was listed */
 
     /* Index entries of an active segment: in memory until a chunk is full. */
     struct mr_page *index_page;
@@ -175,6 +182,7 @@ struct mr_partition {
     struct mr_list         watches;
     uint32_t               task_count; /* tasks that hold the log */
     struct mr_producer_set producers;
+    struct mr_txns         txns;
     struct mr_epoch_cache  epochs;
     struct mr_page        *epoch_page; /* memory of `epochs` beyond the inline ones */
     struct mr_log_config   config;
@@ -187,6 +195,7 @@ struct mr_watch {
     int64_t        offset;
     uint64_t       token;
     uint32_t       from;
+    bool           is_committed; /* for the end of the stable part, not the high watermark */
     struct mr_watch *next; /* in the bucket by (from, token) */
 };
 
@@ -318,6 +327,7 @@ struct mr_storage_core {
     struct mr_map       by_name; /* by hash of the directory's name: first of `same_name` */
     struct mr_list      partitions;
     struct mr_producers producers;
+    struct mr_txn_pools txns;
     struct mr_watch   **watch_buckets;
     uint32_t            watch_mask;
 
@@ -542,6 +552,8 @@ void mr_list_offsets_found(const struct mr_partition *partition, struct mr_list_
 /* Search for the operation's current entry; it goes on by itself afterwards. False: no task is free. */
 bool mr_time_search_start(struct mr_storage_core *core, struct mr_list_offsets_op *op,
                           struct mr_partition *partition);
+void mr_txn_check_start(struct mr_storage_core *core, struct mr_txn_check_op *op);
+void mr_producers_start(struct mr_storage_core *core, struct mr_producers_op *op);
 void mr_epoch_end_start(struct mr_storage_core *core, struct mr_epoch_end_op *op);
 void mr_delete_records_start(struct mr_storage_core *core, struct mr_delete_records_op *op);
 void mr_delete_records_continue(struct mr_storage_core *core, struct mr_delete_records_op *op);

@@ -13,7 +13,7 @@
 #define BATCH_BYTES_FIRST 4096
 #define BATCH_BYTES_MAX   (8u << 20)
 #define STEPS_MAX         8
-#define SCRATCH_SHARE     32
+#define SCRATCH_SHARE     32u        /* of the heap, for groups */
 #define SCRATCH_MIN       (1u << 20)
 #define SCRATCH_MAX       (32u << 20)
 #define RETRY_MS          1000
@@ -201,9 +201,9 @@ void mr_coord_break(struct mr_coord_shard *shard, struct mr_now now, int16_t err
 
 /*
  * Write the records, replay them, answer. Answers are encoded before the replay, because they point
- * into the state that it changes.
+ * into the state that it changes. False: there was no room for the records, nothing was written.
  */
-void mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
+bool mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
 {
     struct mr_coord *coord = shard->coord;
     bool is_refused = false;
@@ -240,6 +240,20 @@ void mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
         shard->retry_ns = mr_deadline_ms(out->now.mono_ns, RETRY_MS);
         mr_coord_break(shard, out->now, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
     }
+    return !is_refused;
+}
+
+void mr_coord_finish_all(struct mr_coord *coord, struct mr_request *request, const void *response)
+{
+    struct mr_coord_wait *wait = request->user;
+    wait->answer = (struct mr_coord_answer){
+        .request = request,
+        .response = response,
+        .when = MR_COORD_DURABLE,
+        .shard = MR_COORD_ALL,
+    };
+    mr_control_reply_prepare(coord->control, request, response);
+    mr_coord_finish(coord, &wait->answer);
 }
 
 /* ---- requests and timers ---- */
@@ -474,11 +488,11 @@ static int32_t clamp(int64_t value)
 }
 
 struct mr_coord *mr_coord_new(struct mr_control *control, const struct mr_coord_kind *kind,
-                              struct mr_arena *decode)
+                              uint32_t scratch_share, size_t scratch_min, struct mr_arena *decode)
 {
     struct mr_coord *coord = MR_HEAP_NEW(&control->heap, struct mr_coord);
-    size_t bytes = control->heap.size / SCRATCH_SHARE;
-    bytes = bytes < SCRATCH_MIN ? SCRATCH_MIN : bytes;
+    size_t bytes = control->heap.size / scratch_share;
+    bytes = bytes < scratch_min ? scratch_min : bytes;
     bytes = bytes > SCRATCH_MAX ? SCRATCH_MAX : bytes;
     void *scratch = mr_heap_try(&control->heap, bytes);
     void *decoded = mr_heap_try(&control->heap, bytes);
@@ -497,7 +511,7 @@ bool mr_coord_init(struct mr_control *control)
 {
     const struct mr_config *config = control->config;
     struct mr_arena decode;
-    struct mr_coord *coord = mr_coord_new(control, &group_kind, &decode);
+    struct mr_coord *coord = mr_coord_new(control, &group_kind, SCRATCH_SHARE, SCRATCH_MIN, &decode);
     if (coord == NULL) {
         return false;
     }
@@ -541,7 +555,8 @@ bool mr_coord_init(struct mr_control *control)
     mr_control_serve(control, MR_API_OFFSET_DELETE, group_request);
     mr_control_serve(control, MR_API_CONSUMER_GROUP_HEARTBEAT, group_request);
     mr_coord_service_init(coord);
-    return true;
+    coord->expiry_ms = config->offsets_retention_check_interval_ms;
+    return mr_transactions_init(control);
 }
 
 /* What one batch may have, so that the log does not refuse it. */
@@ -561,6 +576,9 @@ static void follow_image(struct mr_coord *coord, struct mr_now now)
         image == NULL ? NULL : mr_image_topic_by_name(image, mr_str(coord->kind->topic));
     uint32_t count = topic == NULL ? 0 : topic->partition_count;
     coord->env.image = image;
+    if (coord->kind->image != NULL) {
+        coord->kind->image(coord);
+    }
     if (topic != NULL) {
         coord->record_bytes_max = batch_bytes_max(topic->config.max_message_bytes);
         coord->env.record_bytes_max = coord->record_bytes_max;
@@ -620,6 +638,8 @@ static void start(struct mr_coord *coord, struct mr_now now)
 {
     coord->is_started = true;
     follow_image(coord, now);
+    mr_timer_set(&coord->control->timers, &coord->expiry.timer,
+                 mr_deadline_ms(now.mono_ns, coord->expiry_ms));
 }
 
 static void image_changed(struct mr_coord *coord, struct mr_now now, bool is_any_deleted)
@@ -684,23 +704,24 @@ static void stop(struct mr_coord *coord, struct mr_now now)
 void mr_coord_start(struct mr_control *control, struct mr_now now)
 {
     start(control->coord, now);
-    mr_timer_set(&control->timers, &control->coord->expiry.timer,
-                 mr_deadline_ms(now.mono_ns, control->config->offsets_retention_check_interval_ms));
+    start(control->txn_coord, now);
 }
 
 void mr_coord_image_changed(struct mr_control *control, struct mr_now now, bool is_any_deleted)
 {
     image_changed(control->coord, now, is_any_deleted);
+    image_changed(control->txn_coord, now, is_any_deleted);
 }
 
 bool mr_coord_turn(struct mr_control *control, struct mr_now now)
 {
-    return turn(control->coord, now);
+    bool is_any = turn(control->txn_coord, now); /* its markers join the batches of the other */
+    return turn(control->coord, now) || is_any;
 }
 
 uint64_t mr_coord_deadline_ns(const struct mr_control *control)
 {
-    return deadline_ns(control->coord);
+    return mr_earlier(deadline_ns(control->coord), deadline_ns(control->txn_coord));
 }
 
 void mr_coord_stop(struct mr_control *control, struct mr_now now)
@@ -708,5 +729,6 @@ void mr_coord_stop(struct mr_control *control, struct mr_now now)
     if (control->coord == NULL || control->coord->is_stopped) {
         return;
     }
+    stop(control->txn_coord, now);
     stop(control->coord, now);
 }

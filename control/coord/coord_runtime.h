@@ -1,6 +1,6 @@
 /*
- * coord_runtime: runs the shards of a coordinator's topic: batches, answers that wait, loading. A
- * struct mr_coord for each topic.
+ * coord_runtime: runs the shards of a coordinator's topic: batches, answers that wait, loading. One
+ * struct mr_coord for each topic: groups (__consumer_offsets) and transactions (__transaction_state).
  *
  *   ABSENT --image says we lead it--> LOADING --end of the log--> ACTIVE
  *     ^                                  ^                          | an append failed
@@ -35,6 +35,8 @@ struct mr_coord_kind {
     void (*loaded)(struct mr_coord_shard *shard, struct mr_coord_out *out);
     /* One more batch of the shard is durable; may be NULL. */
     void (*durable)(struct mr_coord_shard *shard, struct mr_now now);
+    /* There is a new image; may be NULL. */
+    void (*image)(struct mr_coord *coord);
     /* A slice of what is to be looked through, one shard per turn. Whether there was any. */
     bool (*sweep)(struct mr_coord *coord, struct mr_now now);
 };
@@ -46,6 +48,7 @@ struct mr_coord_shard {
     struct mr_log_ref log;
     int32_t leader_epoch;
     struct mr_group_shard groups; /* of the coordinator of groups */
+    void *part;                   /* of any other: its kind's own */
 
     struct mr_batch_builder builder; /* records of this turn; bytes NULL: none */
     uint64_t sealed;                 /* batches sent */
@@ -70,6 +73,8 @@ struct mr_coord_wait {
 struct mr_coord {
     struct mr_control *control;
     const struct mr_coord_kind *kind;
+    void *part;                /* the kind's own */
+    int64_t expiry_ms;         /* how often `expiry` fires */
     uint32_t record_bytes_max; /* of one batch */
     struct mr_group_env env;
     struct mr_arena scratch;
@@ -82,21 +87,28 @@ struct mr_coord {
     struct mr_control_timer expiry;
 };
 
-/* A coordinator without shards; `decode` is memory for its replay. NULL: no memory. */
+/* A coordinator without shards. Scratch: a share of the heap, at least so many bytes; `decode` is as much for its
+ * replay. NULL: no memory. */
 struct mr_coord *mr_coord_new(struct mr_control *control, const struct mr_coord_kind *kind,
+                              uint32_t scratch_share, size_t scratch_min,
                               struct mr_arena *decode);
 
 /* coord_load.c */
 void mr_coord_load_some(struct mr_coord *coord, struct mr_now now);
 
 /* coord_runtime.c, for the loader and the services */
-void mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out);
+bool mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out);
 void mr_coord_break(struct mr_coord_shard *shard, struct mr_now now, int16_t error);
 int16_t mr_coord_shard_of(struct mr_coord *coord, struct mr_str key,
                           struct mr_coord_shard **shard);
 void mr_coord_finish(struct mr_coord *coord, struct mr_coord_answer *answer);
+/* Answer when everything that any shard has appended is durable; request->user is a struct mr_coord_wait. */
+void mr_coord_finish_all(struct mr_coord *coord, struct mr_request *request, const void *response);
 /* The partition of a key, among `count`. */
 uint32_t mr_coord_partition_of(struct mr_str key, uint32_t count);
+
+/* txn/transaction_service.c: the coordinator of transactions. False: no memory. */
+bool mr_transactions_init(struct mr_control *control);
 
 /* coord_service.c: requests of several groups, and the form of errors */
 void mr_coord_service_init(struct mr_coord *coord);

@@ -3,6 +3,7 @@
  * DescribeGroups, ConsumerGroupDescribe, ListGroups, DeleteGroups; and the form that each API has for an error.
  */
 #include "coord/coord_runtime.h"
+#include "coord/txn/transaction.h"
 #include "metadata/ctl_seen.h"
 
 #include "millrace/base/bug.h"
@@ -114,7 +115,7 @@ static const void *error_response(struct mr_coord *coord, struct mr_request *req
         return response;
     }
     default:
-        return NULL;
+        return mr_transaction_error(coord->control, request, error);
     }
 }
 
@@ -147,19 +148,22 @@ static void find_one(struct mr_coord *coord, struct mr_now now, int8_t key_type,
         .port = -1,
         .error_message = MR_STR_NULL,
     };
-    if (key_type != 0) {
-        found->error_code = mr_bug("hang-transactions") ? MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS
-                                                        : MR_KAFKA_INVALID_REQUEST;
-        found->error_message = key_type == 1   ? MR_STR("Transactions are not served yet.")
-                               : key_type == 2 ? MR_STR("Share groups are not served yet.")
-                                               : MR_STR("Unknown coordinator type.");
+    if (key_type != 0 && key_type != 1) {
+        found->error_code = MR_KAFKA_INVALID_REQUEST;
+        found->error_message = key_type == 2 ? MR_STR("Share groups are not served yet.")
+                                             : MR_STR("Unknown coordinator type.");
         return;
     }
     found->error_code = MR_KAFKA_COORDINATOR_NOT_AVAILABLE;
+    coord = key_type == 0 ? coord : coord->control->txn_coord;
     const struct mr_image_topic *topic =
-        image == NULL ? NULL : mr_image_topic_by_name(image, MR_STR("__consumer_offsets"));
-    if (topic == NULL) {
+        image == NULL ? NULL : mr_image_topic_by_name(image, mr_str(coord->kind->topic));
+    if (topic == NULL && key_type == 0) {
         mr_control_want_offsets_topic(coord->control, now);
+        return;
+    }
+    if (topic == NULL) {
+        mr_control_want_transactions_topic(coord->control, now);
         return;
     }
     const struct mr_image_partition *partition =
@@ -227,19 +231,6 @@ static bool begin(struct mr_control *control, struct mr_now now, struct mr_reque
     mr_arena_reset(&coord->scratch);
     mr_coord_out_init(out, &coord->scratch, now);
     return true;
-}
-
-static void finish(struct mr_control *control, struct mr_request *request, const void *response)
-{
-    struct mr_coord_wait *wait = request->user;
-    wait->answer = (struct mr_coord_answer){
-        .request = request,
-        .response = response,
-        .when = MR_COORD_DURABLE,
-        .shard = MR_COORD_ALL,
-    };
-    mr_control_reply_prepare(control, request, response);
-    mr_coord_finish(control->coord, &wait->answer);
 }
 
 static void fetch_group(struct mr_coord *coord, const struct mr_offset_fetch_request_group *group,
@@ -364,7 +355,7 @@ static void offset_fetch(struct mr_control *control, struct mr_now now, struct m
         mr_control_reply_close(control, request);
         return;
     }
-    finish(control, request, &response);
+    mr_coord_finish_all(control->coord, request, &response);
 }
 
 static void describe_groups(struct mr_control *control, struct mr_now now,
@@ -397,7 +388,7 @@ static void describe_groups(struct mr_control *control, struct mr_now now,
         }
         response.groups_count++;
     }
-    finish(control, request, &response);
+    mr_coord_finish_all(control->coord, request, &response);
 }
 
 static void consumer_group_describe(struct mr_control *control, struct mr_now now,
@@ -431,7 +422,7 @@ static void consumer_group_describe(struct mr_control *control, struct mr_now no
         }
         response.groups_count++;
     }
-    finish(control, request, &response);
+    mr_coord_finish_all(control->coord, request, &response);
 }
 
 static void list_groups(struct mr_control *control, struct mr_now now, struct mr_request *request)
@@ -470,7 +461,7 @@ static void list_groups(struct mr_control *control, struct mr_now now, struct mr
                 (int32_t)mr_group_list(&shard->groups, message, response.groups + at, total - at);
         }
     }
-    finish(control, request, &response);
+    mr_coord_finish_all(control->coord, request, &response);
 }
 
 static void delete_groups(struct mr_control *control, struct mr_now now, struct mr_request *request)
@@ -514,7 +505,7 @@ static void delete_groups(struct mr_control *control, struct mr_now now, struct 
                 .error_message = MR_STR_NULL,
             };
     }
-    finish(control, request, &response);
+    mr_coord_finish_all(control->coord, request, &response);
 }
 
 void mr_coord_service_init(struct mr_coord *coord)

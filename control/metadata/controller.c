@@ -41,8 +41,12 @@ bool mr_controller_init(struct mr_control *control)
     mr_list_init(&controller->settling);
     mr_meta_records_init(&controller->records, &control->heap);
     for (size_t index = 0; index < sizeof rows / sizeof rows[0]; index++) {
-        mr_control_serve(control, rows[index].key, mr_controller_queue);
+        if (rows[index].key != MR_API_INIT_PRODUCER_ID) { /* the coordinator of transactions sorts them */
+            mr_control_serve(control, rows[index].key, mr_controller_queue);
+        }
     }
+    controller->txn_ids.coming = -1;
+
     return true;
 }
 
@@ -66,16 +70,35 @@ struct mr_ctl mr_controller_ctl(struct mr_control *control)
 void mr_control_want_offsets_topic(struct mr_control *control, struct mr_now now)
 {
     (void)now;
-    control->controller->is_offsets_wanted = true;
+    control->controller->is_wanted[MR_CTL_OFFSETS] = true;
+}
+
+void mr_control_want_transactions_topic(struct mr_control *control, struct mr_now now)
+{
+    (void)now;
+    control->controller->is_wanted[MR_CTL_TRANSACTIONS] = true;
 }
 
 /* ---- producer ids ---- */
 
 /*
  * Ids come in blocks of 1,000: the record says where the next block begins, so a crash skips at
- * most the rest of one block, and no id is given twice. A transactional id is refused until
- * transactions are served; the response has no room for words, the code says it.
+ * most the rest of one block, and no id is given twice. Returns where the block begins.
  */
+static int64_t add_producer_ids(const struct mr_ctl *ctl, struct mr_meta_records *records)
+{
+    const struct mr_meta_broker  *self = mr_meta_broker(ctl->meta, ctl->node_id);
+    int64_t                       start = ctl->meta->next_producer_id;
+    struct mr_producer_ids_record record = {
+        .broker_id = ctl->node_id,
+        .broker_epoch = self == NULL ? -1 : self->epoch,
+        .next_producer_id = start + PRODUCER_ID_BLOCK,
+    };
+    mr_meta_records_add(records, &mr_msg_producer_ids_record, 0, &record);
+    return start;
+}
+
+/* For producers without a transactional id; the others are the coordinator's. */
 static const void *decide_producer_id(const struct mr_ctl *ctl, struct mr_request *request,
                                       struct mr_meta_records *records)
 {
@@ -88,20 +111,12 @@ static const void *decide_producer_id(const struct mr_ctl *ctl, struct mr_reques
     }
     mr_msg_defaults(&mr_msg_init_producer_id_response, out);
     out->producer_epoch = -1;
-    bool is_half = (in->producer_id == -1) != (in->producer_epoch == -1);
-    if (!mr_str_is_null(in->transactional_id) || is_half) {
+    if ((in->producer_id == -1) != (in->producer_epoch == -1)) {
         out->error_code = MR_KAFKA_INVALID_REQUEST;
         return out;
     }
     if (controller->producer_id_next == controller->producer_id_end) {
-        const struct mr_meta_broker  *self = mr_meta_broker(ctl->meta, ctl->node_id);
-        int64_t                       start = ctl->meta->next_producer_id;
-        struct mr_producer_ids_record record = {
-            .broker_id = ctl->node_id,
-            .broker_epoch = self == NULL ? -1 : self->epoch,
-            .next_producer_id = start + PRODUCER_ID_BLOCK,
-        };
-        mr_meta_records_add(records, &mr_msg_producer_ids_record, 0, &record);
+        int64_t start = add_producer_ids(ctl, records);
         if (records->is_failed) {
             return NULL;
         }
@@ -117,6 +132,37 @@ static const void *decide_producer_id(const struct mr_ctl *ctl, struct mr_reques
     return out;
 }
 
+/* Half of a block is left when the next one is asked for: it is there before it is needed. */
+int64_t mr_controller_producer_id(struct mr_control *control)
+{
+    struct mr_controller *controller = control->controller;
+    controller->txn_ids.is_wanted |=
+        controller->txn_ids.end - controller->txn_ids.next < PRODUCER_ID_BLOCK / 2;
+    return controller->txn_ids.next < controller->txn_ids.end ? controller->txn_ids.next : -1;
+}
+
+void mr_controller_producer_id_taken(struct mr_control *control)
+{
+    control->controller->txn_ids.next++;
+}
+
+static void decide_txn_ids(struct mr_control *control)
+{
+    struct mr_controller *controller = control->controller;
+    struct mr_ctl         ctl = mr_controller_ctl(control);
+    struct mr_meta_mark   mark = mr_meta_records_mark(&controller->records);
+    controller->txn_ids.is_wanted = false;
+    int64_t start = add_producer_ids(&ctl, &controller->records);
+    if (controller->records.is_failed) {
+        controller->records.is_failed = false;
+        mr_meta_records_rewind(&controller->records, mark);
+        return;
+    }
+    if (mr_meta_log_replay(control, &controller->records, mark)) {
+        controller->txn_ids.coming = start;
+    }
+}
+
 /* ---- deciding ---- */
 
 static void batch_durable(struct mr_control *control, struct mr_now now)
@@ -124,6 +170,12 @@ static void batch_durable(struct mr_control *control, struct mr_now now)
     struct mr_controller *controller = control->controller;
     struct mr_list       *link;
     uint64_t              number = mr_local_logs_follow(control, now);
+    if (controller->txn_ids.coming >= 0) {
+        /* What is left of the block before it is lost, as after a crash. */
+        controller->txn_ids.next = controller->txn_ids.coming;
+        controller->txn_ids.end = controller->txn_ids.coming + PRODUCER_ID_BLOCK;
+        controller->txn_ids.coming = -1;
+    }
     while ((link = mr_list_pop(&controller->decided)) != NULL) {
         struct mr_request *request = MR_LIST_ENTRY(link, struct mr_request, link);
         request->number = number;
@@ -173,13 +225,13 @@ static bool decide_one(struct mr_control *control, struct mr_now now)
     return true;
 }
 
-static void decide_offsets_topic(struct mr_control *control)
+static void decide_internal_topic(struct mr_control *control, enum mr_ctl_internal which)
 {
     struct mr_controller *controller = control->controller;
     struct mr_ctl         ctl = mr_controller_ctl(control);
     struct mr_meta_mark   mark = mr_meta_records_mark(&controller->records);
-    controller->is_offsets_wanted = false;
-    mr_ctl_topics_create_offsets(&ctl, &controller->records);
+    controller->is_wanted[which] = false;
+    mr_ctl_topics_create_internal(&ctl, which, &controller->records);
     if (controller->records.is_failed) {
         controller->records.is_failed = false;
         mr_meta_records_rewind(&controller->records, mark);
@@ -196,8 +248,14 @@ bool mr_controller_turn(struct mr_control *control, struct mr_now now)
     if (control->phase == MR_PHASE_FAILED || mr_meta_log_is_busy(control->meta_log)) {
         return false;
     }
-    if (controller->is_offsets_wanted) {
-        decide_offsets_topic(control);
+    for (int which = 0; which < MR_CTL_INTERNAL_COUNT; which++) {
+        if (controller->is_wanted[which]) {
+            decide_internal_topic(control, (enum mr_ctl_internal)which);
+            is_any = true;
+        }
+    }
+    if (controller->txn_ids.is_wanted) {
+        decide_txn_ids(control);
         is_any = true;
     }
     while (!mr_list_is_empty(&controller->queue) && budget > 0 &&

@@ -39,8 +39,14 @@ mr_ctl_decide mr_ctl_partitions_create;
 mr_ctl_decide mr_ctl_configs_alter;
 mr_ctl_decide mr_ctl_configs_alter_incremental;
 
-/* __consumer_offsets with the broker's settings for it. */
-void mr_ctl_topics_create_offsets(const struct mr_ctl *ctl, struct mr_meta_records *records);
+/* Topics of our own, with the broker's settings for them. */
+enum mr_ctl_internal {
+    MR_CTL_OFFSETS,      /* __consumer_offsets */
+    MR_CTL_TRANSACTIONS, /* __transaction_state */
+    MR_CTL_INTERNAL_COUNT,
+};
+void mr_ctl_topics_create_internal(const struct mr_ctl *ctl, enum mr_ctl_internal which,
+                                   struct mr_meta_records *records);
 
 /* A refusal: Kafka's code and our words; code 0 is success. */
 struct mr_ctl_error {
@@ -110,7 +116,13 @@ struct mr_controller {
     struct mr_meta_records records;
     int64_t producer_id_next; /* of the block we hold */
     int64_t producer_id_end;
-    bool is_offsets_wanted;
+    struct {
+        int64_t next; /* durable ones for the coordinator of transactions: [next, end) */
+        int64_t end;
+        int64_t coming; /* where the block begins whose record is in flight; -1: none */
+        bool is_wanted;
+    } txn_ids;
+    bool is_wanted[MR_CTL_INTERNAL_COUNT];
 };
 
 bool mr_controller_init(struct mr_control *control);
@@ -123,6 +135,11 @@ bool mr_controller_settle(struct mr_control *control);
 
 /* The broker has failed: close the connections of everything that waits. */
 void mr_controller_abandon(struct mr_control *control);
+
+/* A producer id that nobody has, for a coordinator whose own record will name it; -1: none yet, ask again. Then say
+ * that it was taken. */
+int64_t mr_controller_producer_id(struct mr_control *control);
+void mr_controller_producer_id_taken(struct mr_control *control);
 
 /* Queue a request that reads the state (admin/): its function runs when the state is durable and
  * ends the request. */

@@ -53,17 +53,58 @@ static void add_config(struct mr_meta_records *records, struct mr_str topic, str
     mr_meta_records_add(records, &mr_msg_config_record, 0, &record);
 }
 
-/* What Kafka sets on the topic of groups when a broker creates it by itself. */
-static void add_offsets_configs(const struct mr_ctl *ctl, struct mr_meta_records *records)
+static void add_number_config(struct mr_meta_records *records, struct mr_str topic,
+                              struct mr_str name, int64_t value)
 {
-    struct mr_str name = MR_STR("__consumer_offsets");
-    char segment_bytes[24];
-    size_t len = mr_fmt(segment_bytes, sizeof segment_bytes, "%lld",
-                        (long long)ctl->config->offsets_topic_segment_bytes);
+    char text[24];
+    size_t len = mr_fmt(text, sizeof text, "%lld", (long long)value);
+    add_config(records, topic, name, (struct mr_str){.data = text, .len = (int32_t)len});
+}
+
+/* A topic of our own: what Kafka gives it when a broker creates it by itself. */
+struct internal {
+    const char *name;
+    int32_t partitions;
+    int32_t replicas;
+};
+
+static struct internal internal_of(const struct mr_ctl *ctl, enum mr_ctl_internal which)
+{
+    const struct mr_config *config = ctl->config;
+    switch (which) {
+    case MR_CTL_OFFSETS:
+        return (struct internal){.name = "__consumer_offsets",
+                                 .partitions = (int32_t)config->offsets_topic_num_partitions,
+                                 .replicas = (int32_t)config->offsets_topic_replication_factor};
+    case MR_CTL_TRANSACTIONS:
+        return (struct internal){
+            .name = "__transaction_state",
+            .partitions = (int32_t)config->transaction_state_log_num_partitions,
+            .replicas = (int32_t)config->transaction_state_log_replication_factor};
+    case MR_CTL_INTERNAL_COUNT:
+        break;
+    }
+    mr_unreachable("no such topic");
+}
+
+static void add_internal_configs(const struct mr_ctl *ctl, enum mr_ctl_internal which,
+                                 struct mr_meta_records *records)
+{
+    const struct mr_config *config = ctl->config;
+    struct mr_str name = mr_str(internal_of(ctl, which).name);
     add_config(records, name, MR_STR("cleanup.policy"), MR_STR("compact"));
-    add_config(records, name, MR_STR("compression.type"), MR_STR("producer"));
-    add_config(records, name, MR_STR("segment.bytes"),
-               (struct mr_str){.data = segment_bytes, .len = (int32_t)len});
+    if (which == MR_CTL_OFFSETS) {
+        add_config(records, name, MR_STR("compression.type"), MR_STR("producer"));
+        add_number_config(records, name, MR_STR("segment.bytes"),
+                          config->offsets_topic_segment_bytes);
+        return;
+    }
+    add_config(records, name, MR_STR("compression.type"), MR_STR("uncompressed"));
+    add_number_config(records, name, MR_STR("segment.bytes"),
+                      config->transaction_state_log_segment_bytes);
+    add_number_config(records, name, MR_STR("min.insync.replicas"),
+                      config->transaction_state_log_min_isr);
+    add_config(records, name, MR_STR("unclean.leader.election.enable"), MR_STR("false"));
 }
 
 /* ---- CreateTopics ---- */
@@ -276,11 +317,15 @@ static struct mr_ctl_error create_one(const struct mr_ctl *ctl, struct mr_reques
     int32_t replicas = in->replication_factor == -1
                            ? (int32_t)ctl->config->default_replication_factor
                            : in->replication_factor;
-    if (mr_str_equal(in->name, MR_STR("__consumer_offsets")) && in->num_partitions == -1 &&
-        in->replication_factor == -1 && in->assignments_count <= 0 && in->configs_count <= 0) {
-        add_offsets_configs(ctl, records);
-        partitions = (int32_t)ctl->config->offsets_topic_num_partitions;
-        replicas = (int32_t)ctl->config->offsets_topic_replication_factor;
+    bool is_plain = in->num_partitions == -1 && in->replication_factor == -1 &&
+                    in->assignments_count <= 0 && in->configs_count <= 0;
+    for (int which = 0; is_plain && which < MR_CTL_INTERNAL_COUNT; which++) {
+        struct internal internal = internal_of(ctl, (enum mr_ctl_internal)which);
+        if (mr_str_equal(in->name, mr_str(internal.name))) {
+            add_internal_configs(ctl, (enum mr_ctl_internal)which, records);
+            partitions = internal.partitions;
+            replicas = internal.replicas;
+        }
     }
     if (in->assignments_count > 0) {
         partitions = in->assignments_count;
@@ -391,9 +436,11 @@ const void *mr_ctl_topics_create(const struct mr_ctl *ctl, struct mr_request *re
     return out;
 }
 
-void mr_ctl_topics_create_offsets(const struct mr_ctl *ctl, struct mr_meta_records *records)
+void mr_ctl_topics_create_internal(const struct mr_ctl *ctl, enum mr_ctl_internal which,
+                                   struct mr_meta_records *records)
 {
-    struct mr_str name = MR_STR("__consumer_offsets");
+    struct internal internal = internal_of(ctl, which);
+    struct mr_str name = mr_str(internal.name);
     struct mr_meta_mark mark = mr_meta_records_mark(records);
     struct mr_uuid id;
     if (mr_meta_topic_by_name(ctl->meta, name) != NULL) {
@@ -401,10 +448,9 @@ void mr_ctl_topics_create_offsets(const struct mr_ctl *ctl, struct mr_meta_recor
     }
     mr_control_uuid(ctl->control, &id);
     add_topic(records, name, &id);
-    add_offsets_configs(ctl, records);
-    struct mr_ctl_error error = mr_ctl_partitions_place(
-        ctl, NULL, 0, (int32_t)ctl->config->offsets_topic_num_partitions,
-        (int32_t)ctl->config->offsets_topic_replication_factor, &id, records);
+    add_internal_configs(ctl, which, records);
+    struct mr_ctl_error error = mr_ctl_partitions_place(ctl, NULL, 0, internal.partitions,
+                                                        internal.replicas, &id, records);
     if (error.code != 0) {
         mr_meta_records_rewind(records, mark);
     }

@@ -3,6 +3,7 @@
  */
 #include "broker/forward.h"
 
+#include "broker/produce.h"
 #include "broker/reply.h"
 #include "data_core.h"
 
@@ -57,12 +58,51 @@ void mr_forward_done(struct mr_request *request)
     mr_port_send(core->port, mr_endpoint_control(core->endpoints), &msg);
 }
 
+enum mr_err mr_forward_ask(struct mr_request *request, int16_t api_key, int16_t version,
+                           const struct mr_msg *msg, const void *in)
+{
+    struct mr_span *spans = MR_ARENA_TRY(&request->arena, struct mr_span, 8);
+    if (spans == NULL) {
+        return MR_ERR_NO_MEMORY;
+    }
+    struct mr_writer writer;
+    mr_writer_init(&writer, &request->arena, spans, 8);
+    enum mr_err err = mr_msg_encode(msg, version, in, &writer);
+    if (err != MR_OK) {
+        return err;
+    }
+    request->forward = (struct mr_forward){
+        .conn_id = 0, /* not the client's own words */
+        .data_endpoint = request->core->port->self,
+        .api_key = api_key,
+        .api_version = version,
+        .client_id = MR_STR("millrace-produce"),
+        .client_host = MR_STR(""),
+        .body = mr_writer_finish(&writer),
+    };
+    send_to_control(request);
+    return MR_OK;
+}
+
+/* Control has answered what was asked on behalf of a Produce. No words: it had no memory, or stops. */
+static void asked_done(struct mr_request *request, const struct mr_forward *forward)
+{
+    static const struct mr_chain nothing;
+    const struct mr_chain *reply = forward->is_close_wanted ? &nothing : &forward->reply;
+    mr_produce_txn_answered(request, reply);
+    mr_forward_done(request);
+}
+
 void mr_forward_reply(struct mr_data_core *core, struct mr_forward *forward)
 {
     struct mr_request *request = forward->session_slot;
     mr_assert(request->core == core && request->is_forwarded);
     request->is_forwarded = false;
     request->is_reply_lent = true;
+    if (request->session != NULL && request->header.key == MR_API_PRODUCE) {
+        asked_done(request, forward);
+        return;
+    }
     mr_request_release_frame(request);
     if (request->session == NULL) {
         mr_request_free(request);

@@ -21,4 +21,9 @@ void mr_forward_done(struct mr_request *request);
 void mr_forward_create_topics(struct mr_data_core *core, const struct mr_str *names,
                               uint32_t count);
 
+/* Ask control for something that a request of the client's needs: `in` in that version. The answer comes to
+ * mr_produce_txn_answered. MR_ERR_NO_MEMORY: the arena has no room for it. */
+enum mr_err mr_forward_ask(struct mr_request *request, int16_t api_key, int16_t version,
+                           const struct mr_msg *msg, const void *in);
+
 #endif

@@ -227,6 +227,12 @@ static void pass_end(struct mr_fetch *fetch)
     fetch->block = NULL;
 }
 
+/* Aborted transactions that one answer can name. */
+static uint32_t aborted_room(const struct mr_fetch *fetch)
+{
+    return fetch->isolation == MR_READ_COMMITTED ? MR_ABORTED_ROOM : 0;
+}
+
 /* Reserve what reading the dirty partitions and answering takes; nothing has been asked yet. */
 static enum mr_err pass_begin(struct mr_fetch *fetch)
 {
@@ -254,6 +260,8 @@ static enum mr_err pass_begin(struct mr_fetch *fetch)
     size_t bytes = sizeof(struct mr_read_op) * core_count + sizeof(struct mr_lent) * core_count +
                    sizeof(struct mr_read_entry) * reads + fetch->copy_max +
                    fetch->span_max * (sizeof(struct mr_lent_span) + 3 * sizeof(struct mr_span)) +
+                   aborted_room(fetch) * (sizeof(struct mr_aborted_range) +
+                                          2 * sizeof(struct mr_fetch_response_aborted_transaction)) +
                    answers * (sizeof(struct mr_fetch_response_partition_data) +
                               sizeof(struct mr_fetch_response_fetchable_topic_response) +
                               2 * sizeof(struct mr_span) + MR_TOPIC_NAME_MAX + 160) +
@@ -268,6 +276,8 @@ static enum mr_err pass_begin(struct mr_fetch *fetch)
     struct mr_read_entry *entries = MR_ARENA_TRY(&fetch->arena, struct mr_read_entry, reads);
     fetch->spans = MR_ARENA_TRY(&fetch->arena, struct mr_lent_span, fetch->span_max);
     fetch->copies = MR_ARENA_TRY(&fetch->arena, uint8_t, fetch->copy_max);
+    fetch->aborted = MR_ARENA_TRY(&fetch->arena, struct mr_aborted_range, aborted_room(fetch));
+    fetch->aborted_used = 0;
     mr_assert(fetch->ops != NULL && entries != NULL && fetch->spans != NULL);
     memset(fetch->ops, 0, sizeof *fetch->ops * core_count);
     fetch->span_count = 0;
@@ -321,6 +331,7 @@ static void pass_gather(struct mr_fetch *fetch, uint32_t index)
     struct mr_read_op *op = &fetch->ops[index];
     fetch->span_count += op->span_count;
     fetch->copy_used += op->copy_used;
+    fetch->aborted_used += op->aborted_count;
     for (uint32_t at = 0; at < op->entry_count; at++) {
         fetch->is_any_error |= op->entries[at].err != MR_OK;
         fetch->bytes += op->entries[at].err == MR_OK ? op->entries[at].bytes : 0;
@@ -367,6 +378,12 @@ static bool is_any_missed(const struct mr_fetch *fetch)
     return false;
 }
 
+/* The end that this reader sees of what was read. */
+static int64_t end_for(const struct mr_fetch *fetch, const struct mr_read_entry *entry)
+{
+    return fetch->isolation == MR_READ_COMMITTED ? entry->last_stable_offset : entry->high_watermark;
+}
+
 /* Whether there is something to read that found no room beside the others. */
 static bool is_left_out(const struct mr_fetch *fetch, const struct mr_fetch_partition *partition)
 {
@@ -374,8 +391,7 @@ static bool is_left_out(const struct mr_fetch *fetch, const struct mr_fetch_part
     if (entry == NULL || entry->err != MR_OK || entry->bytes > 0 || fetch->bytes == 0) {
         return false;
     }
-    return partition->offset < (fetch->isolation == MR_READ_COMMITTED ? entry->last_stable_offset
-                                                                      : entry->high_watermark);
+    return partition->offset < end_for(fetch, entry);
 }
 
 /* A fetch that left something out is as full as it will be: waiting would add nothing. */
@@ -409,7 +425,8 @@ static bool watch_all(struct mr_fetch *fetch)
         if (entry == NULL || entry->err != MR_OK || is_left_out(fetch, partition)) {
             continue; /* what was left out stays dirty: the next fetch reads it, moved or not */
         }
-        bool is_armed = mr_watch_arm(fetch->request->core, partition, partition->high_watermark);
+        bool is_armed = mr_watch_arm(fetch->request->core, partition, end_for(fetch, entry),
+                                     fetch->isolation);
         is_all &= is_armed;
         /* An incremental answer is made of the dirty ones: what is unsaid stays among them. */
         bool is_news = !fetch->is_full && is_unsaid(partition);
@@ -441,6 +458,8 @@ void mr_handle_fetch_done(struct mr_request *request)
         op->span_max = fetch->span_max - fetch->span_count;
         op->copy_buffer = fetch->copies + fetch->copy_used;
         op->copy_max = fetch->copy_max - fetch->copy_used;
+        op->aborted = fetch->aborted + fetch->aborted_used;
+        op->aborted_max = aborted_room(fetch) - fetch->aborted_used;
         for (uint32_t at = 0; fetch->bytes > 0 && at < op->entry_count; at++) {
             op->entries[at].is_first_batch_whole = false;
         }
@@ -486,6 +505,24 @@ void mr_fetch_again(struct mr_fetch *fetch)
 
 /* ---- the answer ---- */
 
+static void fill_aborted(struct mr_fetch *fetch, const struct mr_read_op *op,
+                         const struct mr_read_entry *entry,
+                         struct mr_fetch_response_partition_data *out)
+{
+    if (entry->aborted_count == 0) {
+        return;
+    }
+    out->aborted_transactions = MR_ARENA_TRY(
+        &fetch->arena, struct mr_fetch_response_aborted_transaction, entry->aborted_count);
+    mr_assert(out->aborted_transactions != NULL);
+    for (uint32_t at = 0; at < entry->aborted_count; at++) {
+        const struct mr_aborted_range *range = &op->aborted[entry->aborted_first + at];
+        out->aborted_transactions[at] = (struct mr_fetch_response_aborted_transaction){
+            .producer_id = range->producer_id, .first_offset = range->first_offset};
+    }
+    out->aborted_transactions_count = (int32_t)entry->aborted_count;
+}
+
 static void fill(struct mr_fetch *fetch, const struct mr_fetch_partition *partition,
                  struct mr_fetch_response_partition_data *out, uint32_t *record_bytes,
                  uint32_t *record_spans)
@@ -528,6 +565,7 @@ static void fill(struct mr_fetch *fetch, const struct mr_fetch_partition *partit
     struct mr_span *spans = MR_ARENA_TRY(&fetch->arena, struct mr_span, entry->span_count);
     mr_assert(spans != NULL);
     const struct mr_read_op *op = &fetch->ops[partition->storage_core];
+    fill_aborted(fetch, op, entry, out);
     for (uint32_t at = 0; at < entry->span_count; at++) {
         spans[at] = op->spans[entry->span_first + at].span;
     }

@@ -11,30 +11,18 @@
  * Source: Kafka protocol guide, Produce; KIP-951 (current leader); behaviour of Apache Kafka 4.4.
  */
 #include "broker/dispatch.h"
+#include "broker/produce.h"
 #include "broker/reply.h"
-#include "broker/scatter.h"
 #include "broker/topics.h"
 #include "data_core.h"
 #include "millrace/base/bug.h"
-#include "millrace/batch.h"
-
-struct one { /* what is to be told of a partition beside its code, in request order */
-    const char *message;
-    struct mr_batch_refusal *refusal;
-};
-
-struct produce {
-    struct mr_produce_request in;
-    struct mr_scatter scatter; /* of struct mr_append_entry */
-    struct one *ones;
-    uint32_t count; /* partitions */
-};
 
 /* The first reason not to append, in Kafka's order; 0 when the batch may go. */
-static int16_t check_one(struct mr_request *request, const struct produce *produce,
+static int16_t check_one(struct mr_request *request, const struct mr_produce *produce,
                          const struct mr_produce_request_topic_produce_data *topic_in,
                          const struct mr_produce_request_partition_produce_data *in,
-                         const struct mr_image_partition **partition, struct one *one)
+                         const struct mr_image_partition **partition, struct mr_batch *batch,
+                         struct mr_produce_one *one)
 {
     struct mr_data_core *core = request->core;
     int16_t acks = produce->in.acks;
@@ -62,10 +50,9 @@ static int16_t check_one(struct mr_request *request, const struct produce *produ
         .now_unix_ms = core->now.unix_ms,
         .produce_version = request->header.version,
     };
-    struct mr_batch batch;
     struct mr_batch_refusal refusal = {0};
     mr_arena_reset(&core->check);
-    enum mr_err err = mr_batch_check(&in->records, &rules, &core->check, &batch, &refusal);
+    enum mr_err err = mr_batch_check(&in->records, &rules, &core->check, batch, &refusal);
     mr_trace(core->trace, MR_EVENT_batch_checked, in->records.bytes,
              err == MR_OK ? 0 : (uint16_t)mr_err_kafka(err));
     if (err != MR_OK) {
@@ -78,15 +65,15 @@ static int16_t check_one(struct mr_request *request, const struct produce *produ
         }
         return err == MR_ERR_NO_MEMORY ? (int16_t)MR_KAFKA_INVALID_RECORD : mr_err_kafka(err);
     }
-    if ((batch.attributes & MR_BATCH_TRANSACTIONAL) != 0) {
-        one->message = "transactions are not served yet";
-        return MR_KAFKA_INVALID_TXN_STATE;
+    if ((batch->attributes & MR_BATCH_TRANSACTIONAL) != 0 &&
+        mr_str_is_null(produce->in.transactional_id)) {
+        return MR_KAFKA_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
     }
     return MR_KAFKA_NONE;
 }
 
 /* What the longest answer takes besides the structs: names are copied, messages are short. */
-static size_t room_for_all(const struct produce *produce, uint32_t core_count)
+size_t mr_produce_answer_room(const struct mr_produce *produce, uint32_t core_count)
 {
     size_t bytes =
         mr_scatter_room(produce->count, core_count, sizeof(struct mr_append_entry)) + 512;
@@ -96,7 +83,7 @@ static size_t room_for_all(const struct produce *produce, uint32_t core_count)
                  (topic->name.len > 0 ? (size_t)topic->name.len : 0);
         bytes +=
             (size_t)topic->partition_data_count *
-            (sizeof(struct one) + sizeof(struct mr_produce_response_partition_produce_response) +
+            (sizeof(struct mr_produce_one) + sizeof(struct mr_produce_response_partition_produce_response) +
              sizeof(struct mr_batch_refusal) + 192);
     }
     /* per-record errors: a bounded number of batches tells them, the others only that they failed */
@@ -105,12 +92,18 @@ static size_t room_for_all(const struct produce *produce, uint32_t core_count)
                (sizeof(struct mr_produce_response_batch_index_and_error_message) + 128);
 }
 
-static void put_one(struct mr_request *request, struct produce *produce, struct one *one,
-                    const struct mr_produce_request_topic_produce_data *topic,
+static void put_one(struct mr_request *request, struct mr_produce *produce,
+                    struct mr_produce_one *one, int32_t topic,
                     const struct mr_produce_request_partition_produce_data *in)
 {
     const struct mr_image_partition *partition = NULL;
-    int16_t error = check_one(request, produce, topic, in, &partition, one);
+    struct mr_batch batch;
+    int16_t error =
+        check_one(request, produce, &produce->in.topic_data[topic], in, &partition, &batch, one);
+    if (error == MR_KAFKA_NONE && (batch.attributes & MR_BATCH_TRANSACTIONAL) != 0 &&
+        !mr_produce_txn_note(request, produce, topic, in->index, partition, &batch)) {
+        error = MR_KAFKA_NOT_ENOUGH_REPLICAS; /* for a moment: no memory */
+    }
     if (error != MR_KAFKA_NONE) {
         mr_scatter_refuse(&produce->scatter, error);
         return;
@@ -129,7 +122,7 @@ static void put_one(struct mr_request *request, struct produce *produce, struct 
 enum mr_err mr_handle_produce(struct mr_request *request)
 {
     uint32_t core_count = request->core->endpoints->storage_count;
-    enum mr_err err = mr_request_more(request, sizeof(struct produce) + 512);
+    enum mr_err err = mr_request_more(request, sizeof(struct mr_produce) + 512);
     if (err != MR_OK) {
         return err;
     }
@@ -138,17 +131,17 @@ enum mr_err mr_handle_produce(struct mr_request *request)
     if (err != MR_OK) {
         return err;
     }
-    struct produce held = {.in = in};
+    struct mr_produce held = {.in = in};
     for (int32_t t = 0; t < in.topic_data_count; t++) {
         held.count += (uint32_t)in.topic_data[t].partition_data_count;
     }
-    err = mr_request_more(request, sizeof held + 64 + room_for_all(&held, core_count));
+    err = mr_request_more(request, sizeof held + 64 + mr_produce_answer_room(&held, core_count));
     if (err != MR_OK) {
         return err;
     }
-    struct produce *produce = MR_ARENA_TRY(&request->arena, struct produce, 1);
+    struct mr_produce *produce = MR_ARENA_TRY(&request->arena, struct mr_produce, 1);
     *produce = held;
-    produce->ones = MR_ARENA_TRY(&request->arena, struct one, produce->count);
+    produce->ones = MR_ARENA_TRY(&request->arena, struct mr_produce_one, produce->count);
     mr_assert(produce->ones != NULL);
     memset(produce->ones, 0, sizeof *produce->ones * produce->count);
     mr_scatter_init(&produce->scatter, &request->arena, produce->count, core_count,
@@ -158,23 +151,38 @@ enum mr_err mr_handle_produce(struct mr_request *request)
     for (int32_t t = 0; t < in.topic_data_count; t++) {
         const struct mr_produce_request_topic_produce_data *topic = &in.topic_data[t];
         for (int32_t p = 0; p < topic->partition_data_count; p++, at++) {
-            put_one(request, produce, &produce->ones[at], topic, &topic->partition_data[p]);
+            put_one(request, produce, &produce->ones[at], t, &topic->partition_data[p]);
         }
     }
-    const union mr_scatter_op like = {.append = {.op.kind = MR_STORAGE_APPEND, .acks = in.acks}};
-    request->state = MR_REQUEST_HANDED;
-    mr_scatter_send(&produce->scatter, request, &like);
-    if (request->storage_pending == 0) {
-        mr_handle_produce_done(request);
+    if (produce->part_count > 0) {
+        mr_produce_txn_begin(request);
+    } else {
+        mr_produce_append(request);
     }
     return MR_OK;
 }
 
-static void fill_one(struct mr_request *request, const struct produce *produce, uint32_t at_one,
+void mr_produce_append(struct mr_request *request)
+{
+    struct mr_produce *produce = request->work;
+    const union mr_scatter_op like = {
+        .append = {.op.kind = MR_STORAGE_APPEND, .acks = produce->in.acks}};
+    bool is_late = produce->phase != MR_PRODUCE_APPEND;
+    produce->phase = MR_PRODUCE_APPEND;
+    request->state = MR_REQUEST_HANDED;
+    mr_scatter_send(&produce->scatter, request, &like);
+    if (request->storage_pending == 0) {
+        mr_handle_produce_done(request);
+    } else if (is_late && request->session != NULL) {
+        mr_session_wake(request->session); /* the next Produce may begin */
+    }
+}
+
+static void fill_one(struct mr_request *request, const struct mr_produce *produce, uint32_t at_one,
                      int32_t index, const struct mr_uuid *topic_id, struct mr_str name,
                      struct mr_produce_response_partition_produce_response *out)
 {
-    const struct one *one = &produce->ones[at_one];
+    const struct mr_produce_one *one = &produce->ones[at_one];
     const struct mr_append_entry *entry = mr_scatter_entry(&produce->scatter, at_one);
     MR_DEFAULTS(produce_response_partition_produce_response, out);
     out->index = index;
@@ -254,7 +262,11 @@ static void add_nodes(struct mr_request *request, struct mr_produce_response *ou
 
 void mr_handle_produce_done(struct mr_request *request)
 {
-    struct produce *produce = request->work;
+    struct mr_produce *produce = request->work;
+    if (produce->phase == MR_PRODUCE_CHECK) {
+        mr_produce_txn_checked(request);
+        return;
+    }
     bool is_any_error = false;
     for (uint32_t index = 0; index < produce->count; index++) {
         const struct mr_append_entry *entry = mr_scatter_entry(&produce->scatter, index);

@@ -32,7 +32,8 @@ static uint64_t token_of(const struct mr_purgatory *purgatory, const struct mr_w
     return (uint64_t)watch->generation << 32 | place;
 }
 
-bool mr_watch_arm(struct mr_data_core *core, struct mr_fetch_partition *partition, int64_t offset)
+bool mr_watch_arm(struct mr_data_core *core, struct mr_fetch_partition *partition, int64_t offset,
+                  enum mr_isolation isolation)
 {
     mr_assert(partition->log_id != 0);
     if (partition->watch != NULL) {
@@ -53,7 +54,10 @@ bool mr_watch_arm(struct mr_data_core *core, struct mr_fetch_partition *partitio
     mr_trace(core->trace, MR_EVENT_watch_armed, (uint64_t)offset, token_of(purgatory, watch));
     struct mr_plane_msg msg = {
         .kind = MR_PLANE_WATCH,
-        .u.watch = {.log_id = watch->log_id, .offset = offset, .token = token_of(purgatory, watch)},
+        .u.watch = {.log_id = watch->log_id,
+                    .offset = offset,
+                    .token = token_of(purgatory, watch),
+                    .is_committed = isolation == MR_READ_COMMITTED},
     };
     mr_port_send(core->port, mr_endpoint_storage(core->endpoints, watch->storage_core), &msg);
     return true;

@@ -54,6 +54,8 @@ struct mr_fetch {
     uint8_t *copies;
     uint32_t copy_max;
     uint32_t copy_used;
+    struct mr_aborted_range *aborted; /* of a committed read */
+    uint32_t aborted_used;
     struct mr_read_op *ops; /* per storage core; sent one after the other */
     struct mr_lent *lents;
     uint32_t next_core;
@@ -66,8 +68,10 @@ struct mr_fetch {
 size_t mr_purgatory_memory(const struct mr_data_plan *plan);
 void mr_purgatory_init(struct mr_data_core *core, struct mr_arena *arena);
 
-/* Wake when the high watermark of the partition's log passes `offset`. False: no watch left. */
-bool mr_watch_arm(struct mr_data_core *core, struct mr_fetch_partition *partition, int64_t offset);
+/* Wake when the end of the partition's log that readers of this isolation see passes `offset`. False: no watch
+ * left. */
+bool mr_watch_arm(struct mr_data_core *core, struct mr_fetch_partition *partition, int64_t offset,
+                  enum mr_isolation isolation);
 void mr_watch_disarm(struct mr_data_core *core, struct mr_fetch_partition *partition);
 
 /* One entry of a MR_PLANE_MOVED. */

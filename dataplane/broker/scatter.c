@@ -43,6 +43,25 @@ void mr_scatter_refuse(struct mr_scatter *scatter, int16_t error)
     scatter->places[scatter->count++] = MR_SCATTER_NONE;
 }
 
+void mr_scatter_withdraw(struct mr_scatter *scatter, uint32_t at, int16_t error)
+{
+    uint32_t place = scatter->places[at];
+    if (place == MR_SCATTER_NONE) {
+        return;
+    }
+    uint32_t behind = --scatter->entry_count - place;
+    uint8_t *hole = scatter->entries + (size_t)place * scatter->entry_bytes;
+    memmove(hole, hole + scatter->entry_bytes, (size_t)behind * scatter->entry_bytes);
+    memmove(scatter->cores + place, scatter->cores + place + 1, behind * sizeof *scatter->cores);
+    for (uint32_t other = 0; other < scatter->count; other++) {
+        if (scatter->places[other] != MR_SCATTER_NONE && scatter->places[other] > place) {
+            scatter->places[other]--;
+        }
+    }
+    scatter->places[at] = MR_SCATTER_NONE;
+    scatter->errors[at] = error;
+}
+
 void mr_scatter_group(struct mr_scatter *scatter)
 {
     uint32_t *firsts = scatter->firsts;
@@ -92,6 +111,10 @@ static void set_entries(union mr_scatter_op *op, void *entries, uint32_t count)
         op->delete_records.entries = entries;
         op->delete_records.entry_count = count;
         return;
+    case MR_STORAGE_TXN_CHECK:
+        op->txn_check.entries = entries;
+        op->txn_check.entry_count = count;
+        return;
     case MR_STORAGE_READ: /* fetch asks one core after the other */
     case MR_STORAGE_RECOVER:
     case MR_STORAGE_OPEN:
@@ -99,6 +122,7 @@ static void set_entries(union mr_scatter_op *op, void *entries, uint32_t count)
     case MR_STORAGE_DROP:
     case MR_STORAGE_LOG_STAT:
     case MR_STORAGE_STOP:
+    case MR_STORAGE_PRODUCERS:
         mr_unreachable("not scattered");
     }
 }

@@ -24,6 +24,7 @@ union mr_scatter_op {
     struct mr_list_offsets_op list_offsets;
     struct mr_epoch_end_op epoch_end;
     struct mr_delete_records_op delete_records;
+    struct mr_txn_check_op txn_check;
 };
 
 struct mr_scatter {
@@ -51,6 +52,9 @@ void mr_scatter_init(struct mr_scatter *scatter, struct mr_arena *arena, uint32_
 void *mr_scatter_put(struct mr_scatter *scatter, uint32_t storage_core);
 /* The next partition in request order is answered here. */
 void mr_scatter_refuse(struct mr_scatter *scatter, int16_t error);
+
+/* What was put is answered here after all, before anything is sent. */
+void mr_scatter_withdraw(struct mr_scatter *scatter, uint32_t at, int16_t error);
 
 /* Everything is put: entries of one core become neighbours, in the order in which they were put. */
 void mr_scatter_group(struct mr_scatter *scatter);

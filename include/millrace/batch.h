@@ -163,6 +163,22 @@ bool mr_batch_add(struct mr_batch_builder *builder, int64_t timestamp, struct mr
 /* Writes header and CRC; returns the whole size. At least one record was added (asserted). */
 uint32_t mr_batch_end(struct mr_batch_builder *builder);
 
+/* The control batch that ends a transaction in one log. */
+#define MR_MARKER_BYTES_MAX 128u
+
+struct mr_marker {
+    bool    is_commit;
+    int32_t coordinator_epoch;
+};
+
+/* Returns its bytes. */
+uint32_t mr_marker_build(uint8_t out[MR_MARKER_BYTES_MAX], int64_t producer_id, int16_t producer_epoch,
+                         const struct mr_marker *marker, int64_t now_unix_ms);
+
+/* Of a whole control batch, or of its record; false: it is none that ends a transaction. */
+bool mr_marker_load(const uint8_t *bytes, uint32_t len, struct mr_marker *marker);
+bool mr_marker_parse(struct mr_blob key, struct mr_blob value, struct mr_marker *marker);
+
 /* Compression codecs, one call: 0 none, 1 gzip, 2 snappy (xerial and raw), 3 lz4 frame, 4 zstd. Output is
  * bounded by out_size; MR_ERR_TOO_LARGE beyond, MR_ERR_INVALID_RECORD on damage. */
 enum mr_err mr_decompress(int codec, const struct mr_chain *in, uint8_t *out, uint32_t out_size,

@@ -105,6 +105,7 @@ struct mr_plane_msg {
             uint64_t log_id;
             int64_t  offset;
             uint64_t token; /* the watcher's, unique among its live watches */
+            bool     is_committed; /* of WATCH: the end of the stable part counts, not the high watermark */
         } watch; /* WATCH, UNWATCH (log_id and token) */
         struct {
             uint64_t token;

@@ -88,6 +88,8 @@ enum mr_storage_kind {
     MR_STORAGE_DROP,           /* struct mr_drop_op: control; answered when durable */
     MR_STORAGE_LOG_STAT,       /* struct mr_log_stat_op: DescribeLogDirs */
     MR_STORAGE_STOP,           /* struct mr_stop_op: control, last of all */
+    MR_STORAGE_TXN_CHECK,      /* struct mr_txn_check_op: Produce, before the batches of a transaction */
+    MR_STORAGE_PRODUCERS,      /* struct mr_producers_op: DescribeProducers */
 };
 
 /* Embedded first in each operation. */
@@ -113,6 +115,8 @@ struct mr_append_entry {
     struct mr_chain       batch; /* exactly one batch v2, checked by mr_batch_check */
     int32_t               leader_epoch; /* expected, -1: not checked */
     enum mr_append_origin origin;
+    int16_t               txn_version; /* of a marker: which rule its epoch follows */
+    uint64_t              guard;       /* of a transaction's batch: from TXN_CHECK; 0: none */
 
     /* results */
     enum mr_err err;
@@ -144,6 +148,12 @@ enum mr_isolation {
     MR_READ_COMMITTED = 1,
 };
 
+/* An aborted transaction, as a reader must know it. */
+struct mr_aborted_range {
+    int64_t producer_id;
+    int64_t first_offset;
+};
+
 struct mr_read_entry {
     uint64_t log_id;
     int64_t  offset;
@@ -159,7 +169,13 @@ struct mr_read_entry {
     uint32_t    span_first; /* in the operation's spans */
     uint32_t    span_count;
     uint32_t    bytes; /* whole batches; 0 at the end of the log */
+    uint32_t    aborted_first; /* in the operation's list, with records among those read */
+    uint32_t    aborted_count;
+    int64_t     limit; /* storage's: batches from here on are not read */
 };
+
+/* Room for aborted transactions that a read of committed records must bring, or it may get nowhere. */
+#define MR_ABORTED_ROOM 1024u
 
 /*
  * Whole batches from many logs, in the order of the entries, up to bytes_max in all: when an entry has
@@ -179,6 +195,9 @@ struct mr_read_op {
     uint32_t              copy_max;
     uint32_t              copy_used; /* [out] */
     uint32_t              bytes;     /* [out] in all */
+    struct mr_aborted_range *aborted; /* of committed reads: all partitions together */
+    uint32_t              aborted_max;
+    uint32_t              aborted_count; /* [out] */
 };
 
 enum mr_list_timestamp { /* Kafka's special timestamps */
@@ -206,6 +225,42 @@ struct mr_list_offsets_op {
     struct mr_storage_op          op;
     uint32_t                      entry_count;
     struct mr_list_offsets_entry *entries;
+};
+
+/* Whether the first batch of a transaction may come: before the coordinator is asked for it. */
+struct mr_txn_check_entry {
+    uint64_t log_id;
+    int64_t  producer_id;
+    int32_t  base_sequence;
+    int16_t  producer_epoch;
+    bool     is_strict; /* transaction version 2: a producer that is not known begins at sequence 0 */
+
+    enum mr_err err;
+    uint64_t    guard; /* 0: the transaction is open here, there is nothing to ask */
+};
+
+struct mr_txn_check_op {
+    struct mr_storage_op       op;
+    uint32_t                   entry_count;
+    struct mr_txn_check_entry *entries;
+};
+
+struct mr_producer_info {
+    int64_t producer_id;
+    int64_t last_timestamp;
+    int64_t txn_first_offset; /* -1: no open transaction */
+    int32_t last_sequence;    /* -1: none */
+    int32_t coordinator_epoch;
+    int16_t producer_epoch;
+};
+
+/* The producers that one log remembers. */
+struct mr_producers_op {
+    struct mr_storage_op     op;
+    uint64_t                 log_id;
+    struct mr_producer_info *infos;
+    uint32_t                 info_max;
+    uint32_t                 info_count; /* [out] */
 };
 
 struct mr_epoch_end_entry {

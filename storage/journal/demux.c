@@ -351,6 +351,9 @@ static bool drain(struct mr_storage_core *core, struct mr_partition *p)
         mr_list_remove(&p->dirty_link); /* of no use any more, and an entry behind its DROP would bring it back */
         return true;
     }
+    if (mr_txn_index_flush(core, p)) {
+        return false; /* what the oldest file says of aborted transactions must be in theirs */
+    }
     bool is_park = (p->is_carried || p->is_park_wanted) && p->pending_count == 0;
     bool is_end = is_park || core->is_stopping || first_dirty(p) == NULL;
     if (p->is_demuxing || demux(core, p, is_end)) {

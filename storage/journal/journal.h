@@ -60,6 +60,7 @@ enum mr_journal_kind {
     MR_JOURNAL_IMAGE,       /* raw bytes of a block of a segment that is about to be rewritten */
     MR_JOURNAL_STATE,       /* the log layer's own bytes for a log */
     MR_JOURNAL_REFERENCE,   /* reserved: a batch written directly into its segment */
+    MR_JOURNAL_ABORTED,     /* the marker at last_offset, which follows, aborts what began at offset; its index entry */
     MR_JOURNAL_KIND_COUNT,
 };
 

@@ -223,6 +223,7 @@ static void fold_entry(struct mr_replay *r, struct mr_replay_ring *ring, const s
     case MR_JOURNAL_CARRY:
     case MR_JOURNAL_IMAGE:
     case MR_JOURNAL_STATE:
+    case MR_JOURNAL_ABORTED:
         return;
     case MR_JOURNAL_REFERENCE:
     case MR_JOURNAL_KIND_COUNT:

@@ -46,15 +46,18 @@ static void stamp_time(const struct mr_storage_core *core, struct mr_append_entr
     batch->crc = crc;
 }
 
+/* The end of a transaction, as against control batches of the metadata log. */
+static bool is_marker(const struct mr_append_entry *entry, const struct mr_batch *batch)
+{
+    return (batch->attributes & MR_BATCH_CONTROL) != 0 && entry->origin == MR_APPEND_COORDINATOR;
+}
+
 static enum mr_err check_producer(struct mr_storage_core *core, struct mr_partition *p,
                                   struct mr_append_entry *entry, const struct mr_batch *batch)
 {
     const struct mr_producer_batch *duplicate = NULL;
     if (entry->origin != MR_APPEND_CLIENT) {
-        return MR_OK;
-    }
-    if ((batch->attributes & MR_BATCH_TRANSACTIONAL) != 0) {
-        return MR_ERR_INVALID_TXN_STATE;
+        return is_marker(entry, batch) ? mr_txn_check_marker(core, p, entry, batch) : MR_OK;
     }
     if (batch->producer_id < 0 || mr_bug("forget-duplicates")) {
         return MR_OK;
@@ -63,6 +66,10 @@ static enum mr_err check_producer(struct mr_storage_core *core, struct mr_partit
         return mr_bug_each("swap-two", 20) ? MR_ERR_NOT_LEADER : MR_OK;
     }
     enum mr_err err = mr_producer_check(&core->producers, &p->producers, batch, &duplicate);
+    if (duplicate == NULL && (batch->attributes & MR_BATCH_TRANSACTIONAL) != 0) {
+        enum mr_err txn = mr_txn_check_data(core, p, entry, batch);
+        err = txn != MR_OK ? txn : err; /* in Kafka's order */
+    }
     if (err == MR_OK && duplicate != NULL) {
         entry->is_duplicate = true;
         entry->base_offset = duplicate->last_offset - duplicate->offset_delta;
@@ -229,7 +236,7 @@ static enum append_result admit(struct mr_storage_core *core, struct mr_partitio
             return err == MR_AGAIN ? APPEND_ROOM_WAIT : refuse(entry, err);
         }
     }
-    if (!has_room(core, p, bytes)) {
+    if (!has_room(core, p, is_marker(entry, batch) ? bytes + 4 * MR_ABORTED_ENTRY : bytes)) {
         return APPEND_ROOM_WAIT;
     }
     mr_space_take(core, bytes);
@@ -294,7 +301,9 @@ static void appended(struct mr_storage_core *core, struct mr_partition *p, struc
         mr_partition_set_epoch_room(core, p);
         p->is_epoch_dirty |= mr_epoch_cache_assign(&p->epochs, batch->leader_epoch, batch->base_offset);
     }
-    if (batch->producer_id >= 0 && (batch->attributes & MR_BATCH_CONTROL) == 0) {
+    if ((batch->attributes & (MR_BATCH_TRANSACTIONAL | MR_BATCH_CONTROL)) != 0 && batch->producer_id >= 0) {
+        mr_txn_appended(core, p, entry, batch);
+    } else if (batch->producer_id >= 0) {
         mr_producer_update(&core->producers, &p->producers, batch);
     }
     mr_partition_pending_add(core, p, p->first_part_seq, seq);
@@ -332,7 +341,8 @@ static enum append_result append(struct mr_storage_core *core, struct mr_append_
     assign(core, p, entry, &batch, header);
     uint32_t    pos = p->active->size - p->part_at;
     uint64_t    seq = 0;
-    enum mr_err err = store(core, p, entry, &batch, header, &seq);
+    enum mr_err err = is_marker(entry, &batch) ? mr_txn_journal(core, p, entry, &batch) : MR_OK;
+    err = err != MR_OK ? err : store(core, p, entry, &batch, header, &seq);
     if (err == MR_AGAIN && p->part_at > 0) {
         return APPEND_LOG_WAIT; /* the rest of it, when there is room */
     }

@@ -99,7 +99,8 @@ enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition
             mr_segment_index_flush(core, segment);
         }
     }
-    if (!p->is_clean_on_disk && p->active->size == 0) {
+    err = mr_txn_index_write(core, p);
+    if (err == MR_OK && !p->is_clean_on_disk && p->active->size == 0) {
         err = make_file(core, p->active);
     }
     if (err == MR_OK && !p->is_clean_on_disk && p->end.offset > 0 && p->snapshot_at != p->end.offset) {

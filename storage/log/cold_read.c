@@ -24,8 +24,8 @@ enum cold_at {
     COLD_DATA_READ,
 };
 
-/* Task fields: index: of the entry; x: the offset looked for; a: file position where the scan goes on; b: where the
- * page's bytes begin; c: bytes in it; op: the read. */
+/* Task fields: index: of the entry; x: the offset looked for; y: what follows the last batch that is lent; a: file
+ * position where the scan goes on; b: where the page's bytes begin; c: bytes in it; op: the read. */
 
 static struct mr_read_entry *entry_of(struct mr_task *task)
 {
@@ -54,7 +54,10 @@ static bool finish(struct mr_storage_core *core, struct mr_task *task, enum mr_e
     entry_of(task)->err = err;
     /* What was read is bounded by the high watermark of now, not of when the read began. */
     entry_of(task)->high_watermark = task->partition->high_watermark.offset;
-    entry_of(task)->last_stable_offset = task->partition->high_watermark.offset;
+    entry_of(task)->last_stable_offset = mr_txn_stable(task->partition);
+    if (op->isolation == MR_READ_COMMITTED && entry_of(task)->bytes > 0) {
+        mr_txn_list_aborted(task->partition, op, entry_of(task), task->y);
+    }
     task->segment->users--;
     op->op.pending++;
     core->stats.cold_reads++;
@@ -156,6 +159,10 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
             at += bytes;
             continue;
         }
+        if (batch.base_offset >= entry->limit) {
+            is_max_reached = true;
+            break;
+        }
         bool is_hole = batch.base_offset > (first == UINT64_MAX ? task->x : next_offset);
         if (is_hole && first != UINT64_MAX && !task->partition->config.is_cleanup_compact) {
             break;
@@ -196,6 +203,7 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
             op->bytes += len;
             core->stats.read_bytes += len;
             mr_walk_hint(task->partition, next_offset, segment->base, (uint32_t)at);
+            task->y = next_offset;
         }
         return finish(core, task, MR_OK);
     }
@@ -252,6 +260,7 @@ static bool gather_step(struct mr_storage_core *core, struct mr_task *task)
             }
             entry->bytes = (uint32_t)(task->c - task->a);
             op->bytes += entry->bytes;
+            task->y = entry->limit; /* one batch, where it ends is not known any more: rather more than fewer */
             return finish(core, task, MR_OK);
         }
     }

@@ -87,8 +87,9 @@ static enum mr_err believe(struct mend *m, const char *suffix, uint32_t entry_by
     return err;
 }
 
-static void found(void *context, const struct mr_batch *batch, uint32_t pos)
+static void found(void *context, const struct mr_batch *batch, uint32_t pos, const uint8_t *control)
 {
+    (void)control;
     struct mend *m = context;
     mr_segment_index(m->core, m->segment, batch, pos, mr_batch_bytes(batch));
 }

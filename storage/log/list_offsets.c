@@ -25,7 +25,7 @@ static bool list(struct mr_storage_core *core, struct mr_list_offsets_op *op, st
     }
     switch (entry->timestamp) {
     case MR_LIST_LATEST:
-        entry->offset = p->high_watermark.offset;
+        entry->offset = entry->isolation == MR_READ_COMMITTED ? mr_txn_stable(p) : p->high_watermark.offset;
         entry->leader_epoch = mr_epoch_cache_latest(&p->epochs);
         return true;
     case MR_LIST_EARLIEST:
@@ -47,6 +47,11 @@ static bool list(struct mr_storage_core *core, struct mr_list_offsets_op *op, st
 void mr_list_offsets_found(const struct mr_partition *p, struct mr_list_offsets_entry *entry, enum mr_err err)
 {
     entry->err = err;
+    if (entry->isolation == MR_READ_COMMITTED && entry->timestamp != MR_LIST_EARLIEST &&
+        entry->timestamp != MR_LIST_EARLIEST_LOCAL && entry->offset >= mr_txn_stable(p)) {
+        entry->offset = -1; /* what is found behind the stable part is not there yet */
+        entry->offset_timestamp = -1;
+    }
     if (err == MR_OK && entry->offset >= 0) {
         entry->leader_epoch = mr_epoch_cache_at(&p->epochs, entry->offset);
     }

@@ -27,6 +27,7 @@ enum load_at {
 };
 
 enum load_file {
+    LOAD_ABORTED, /* .txnindex, of task->segment */
     LOAD_METADATA,
     LOAD_EPOCHS,
     LOAD_INDEX,
@@ -158,6 +159,8 @@ static void list_index(struct mr_task *task, const struct mr_disk_list_entry *en
         }
     } else if (mr_log_file_parse(entry->name, ".timeindex", &base) && base == p->active->base) {
         task->time_bytes = (uint32_t)entry->size;
+    } else if (mr_log_file_parse(entry->name, ".txnindex", &base) && (segment = segment_of(p, base)) != NULL) {
+        segment->aborted_file = entry->size < UINT32_MAX ? (uint32_t)entry->size : UINT32_MAX;
     }
 }
 
@@ -371,7 +374,7 @@ static bool cut_index(struct mr_task *task, uint64_t believed)
 
 /* ---- Batches ---- */
 
-static void found_batch(void *context, const struct mr_batch *batch, uint32_t pos)
+static void found_batch(void *context, const struct mr_batch *batch, uint32_t pos, const uint8_t *control)
 {
     struct mr_task         *task = context;
     struct mr_partition    *p = task->partition;
@@ -381,8 +384,10 @@ static void found_batch(void *context, const struct mr_batch *batch, uint32_t po
         mr_partition_set_epoch_room(core, p);
         mr_epoch_cache_assign(&p->epochs, batch->leader_epoch, batch->base_offset);
     }
-    if (batch->producer_id >= 0 && (batch->attributes & MR_BATCH_CONTROL) == 0 && batch->base_offset >= task->x) {
-        mr_producer_update(&core->producers, &p->producers, batch);
+    struct mr_aborted aborted;
+    if (batch->producer_id >= 0 && batch->base_offset >= task->x && mr_txn_replay(core, p, batch, control, &aborted) &&
+        mr_aborted_add(core, task->segment, &aborted) != MR_OK) {
+        task->err = MR_ERR_NO_MEMORY;
     }
     if (task->segment == p->active) {
         p->end.offset = mr_batch_last_offset(batch) + 1;
@@ -423,9 +428,13 @@ static void choose_scan(struct mr_task *task)
     }
 }
 
-static void scan_begin(struct mr_task *task)
+static void scan_begin(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_segment *segment = task->segment;
+    if (task->index == LOAD_SEGMENT && is_verified(task)) {
+        mr_aborted_clear(core, segment); /* the batches tell, from the snapshot of producers on */
+        segment->is_aborted_stale = segment->aborted_file > 0;
+    }
     if (task->index == LOAD_SEGMENT && is_wipe_due(task)) {
         segment->index_bytes = 0;
         segment->time_bytes = 0;
@@ -513,6 +522,9 @@ static bool load_finish(struct mr_storage_core *core, struct mr_task *task, enum
         if (task->x > p->end.offset) {
             mr_producer_set_clear(&core->producers, &p->producers); /* of records that are not there */
         }
+        err = mr_txns_rebuild(core, p) ? MR_OK : MR_ERR_NO_MEMORY;
+    }
+    if (err == MR_OK) {
         p->end.base = p->active->base;
         p->end.pos = p->active->size;
         p->durable = p->end;
@@ -529,6 +541,9 @@ static const char *file_name(struct mr_task *task)
 {
     const struct mr_partition *p = task->partition;
     switch ((enum load_file)task->index) {
+    case LOAD_ABORTED:
+        mr_segment_name(task->segment, ".txnindex", task->name);
+        break;
     case LOAD_METADATA:
         mr_fmt(task->name, sizeof task->name, "%s/partition.metadata", p->dir_name);
         break;
@@ -559,11 +574,26 @@ static const char *file_name(struct mr_task *task)
     return task->name;
 }
 
+/* The next segment that has a .txnindex; false: none any more, task->segment is the first again. */
+static bool choose_aborted(struct mr_task *task)
+{
+    while (task->segment != NULL && task->segment->aborted_file == 0) {
+        task->segment = mr_segment_next(task->segment);
+    }
+    if (task->segment == NULL) {
+        task->segment = MR_LIST_ENTRY(task->partition->segments.next, struct mr_segment, link);
+        return false;
+    }
+    return true;
+}
+
 /* Whether the file is read at all; the batches are chosen by choose_scan. */
-static bool is_wanted(const struct mr_task *task)
+static bool is_wanted(struct mr_task *task)
 {
     bool is_state = known_of(task) != NULL && known_of(task)->is_state;
     switch ((enum load_file)task->index) {
+    case LOAD_ABORTED:
+        return choose_aborted(task);
     case LOAD_METADATA:
         return true;
     case LOAD_EPOCHS:
@@ -593,7 +623,7 @@ static bool open_next(struct mr_storage_core *core, struct mr_task *task)
         }
     }
     while (task->index == LOAD_SEGMENT) {
-        scan_begin(task);
+        scan_begin(core, task);
         if (task->scan.state == MR_LOG_SCAN_GOING) {
             break;
         }
@@ -619,6 +649,8 @@ static bool open_next(struct mr_storage_core *core, struct mr_task *task)
 static uint64_t bytes_left(const struct mr_task *task)
 {
     switch ((enum load_file)task->index) {
+    case LOAD_ABORTED:
+        return task->segment->aborted_file - task->a;
     case LOAD_INDEX:
         return task->index_bytes - task->a;
     case LOAD_TIME:
@@ -644,6 +676,8 @@ static bool read_next(struct mr_storage_core *core, struct mr_task *task)
     uint64_t left = bytes_left(task);
     if (task->index == LOAD_TIME) {
         len -= len % MR_TIME_INDEX_ENTRY;
+    } else if (task->index == LOAD_ABORTED) {
+        len -= len % MR_ABORTED_ENTRY;
     }
     len = left < len ? (uint32_t)left : len;
     task->at = LOAD_FILE_READ;
@@ -708,6 +742,34 @@ static bool list_dir(struct mr_storage_core *core, struct mr_task *task)
     return true;
 }
 
+static void next_file(struct mr_task *task)
+{
+    if (task->index == LOAD_ABORTED) {
+        task->segment = mr_segment_next(task->segment);
+        return;
+    }
+    task->index++;
+    if (task->index == LOAD_WIPE_INDEX) {
+        choose_scan(task);
+    }
+}
+
+/* Entries of a .txnindex. What does not fit the log ends it: it is written anew with what is believed. */
+static bool use_aborted(struct mr_storage_core *core, struct mr_task *task, const uint8_t *at, uint32_t len)
+{
+    struct mr_segment *segment = task->segment;
+    uint32_t           believed = mr_aborted_read(core, segment, at, len, &task->err);
+    if (task->err == MR_OK && believed < len) {
+        mr_log(core->log, MR_LOG_WARN, "a .txnindex is damaged dir=%s segment=%lld entries=%u",
+               task->partition->dir_name, (long long)segment->base, segment->aborted_count);
+        segment->is_aborted_stale = true;
+        task->partition->is_clean_on_disk = false;
+    }
+    task->a += len;
+    return task->err == MR_OK && believed == len && task->a < segment->aborted_file && len > 0 &&
+           read_next(core, task);
+}
+
 static bool opened(struct mr_storage_core *core, struct mr_task *task)
 {
     const struct mr_disk_op *op = &task->io.op;
@@ -715,10 +777,7 @@ static bool opened(struct mr_storage_core *core, struct mr_task *task)
         if (task->index == LOAD_TIME) {
             task->b = 0;
         }
-        task->index++;
-        if (task->index == LOAD_WIPE_INDEX) {
-            choose_scan(task);
-        }
+        next_file(task);
         return open_next(core, task);
     }
     if (op->err == MR_ERR_NOT_FOUND && task->segment == task->partition->active && known_of(task) != NULL) {
@@ -749,6 +808,8 @@ static bool use_bytes(struct mr_storage_core *core, struct mr_task *task)
     uint32_t                 len = op->done_bytes;
     uint32_t                 believed;
     switch ((enum load_file)task->index) {
+    case LOAD_ABORTED:
+        return use_aborted(core, task, at, len);
     case LOAD_METADATA:
         task->err = check_metadata(task, at, len);
         return false;
@@ -803,10 +864,7 @@ static bool closed(struct mr_storage_core *core, struct mr_task *task)
     if (task->index == LOAD_TIME && task->partition->active->time_bytes == 0) {
         task->b = 0;
     }
-    task->index++;
-    if (task->index == LOAD_WIPE_INDEX) {
-        choose_scan(task);
-    }
+    next_file(task);
     return open_next(core, task);
 }
 

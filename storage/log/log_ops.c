@@ -35,6 +35,44 @@ void mr_epoch_end_start(struct mr_storage_core *core, struct mr_epoch_end_op *op
     mr_core_answer(core, &op->op);
 }
 
+void mr_txn_check_start(struct mr_storage_core *core, struct mr_txn_check_op *op)
+{
+    for (uint32_t index = 0; index < op->entry_count; index++) {
+        struct mr_txn_check_entry *entry = &op->entries[index];
+        struct mr_partition       *p = find_open(core, entry->log_id, &entry->err);
+        entry->guard = 0;
+        if (p != NULL) {
+            entry->err = mr_txn_allow(core, p, entry);
+        }
+    }
+    mr_core_answer(core, &op->op);
+}
+
+void mr_producers_start(struct mr_storage_core *core, struct mr_producers_op *op)
+{
+    struct mr_partition *p = find_open(core, op->log_id, &op->op.err);
+    op->info_count = 0;
+    if (p != NULL) {
+        MR_LIST_EACH(link, &p->producers.list) {
+            const struct mr_producer *producer = MR_LIST_ENTRY(link, struct mr_producer, of_log);
+            if (op->info_count == op->info_max) {
+                break;
+            }
+            op->infos[op->info_count++] = (struct mr_producer_info){
+                .producer_id = producer->id,
+                .producer_epoch = producer->epoch,
+                .coordinator_epoch = producer->coordinator_epoch,
+                .last_timestamp = producer->last_timestamp,
+                .txn_first_offset = producer->txn_first_offset,
+                .last_sequence = producer->batch_count == 0
+                                     ? -1
+                                     : producer->batches[producer->batch_count - 1].last_sequence,
+            };
+        }
+    }
+    mr_core_answer(core, &op->op);
+}
+
 void mr_configure_start(struct mr_storage_core *core, struct mr_configure_op *op)
 {
     struct mr_partition *p = find_open(core, op->log_id, &op->op.err);

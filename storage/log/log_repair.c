@@ -104,9 +104,10 @@ static bool parse_temporary(const char *name, const char *end, int64_t *base)
     return false;
 }
 
-static void note_batch(void *context, const struct mr_batch *batch, uint32_t pos)
+static void note_batch(void *context, const struct mr_batch *batch, uint32_t pos, const uint8_t *control)
 {
     (void)pos;
+    (void)control;
     *(int64_t *)context = mr_batch_last_offset(batch) + 1;
 }
 

@@ -19,9 +19,9 @@ static bool is_plausible(const struct mr_log_scan *scan, const struct mr_batch *
            mr_batch_bytes(batch) <= scan->size - scan->pos;
 }
 
-static void accept(struct mr_log_scan *scan, mr_log_scan_found *found, void *context)
+static void accept(struct mr_log_scan *scan, const uint8_t *control, mr_log_scan_found *found, void *context)
 {
-    found(context, &scan->batch, (uint32_t)scan->pos);
+    found(context, &scan->batch, (uint32_t)scan->pos, control);
     scan->next_offset = mr_batch_last_offset(&scan->batch) + 1;
     scan->pos += mr_batch_bytes(&scan->batch);
     scan->at = scan->pos;
@@ -31,21 +31,45 @@ static void accept(struct mr_log_scan *scan, mr_log_scan_found *found, void *con
     }
 }
 
-/* The header of the batch at pos, which is in the bytes. */
-static void head(struct mr_log_scan *scan, const uint8_t *bytes, mr_log_scan_found *found, void *context)
+static bool is_control(const struct mr_batch *batch)
+{
+    return (batch->attributes & MR_BATCH_CONTROL) != 0 && mr_batch_bytes(batch) <= MR_LOG_SCAN_CONTROL_MAX;
+}
+
+/* A small batch whose bytes are looked at as one. */
+static void whole(struct mr_log_scan *scan, const uint8_t *bytes, mr_log_scan_found *found, void *context)
+{
+    uint32_t len = mr_batch_bytes(&scan->batch);
+    if (scan->is_crc && mr_crc32c(0, bytes + CRC_FROM, len - CRC_FROM) != scan->batch.crc) {
+        scan->state = MR_LOG_SCAN_DAMAGED;
+        return;
+    }
+    accept(scan, bytes, found, context);
+}
+
+/* The header of the batch at pos, which is in the bytes; `len` of them from there on. False: more are wanted. */
+static bool head(struct mr_log_scan *scan, const uint8_t *bytes, uint64_t len, mr_log_scan_found *found, void *context)
 {
     mr_batch_header_load(bytes, &scan->batch);
     if (!is_plausible(scan, &scan->batch)) {
         scan->state = MR_LOG_SCAN_DAMAGED;
-        return;
+        return true;
+    }
+    if (is_control(&scan->batch)) {
+        if (len < mr_batch_bytes(&scan->batch)) {
+            return false;
+        }
+        whole(scan, bytes, found, context);
+        return true;
     }
     if (!scan->is_crc) {
-        accept(scan, found, context);
-        return;
+        accept(scan, NULL, found, context);
+        return true;
     }
     scan->is_in_body = true;
     scan->crc = 0;
     scan->at = scan->pos + CRC_FROM;
+    return true;
 }
 
 static void body(struct mr_log_scan *scan, const uint8_t *bytes, uint64_t len, mr_log_scan_found *found,
@@ -59,7 +83,7 @@ static void body(struct mr_log_scan *scan, const uint8_t *bytes, uint64_t len, m
         return;
     }
     if (scan->crc == scan->batch.crc) {
-        accept(scan, found, context);
+        accept(scan, NULL, found, context);
     } else {
         scan->state = MR_LOG_SCAN_DAMAGED;
     }
@@ -74,8 +98,9 @@ enum mr_log_scan_state mr_log_scan_feed(struct mr_log_scan *scan, const uint8_t 
     while (scan->state == MR_LOG_SCAN_GOING && scan->at < end) {
         if (scan->is_in_body) {
             body(scan, bytes + (scan->at - from), end - scan->at, found, context);
-        } else if (end - scan->pos >= MR_BATCH_HEADER) {
-            head(scan, bytes + (scan->pos - from), found, context);
+        } else if (end - scan->pos >= MR_BATCH_HEADER &&
+                   head(scan, bytes + (scan->pos - from), end - scan->pos, found, context)) {
+            continue;
         } else if (is_file_over || scan->size - scan->pos < MR_BATCH_HEADER) {
             scan->state = MR_LOG_SCAN_DAMAGED;
         } else {

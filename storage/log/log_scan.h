@@ -34,7 +34,8 @@ struct mr_log_scan {
     enum mr_log_scan_state state;
 };
 
-typedef void mr_log_scan_found(void *context, const struct mr_batch *batch, uint32_t pos);
+/* `control`: the whole bytes of a control batch, NULL of any other (and of one that is far too large). */
+typedef void mr_log_scan_found(void *context, const struct mr_batch *batch, uint32_t pos, const uint8_t *control);
 
 /* From the batch at `pos` to `size`. */
 void mr_log_scan_init(struct mr_log_scan *scan, uint64_t pos, uint64_t size, int64_t next_offset, bool is_crc);
@@ -45,5 +46,6 @@ enum mr_log_scan_state mr_log_scan_feed(struct mr_log_scan *scan, const uint8_t 
 
 /* Bytes that one feed must offer at least, unless the file ends before. */
 #define MR_LOG_SCAN_MIN 4096u
+#define MR_LOG_SCAN_CONTROL_MAX 1024u /* bytes of a control batch that is handed over */
 
 #endif

@@ -83,6 +83,7 @@ struct mr_partition *mr_partition_new(struct mr_storage_core *core, uint64_t log
     mr_list_init(&p->runs);
     mr_list_init(&p->watches);
     mr_producer_set_init(&p->producers, log_id);
+    mr_txns_init(&p->txns);
     mr_epoch_cache_init(&p->epochs);
     for (uint32_t index = 0; index < MR_READ_HINTS; index++) {
         p->hints[index].offset = -1;
@@ -106,6 +107,7 @@ void mr_partition_free(struct mr_storage_core *core, struct mr_partition *p)
         mr_segment_free(core, MR_LIST_ENTRY(p->segments.next, struct mr_segment, link));
     }
     mr_producer_set_clear(&core->producers, &p->producers);
+    mr_txns_clear(core, p);
     if (p->epoch_page != NULL) {
         mr_page_pool_put(&core->cache, p->epoch_page);
     }
@@ -160,6 +162,9 @@ static void see(struct mr_storage_core *core, struct mr_partition *p, const stru
 {
     if (end->offset > p->high_watermark.offset) {
         p->high_watermark = *end;
+        if (p->txns.undecided_count > 0) {
+            mr_txn_seen(core, p);
+        }
         mr_watch_fire(core, p, false);
     }
 }
@@ -276,6 +281,9 @@ void mr_partition_log_start(struct mr_storage_core *core, struct mr_partition *p
     p->log_start_seq = seq;
     p->is_clean_on_disk = false;
     p->is_epoch_dirty |= mr_epoch_cache_trim_start(&p->epochs, offset);
+    if (p->txns.undecided_count > 0) {
+        mr_watch_fire(core, p, false); /* the stable part may have moved with it */
+    }
     /* Whole segments below it are gone for readers; their files follow when the journal allows. */
     mr_partition_mark_gone(core, p);
 }

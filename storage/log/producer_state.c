@@ -109,22 +109,41 @@ enum mr_err mr_producer_check(const struct mr_producers *producers, const struct
     if (producer->epoch < 0) {
         return MR_OK; /* nothing of an epoch was ever seen: any sequence is accepted */
     }
+    if (producer->txn_first_offset >= 0 && (batch->attributes & MR_BATCH_TRANSACTIONAL) == 0) {
+        return MR_ERR_INVALID_TXN_STATE;
+    }
     /* After a marker the window is empty, and the epoch begins at 0 (Kafka: NO_SEQUENCE + 1). */
     int32_t stored = producer->batch_count == 0 ? -1 : producer->batches[producer->batch_count - 1].last_sequence;
     int32_t next = (int32_t)(((uint32_t)stored + 1u) & 0x7fffffffu);
     return batch->base_sequence == next ? MR_OK : MR_ERR_OUT_OF_ORDER_SEQUENCE;
 }
 
+/* Those with an open transaction are passed over, to the end of the list: there are always others (MR_TXNS_PER_LOG,
+ * the pool of open transactions). */
+static void evict(struct mr_producers *producers, struct mr_list *list, size_t link_at)
+{
+    struct mr_producer *victim = NULL;
+    for (uint32_t tries = producers->pool.used; tries > 0; tries--) {
+        struct mr_list *link = list->next;
+        victim = (struct mr_producer *)(void *)((uint8_t *)link - link_at);
+        if (victim->txn_first_offset < 0) {
+            break;
+        }
+        mr_list_remove(link);
+        mr_list_add_tail(list, link);
+    }
+    drop(producers, victim);
+    producers->evicted++;
+}
+
 static struct mr_producer *add(struct mr_producers *producers, struct mr_producer_set *set, int64_t id)
 {
     if (set->count == MR_PRODUCERS_PER_LOG) {
-        drop(producers, MR_LIST_ENTRY(set->list.next, struct mr_producer, of_log));
-        producers->evicted++;
+        evict(producers, &set->list, offsetof(struct mr_producer, of_log));
     }
     struct mr_producer *producer = mr_pool_get(&producers->pool);
     if (producer == NULL) {
-        drop(producers, MR_LIST_ENTRY(producers->by_age.next, struct mr_producer, by_age));
-        producers->evicted++;
+        evict(producers, &producers->by_age, offsetof(struct mr_producer, by_age));
         producer = mr_pool_get(&producers->pool);
     }
     *producer = (struct mr_producer){.set = set, .id = id, .epoch = -1, .coordinator_epoch = -1,
@@ -147,30 +166,63 @@ static void window_add(struct mr_producer *producer, struct mr_producer_batch ba
     producer->batches[producer->batch_count++] = batch;
 }
 
+/* It is the last used one from now on. */
+static struct mr_producer *touch(struct mr_producers *producers, struct mr_producer_set *set, int64_t id)
+{
+    struct mr_producer *producer = mr_producer_find(producers, set, id);
+    if (producer == NULL) {
+        return add(producers, set, id);
+    }
+    mr_list_remove(&producer->by_age);
+    mr_list_add_tail(&producers->by_age, &producer->by_age);
+    mr_list_remove(&producer->of_log);
+    mr_list_add_tail(&set->list, &producer->of_log);
+    return producer;
+}
+
+struct mr_producer *mr_producer_get(struct mr_producers *producers, struct mr_producer_set *set, int64_t id)
+{
+    return touch(producers, set, id);
+}
+
+static void set_epoch(struct mr_producer *producer, int16_t epoch)
+{
+    if (epoch != producer->epoch) {
+        producer->epoch = epoch;
+        producer->batch_count = 0;
+    }
+}
+
 void mr_producer_update(struct mr_producers *producers, struct mr_producer_set *set,
                         const struct mr_batch *batch)
 {
-    struct mr_producer *producer = mr_producer_find(producers, set, batch->producer_id);
-    if (producer == NULL) {
-        producer = add(producers, set, batch->producer_id);
-    } else {
-        mr_list_remove(&producer->by_age);
-        mr_list_add_tail(&producers->by_age, &producer->by_age);
-        mr_list_remove(&producer->of_log);
-        mr_list_add_tail(&set->list, &producer->of_log);
+    struct mr_producer *producer = touch(producers, set, batch->producer_id);
+    set_epoch(producer, batch->producer_epoch);
+    if (batch->base_sequence >= 0) { /* a coordinator's batches have none */
+        window_add(producer,
+                   (struct mr_producer_batch){
+                       .last_offset = mr_batch_last_offset(batch),
+                       .timestamp = batch->max_timestamp,
+                       .offset_delta = batch->last_offset_delta,
+                       .last_sequence = mr_producer_last_sequence(batch->base_sequence, batch->record_count),
+                   });
     }
-    if (batch->producer_epoch != producer->epoch) {
-        producer->epoch = batch->producer_epoch;
-        producer->batch_count = 0;
+    if ((batch->attributes & MR_BATCH_TRANSACTIONAL) != 0 && producer->txn_first_offset < 0) {
+        producer->txn_first_offset = batch->base_offset;
     }
-    window_add(producer, (struct mr_producer_batch){
-                             .last_offset = mr_batch_last_offset(batch),
-                             .timestamp = batch->max_timestamp,
-                             .offset_delta = batch->last_offset_delta,
-                             .last_sequence =
-                                 mr_producer_last_sequence(batch->base_sequence, batch->record_count),
-                         });
     producer->last_timestamp = batch->max_timestamp;
+}
+
+int64_t mr_producer_end_txn(struct mr_producers *producers, struct mr_producer_set *set, const struct mr_batch *batch,
+                            int32_t coordinator_epoch)
+{
+    struct mr_producer *producer = touch(producers, set, batch->producer_id);
+    int64_t             first_offset = producer->txn_first_offset;
+    set_epoch(producer, batch->producer_epoch);
+    producer->txn_first_offset = -1;
+    producer->coordinator_epoch = coordinator_epoch;
+    producer->last_timestamp = batch->max_timestamp;
+    return first_offset;
 }
 
 void mr_producer_set_copy(struct mr_producers *producers, struct mr_producer_set *set,

@@ -3,8 +3,8 @@
  * batches, so that a retry is answered with the offset it got before and a gap is refused.
  *
  * One mr_producers per storage core holds the entries of all its logs: a pool, a hash by (log, id)
- * and a list from the longest unused. When the pool is exhausted the longest unused entry goes: its
- * producer, should it come back, is accepted like a new one, as after Kafka's expiry.
+ * and a list from the longest unused. When the pool is exhausted the longest unused entry
+ * without an open transaction goes: its producer, should it come back, is accepted like a new one, as after Kafka's expiry.
  *
  * Snapshot files are Kafka's: version i16 = 1 | CRC-32C u32 of what follows | count i32 | entries of
  * 46 bytes. Kafka writes one entry per producer, its last batch; ours has one for each batch of the window, oldest
@@ -80,9 +80,13 @@ struct mr_producer *mr_producer_find(const struct mr_producers *producers, const
 /* Sequence of the last of `count` records that begin at `base`: counts on from 0 after 2^31 - 1. */
 int32_t mr_producer_last_sequence(int32_t base, int32_t count);
 
+/* The same, made when the log does not know it. */
+struct mr_producer *mr_producer_get(struct mr_producers *producers, struct mr_producer_set *set, int64_t id);
+
 /*
  * Whether a client's batch may be appended. MR_OK, and *duplicate is the batch stored before or
- * NULL; or MR_ERR_INVALID_PRODUCER_EPOCH, MR_ERR_OUT_OF_ORDER_SEQUENCE.
+ * NULL; or MR_ERR_INVALID_PRODUCER_EPOCH, MR_ERR_OUT_OF_ORDER_SEQUENCE; MR_ERR_INVALID_TXN_STATE: not transactional,
+ * though its transaction is open. What a transactional batch must have beside, txn_state.h checks.
  */
 enum mr_err mr_producer_check(const struct mr_producers *producers, const struct mr_producer_set *set,
                               const struct mr_batch *batch, const struct mr_producer_batch **duplicate);
@@ -90,6 +94,10 @@ enum mr_err mr_producer_check(const struct mr_producers *producers, const struct
 /* Remember an appended batch; batch->base_offset is the assigned one. Also the way of recovery. */
 void mr_producer_update(struct mr_producers *producers, struct mr_producer_set *set,
                         const struct mr_batch *batch);
+
+/* A marker: the producer's transaction is over. Returns its first offset; -1: none was open. */
+int64_t mr_producer_end_txn(struct mr_producers *producers, struct mr_producer_set *set, const struct mr_batch *batch,
+                            int32_t coordinator_epoch);
 
 /* Add what another core remembers of the same log. */
 void mr_producer_set_copy(struct mr_producers *producers, struct mr_producer_set *set,

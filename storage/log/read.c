@@ -114,6 +114,23 @@ void mr_walk_hint(struct mr_partition *p, int64_t offset, int64_t base, uint32_t
 
 /* ---- The operation ---- */
 
+/* The end of the stable part, or of what aborted transactions allow, is not a place but an offset: whole batches
+ * before it. */
+static uint32_t cut_at_offset(struct mr_storage_core *core, struct mr_partition *p, struct mr_page *run, uint32_t pos,
+                              uint32_t end, int64_t limit)
+{
+    while (pos < end) {
+        struct mr_batch batch;
+        run = mr_walk_run_of(p, run, pos);
+        mr_walk_head(core, p, run, pos, &batch);
+        if (batch.base_offset >= limit) {
+            break;
+        }
+        pos += mr_batch_bytes(&batch);
+    }
+    return pos;
+}
+
 /* Where whole batches from `pos` end when at most `max` bytes are wanted. */
 static uint32_t cut(struct mr_storage_core *core, struct mr_partition *p, struct mr_page *run, uint32_t pos,
                     uint32_t limit, uint32_t max, bool is_first_whole)
@@ -234,6 +251,9 @@ static bool read_hot(struct mr_storage_core *core, struct mr_partition *p, struc
     if (span_need(p, run, pos, end, spans_left, &reach) > spans_left) {
         end = reach == pos ? pos : cut(core, p, run, pos, limit, reach - pos, false);
     }
+    if (entry->limit < p->high_watermark.offset) {
+        end = cut_at_offset(core, p, run, pos, end, entry->limit);
+    }
     if (end == pos) {
         return true;
     }
@@ -245,17 +265,24 @@ static bool read_hot(struct mr_storage_core *core, struct mr_partition *p, struc
     }
     mr_trace(core->params.trace, MR_EVENT_pages_lent, entry->span_count, entry->bytes);
     /* A reader that comes back asks for what follows. */
+    int64_t next_offset;
     if (end == limit && segment->base == p->high_watermark.base) {
-        mr_walk_hint(p, p->high_watermark.offset, segment->base, end);
+        next_offset = p->high_watermark.offset;
+        mr_walk_hint(p, next_offset, segment->base, end);
     } else if (end == segment->size) {
         struct mr_segment *next = mr_segment_next(segment);
+        next_offset = next == NULL ? p->end.offset : next->base;
         if (next != NULL) {
             mr_walk_hint(p, next->base, next->base, 0);
         }
     } else {
         struct mr_batch batch;
         mr_walk_head(core, p, mr_walk_run_of(p, run, end), end, &batch);
-        mr_walk_hint(p, batch.base_offset, segment->base, end);
+        next_offset = batch.base_offset;
+        mr_walk_hint(p, next_offset, segment->base, end);
+    }
+    if (op->isolation == MR_READ_COMMITTED) {
+        mr_txn_list_aborted(p, op, entry, next_offset);
     }
     return true;
 }
@@ -283,7 +310,7 @@ static bool read_entry(struct mr_storage_core *core, struct mr_read_op *op, uint
         return true;
     }
     entry->high_watermark = p->high_watermark.offset;
-    entry->last_stable_offset = p->high_watermark.offset;
+    entry->last_stable_offset = mr_txn_stable(p);
     entry->log_start_offset = p->log_start;
     entry->err = mr_read_epoch_check(p, entry->current_leader_epoch);
     if (entry->err != MR_OK) {
@@ -296,7 +323,12 @@ static bool read_entry(struct mr_storage_core *core, struct mr_read_op *op, uint
     uint32_t max = op->bytes_max > op->bytes ? op->bytes_max - op->bytes : 0;
     bool     is_first_whole = entry->is_first_batch_whole && op->bytes == 0 && !mr_bug("strict-limits");
     max = entry->bytes_max < max ? entry->bytes_max : max;
-    if (entry->offset >= p->high_watermark.offset || (max == 0 && !is_first_whole)) {
+    entry->limit = p->high_watermark.offset;
+    if (op->isolation == MR_READ_COMMITTED) {
+        entry->limit =
+            mr_txn_bound(p, entry->offset, entry->last_stable_offset, op->aborted_max - op->aborted_count);
+    }
+    if (entry->offset >= entry->limit || (max == 0 && !is_first_whole)) {
         return true;
     }
     uint32_t        pos = 0;
@@ -332,6 +364,7 @@ void mr_read_op_start(struct mr_storage_core *core, struct mr_read_op *op)
     op->span_count = 0;
     op->copy_used = 0;
     op->bytes = 0;
+    op->aborted_count = 0;
     core->stats.reads++;
     for (uint32_t index = 0; index < op->entry_count; index++) {
         struct mr_read_entry *entry = &op->entries[index];
@@ -342,6 +375,8 @@ void mr_read_op_start(struct mr_storage_core *core, struct mr_read_op *op)
         entry->span_first = 0;
         entry->span_count = 0;
         entry->bytes = 0;
+        entry->aborted_first = 0;
+        entry->aborted_count = 0;
     }
     mr_read_continue(core, op);
 }

@@ -99,6 +99,11 @@ static void copy_producer(struct mr_storage_core *core, struct mr_partition *p, 
         };
         mr_producer_update(&core->producers, &p->producers, &batch);
     }
+    struct mr_producer *producer = mr_producer_get(&core->producers, &p->producers, from->producer_id);
+    producer->epoch = from->producer_epoch;
+    producer->coordinator_epoch = from->coordinator_epoch;
+    producer->txn_first_offset = from->txn_first_offset;
+    producer->last_timestamp = from->last_timestamp;
 }
 
 /* What the state says and the files do not. The end is in its place already. */
@@ -229,13 +234,33 @@ static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name
     return MR_OK;
 }
 
+/* What is aborted, ABORTED entries tell. A batch that the segment had already may have been noted: not twice. */
+static void redo_txn(struct recovery *r, struct mr_partition *p, const struct mr_batch *batch,
+                     const struct mr_journal_redo *redo)
+{
+    const struct mr_producer *known = mr_producer_find(&r->core->producers, &p->producers, batch->producer_id);
+    struct mr_aborted         aborted;
+    bool is_control = (batch->attributes & MR_BATCH_CONTROL) != 0;
+    bool is_noted = !is_control && known != NULL && known->batch_count > 0 &&
+                    known->batches[known->batch_count - 1].last_offset >= batch->base_offset;
+    bool is_whole = redo->payload_bytes == mr_batch_bytes(batch);
+    if (!is_noted) {
+        (void)mr_txn_replay(r->core, p, batch, is_whole ? redo->payload : NULL, &aborted);
+    }
+}
+
 /* What only the journal tells, also of batches that the segment has already (written in service, or by a
  * recovery that was interrupted): the files of a log in service are not kept up to date with it. */
-static void redo_history(struct recovery *r, struct mr_partition *p, const struct mr_batch *batch)
+static void redo_history(struct recovery *r, struct mr_partition *p, const struct mr_batch *batch,
+                         const struct mr_journal_redo *redo)
 {
     mr_partition_set_epoch_room(r->core, p);
     mr_epoch_cache_assign(&p->epochs, batch->leader_epoch, batch->base_offset);
-    if (batch->producer_id < 0 || (batch->attributes & MR_BATCH_CONTROL) != 0 || mr_bug("forget-producer-state")) {
+    if (batch->producer_id < 0 || mr_bug("forget-producer-state")) {
+        return;
+    }
+    if ((batch->attributes & (MR_BATCH_CONTROL | MR_BATCH_TRANSACTIONAL)) != 0) {
+        redo_txn(r, p, batch, redo);
         return;
     }
     const struct mr_producer *known = mr_producer_find(&r->core->producers, &p->producers, batch->producer_id);
@@ -272,7 +297,7 @@ static enum mr_err redo_append(struct recovery *r, struct mr_partition *p, const
         mr_batch_header_load(redo->payload, &batch);
     }
     if (is_head && !redo->is_in_state) {
-        redo_history(r, p, &batch); /* also of a segment that is deleted: its producers go on */
+        redo_history(r, p, &batch, redo); /* also of a segment that is deleted: its producers go on */
     }
     if (redo->is_gone || segment == NULL ||
         (!p->is_internal && (mr_bug("lose-redo") || mr_bug_each("redo-with-a-gap", 20)))) {
@@ -296,6 +321,18 @@ static enum mr_err redo_append(struct recovery *r, struct mr_partition *p, const
         segment->written = segment->size;
     }
     return MR_OK;
+}
+
+/* Whatever the state says: the segment's .txnindex may not have it. Its marker may be lost: mr_aborted_cut. */
+static enum mr_err redo_aborted(struct recovery *r, struct mr_partition *p, const struct mr_journal_redo *redo)
+{
+    struct mr_segment *segment = segment_of(p, redo->entry.segment_base);
+    struct mr_aborted  aborted;
+    if (segment == NULL || redo->payload_bytes < MR_ABORTED_ENTRY) {
+        return MR_OK;
+    }
+    mr_aborted_load(redo->payload, &aborted);
+    return mr_aborted_add(r->core, segment, &aborted);
 }
 
 static enum mr_err redo_cb(void *context, void *log, const struct mr_journal_redo *redo)
@@ -340,6 +377,8 @@ static enum mr_err redo_cb(void *context, void *log, const struct mr_journal_red
             mr_partition_log_start(r->core, p, entry->offset, 0);
         }
         return MR_OK;
+    case MR_JOURNAL_ABORTED:
+        return redo_aborted(r, p, redo);
     case MR_JOURNAL_OPEN:
     case MR_JOURNAL_TRUNCATE:
     case MR_JOURNAL_RESET:
@@ -418,6 +457,11 @@ static enum mr_err finish_cb(void *context)
             continue;
         }
         mr_partition_mark_gone(core, p); /* also what was sealed after the start had moved to its end */
+        mr_aborted_cut(core, p);
+        err = mr_txns_rebuild(core, p) ? mr_txn_index_write(core, p) : MR_ERR_NO_MEMORY;
+        if (err != MR_OK) {
+            return err;
+        }
         MR_LIST_EACH(at, &p->segments) {
             struct mr_segment *segment = MR_LIST_ENTRY(at, struct mr_segment, link);
             if ((segment->is_seal_done || segment->is_gone) && segment != p->active) {
@@ -548,6 +592,10 @@ static enum mr_err copy_log(struct mr_storage_core *core, const struct mr_partit
             return MR_ERR_NO_MEMORY;
         }
         mr_segment_copy(segment, old);
+        enum mr_err err = mr_aborted_copy(core, segment, old);
+        if (err != MR_OK) {
+            return err;
+        }
         p->active = segment;
     }
     for (uint32_t index = 0; index < from->epochs.count; index++) {
@@ -567,7 +615,7 @@ static enum mr_err copy_log(struct mr_storage_core *core, const struct mr_partit
     p->is_clean_on_disk = from->is_clean_on_disk;
     p->is_epoch_dirty = from->is_epoch_dirty;
     p->has_epoch_file = from->has_epoch_file;
-    return MR_OK;
+    return mr_txns_rebuild(core, p) ? MR_OK : MR_ERR_NO_MEMORY;
 }
 
 static enum mr_err join(struct mr_storage_core *core, struct mr_recover_op *op)

@@ -32,6 +32,7 @@ struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partit
         .last_time = -1,
     };
     mr_list_init(&segment->by_use);
+    mr_list_init(&segment->aborted);
     mr_list_add_tail(&partition->segments, &segment->link);
     partition->segment_count++;
     return segment;
@@ -74,6 +75,7 @@ void mr_segment_detach(struct mr_storage_core *core, struct mr_segment *segment)
 {
     mr_assert(segment->users == 0 && segment->file_state != MR_FILE_OPENING);
     mr_tail_drop_segment(core, segment);
+    mr_aborted_clear(core, segment);
     if (segment->file_state == MR_FILE_OPEN) {
         mr_segment_file_close(core, segment);
     }

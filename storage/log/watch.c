@@ -49,11 +49,17 @@ void mr_watch_flush(struct mr_storage_core *core)
     }
 }
 
+/* The end that a watcher waits for. */
+static int64_t end_for(const struct mr_partition *p, bool is_committed)
+{
+    return is_committed ? mr_txn_stable(p) : p->high_watermark.offset;
+}
+
 void mr_watch_fire(struct mr_storage_core *core, struct mr_partition *p, bool is_all)
 {
     MR_LIST_EACH_SAFE(link, after, &p->watches) {
         struct mr_watch *watch = MR_LIST_ENTRY(link, struct mr_watch, link);
-        if (is_all || watch->offset < p->high_watermark.offset) {
+        if (is_all || watch->offset < end_for(p, watch->is_committed)) {
             moved(core, watch->from, watch->token, p->high_watermark.offset);
             remove_watch(core, watch);
         }
@@ -65,7 +71,7 @@ void mr_watch_add(struct mr_storage_core *core, const struct mr_plane_msg *msg)
     struct mr_partition *p = mr_core_find(core, msg->u.watch.log_id);
     /* What has happened already fires at once; so does a watch that cannot be kept: the reader looks again. */
     if (p == NULL || p->state != MR_PARTITION_OPEN || core->is_offline ||
-        msg->u.watch.offset < p->high_watermark.offset) {
+        msg->u.watch.offset < end_for(p, msg->u.watch.is_committed)) {
         moved(core, msg->from, msg->u.watch.token, p == NULL ? -1 : p->high_watermark.offset);
         return;
     }
@@ -76,7 +82,7 @@ void mr_watch_add(struct mr_storage_core *core, const struct mr_plane_msg *msg)
     }
     struct mr_watch **bucket = bucket_of(core, msg->from, msg->u.watch.token);
     *watch = (struct mr_watch){.partition = p, .offset = msg->u.watch.offset, .token = msg->u.watch.token,
-                               .from = msg->from, .next = *bucket};
+                               .from = msg->from, .is_committed = msg->u.watch.is_committed, .next = *bucket};
     *bucket = watch;
     mr_list_init(&watch->link);
     mr_list_add_tail(&p->watches, &watch->link);

@@ -128,10 +128,13 @@ struct seen {
     uint64_t hash;
 };
 
-static void found(void *context, const struct mr_batch *batch, uint32_t pos)
+static void found(void *context, const struct mr_batch *batch, uint32_t pos, const uint8_t *control)
 {
     struct seen *seen = context;
     seen->count++;
+    if (control != NULL) { /* all of its bytes are there */
+        seen->hash ^= mr_crc32c(0, control, mr_batch_bytes(batch));
+    }
     seen->hash = mr_hash_u64(seen->hash ^ pos ^ (uint64_t)batch->base_offset << 20);
 }
 

@@ -565,6 +565,8 @@ static void answer(struct world *w, struct call *call)
     case MR_STORAGE_RECOVER:
     case MR_STORAGE_CONFIGURE:
     case MR_STORAGE_STOP:
+    case MR_STORAGE_TXN_CHECK:
+    case MR_STORAGE_PRODUCERS:
         return; /* looked at by who waits for it */
     }
     call->is_used = false;

@@ -518,14 +518,6 @@ def group_survives_restart(t):
     job.wait(20)
 
 
-@test(seconds=60, millrace_only=True)
-def unserved_protocols_say_so(t):
-    topic = t.topic()
-    got = t.java("transactional", topic=topic, **{"p.max.block.ms": 20000})
-    t.check(int(fields(got)["ms"]) < 5000, "a transactional producer: %s", got)
-    t.check("outcome=none" not in got, "a transaction succeeded: %s", got)
-
-
 @test(seconds=120)
 def many_groups_one_backfill(t):
     topic = t.topic(3)

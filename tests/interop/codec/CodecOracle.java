@@ -94,7 +94,8 @@ public final class CodecOracle {
                 case "HEADER", "REQUEST", "RESPONSE" -> Class.forName(message + name + "Data");
                 case "METADATA_RECORD" -> Class.forName("org.apache.kafka.common.metadata." + name);
                 case "COORDINATOR_KEY", "COORDINATOR_VALUE" ->
-                    Class.forName("org.apache.kafka.coordinator.group.generated." + name);
+                    Class.forName("org.apache.kafka.coordinator."
+                                  + (name.startsWith("TransactionLog") ? "transaction" : "group") + ".generated." + name);
                 default -> switch (name) {
                     case "QuorumStateData" -> Class.forName("org.apache.kafka.raft.generated." + name);
                     case "ProducerSnapshot" ->

@@ -146,11 +146,20 @@ static void test_coord_find_makes_the_offsets_topic(void **state)
     assert_non_null(mr_rig_log(store, "__consumer_offsets", 49));
 }
 
-static void test_coord_find_transaction_is_refused_with_a_message(void **state)
+static void test_coord_find_makes_the_transactions_topic(void **state)
+{
+    (void)state;
+    assert_int_equal(find(1, NULL), MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
+    mr_rig_run(rig);
+    assert_int_equal(find(1, NULL), MR_KAFKA_NONE);
+    assert_non_null(mr_rig_log(store, "__transaction_state", 49));
+}
+
+static void test_coord_find_share_is_refused_with_a_message(void **state)
 {
     (void)state;
     struct mr_str message;
-    assert_int_equal(find(1, &message), MR_KAFKA_INVALID_REQUEST);
+    assert_int_equal(find(2, &message), MR_KAFKA_INVALID_REQUEST);
     assert_true(message.len > 0);
 }
 
@@ -511,8 +520,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_coord_find_makes_the_offsets_topic, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_coord_find_transaction_is_refused_with_a_message,
-                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_coord_find_makes_the_transactions_topic, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_coord_find_share_is_refused_with_a_message, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_coord_commit_is_answered_when_durable, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_coord_restart_brings_commits_back, setup, teardown),

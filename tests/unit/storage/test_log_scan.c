@@ -9,8 +9,9 @@
 static uint8_t  segment[BATCHES * 2048];
 static uint32_t segment_bytes;
 
-static void count(void *context, const struct mr_batch *batch, uint32_t pos)
+static void count(void *context, const struct mr_batch *batch, uint32_t pos, const uint8_t *control)
 {
+    assert_null(control);
     int64_t *next = context;
     assert_int_equal(batch->base_offset, *next);
     assert_true(pos < segment_bytes);

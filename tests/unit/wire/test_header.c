@@ -85,7 +85,7 @@ static void test_header_unknown_or_unserved_key_is_refused(void **state)
         assert_ptr_equal(header.api, api);
     }
     assert_null(mr_api_find(4));   /* LeaderAndIsr, gone since Kafka 4.0 */
-    assert_null(mr_api_find(24));  /* transactions are not served yet */
+    assert_null(mr_api_find(55));  /* DescribeQuorum is not served yet */
     assert_null(mr_api_find(-1));
     assert_null(mr_api_find(INT16_MAX));
 }

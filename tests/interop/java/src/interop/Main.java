@@ -40,6 +40,7 @@ public final class Main {
         Consuming.register(JOBS);
         Grouping.register(JOBS);
         Administering.register(JOBS);
+        Transacting.register(JOBS);
 
         Map<String, Args> running = new ConcurrentHashMap<>();
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));

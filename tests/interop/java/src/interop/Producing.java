@@ -33,7 +33,6 @@ final class Producing {
         jobs.put("bad_partition", Producing::badPartition);
         jobs.put("seed_producer", Producing::seedProducer);
         jobs.put("idle_then_send", Producing::idleThenSend);
-        jobs.put("transactional", Producing::transactional);
         jobs.put("many_producers", Producing::manyProducers);
         jobs.put("keys", Producing::keys);
     }
@@ -324,27 +323,6 @@ final class Producing {
             RecordMetadata m = producer.send(new ProducerRecord<>(a.get("topic"), bytes("after"))).get();
             return "offset=" + m.offset();
         }
-    }
-
-    /** What a transactional producer is told, and how soon. */
-    static String transactional(Args a) throws Exception {
-        Properties p = a.properties("p.");
-        p.put("transactional.id", "t-" + a.get("topic"));
-        long started = System.nanoTime();
-        String outcome = "none";
-        try (KafkaProducer<byte[], byte[]> producer =
-                 new KafkaProducer<>(p, new ByteArraySerializer(), new ByteArraySerializer())) {
-            try {
-                producer.initTransactions();
-                producer.beginTransaction();
-                producer.send(new ProducerRecord<>(a.get("topic"), bytes("t"))).get();
-                producer.commitTransaction();
-            } catch (Exception e) {
-                outcome = Main.describe(e);
-            }
-            producer.close(Duration.ZERO);
-        }
-        return "ms=" + (System.nanoTime() - started) / 1_000_000 + " outcome=" + outcome;
     }
 
     /** Keys k0..kN-1 by the client's own partitioner; "key partition" lines to `out`. */

@@ -1,0 +1,181 @@
+package interop;
+
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.TreeMap;
+import org.apache.kafka.clients.consumer.ConsumerConfig;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+
+/** Jobs with transactions. */
+final class Transacting {
+    private Transacting() {}
+
+    static void register(Map<String, Main.Job> jobs) {
+        jobs.put("transactions", Transacting::transactions);
+        jobs.put("open_transaction", Transacting::openTransaction);
+        jobs.put("fenced", Transacting::fenced);
+        jobs.put("read_isolated", Transacting::readIsolated);
+    }
+
+    static KafkaProducer<byte[], byte[]> producer(Args a, String id) {
+        Properties p = a.properties("p.");
+        p.put("transactional.id", id);
+        return new KafkaProducer<>(p, new ByteArraySerializer(), new ByteArraySerializer());
+    }
+
+    static KafkaConsumer<byte[], byte[]> consumer(Args a, String isolation) {
+        Properties p = a.properties("c.");
+        p.put(ConsumerConfig.ISOLATION_LEVEL_CONFIG, isolation);
+        p.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
+        return new KafkaConsumer<>(p, new ByteArrayDeserializer(), new ByteArrayDeserializer());
+    }
+
+    static List<TopicPartition> partitions(String topic, int count) {
+        List<TopicPartition> all = new ArrayList<>();
+        for (int i = 0; i < count; i++) {
+            all.add(new TopicPartition(topic, i));
+        }
+        return all;
+    }
+
+    /** From the beginning to the end that this isolation sees: values by partition, in order. */
+    static Map<Integer, List<String>> read(Args a, String isolation) {
+        Map<Integer, List<String>> values = new TreeMap<>();
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(a, isolation)) {
+            List<TopicPartition> all = partitions(a.get("topic"), a.number("partitions", 1));
+            Map<TopicPartition, Long> ends = consumer.endOffsets(all);
+            consumer.assign(all);
+            consumer.seekToBeginning(all);
+            while (!all.stream().allMatch(p -> consumer.position(p) >= ends.get(p))) {
+                for (ConsumerRecord<byte[], byte[]> r : consumer.poll(Duration.ofMillis(200))) {
+                    values.computeIfAbsent(r.partition(), x -> new ArrayList<>()).add(new String(r.value()));
+                }
+            }
+        }
+        return values;
+    }
+
+    /**
+     * `count` transactions of `records` records in each partition, every third aborted: what committed readers see
+     * are exactly the others, in order; uncommitted readers see all.
+     */
+    static String transactions(Args a) throws Exception {
+        String topic = a.get("topic");
+        int count = a.number("count", 30);
+        int records = a.number("records", 5);
+        int partitions = a.number("partitions", 1);
+        Map<Integer, List<String>> committed = new TreeMap<>();
+        Map<Integer, List<String>> all = new TreeMap<>();
+        long started = System.nanoTime();
+        try (KafkaProducer<byte[], byte[]> producer = producer(a, "tx-" + topic)) {
+            producer.initTransactions();
+            for (int i = 0; i < count; i++) {
+                boolean isAborted = i % 3 == 1;
+                producer.beginTransaction();
+                for (int p = 0; p < partitions; p++) {
+                    for (int r = 0; r < records; r++) {
+                        String value = "t" + i + ":" + r;
+                        producer.send(new ProducerRecord<>(topic, p, null, value.getBytes()));
+                        all.computeIfAbsent(p, x -> new ArrayList<>()).add(value);
+                        if (!isAborted) {
+                            committed.computeIfAbsent(p, x -> new ArrayList<>()).add(value);
+                        }
+                    }
+                }
+                if (isAborted) {
+                    producer.flush();
+                    producer.abortTransaction();
+                } else {
+                    producer.commitTransaction();
+                }
+            }
+        }
+        long ms = (System.nanoTime() - started) / 1_000_000;
+        Map<Integer, List<String>> seen = read(a, "read_committed");
+        if (!seen.equals(committed)) {
+            throw new IllegalStateException("committed readers saw " + seen + " instead of " + committed);
+        }
+        seen = read(a, "read_uncommitted");
+        if (!seen.equals(all)) {
+            throw new IllegalStateException("uncommitted readers saw " + seen + " instead of " + all);
+        }
+        return "transactions=" + count + " ms=" + ms;
+    }
+
+    /** A transaction that stays open until told "commit" or "abort". */
+    static String openTransaction(Args a) throws Exception {
+        int count = a.number("count", 10);
+        try (KafkaProducer<byte[], byte[]> producer = producer(a, a.get("id"))) {
+            producer.initTransactions();
+            producer.beginTransaction();
+            for (int i = 0; i < count; i++) {
+                producer.send(new ProducerRecord<>(a.get("topic"), 0, null, ("o" + i).getBytes()));
+            }
+            producer.flush();
+            a.event("open");
+            String word = a.word(120000);
+            if ("commit".equals(word)) {
+                producer.commitTransaction();
+            } else if ("abort".equals(word)) {
+                producer.abortTransaction();
+            } else {
+                producer.close(Duration.ZERO); // what it left open is not ended
+            }
+            return "ended=" + word;
+        } catch (Exception e) {
+            return "ended=" + e.getClass().getSimpleName();
+        }
+    }
+
+    /** Two producers with one id: the first is fenced, and nothing of what it tries is ever seen. */
+    static String fenced(Args a) throws Exception {
+        String topic = a.get("topic");
+        Map<String, String> outcome = new HashMap<>();
+        try (KafkaProducer<byte[], byte[]> zombie = producer(a, "fence-" + topic);
+             KafkaProducer<byte[], byte[]> heir = producer(a, "fence-" + topic)) {
+            zombie.initTransactions();
+            zombie.beginTransaction();
+            zombie.send(new ProducerRecord<>(topic, 0, null, "zombie-1".getBytes())).get();
+            heir.initTransactions();
+            heir.beginTransaction();
+            heir.send(new ProducerRecord<>(topic, 0, null, "heir".getBytes())).get();
+            try {
+                zombie.send(new ProducerRecord<>(topic, 0, null, "zombie-2".getBytes())).get();
+                outcome.put("send", "none");
+            } catch (Exception e) {
+                outcome.put("send", (e.getCause() == null ? e : e.getCause()).getClass().getSimpleName());
+            }
+            try {
+                zombie.commitTransaction();
+                outcome.put("commit", "none");
+            } catch (Exception e) {
+                outcome.put("commit", e.getClass().getSimpleName());
+            }
+            heir.commitTransaction();
+        }
+        List<String> seen = read(a, "read_committed").getOrDefault(0, Collections.emptyList());
+        return "send=" + outcome.get("send") + " commit=" + outcome.get("commit") + " seen=" + String.join(",", seen);
+    }
+
+    /** What a reader of this isolation sees now. */
+    static String readIsolated(Args a) {
+        StringBuilder text = new StringBuilder();
+        int count = 0;
+        for (List<String> values : read(a, a.get("isolation")).values()) {
+            count += values.size();
+            text.append(text.length() == 0 ? "" : ",").append(String.join(",", values));
+        }
+        return "count=" + count + " values=" + text;
+    }
+}
