@@ -105,6 +105,25 @@ static enum mr_err load_incarnation(struct mr_journal *journal)
     return err;
 }
 
+static void store_slot(struct mr_journal *journal, uint64_t start_seq, uint8_t block[MR_JOURNAL_BLOCK])
+{
+    struct mr_state_slot slot = {.number = journal->slot_number,
+                                 .incarnation = journal->incarnation,
+                                 .start_seq = start_seq,
+                                 .durable_seq = journal->durable_seq,
+                                 .end_pos = journal->state_end,
+                                 .files = journal->listed,
+                                 .file_bytes = journal->file_bytes};
+    mr_journal_state_slot_store(block, &journal->directory_id, journal->params.ring, &slot);
+}
+
+uint64_t mr_journal_next_slot(struct mr_journal *journal, uint64_t start_seq, uint8_t block[MR_JOURNAL_BLOCK])
+{
+    journal->slot_number++;
+    store_slot(journal, start_seq, block);
+    return (journal->slot_number & 1) * MR_STATE_SLOT_STEP;
+}
+
 /*
  * A fresh state file with one slot: durable before the first commit. Under another name until it is whole: a state
  * file without a slot says that states are lost, and those of the base would not be believed either.
@@ -126,12 +145,7 @@ static enum mr_err create_state(struct mr_journal *journal)
     journal->state_end = MR_STATE_DATA;
     journal->state_blocks = 0;
     journal->slot_number = 0;
-    struct mr_state_slot slot = {.incarnation = journal->incarnation,
-                                 .start_seq = 1,
-                                 .durable_seq = 0,
-                                 .end_pos = MR_STATE_DATA};
-    mr_journal_state_slot_store(journal->recycle_block, &journal->directory_id, journal->params.ring,
-                                &slot);
+    store_slot(journal, 1, journal->recycle_block);
     struct mr_disk_op write = {.kind = MR_DISK_WRITE,
                                .file = open.file,
                                .buffer = journal->recycle_block,
@@ -172,6 +186,7 @@ enum mr_err mr_journal_open(struct mr_journal *journal)
          * is prepared again when it is needed. */
         if (index == 0 || (found == MR_OK && stat.size == journal->file_bytes)) {
             err = mr_journal_file_prepare_now(journal, index);
+            journal->listed |= 1u << index;
         }
     }
     if (err == MR_OK) {

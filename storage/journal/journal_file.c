@@ -5,7 +5,10 @@
  * written extents inside the file's size: no allocation, no metadata, one device flush. Preparing runs in
  * the background, a piece at a time, not on the ring that carries commits; lack of space can occur only here.
  *
- *   space > open > fill ... fill > sync > sync directory > header (durable) = READY
+ *   space > open > fill ... fill > sync > sync directory > header (durable) > slot (durable) = READY
+ *
+ * The slot says that the file is in use before any commit is in it: without that a file which is gone, or whose header
+ * is, would look like one that was never finished (J8).
  */
 #include "journal_private.h"
 
@@ -131,6 +134,18 @@ bool mr_journal_file_turn(struct mr_journal *journal)
         submit(journal, (struct mr_disk_op){.kind = MR_DISK_STAT, .file = journal->root});
         return true;
     }
+    if (prepare->step == MR_PREPARE_SETTLE && journal->recycle.step == MR_RECYCLE_IDLE) {
+        prepare->step = MR_PREPARE_LIST;
+        journal->listed |= 1u << prepare->file;
+        uint64_t pos = mr_journal_next_slot(journal, journal->start_seq, journal->head_block);
+        submit(journal, (struct mr_disk_op){.kind = MR_DISK_WRITE,
+                                            .flags = MR_DISK_DSYNC,
+                                            .file = journal->state_handle,
+                                            .buffer = journal->head_block,
+                                            .pos = pos,
+                                            .len = MR_JOURNAL_BLOCK});
+        return true;
+    }
     if (prepare->step == MR_PREPARE_FILL) {
         struct mr_journal_file *file = &journal->files[prepare->file];
         uint64_t                left = journal->file_bytes - prepare->filled;
@@ -149,7 +164,8 @@ uint64_t mr_journal_file_deadline_ns(const struct mr_journal *journal)
 {
     const struct mr_prepare *prepare = &journal->prepare;
     if (prepare->is_busy || journal->is_offline ||
-        (prepare->step == MR_PREPARE_IDLE && !is_wanted(journal))) {
+        (prepare->step == MR_PREPARE_IDLE && !is_wanted(journal)) ||
+        (prepare->step == MR_PREPARE_SETTLE && journal->recycle.step != MR_RECYCLE_IDLE)) {
         return MR_NEVER;
     }
     return prepare->not_before_ns > journal->now.mono_ns ? prepare->not_before_ns : 0;
@@ -174,12 +190,20 @@ void mr_journal_file_done(struct mr_journal *journal)
         submit(journal, (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file->handle});
         return;
     }
+    if (op->err == MR_ERR_NO_SPACE && prepare->step == MR_PREPARE_LIST) {
+        /* The place of a slot is allocated when it is written first. */
+        journal->is_growth_short = true;
+        prepare->step = MR_PREPARE_SETTLE;
+        prepare->not_before_ns = journal->now.mono_ns + RETRY_NS;
+        return;
+    }
     if (op->err != MR_OK && prepare->step != MR_PREPARE_UNDO && prepare->step != MR_PREPARE_UNDO_CLOSE) {
         mr_journal_fail(journal, op->err, op->os_errno, "preparing a journal file");
         return;
     }
     switch (prepare->step) {
     case MR_PREPARE_IDLE:
+    case MR_PREPARE_SETTLE:
         break;
     case MR_PREPARE_SPACE:
         if (op->space_free_bytes < journal->params.reserve_bytes + journal->file_bytes) {
@@ -220,6 +244,9 @@ void mr_journal_file_done(struct mr_journal *journal)
                                             .len = MR_JOURNAL_BLOCK});
         return;
     case MR_PREPARE_HEAD:
+        prepare->step = MR_PREPARE_SETTLE;
+        return;
+    case MR_PREPARE_LIST:
         set_ready(file);
         journal->stats.files++;
         journal->is_growth_short = false;

@@ -144,6 +144,8 @@ struct mr_state_slot {
     uint64_t start_seq;   /* what is below is in segments, synced */
     uint64_t durable_seq; /* the chain reaches at least here */
     uint64_t end_pos;     /* of the blocks that count */
+    uint32_t files;       /* bit n: file n may hold commits */
+    uint64_t file_bytes;  /* of each of them */
 };
 
 struct mr_journal_state_out {
@@ -240,6 +242,8 @@ enum mr_prepare_step {
     MR_PREPARE_SYNC,
     MR_PREPARE_SYNC_DIR,
     MR_PREPARE_HEAD,
+    MR_PREPARE_SETTLE, /* no checkpoint is under way */
+    MR_PREPARE_LIST,   /* a slot that counts the file among those in use */
     MR_PREPARE_UNDO_CLOSE, /* no space: away with it */
     MR_PREPARE_UNDO,
 };
@@ -303,6 +307,7 @@ struct mr_journal {
     uint64_t          state_live; /* bytes after the last rewriting */
     uint64_t          state_blocks;
     uint64_t          slot_number;
+    uint32_t          listed; /* bit n: a durable slot says that file n is in use, or the next one will */
     char              state_name[MR_JOURNAL_NAME];
     char              state_new_name[MR_JOURNAL_NAME];
 
@@ -317,6 +322,8 @@ struct mr_journal {
 #define MR_JOURNAL_FILL (256u << 10)
 
 uint64_t mr_journal_draw(struct mr_journal *journal);
+/* The next slot, as one that begins with start_seq, into `block`; returns where in the state file it belongs. */
+uint64_t mr_journal_next_slot(struct mr_journal *journal, uint64_t start_seq, uint8_t block[MR_JOURNAL_BLOCK]);
 /* Index of the oldest FULL file, of any READY file; MR_JOURNAL_FILES_MAX: none. */
 uint32_t mr_journal_oldest(const struct mr_journal *journal);
 uint32_t mr_journal_ready(const struct mr_journal *journal);

@@ -59,29 +59,51 @@ void mr_replay_close(struct mr_replay *r, int32_t *handle)
     }
 }
 
-/* "millrace-journal-<ring>-<file>"; false for any other name. */
-static bool parse_name(const char *name, uint32_t *ring, uint32_t *file)
+/* A number of at most three digits, with `end` behind it; NULL: something else. */
+static const char *parse_number(const char *at, char end, uint32_t *number)
 {
-    static const char prefix[] = "millrace-journal-";
-    if (strlen(name) < sizeof prefix || memcmp(name, prefix, sizeof prefix - 1) != 0) {
-        return false;
+    uint32_t digits = 0;
+    *number = 0;
+    for (; *at >= '0' && *at <= '9' && digits < 3; at++, digits++) {
+        *number = *number * 10 + (uint32_t)(*at - '0');
     }
-    const char *at = name + sizeof prefix - 1;
-    uint32_t    numbers[2] = {0, 0};
-    for (uint32_t part = 0; part < 2; part++) {
-        uint32_t digits = 0;
-        while (*at >= '0' && *at <= '9' && digits < 3) {
-            numbers[part] = numbers[part] * 10 + (uint32_t)(*at++ - '0');
-            digits++;
-        }
-        if (digits == 0 || *at != (part == 0 ? '-' : '\0')) {
-            return false;
-        }
-        at++;
+    return digits > 0 && *at == end ? at + 1 : NULL;
+}
+
+static const char *behind(const char *name, const char *prefix)
+{
+    size_t len = strlen(prefix);
+    return strlen(name) > len && memcmp(name, prefix, len) == 0 ? name + len : NULL;
+}
+
+/* "millrace-journal-<ring>-<file>" */
+static bool parse_journal(const char *name, uint32_t *ring, uint32_t *file)
+{
+    const char *at = behind(name, "millrace-journal-");
+    at = at != NULL ? parse_number(at, '-', ring) : NULL;
+    at = at != NULL ? parse_number(at, '\0', file) : NULL;
+    return at != NULL && *ring < MR_JOURNAL_RINGS && *file < MR_JOURNAL_FILES_MAX;
+}
+
+/* "millrace-state-<ring>": the ring was there, even if all its files are gone. */
+static bool parse_state(const char *name, uint32_t *ring)
+{
+    const char *at = behind(name, "millrace-state-");
+    return at != NULL && parse_number(at, '\0', ring) != NULL && *ring < MR_JOURNAL_RINGS;
+}
+
+static void find_file(struct mr_replay *r, const struct mr_disk_list_entry *entry, struct mr_replay_ring *ring,
+                      uint32_t index)
+{
+    struct mr_replay_file *file = &ring->files[ring->file_count++];
+    *file = (struct mr_replay_file){.handle = MR_DISK_NONE, .index = index, .size = entry->size};
+    struct mr_disk_op open = {
+        .kind = MR_DISK_OPEN, .flags = MR_DISK_READ_ONLY, .dir = r->root, .name = entry->name};
+    if (mr_replay_run(r, &open) != MR_OK) {
+        (void)mr_replay_fail(r, open.err, "%s cannot be opened: errno %d", entry->name, open.os_errno);
+        return;
     }
-    *ring = numbers[0];
-    *file = numbers[1];
-    return numbers[0] < MR_JOURNAL_RINGS && numbers[1] < MR_JOURNAL_FILES_MAX;
+    file->handle = open.file;
 }
 
 static void find_rings(struct mr_replay *r)
@@ -103,22 +125,16 @@ static void find_rings(struct mr_replay *r)
         uint32_t                         number;
         uint32_t                         index;
         at += entry->entry_bytes;
-        if (entry->is_directory != 0 || !parse_name(entry->name, &number, &index)) {
+        bool is_journal = entry->is_directory == 0 && parse_journal(entry->name, &number, &index);
+        if (!is_journal && (entry->is_directory != 0 || !parse_state(entry->name, &number))) {
             continue;
         }
-        struct mr_replay_ring       *ring = &r->rings[number];
-        struct mr_replay_file *file = &ring->files[ring->file_count++];
-        *file = (struct mr_replay_file){.handle = MR_DISK_NONE, .index = index, .size = entry->size};
-        struct mr_disk_op open = {
-            .kind = MR_DISK_OPEN, .flags = MR_DISK_READ_ONLY, .dir = r->root, .name = entry->name};
-        if (mr_replay_run(r, &open) != MR_OK) {
-            (void)mr_replay_fail(r, open.err, "%s cannot be opened: errno %d", entry->name, open.os_errno);
-        }
-        file->handle = open.err == MR_OK ? open.file : MR_DISK_NONE;
-        if (!ring->is_there) {
-            r->result->rings++;
-        }
+        struct mr_replay_ring *ring = &r->rings[number];
+        r->result->rings += !ring->is_there;
         ring->is_there = true;
+        if (is_journal) {
+            find_file(r, entry, ring, index);
+        }
     }
 }
 

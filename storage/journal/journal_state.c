@@ -38,6 +38,8 @@ void mr_journal_state_slot_store(uint8_t block[MR_JOURNAL_BLOCK], const struct m
     mr_store_le64(block + 56, slot->durable_seq);
     mr_store_le64(block + 64, slot->end_pos);
     mr_store_le32(block + 72, MR_JOURNAL_VERSION);
+    mr_store_le32(block + 76, slot->files);
+    mr_store_le64(block + 80, slot->file_bytes);
     mr_store_le32(block + 8, mr_crc32c(0, block + 12, SLOT_BYTES - 12));
 }
 
@@ -56,6 +58,8 @@ bool mr_journal_state_slot_load(const uint8_t *block, const struct mr_uuid *dire
         .start_seq = mr_load_le64(block + 48),
         .durable_seq = mr_load_le64(block + 56),
         .end_pos = mr_load_le64(block + 64),
+        .files = mr_load_le32(block + 76),
+        .file_bytes = mr_load_le64(block + 80),
     };
     return slot->end_pos >= MR_STATE_DATA;
 }

@@ -117,20 +117,14 @@ static bool gather(struct mr_journal *journal)
 
 static void submit_slot(struct mr_journal *journal)
 {
-    struct mr_recycle   *recycle = &journal->recycle;
-    struct mr_state_slot slot = {.number = ++journal->slot_number,
-                                 .incarnation = journal->incarnation,
-                                 .start_seq = recycle->end_seq + 1,
-                                 .durable_seq = journal->durable_seq,
-                                 .end_pos = journal->state_end};
-    mr_journal_state_slot_store(journal->recycle_block, &journal->directory_id, journal->params.ring,
-                                &slot);
+    struct mr_recycle *recycle = &journal->recycle;
+    uint64_t           pos = mr_journal_next_slot(journal, recycle->end_seq + 1, journal->recycle_block);
     submit(journal, MR_RECYCLE_SLOT,
            (struct mr_disk_op){.kind = MR_DISK_WRITE,
                                .flags = MR_DISK_DSYNC,
                                .file = recycle->is_rewriting ? recycle->new_handle : journal->state_handle,
                                .buffer = journal->recycle_block,
-                               .pos = (slot.number & 1) * MR_STATE_SLOT_STEP,
+                               .pos = pos,
                                .len = MR_JOURNAL_BLOCK});
 }
 
@@ -207,6 +201,9 @@ bool mr_recycle_turn(struct mr_journal *journal)
         return false;
     }
     if (recycle->step == MR_RECYCLE_SETTLE) {
+        if (journal->prepare.step == MR_PREPARE_LIST) {
+            return false; /* one slot after the other */
+        }
         submit(journal, MR_RECYCLE_SYNC_FS,
                (struct mr_disk_op){.kind = mr_bug("recycle-without-sync") ? MR_DISK_SYNC_DIR : MR_DISK_SYNC_FS,
                                     .file = journal->root});

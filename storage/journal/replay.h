@@ -108,6 +108,7 @@ struct mr_replay_ring {
     struct mr_state_slot   slot;
     bool                   has_slot;
     bool                   has_both_slots;
+    bool                   has_lost_file;  /* or more, with entries of any log */
     bool                   has_unknown_loss; /* damage that no head explains: any log may have lost its end */
     struct mr_replay_place unknown_at;
 };

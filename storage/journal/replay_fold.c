@@ -252,8 +252,10 @@ void mr_replay_fold_ring(struct mr_replay *r, struct mr_replay_ring *ring)
     for (struct mr_replay_log *log = r->first; log != NULL; log = log->next) {
         /* Heads may be gone without a trace. A log whose later entries connect has lost nothing; of the
          * others nobody knows where they ended. */
-        if (ring->has_unknown_loss && log->ring == ring->number && !log->is_lost && log->last.seq != 0 &&
-            mr_replay_is_before(log->last, ring->unknown_at)) {
+        bool is_here = log->ring == ring->number && log->last.seq != 0 &&
+                       mr_replay_is_before(log->last, ring->unknown_at);
+        bool is_perhaps_here = ring->has_lost_file && log->last.seq == 0;
+        if (ring->has_unknown_loss && !log->is_lost && (is_here || is_perhaps_here)) {
             lose(log, ring->unknown_at, log->next_offset, -1);
         }
     }

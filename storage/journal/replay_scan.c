@@ -160,6 +160,29 @@ static void damage_tail(struct mr_replay *r, struct mr_replay_file *file)
     }
 }
 
+static bool is_whole(const struct mr_replay_ring *ring, uint32_t index)
+{
+    for (uint32_t at = 0; at < ring->file_count; at++) {
+        const struct mr_replay_file *file = &ring->files[at];
+        if (file->index == index) {
+            return file->generation != 0 && file->size >= ring->slot.file_bytes;
+        }
+    }
+    return false;
+}
+
+/* Files that the slot says are in use, and of which nobody can say what they held: gone, cut, or without a header and
+ * any commit that would tell the generation. */
+static uint32_t lost_files(const struct mr_replay_ring *ring, uint64_t incarnation)
+{
+    uint32_t count = 0;
+    for (uint32_t index = 0; index < MR_JOURNAL_FILES_MAX; index++) {
+        bool is_listed = ring->has_slot && ring->slot.incarnation == incarnation && (ring->slot.files >> index & 1) != 0;
+        count += is_listed && !is_whole(ring, index);
+    }
+    return count;
+}
+
 /* Put the files with living commits in order, and find what is missing between them. */
 void mr_replay_scan_order(struct mr_replay *r, struct mr_replay_ring *ring)
 {
@@ -194,14 +217,20 @@ void mr_replay_scan_order(struct mr_replay *r, struct mr_replay_ring *ring)
         }
     }
     uint64_t want = ring->has_slot && ring->slot.incarnation == incarnation ? ring->slot.durable_seq : 0;
+    uint32_t lost = lost_files(ring, incarnation);
     if (ring->order_count == 0) {
         if (want >= start && want > 0) {
             (void)mr_replay_fail(r, MR_ERR_CORRUPT,
                        "journal ring %u has lost its commits %llu to %llu: its files hold no chain",
                        ring->number, (unsigned long long)start, (unsigned long long)want);
+        } else if (lost > 0) {
+            (void)mr_replay_fail(r, MR_ERR_CORRUPT,
+                       "journal ring %u has lost %u of its files, perhaps with commits: the others hold none",
+                       ring->number, lost);
         }
         return;
     }
+    ring->has_lost_file = lost > 0;
     for (uint32_t at = 0; at < ring->order_count; at++) {
         struct mr_replay_file       *file = &ring->files[ring->order[at]];
         const struct mr_replay_file *before = at > 0 ? &ring->files[ring->order[at - 1]] : NULL;
@@ -211,6 +240,7 @@ void mr_replay_scan_order(struct mr_replay *r, struct mr_replay_ring *ring)
                                               : ring->has_both_slots && file->first_seq > start;
         if (is_gap) {
             ring->has_unknown_loss = true;
+            lost -= lost > 0;
             ring->unknown_at = (struct mr_replay_place){.seq = file->first_seq};
             if (before != NULL) {
                 damage_tail(r, &ring->files[ring->order[at - 1]]);
@@ -218,7 +248,7 @@ void mr_replay_scan_order(struct mr_replay *r, struct mr_replay_ring *ring)
         }
     }
     struct mr_replay_file *last = &ring->files[ring->order[ring->order_count - 1]];
-    if (last->last_seq < want) {
+    if (last->last_seq < want || lost > 0) { /* more files than gaps: the chain went on in one */
         ring->has_unknown_loss = true;
         ring->unknown_at = (struct mr_replay_place){.seq = last->last_seq + 1};
         damage_tail(r, last);
