@@ -1,11 +1,12 @@
 /*
- * describe_configs: DescribeConfigs of topics and brokers: every key with its value, where it comes
+ * describe_configs: DescribeConfigs of topics, brokers and groups: every key with its value, where it comes
  * from, its synonyms, type and documentation.
  *
  * Source: Apache Kafka 4.4, ConfigHelper: order of sources, which keys are synonyms of which.
  */
 #include "admin/admin.h"
 #include "metadata/controller.h"
+#include "metadata/group_config.h"
 #include "metadata/log_config.h"
 #include "millrace/kafka/messages.h"
 
@@ -131,6 +132,7 @@ static struct mr_str said_by(struct describe *d, enum mr_config_source source, e
         return key->default_text == NULL ? MR_STR_NULL : mr_str(key->default_text);
     case MR_SOURCE_UNKNOWN:
     case MR_SOURCE_TOPIC:
+    case MR_SOURCE_GROUP:
         break;
     }
     mr_unreachable("not a source of broker keys");
@@ -245,6 +247,37 @@ static void describe_topic(struct describe *d, const resource_type *resource, re
     }
 }
 
+/* Any group can be asked for, also one that does not exist yet. */
+static void describe_group(struct describe *d, const resource_type *resource, result_type *result)
+{
+    const struct mr_meta_resource *own =
+        mr_meta_resource(d->ctl.meta, MR_META_GROUP, resource->resource_name);
+    result->configs = MR_REQUEST_NEW(d->ctl.control, d->request, entry_type, MR_GROUP_CONFIG_COUNT);
+    if (result->configs == NULL) {
+        d->is_failed = true;
+        return;
+    }
+    for (int id = 0; id < MR_GROUP_CONFIG_COUNT; id++) {
+        const struct mr_group_config_row *row = &mr_group_config_rows[id];
+        struct mr_str                     name = mr_str(row->key.name);
+        synonym_type                      synonyms[SYNONYMS_MAX];
+        int32_t                           count = 0;
+        if (!is_wanted(resource, name)) {
+            continue;
+        }
+        entry_type            *entry = &result->configs[result->configs_count++];
+        struct mr_config_value value = {
+            .number = mr_group_config_value(d->ctl.meta, d->ctl.config, resource->resource_name,
+                                            (enum mr_group_config_id)id),
+        };
+        entry_key(d, entry, &row->key);
+        entry->value = value_text(d, &row->key, &value);
+        synonym_add(synonyms, &count, row->key.name, mr_meta_config(own, name), MR_SOURCE_GROUP);
+        broker_synonyms(d, row->broker, synonyms, &count);
+        entry_synonyms(d, entry, synonyms, count);
+    }
+}
+
 /* A key that has no row: who knows what it is, so its value stays hidden. */
 static void describe_unknown(struct describe *d, struct mr_str name, enum mr_config_source source,
                              entry_type *entry)
@@ -352,6 +385,8 @@ static void describe_one(struct describe *d, const resource_type *resource, resu
     result->error_message = MR_STR("");
     if (resource->resource_type == MR_META_TOPIC) {
         describe_topic(d, resource, result);
+    } else if (resource->resource_type == MR_META_GROUP && resource->resource_name.len > 0) {
+        describe_group(d, resource, result);
     } else if (resource->resource_type == MR_META_BROKER && resource->resource_name.len == 0) {
         describe_broker_defaults(d, resource, result);
     } else if (resource->resource_type == MR_META_BROKER &&

@@ -507,6 +507,12 @@ struct mr_coord *mr_coord_new(struct mr_control *control, const struct mr_coord_
     return coord;
 }
 
+static int64_t group_setting(void *user, struct mr_str group, enum mr_group_config_id id)
+{
+    const struct mr_control *control = user;
+    return mr_group_config_value(control->meta, control->config, group, id);
+}
+
 bool mr_coord_init(struct mr_control *control)
 {
     const struct mr_config *config = control->config;
@@ -521,9 +527,8 @@ bool mr_coord_init(struct mr_control *control)
     env->max_session_ms = clamp(config->group_max_session_timeout_ms);
     env->initial_delay_ms = clamp(config->group_initial_rebalance_delay_ms);
     env->size_max = config->group_max_size;
-    env->consumer_session_ms = clamp(config->group_consumer_session_timeout_ms);
-    env->consumer_heartbeat_ms = clamp(config->group_consumer_heartbeat_interval_ms);
-    env->consumer_assignment_interval_ms = clamp(config->group_consumer_assignment_interval_ms);
+    env->setting = group_setting;
+    env->setting_user = control;
     env->consumer_regex_refresh_ms = config->group_consumer_regex_refresh_interval_ms;
     env->consumer_size_max = (uint32_t)clamp(config->group_consumer_max_size);
     struct mr_str assignor;

@@ -95,6 +95,8 @@ struct mr_ctl_error mr_ctl_topics_check_name(struct mr_str name);
 /* ---- ctl_config_check.c: what a config may be set to ---- */
 
 /* One setting of a topic; the value is not null. */
+struct mr_ctl_error mr_ctl_config_check_group(const struct mr_ctl *ctl, struct mr_request *request,
+                                              struct mr_str name, struct mr_str value);
 struct mr_ctl_error mr_ctl_config_check_topic(const struct mr_ctl *ctl, struct mr_request *request,
                                               struct mr_str name, struct mr_str value);
 

@@ -6,6 +6,7 @@
  * 4.4 (KAFKA-13609 says that the second is not right, but clients know it so).
  */
 #include "metadata/controller.h"
+#include "metadata/group_config.h"
 #include "metadata/log_config.h"
 #include "millrace/net/address.h"
 
@@ -85,6 +86,32 @@ struct mr_ctl_error mr_ctl_config_check_together(const struct mr_ctl *ctl,
                             (long long)least, (long long)most));
     }
     return mr_ctl_ok;
+}
+
+/* ---- groups ---- */
+
+struct mr_ctl_error mr_ctl_config_check_group(const struct mr_ctl *ctl, struct mr_request *request,
+                                              struct mr_str name, struct mr_str value)
+{
+    enum mr_group_config_id id = mr_group_config_find(name);
+    enum mr_config_id bound;
+    if (id == MR_GROUP_CONFIG_none) {
+        return mr_ctl_refuse(MR_KAFKA_INVALID_CONFIG,
+                             mr_request_text(ctl->control, request,
+                                             "Unknown group config name: %.*s", name.len,
+                                             name.data));
+    }
+    if (value.len > STRING_MAX) {
+        return too_long(MR_KAFKA_INVALID_CONFIG);
+    }
+    const char *must_be =
+        mr_str_is_null(value) ? NULL : mr_group_config_check(ctl->config, id, value, &bound);
+    if (must_be == NULL) {
+        return mr_ctl_ok;
+    }
+    return mr_ctl_refuse(MR_KAFKA_INVALID_CONFIG,
+                         mr_request_text(ctl->control, request, "%.*s must be %s %s.", name.len,
+                                         name.data, must_be, mr_config_rows[bound].key.name));
 }
 
 /* ---- brokers ---- */

@@ -1,5 +1,5 @@
 /*
- * ctl_configs: IncrementalAlterConfigs and AlterConfigs on topics and brokers: decisions over a
+ * ctl_configs: IncrementalAlterConfigs and AlterConfigs on topics, brokers and groups: decisions over a
  * const state.
  *
  *   the request > one resource: a list of changes > check each (ctl_config_check.c) > records
@@ -182,7 +182,9 @@ static struct mr_ctl_error change_one(struct decision *d, const struct change *c
     if (error.code != 0 || d->records->is_failed) {
         return error;
     }
-    if (target->type == MR_META_BROKER) {
+    if (target->type == MR_META_GROUP) {
+        error = mr_ctl_config_check_group(d->ctl, d->request, change->name, value);
+    } else if (target->type == MR_META_BROKER) {
         error = mr_ctl_config_check_broker(d->ctl, d->request, target->name, change->name, value);
     } else if (mr_str_is_null(value)) {
         values_reset(d, change->name);
@@ -223,6 +225,11 @@ static struct mr_ctl_error check_resource(const struct decision *d)
     struct mr_str name = d->target->name;
     if (d->target->type == MR_META_TOPIC) {
         return check_topic(d);
+    }
+    if (d->target->type == MR_META_GROUP) {
+        return name.len > 0 ? mr_ctl_ok
+                            : mr_ctl_refuse(MR_KAFKA_INVALID_REQUEST,
+                                            MR_STR("Default group resources are not allowed."));
     }
     if (d->target->type != MR_META_BROKER) {
         return mr_ctl_refuse(MR_KAFKA_INVALID_REQUEST,

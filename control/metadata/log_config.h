@@ -21,6 +21,7 @@ enum mr_config_source {
     MR_SOURCE_BROKER_DEFAULT = 3, /* dynamic, of all */
     MR_SOURCE_STATIC = 4,
     MR_SOURCE_DEFAULT = 5,
+    MR_SOURCE_GROUP = 8,
 };
 
 struct mr_log_config_value {

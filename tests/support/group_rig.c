@@ -23,6 +23,18 @@ static void uuid(void *user, struct mr_uuid *id)
     mr_store_be32(id->bytes + 12, ++w->uuids);
 }
 
+static int64_t setting(void *user, struct mr_str group, enum mr_group_config_id id)
+{
+    static const int64_t values[MR_GROUP_CONFIG_COUNT] = {
+        [MR_GROUP_CONFIG_session_ms] = 45000,
+        [MR_GROUP_CONFIG_heartbeat_ms] = 5000,
+        [MR_GROUP_CONFIG_assignment_interval_ms] = 1000,
+    };
+    (void)user;
+    (void)group;
+    return values[id];
+}
+
 static void env_init(struct mr_group_env *env, struct mr_heap *heap, struct mr_timers *timers,
                      struct mr_arena *arena, struct mr_group_rig *rig)
 {
@@ -31,9 +43,7 @@ static void env_init(struct mr_group_env *env, struct mr_heap *heap, struct mr_t
         .max_session_ms = 1800000,
         .initial_delay_ms = 3000,
         .size_max = INT32_MAX,
-        .consumer_session_ms = 45000,
-        .consumer_heartbeat_ms = 5000,
-        .consumer_assignment_interval_ms = 1000,
+        .setting = setting,
         .consumer_size_max = INT32_MAX,
         .consumer_regex_refresh_ms = 600000,
         .assignors = {MR_STR("uniform"), MR_STR("range")},

@@ -51,6 +51,12 @@ void mr_consumer_deinit(struct mr_group *group)
     group->consumer = NULL;
 }
 
+int64_t mr_consumer_setting(const struct mr_group *group, enum mr_group_config_id id)
+{
+    const struct mr_group_env *env = env_of(group);
+    return env->setting(env->setting_user, group->id, id);
+}
+
 struct mr_str mr_consumer_state_name(const struct mr_group *group)
 {
     const struct mr_consumer *consumer = group->consumer;
@@ -193,9 +199,9 @@ void mr_consumer_set_member(struct mr_consumer_member *member, bool is_member)
 
 void mr_consumer_session_again(struct mr_consumer_member *member, struct mr_now now)
 {
-    const struct mr_group_env *env = env_of(member->group);
-    mr_timer_set(env->timers, &member->session.timer,
-                 mr_deadline_ms(now.mono_ns, env->consumer_session_ms));
+    int64_t ms = mr_consumer_setting(member->group, MR_GROUP_CONFIG_session_ms);
+    mr_timer_set(env_of(member->group)->timers, &member->session.timer,
+                 mr_deadline_ms(now.mono_ns, ms));
 }
 
 void mr_consumer_rebalance_timer(struct mr_consumer_member *member, bool is_on, struct mr_now now)

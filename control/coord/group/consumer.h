@@ -153,6 +153,9 @@ void mr_consumer_session_again(struct mr_consumer_member *member, struct mr_now 
 /* The member has to give partitions back in time; or not (any more). */
 void mr_consumer_rebalance_timer(struct mr_consumer_member *member, bool is_on, struct mr_now now);
 
+/* What is set for the group, or for all groups of the broker. */
+int64_t mr_consumer_setting(const struct mr_group *group, enum mr_group_config_id id);
+
 /* The assignor that most members ask for, or the broker's first. */
 struct mr_str mr_consumer_assignor_name(const struct mr_group *group);
 

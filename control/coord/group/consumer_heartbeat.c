@@ -67,7 +67,8 @@ static void answer(struct beat *beat, int32_t epoch, const struct mr_parts *assi
     MR_DEFAULTS(consumer_group_heartbeat_response, response);
     response->member_id = beat->message->member_id;
     response->member_epoch = epoch;
-    response->heartbeat_interval_ms = epoch > 0 ? beat->shard->env->consumer_heartbeat_ms : 0;
+    response->heartbeat_interval_ms =
+        epoch > 0 ? (int32_t)mr_consumer_setting(beat->group, MR_GROUP_CONFIG_heartbeat_ms) : 0;
     if (assigned != NULL) {
         response->assignment = assignment_of(assigned, out);
         if (response->assignment == NULL) {
@@ -459,7 +460,9 @@ static enum step follow_topics(struct beat *beat)
 static enum step retarget(struct beat *beat)
 {
     const struct mr_consumer *consumer = beat->group->consumer;
-    int64_t due_ms = consumer->assignment_ms + beat->shard->env->consumer_assignment_interval_ms;
+    int64_t due_ms =
+        consumer->assignment_ms +
+        mr_consumer_setting(beat->group, MR_GROUP_CONFIG_assignment_interval_ms);
     if (consumer->epoch <= consumer->assignment_epoch ||
         (consumer->assignment_ms > 0 && beat->out->now.unix_ms < due_ms &&
          beat->out->now.unix_ms >= consumer->assignment_ms)) {

@@ -18,6 +18,7 @@
 #define MILLRACE_GROUP_H
 
 #include "coord/coord.h"
+#include "metadata/group_config.h"
 #include "millrace/base/prng.h"
 
 #define MR_GROUP_ASSIGNORS_MAX 4
@@ -28,9 +29,9 @@ struct mr_group_env {
     int32_t max_session_ms;
     int32_t initial_delay_ms;
     int64_t size_max;
-    int32_t consumer_session_ms;
-    int32_t consumer_heartbeat_ms;
-    int32_t consumer_assignment_interval_ms;
+    /* What is set for the group, or for the broker. */
+    int64_t (*setting)(void *setting_user, struct mr_str group, enum mr_group_config_id id);
+    void *setting_user;
     uint32_t consumer_size_max;
     int64_t consumer_regex_refresh_ms;
     struct mr_str assignors[MR_GROUP_ASSIGNORS_MAX]; /* to be asked for; the first is the default */

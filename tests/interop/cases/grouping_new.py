@@ -245,3 +245,29 @@ def group_tool_on_new_groups(t):
     out = group_command(t, "--group", "g", "--delete")
     t.check("successful" in out, "deleting the group:\n%s", out)
     t.check("g" not in group_command(t, "--list").split(), "the group is still listed")
+
+
+@test(seconds=90)
+def configs_of_groups(t):
+    """kafka-configs --entity-type groups: the session of one group is shorter than that of the broker; bounds hold."""
+    b = t.own({"group.consumer.min.session.timeout.ms": "5000", "group.consumer.min.heartbeat.interval.ms": "500"})
+    topic = t.topic(2)
+
+    def configs(*args):
+        p = t.tool("configs", "--bootstrap-server", b.bootstrap, "--entity-type", "groups", "--entity-name", "g", *args, check=False)
+        return p.stdout() + p.stderr()
+    out = configs("--alter", "--add-config", "consumer.session.timeout.ms=5000,consumer.heartbeat.interval.ms=500")
+    t.check("Completed" in out, "altering:\n%s", out)
+    out = configs("--describe")
+    t.check("consumer.session.timeout.ms=5000" in out and "DYNAMIC_GROUP_CONFIG" in out, "describing:\n%s", out)
+    out = configs("--alter", "--add-config", "consumer.session.timeout.ms=4999")
+    t.check("InvalidConfig" in out and "group.consumer.min.session.timeout.ms" in out, "below the bound:\n%s", out)
+    jvm = t.jvm()
+    for group in ("g", "h"):
+        job = member(t, group, topic, jvm=jvm)
+        job.event("assigned", 20)
+    jvm.kill()
+    started = time.monotonic()
+    t.eventually(lambda: state(t, "g") == ("EMPTY", 0), 15, "the killed member to be dropped after its group's session")
+    t.check(time.monotonic() - started > 3, "dropped after %.1f s", time.monotonic() - started)
+    t.equal(state(t, "h")[1], 1, "members of the group with the broker's session")
