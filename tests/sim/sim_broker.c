@@ -26,6 +26,8 @@ void mr_sim_site_init(struct mr_sim_site *site)
     mr_sim_site_set(site, MR_CONFIG_offsets_topic_num_partitions, "3");
     mr_sim_site_set(site, MR_CONFIG_group_initial_rebalance_delay_ms, "0");
     mr_sim_site_set(site, MR_CONFIG_group_min_session_timeout_ms, "100");
+    mr_sim_site_set(site, MR_CONFIG_group_consumer_session_timeout_ms, "400"); /* MR_SIM_SESSION_MS */
+    mr_sim_site_set(site, MR_CONFIG_group_consumer_assignment_interval_ms, "50");
     site->endpoints = (struct mr_endpoints){.data_count = 1, .storage_count = 1};
     site->data_plan = (struct mr_data_plan){
         .connections_max = 32,

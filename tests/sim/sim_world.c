@@ -9,6 +9,7 @@
 #include "sim_broker.h"
 #include "sim_client.h"
 #include "sim_idle.h"
+#include "sim_consumer.h"
 #include "sim_member.h"
 #include "sim_nth.h"
 #include "sim_rot.h"
@@ -21,7 +22,7 @@
 
 #define CLIENTS_MAX 4u
 #define MEMBERS     3u
-#define ACTORS_MAX  (CLIENTS_MAX + MEMBERS + 2u) /* and the admin and the auditor */
+#define ACTORS_MAX  (CLIENTS_MAX + MEMBERS + MR_SIM_CONSUMERS + 2u) /* and the admin and the auditor */
 #define OFFSETS_MAX (1u << 14)
 #define VALUES_MAX  12000u
 #define STEPS_START 200000u /* steps in which a start, a stop or the calm phase must be over */
@@ -41,6 +42,7 @@ struct world {
     struct mr_sim_client  clients[CLIENTS_MAX];
     struct mr_check_group group;
     struct mr_sim_member  members[MEMBERS];
+    struct mr_sim_consumers consumers;
     struct mr_sim_admin   admin;
     struct mr_sim_auditor auditor;
     struct mr_sim_wire    wires[ACTORS_MAX];
@@ -577,6 +579,12 @@ static void set_up_actors(struct world *world, struct mr_arena *arena)
     for (uint32_t index = 0; mr_sim_swarm_has(&world->swarm, MR_SIM_TROUBLE_group) && index < MEMBERS; index++) {
         mr_sim_member_init(&world->members[index], arena, &world->group, index, mr_prng_next(&world->prng));
         add_actor(world, &world->members[index].actor);
+    }
+    /* Seeds of their own: the others do what they did before these came. */
+    mr_sim_consumers_init(&world->consumers, arena, mr_hash_u64(world->params->seed));
+    for (uint32_t index = 0; mr_sim_swarm_has(&world->swarm, MR_SIM_TROUBLE_group) && index < MR_SIM_CONSUMERS;
+         index++) {
+        add_actor(world, &world->consumers.members[index].actor);
     }
     mr_sim_auditor_init(&world->auditor, arena, &world->check, mr_prng_next(&world->prng));
     add_actor(world, &world->auditor.actor);

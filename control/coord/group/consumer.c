@@ -3,6 +3,7 @@
  */
 #include "coord/group/classic.h"
 #include "coord/group/consumer.h"
+#include "millrace/base/bug.h"
 
 static struct mr_group_env *env_of(const struct mr_group *group)
 {
@@ -201,7 +202,7 @@ void mr_consumer_session_again(struct mr_consumer_member *member, struct mr_now 
 {
     int64_t ms = mr_consumer_setting(member->group, MR_GROUP_CONFIG_session_ms);
     mr_timer_set(env_of(member->group)->timers, &member->session.timer,
-                 mr_deadline_ms(now.mono_ns, ms));
+                 mr_deadline_ms(now.mono_ns, mr_bug("session-ends-early") ? ms / 4 : ms));
 }
 
 void mr_consumer_rebalance_timer(struct mr_consumer_member *member, bool is_on, struct mr_now now)
@@ -295,7 +296,9 @@ void mr_consumer_disown(struct mr_consumer_member *member)
 
 bool mr_consumer_own(struct mr_consumer_member *member)
 {
-    return own_set(member, &member->assigned) && own_set(member, &member->pending);
+    return mr_bug("nobody-owns") ||
+           (own_set(member, &member->assigned) &&
+            (mr_bug("pending-is-free") || own_set(member, &member->pending)));
 }
 
 struct mr_group *mr_consumer_group_of(const struct mr_consumer_member *member)

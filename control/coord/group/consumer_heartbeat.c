@@ -76,7 +76,9 @@ static void answer(struct beat *beat, int32_t epoch, const struct mr_parts *assi
             return;
         }
     }
-    mr_coord_out_answer(out, beat->request, beat->shard->index, MR_COORD_DURABLE, response);
+    mr_coord_out_answer(out, beat->request, beat->shard->index,
+                        mr_bug("answer-heartbeats-early") ? MR_COORD_NOW : MR_COORD_DURABLE,
+                        response);
 }
 
 static void refuse(struct beat *beat, int16_t error, const char *why)
@@ -510,7 +512,9 @@ static void reconcile(struct beat *beat)
     if (is_changed) {
         mr_consumer_rebalance_timer(member, next.state == MR_CONSUMER_UNREVOKED, beat->out->now);
     }
-    answer(beat, next.epoch, is_full(beat->message) || is_moved ? &next.assigned : NULL);
+    const struct mr_parts *told =
+        mr_bug("answer-the-target") ? &member->target : &next.assigned;
+    answer(beat, next.epoch, is_full(beat->message) || is_moved ? told : NULL);
 }
 
 /* ---- leaving ---- */

@@ -133,7 +133,7 @@ int16_t mr_consumer_check_commit(const struct mr_group *group, const struct mr_r
     }
     const struct mr_consumer_member *member = mr_consumer_find(group, commit->member_id);
     if (member == NULL) {
-        return MR_KAFKA_UNKNOWN_MEMBER_ID;
+        return mr_bug("unknown-member-commits") ? MR_KAFKA_NONE : MR_KAFKA_UNKNOWN_MEMBER_ID;
     }
     if (member->classic == NULL && request->forward->api_version < 9) {
         return MR_KAFKA_UNSUPPORTED_VERSION;

@@ -5,6 +5,7 @@
  * its old epoch; only then it gets the rest, as far as others have given that back.
  */
 #include "coord/group/consumer.h"
+#include "millrace/base/bug.h"
 
 struct work {
     const struct mr_consumer_member *member;
@@ -62,7 +63,7 @@ static int16_t compute(struct work *work)
         add(is_kept ? &next->assigned : &next->pending, part);
     }
     bool must_give_back = next->pending.count > 0 && still_has(work, &next->pending);
-    if (must_give_back) {
+    if (must_give_back && !mr_bug("no-revocation")) {
         enter(work, MR_CONSUMER_UNREVOKED, member->epoch);
         return MR_KAFKA_NONE;
     }
@@ -72,7 +73,7 @@ static int16_t compute(struct work *work)
             continue;
         }
         const struct mr_consumer_member *owner = mr_consumer_owner(member->group, &part);
-        if (owner != NULL && owner != member) {
+        if (owner != NULL && owner != member && !mr_bug("assign-owned")) {
             is_unreleased = true;
             continue;
         }
@@ -138,7 +139,9 @@ int16_t mr_consumer_reconcile(const struct mr_consumer_member *member,
         return member->epoch != member->group->consumer->assignment_epoch ? compute(&work)
                                                                           : drop_unwanted(&work);
     case MR_CONSUMER_UNREVOKED:
-        return still_has(&work, &member->pending) ? drop_unwanted(&work) : compute(&work);
+        return still_has(&work, &member->pending) && !mr_bug("give-back-unasked")
+                   ? drop_unwanted(&work)
+                   : compute(&work);
     case MR_CONSUMER_UNRELEASED:
         return compute(&work);
     case MR_CONSUMER_UNKNOWN:

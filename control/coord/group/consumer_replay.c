@@ -212,6 +212,7 @@ static enum mr_err replay_current(
         return err;
     }
     mr_consumer_disown(member);
+    pending.count = mr_bug("forget-pending") ? 0 : pending.count;
     if (!mr_parts_assign(env->heap, &member->assigned, &assigned) ||
         !mr_parts_assign(env->heap, &member->pending, &pending)) {
         return MR_ERR_NO_MEMORY;

@@ -1,0 +1,322 @@
+#include "sim_consumer.h"
+
+#include "millrace/base/fmt.h"
+#include "millrace/kafka/api.h"
+#include "millrace/kafka/errors.h"
+#include "millrace/kafka/msg.h"
+#include "sim_client.h"
+
+#define GROUP MR_STR("sim-consumers")
+
+static struct mr_sim_consumer *consumer_of(struct mr_sim_actor *actor)
+{
+    return (struct mr_sim_consumer *)(void *)actor;
+}
+
+static uint64_t draw(struct mr_sim_consumer *c, uint64_t bound)
+{
+    return mr_prng_below(&c->actor.prng, bound);
+}
+
+/* Whether another member has the partition, as far as it may believe so now. */
+static bool is_anothers(const struct mr_sim_consumer *c, uint32_t partition, struct mr_now now)
+{
+    for (uint32_t index = 0; index < MR_SIM_CONSUMERS; index++) {
+        const struct mr_sim_consumer *other = &c->all->members[index];
+        if (other != c && (other->owned >> partition & 1u) != 0 && now.mono_ns < other->session_ns) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void is_out(struct mr_sim_consumer *c)
+{
+    c->epoch = 0;
+    c->owned = 0;
+}
+
+/* ---- Sending ---- */
+
+static void send_find(struct mr_sim_consumer *c, struct mr_now now)
+{
+    struct mr_find_coordinator_request request;
+    MR_DEFAULTS(find_coordinator_request, &request);
+    request.key = GROUP;
+    mr_sim_actor_send(&c->actor, MR_API_FIND_COORDINATOR, 3, &request, 0, true, now);
+}
+
+static struct mr_str id_of(const struct mr_sim_consumer *c, char text[32])
+{
+    mr_fmt(text, 32, "c%u-%u", c->number, c->joins);
+    return mr_str(text);
+}
+
+/* Everything is said each time, so everything is told: a lost answer costs nothing. */
+static void send_heartbeat(struct mr_sim_consumer *c, int32_t epoch, struct mr_now now)
+{
+    struct mr_consumer_group_heartbeat_request                  request;
+    struct mr_consumer_group_heartbeat_request_topic_partitions has;
+    int32_t       partitions[MR_CHECK_GROUP_PARTITIONS];
+    struct mr_str name = mr_sim_topics[0];
+    char          text[32];
+    MR_DEFAULTS(consumer_group_heartbeat_request, &request);
+    MR_DEFAULTS(consumer_group_heartbeat_request_topic_partitions, &has);
+    for (uint32_t partition = 0; partition < MR_CHECK_GROUP_PARTITIONS; partition++) {
+        if ((c->owned >> partition & 1u) != 0) {
+            partitions[has.partitions_count++] = (int32_t)partition;
+        }
+    }
+    has.topic_id = c->topic_id;
+    has.partitions = partitions;
+    request.group_id = GROUP;
+    request.member_id = id_of(c, text);
+    request.member_epoch = epoch;
+    request.rebalance_timeout_ms = MR_SIM_SESSION_MS;
+    request.subscribed_topic_names = &name;
+    request.subscribed_topic_names_count = 1;
+    request.topic_partitions = &has;
+    request.topic_partitions_count = has.partitions_count > 0 && epoch != 0 ? 1 : 0;
+    mr_sim_actor_send(&c->actor, MR_API_CONSUMER_GROUP_HEARTBEAT, 1, &request, (uint64_t)(int64_t)epoch, true, now);
+}
+
+static void send_commit(struct mr_sim_consumer *c, uint32_t partition, struct mr_now now)
+{
+    struct mr_offset_commit_request           request;
+    struct mr_offset_commit_request_topic     topic;
+    struct mr_offset_commit_request_partition entry;
+    char                                      text[32];
+    /* One whose partition another one has is a zombie: to the checker, of an old generation. */
+    uint32_t commit = mr_check_group_commit(&c->all->check, is_anothers(c, partition, now) ? 0 : 1, partition);
+    if (commit == UINT32_MAX) {
+        return;
+    }
+    MR_DEFAULTS(offset_commit_request, &request);
+    MR_DEFAULTS(offset_commit_request_topic, &topic);
+    MR_DEFAULTS(offset_commit_request_partition, &entry);
+    entry.partition_index = (int32_t)partition;
+    entry.committed_offset = commit;
+    topic.name = mr_sim_topics[0];
+    topic.partitions = &entry;
+    topic.partitions_count = 1;
+    request.group_id = GROUP;
+    request.generation_id_or_member_epoch = c->epoch;
+    request.member_id = id_of(c, text);
+    request.topics = &topic;
+    request.topics_count = 1;
+    mr_sim_actor_send(&c->actor, MR_API_OFFSET_COMMIT, 9, &request, commit, true, now);
+}
+
+static void send_read(struct mr_sim_consumer *c, struct mr_now now)
+{
+    static int32_t                        indexes[MR_CHECK_GROUP_PARTITIONS] = {0, 1, 2, 3};
+    struct mr_offset_fetch_request        request;
+    struct mr_offset_fetch_request_group  group;
+    struct mr_offset_fetch_request_topics topic;
+    MR_DEFAULTS(offset_fetch_request, &request);
+    MR_DEFAULTS(offset_fetch_request_group, &group);
+    MR_DEFAULTS(offset_fetch_request_topics, &topic);
+    topic.name = mr_sim_topics[0];
+    topic.partition_indexes = indexes;
+    topic.partition_indexes_count = MR_CHECK_GROUP_PARTITIONS;
+    group.group_id = GROUP;
+    group.topics = &topic;
+    group.topics_count = 1;
+    request.groups = &group;
+    request.groups_count = 1;
+    c->read_at = mr_check_group_read(&c->all->check);
+    mr_sim_actor_send(&c->actor, MR_API_OFFSET_FETCH, 9, &request, 0, true, now);
+}
+
+static void go_on(struct mr_sim_consumer *c, struct mr_now now)
+{
+    uint64_t way = draw(c, 64);
+    uint32_t partition = (uint32_t)draw(c, MR_CHECK_GROUP_PARTITIONS);
+    if (way == 0) {
+        mr_sim_actor_rest(&c->actor, now, 2000 * MR_NS_PER_MS); /* silent, maybe for too long */
+        return;
+    }
+    if (way == 1 && c->epoch != 0) {
+        send_heartbeat(c, -1, now);
+        is_out(c);
+        c->joins++;
+        return;
+    }
+    if (way < 20 && (c->owned >> partition & 1u) != 0) {
+        send_commit(c, partition, now);
+    } else if (way < 24) {
+        send_read(c, now);
+    } else {
+        send_heartbeat(c, c->epoch, now);
+    }
+    mr_sim_actor_rest(&c->actor, now, 60 * MR_NS_PER_MS);
+}
+
+static void turn(struct mr_sim_actor *actor, struct mr_now now)
+{
+    struct mr_sim_consumer *c = consumer_of(actor);
+    if (actor->call_count > 0 || c->is_done) {
+        return;
+    }
+    if (!c->is_coordinator_known) {
+        send_find(c, now);
+    } else if (actor->is_quiet) {
+        send_read(c, now);
+    } else {
+        go_on(c, now);
+    }
+}
+
+/* ---- Answers ---- */
+
+static void wait_or_refuse(struct mr_sim_consumer *c, int16_t error, const char *what, struct mr_now now)
+{
+    if (!mr_errors_is_retriable(error)) {
+        mr_sim_actor_refuse(&c->actor, what, error);
+    }
+    mr_sim_actor_rest(&c->actor, now, 20 * MR_NS_PER_MS);
+}
+
+static void take_assignment(struct mr_sim_consumer *c,
+                            const struct mr_consumer_group_heartbeat_response_assignment *assignment,
+                            struct mr_now now)
+{
+    uint32_t given = 0;
+    for (int32_t at = 0; at < assignment->topic_partitions_count; at++) {
+        const struct mr_consumer_group_heartbeat_response_topic_partitions *topic = &assignment->topic_partitions[at];
+        c->topic_id = topic->topic_id;
+        for (int32_t index = 0; index < topic->partitions_count; index++) {
+            uint32_t partition = (uint32_t)topic->partitions[index];
+            if (partition >= MR_CHECK_GROUP_PARTITIONS) {
+                continue; /* the admin adds partitions */
+            }
+            given |= 1u << partition;
+            if ((c->owned >> partition & 1u) == 0) {
+                c->all->assigned++;
+            }
+            if (is_anothers(c, partition, now)) {
+                mr_sim_actor_refuse(&c->actor, "two members have a partition", partition);
+            }
+        }
+    }
+    c->owned = given;
+}
+
+static void take_heartbeat(struct mr_sim_consumer *c, const struct mr_sim_call *call,
+                           const struct mr_consumer_group_heartbeat_response *response, struct mr_now now)
+{
+    int16_t error = response->error_code;
+    if ((int64_t)call->user < 0) {
+        return; /* whatever it says, we are out */
+    }
+    if (error == MR_KAFKA_UNKNOWN_MEMBER_ID || error == MR_KAFKA_FENCED_MEMBER_EPOCH ||
+        error == MR_KAFKA_GROUP_ID_NOT_FOUND) {
+        is_out(c);
+        c->joins += draw(c, 2) == 0 ? 1u : 0u;
+        return;
+    }
+    if (error != 0) {
+        wait_or_refuse(c, error, "ConsumerGroupHeartbeat failed for good", now);
+        return;
+    }
+    if (now.mono_ns >= c->session_ns) {
+        c->owned = 0; /* it had to stop by itself */
+    }
+    c->epoch = response->member_epoch;
+    c->session_ns = call->sent_ns + MR_SIM_SESSION_MS * MR_NS_PER_MS;
+    if (now.mono_ns >= c->session_ns) {
+        c->owned = 0; /* an answer that comes too late gives nothing */
+        return;
+    }
+    if (response->assignment == NULL) {
+        mr_sim_actor_refuse(&c->actor, "who says everything is not told everything", c->epoch);
+        return;
+    }
+    take_assignment(c, response->assignment, now);
+}
+
+static void take_commit(struct mr_sim_consumer *c, const struct mr_sim_call *call,
+                        const struct mr_offset_commit_response *response, struct mr_now now)
+{
+    if (response->topics_count != 1 || response->topics[0].partitions_count != 1) {
+        mr_sim_actor_refuse(&c->actor, "OffsetCommit answered for something else", response->topics_count);
+        return;
+    }
+    int16_t error = response->topics[0].partitions[0].error_code;
+    if (error == 0) {
+        mr_check_group_acked(&c->all->check, (uint32_t)call->user);
+    } else if (error == MR_KAFKA_STALE_MEMBER_EPOCH || error == MR_KAFKA_UNKNOWN_MEMBER_ID ||
+               error == MR_KAFKA_GROUP_ID_NOT_FOUND) {
+        mr_check_group_refused(&c->all->check, (uint32_t)call->user);
+    } else {
+        wait_or_refuse(c, error, "OffsetCommit failed for good", now);
+    }
+}
+
+static void take_read(struct mr_sim_consumer *c, const struct mr_offset_fetch_response *response, struct mr_now now)
+{
+    if (response->groups_count != 1 || response->groups[0].error_code != 0) {
+        wait_or_refuse(c, response->groups_count == 1 ? response->groups[0].error_code : -1,
+                       "OffsetFetch failed for good", now);
+        return;
+    }
+    const struct mr_offset_fetch_response_group *group = &response->groups[0];
+    for (int32_t index = 0; group->topics_count == 1 && index < group->topics[0].partitions_count; index++) {
+        const struct mr_offset_fetch_response_partitions *partition = &group->topics[0].partitions[index];
+        if (partition->error_code != 0) {
+            wait_or_refuse(c, partition->error_code, "OffsetFetch of a partition failed for good", now);
+            return;
+        }
+        mr_check_group_seen(&c->all->check, c->read_at, (uint32_t)partition->partition_index,
+                            partition->committed_offset);
+    }
+    c->is_done = c->actor.is_quiet;
+}
+
+static void answer(struct mr_sim_actor *actor, const struct mr_sim_call *call, const void *response,
+                   struct mr_arena *arena, struct mr_now now)
+{
+    struct mr_sim_consumer *c = consumer_of(actor);
+    (void)arena;
+    switch (call->key) {
+    case MR_API_FIND_COORDINATOR: {
+        int16_t error = ((const struct mr_find_coordinator_response *)response)->error_code;
+        c->is_coordinator_known = error == 0;
+        if (error != 0) {
+            wait_or_refuse(c, error, "FindCoordinator failed for good", now);
+        }
+        break;
+    }
+    case MR_API_CONSUMER_GROUP_HEARTBEAT:
+        take_heartbeat(c, call, response, now);
+        break;
+    case MR_API_OFFSET_COMMIT:
+        take_commit(c, call, response, now);
+        break;
+    default:
+        mr_assert(call->key == MR_API_OFFSET_FETCH);
+        take_read(c, response, now);
+        break;
+    }
+    if (!mr_check_group_is_ok(&c->all->check)) {
+        mr_sim_actor_refuse(actor, c->all->check.why, 0);
+    }
+}
+
+static bool is_idle(const struct mr_sim_actor *actor)
+{
+    return ((const struct mr_sim_consumer *)(const void *)actor)->is_done;
+}
+
+void mr_sim_consumers_init(struct mr_sim_consumers *all, struct mr_arena *arena, uint64_t seed)
+{
+    static const struct mr_sim_actor_ops ops = {
+        .name = "consumer", .turn = turn, .answer = answer, .is_idle = is_idle};
+    mr_check_group_init(&all->check, arena);
+    all->check.newest = 1;
+    for (uint32_t index = 0; index < MR_SIM_CONSUMERS; index++) {
+        struct mr_sim_consumer *c = &all->members[index];
+        *c = (struct mr_sim_consumer){.all = all, .number = index};
+        mr_sim_actor_init(&c->actor, &ops, arena, seed + index);
+    }
+}
