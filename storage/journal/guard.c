@@ -207,7 +207,7 @@ static void load_marker(struct mr_guard *guard)
     uint32_t len = 0;
     guard->broker_epoch = -1;
     enum mr_err err = read_file(guard, MARKER, bytes, sizeof bytes, &len);
-    guard->was_clean = err == MR_OK || err == MR_ERR_TOO_LARGE;
+    guard->was_clean = !guard->is_guarded && (err == MR_OK || err == MR_ERR_TOO_LARGE);
     static const char key[] = "\"brokerEpoch\"";
     for (uint32_t at = 0; at + sizeof key - 1 < len; at++) {
         if (memcmp(bytes + at, key, sizeof key - 1) == 0) {
@@ -318,7 +318,6 @@ enum mr_err mr_guard_remove(struct mr_guard *guard)
 
 enum mr_err mr_guard_mark(struct mr_guard *guard, int64_t broker_epoch)
 {
-    mr_assert(!guard->is_guarded); /* J9: with the marker set, Kafka believes the files */
     char   text[64];
     size_t len = mr_fmt(text, sizeof text, "{\"version\":0,\"brokerEpoch\":%lld}", (long long)broker_epoch);
     return replace_file(guard, MARKER, MARKER_NEW, text, (uint32_t)len);

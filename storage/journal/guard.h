@@ -5,10 +5,10 @@
  * Apache Kafka and its format tool then refuse before touching anything. The original is kept beside it as
  * `millrace-meta-properties`, a plain file in the root, which does not disturb Kafka. `.lock` is held with an
  * OFD whole-file write lock, which excludes Kafka's (Java's lock is an fcntl lock).
- * `.kafka_cleanshutdown` says that Kafka's files alone tell the truth.
+ * `.kafka_cleanshutdown` says that Kafka's files alone tell the truth; under the guard it says nothing.
  *
  *   start:  lock; load; guarded? recover : discard; guard set; marker removed
- *   stop:   everything in Kafka's files and synced, rings empty; guard removed; marker; unlock
+ *   stop:   everything in Kafka's files and synced, rings empty; marker; guard removed; unlock
  *
  * All of it blocks (start and stop only) and goes through the disk seam. Thread: one.
  * Source: architecture 4.4.15-16.
@@ -34,7 +34,7 @@ struct mr_guard {
     int32_t         node_id; /* -1: none */
     char            cluster_id[64];
     bool            is_guarded;  /* the journal may be non-empty: recover */
-    bool            was_clean;   /* .kafka_cleanshutdown was there */
+    bool            was_clean;   /* .kafka_cleanshutdown was there, and no guard */
     int64_t         broker_epoch; /* from the marker, -1: none */
     char            why[256];    /* after an error: what and what to do */
 
@@ -53,9 +53,9 @@ enum mr_err mr_guard_open(struct mr_guard *guard, struct mr_disk *disk, const ch
 enum mr_err mr_guard_set(struct mr_guard *guard);
 /* Remove the clean-shutdown marker, durably; after the guard is set, before anything is written. */
 enum mr_err mr_guard_unmark(struct mr_guard *guard);
-/* Clean stop: put the original back, then the marker ({"version":0,"brokerEpoch":N}), each durable. */
-enum mr_err mr_guard_remove(struct mr_guard *guard);
+/* Clean stop: the marker ({"version":0,"brokerEpoch":N}), then the original put back, each durable. */
 enum mr_err mr_guard_mark(struct mr_guard *guard, int64_t broker_epoch);
+enum mr_err mr_guard_remove(struct mr_guard *guard);
 /* Close the handles; the lock goes with its handle. */
 void mr_guard_close(struct mr_guard *guard);
 

@@ -332,8 +332,9 @@ static enum mr_err leave(struct mr_storage_core *core, struct mr_stop_op *op)
         mr_log(core->log, MR_LOG_WARN, "logs that lost entries stay offline, and the directory guarded logs=%u",
                op->lost_logs);
     } else {
-        err = mr_guard_remove(&core->guard);
-        err = err != MR_OK || op->lost_logs > 0 ? err : mr_guard_mark(&core->guard, op->broker_epoch);
+        /* The marker counts for nothing under the guard: whenever the stop ends, one of the two tells the truth. */
+        err = op->lost_logs > 0 ? MR_OK : mr_guard_mark(&core->guard, op->broker_epoch);
+        err = err != MR_OK ? err : mr_guard_remove(&core->guard);
     }
     mr_guard_close(&core->guard);
     return err;

@@ -52,7 +52,7 @@ static void test_guard_set_and_remove_restore_the_original_bytes(void **state)
     mr_sim_fs_destroy(fs);
 }
 
-static void test_guard_power_cut_anywhere_leaves_marker_only_on_unguarded(void **state)
+static void test_guard_power_cut_anywhere_leaves_guard_or_marker(void **state)
 {
     (void)state;
     for (uint64_t n = 0; n < 80; n++) {
@@ -61,13 +61,13 @@ static void test_guard_power_cut_anywhere_leaves_marker_only_on_unguarded(void *
             struct mr_disk   *disk = mr_sim_disk_create(fs);
             struct mr_guard   guard;
             bool              was_set = false;
-            bool              is_removing = false;
+            bool              is_marking = false;
             mr_sim_fs_die_at(fs, n);
             if (mr_guard_open(&guard, disk, "/data", true) == MR_OK && mr_guard_set(&guard) == MR_OK) {
                 was_set = true;
-                is_removing = mr_guard_unmark(&guard) == MR_OK;
-                if (is_removing && mr_guard_remove(&guard) == MR_OK) {
-                    (void)mr_guard_mark(&guard, 1);
+                is_marking = mr_guard_unmark(&guard) == MR_OK;
+                if (is_marking && mr_guard_mark(&guard, 1) == MR_OK) {
+                    (void)mr_guard_remove(&guard);
                 }
             }
             mr_sim_disk_destroy(disk);
@@ -77,8 +77,8 @@ static void test_guard_power_cut_anywhere_leaves_marker_only_on_unguarded(void *
             assert_int_equal(guard.meta_bytes, sizeof meta - 1);
             assert_memory_equal(guard.meta, meta, sizeof meta - 1);
             assert_false(guard.is_guarded && guard.was_clean);
-            if (was_set && !is_removing) {
-                assert_true(guard.is_guarded);
+            if (was_set) { /* or it would be taken for a Kafka's that was killed */
+                assert_true(guard.is_guarded || (is_marking && guard.was_clean));
             }
             mr_sim_disk_destroy(disk);
             mr_sim_fs_destroy(fs);
@@ -107,7 +107,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_guard_set_and_remove_restore_the_original_bytes),
-        cmocka_unit_test(test_guard_power_cut_anywhere_leaves_marker_only_on_unguarded),
+        cmocka_unit_test(test_guard_power_cut_anywhere_leaves_guard_or_marker),
         cmocka_unit_test(test_guard_foreign_directories_are_refused_with_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
