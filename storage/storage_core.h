@@ -181,6 +181,7 @@ struct mr_partition {
     struct mr_list         runs; /* tail runs, oldest first, contiguous up to the end */
     struct mr_list         watches;
     uint32_t               task_count; /* tasks that hold the log */
+    enum mr_err            open_err;   /* it cannot be opened, and is freed when its tasks have ended */
     struct mr_producer_set producers;
     struct mr_txns         txns;
     struct mr_epoch_cache  epochs;
@@ -208,6 +209,7 @@ struct mr_index_search {
     enum mr_index_kind kind;
     int64_t            key;
     int64_t            result;
+    int64_t            named; /* the offset that the entry has; below the segment's base: there is no entry */
     uint32_t           file_bytes;
 };
 
@@ -230,6 +232,8 @@ struct mr_task {
     bool                  is_op_due;       /* at its end the operation goes on with its next entry */
     bool                  is_whole_wanted; /* cold reads */
     bool                  is_data_there;
+    bool                  is_placed; /* a cold read: the scan begins where an index said */
+    uint32_t              places;    /* that indexes gave and that were wrong */
     bool                  is_again; /* the operation that had no space is submitted again as it was; a cold read: the
                                        second time */
     uint32_t              crc;
@@ -440,6 +444,8 @@ void mr_segment_sort(struct mr_segment *segment);
 void mr_segment_free(struct mr_storage_core *core, struct mr_segment *segment);
 /* Out of its partition, without file and memory; the struct is the caller's to put back. */
 void               mr_segment_detach(struct mr_storage_core *core, struct mr_segment *segment);
+/* Forget the entries that are in no file yet. */
+void               mr_segment_index_drop(struct mr_storage_core *core, struct mr_segment *segment);
 /* What a segment is, without what one core has open and in memory of it. */
 void mr_segment_copy(struct mr_segment *segment, const struct mr_segment *from);
 struct mr_segment *mr_segment_find(const struct mr_partition *partition, int64_t offset);

@@ -61,19 +61,30 @@ static void adopt(struct mr_storage_core *core, struct mr_open_op *op, struct mr
     answer(core, op, p, MR_OK);
 }
 
-static void forget(struct mr_storage_core *core, struct mr_task *task)
+/* MR_AGAIN: the operation is tried again. Indexes that were made anew may be on their way to their files still. */
+static void give_up(struct mr_storage_core *core, struct mr_open_op *op, struct mr_partition *p, enum mr_err err)
 {
-    struct mr_partition *p = task->partition;
+    if (p->task_count > 0) {
+        p->state = MR_PARTITION_OFFLINE;
+        p->open_err = err;
+        mr_core_again(core, &op->op);
+        return;
+    }
+    if (err == MR_AGAIN) {
+        mr_core_again(core, &op->op);
+    } else {
+        answer(core, op, p, err);
+    }
     mr_journal_log_deinit(core->journal, &p->jlog);
-    task->partition = NULL;
-    p->task_count--;
     mr_partition_free(core, p);
 }
 
 static bool open_failed(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
 {
-    answer(core, (struct mr_open_op *)(void *)task->op, task->partition, err);
-    forget(core, task);
+    struct mr_partition *p = task->partition;
+    task->partition = NULL;
+    p->task_count--;
+    give_up(core, (struct mr_open_op *)(void *)task->op, p, err);
     return false;
 }
 
@@ -155,8 +166,7 @@ static void loaded(struct mr_storage_core *core, struct mr_task *task, enum mr_e
     /* New, or the power went before its partition.metadata was durable: recovery takes a state for this log's by it. */
     struct mr_task *create = mr_core_task(core, p, create_step);
     if (create == NULL) { /* every task is busy, as below */
-        mr_core_again(core, task->op);
-        forget(core, task);
+        open_failed(core, task, MR_AGAIN);
         return;
     }
     create->op = task->op;
@@ -182,6 +192,10 @@ void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op)
                                     op->partition);
     struct mr_str        dir_name = {.data = name, .len = (int32_t)len};
     struct mr_partition *p = mr_partition_by_name(core, dir_name);
+    if (p != NULL && p->open_err != MR_OK) {
+        give_up(core, op, p, p->open_err);
+        return;
+    }
     if (p != NULL) {
         if (p->state == MR_PARTITION_OPENING) {
             answer(core, op, NULL, MR_ERR_EXISTS);

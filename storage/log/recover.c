@@ -443,6 +443,17 @@ static enum mr_err end_segment(struct mr_storage_core *core, struct mr_segment *
     return err;
 }
 
+/* Of segments that nobody serves any more, whoever owns the log. */
+static void drop_indexes(struct mr_storage_core *core, struct mr_partition *p)
+{
+    MR_LIST_EACH(link, &p->segments) {
+        struct mr_segment *segment = MR_LIST_ENTRY(link, struct mr_segment, link);
+        if (p->state == MR_PARTITION_OFFLINE || segment->is_gone) {
+            mr_segment_index_drop(core, segment);
+        }
+    }
+}
+
 static enum mr_err finish_cb(void *context)
 {
     struct recovery        *r = context;
@@ -454,9 +465,11 @@ static enum mr_err finish_cb(void *context)
             return err;
         }
         if (p->state == MR_PARTITION_OFFLINE) {
+            drop_indexes(core, p);
             continue;
         }
         mr_partition_mark_gone(core, p); /* also what was sealed after the start had moved to its end */
+        drop_indexes(core, p);
         mr_aborted_cut(core, p);
         err = mr_txns_rebuild(core, p) ? mr_txn_index_write(core, p) : MR_ERR_NO_MEMORY;
         if (err != MR_OK) {

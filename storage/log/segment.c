@@ -71,6 +71,17 @@ void mr_segment_copy(struct mr_segment *segment, const struct mr_segment *from)
     segment->last_time = from->last_time;
 }
 
+void mr_segment_index_drop(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    struct mr_page **pages[] = {&segment->index_page, &segment->time_page};
+    for (uint32_t index = 0; index < 2; index++) {
+        if (*pages[index] != NULL) {
+            mr_page_pool_put(&core->cache, *pages[index]);
+            *pages[index] = NULL;
+        }
+    }
+}
+
 void mr_segment_detach(struct mr_storage_core *core, struct mr_segment *segment)
 {
     mr_assert(segment->users == 0 && segment->file_state != MR_FILE_OPENING);
@@ -79,14 +90,7 @@ void mr_segment_detach(struct mr_storage_core *core, struct mr_segment *segment)
     if (segment->file_state == MR_FILE_OPEN) {
         mr_segment_file_close(core, segment);
     }
-    if (segment->index_page != NULL) {
-        mr_page_pool_put(&core->cache, segment->index_page);
-        segment->index_page = NULL;
-    }
-    if (segment->time_page != NULL) {
-        mr_page_pool_put(&core->cache, segment->time_page);
-        segment->time_page = NULL;
-    }
+    mr_segment_index_drop(core, segment);
     mr_list_remove(&segment->link);
     segment->partition->segment_count--;
 }
