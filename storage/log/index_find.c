@@ -46,6 +46,7 @@ static bool find_in(const struct mr_segment *segment, struct mr_index_search *se
         return false;
     }
     search->result = entry.pos;
+    search->named = segment->base + entry.relative;
     *is_last = mr_offset_index_load(entries + (size_t)(count - 1) * MR_OFFSET_INDEX_ENTRY).relative ==
                entry.relative;
     return true;
@@ -111,6 +112,7 @@ bool mr_index_find(struct mr_storage_core *core, struct mr_task *task, enum mr_i
         .kind = kind,
         .key = key,
         .result = kind == MR_INDEX_OFFSET ? 0 : segment->base,
+        .named = segment->base - 1,
         .file_bytes = kind == MR_INDEX_OFFSET ? segment->index_bytes : segment->time_bytes,
     };
     /* A sealed segment that was here before this start: the size of its index is the file's. */

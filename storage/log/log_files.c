@@ -137,6 +137,7 @@ static enum mr_err list_name(struct mr_storage_core *core, struct mr_task *task,
         return err;
     }
     if (mr_log_file_parse(entry->name, ".snapshot", &base) && base > task->x &&
+        entry->size >= MR_PRODUCER_SNAPSHOT_HEAD && /* not one that was cut */
         (known == NULL || base <= known->offset) &&
         (!is_verified(task) || base <= task->load->recovery_point)) {
         task->x = base;
@@ -372,21 +373,47 @@ static bool cut_index(struct mr_task *task, uint64_t believed)
     return true;
 }
 
+/* ---- Snapshots of producers ---- */
+
+/* Where it would be, the one before: it lies beside the segment that begins there. -1: there is none. */
+static int64_t snapshot_before(const struct mr_partition *p, int64_t offset)
+{
+    const struct mr_segment *segment = mr_segment_find(p, offset - 1);
+    return segment == NULL ? -1 : segment->base;
+}
+
+/* The one at hand is lost: the one before is tried, and more batches are read. Its size is not known. */
+static void try_older_snapshot(struct mr_task *task)
+{
+    task->x = snapshot_before(task->partition, task->x);
+    task->y = MR_SCRATCH_BYTES;
+    task->is_again = task->x >= 0;
+}
+
 /* ---- Batches ---- */
+
+/* Whether nothing but the producers of these batches is asked for. */
+static bool is_for_producers(const struct mr_task *task, const struct mr_segment *segment)
+{
+    return segment != task->partition->active && segment->has_index_files && !is_verified(task);
+}
 
 static void found_batch(void *context, const struct mr_batch *batch, uint32_t pos, const uint8_t *control)
 {
     struct mr_task         *task = context;
     struct mr_partition    *p = task->partition;
     struct mr_storage_core *core = task->core;
-    mr_segment_index(core, task->segment, batch, pos, mr_batch_bytes(batch));
+    bool                    is_all = !is_for_producers(task, task->segment);
+    if (is_all) {
+        mr_segment_index(core, task->segment, batch, pos, mr_batch_bytes(batch));
+    }
     if (is_verified(task)) {
         mr_partition_set_epoch_room(core, p);
         mr_epoch_cache_assign(&p->epochs, batch->leader_epoch, batch->base_offset);
     }
     struct mr_aborted aborted;
     if (batch->producer_id >= 0 && batch->base_offset >= task->x && mr_txn_replay(core, p, batch, control, &aborted) &&
-        mr_aborted_add(core, task->segment, &aborted) != MR_OK) {
+        is_all && mr_aborted_add(core, task->segment, &aborted) != MR_OK) {
         task->err = MR_ERR_NO_MEMORY;
     }
     if (task->segment == p->active) {
@@ -403,10 +430,14 @@ static bool is_scan_due(const struct mr_task *task, const struct mr_segment *seg
         int64_t point = task->load->recovery_point;
         return next == NULL || next->base > (task->x >= 0 && task->x < point ? task->x : point);
     }
-    if (segment != p->active || (known_of(task) != NULL && known_of(task)->is_state)) {
-        return segment->base <= p->active->base && !segment->has_index_files;
+    bool is_state = known_of(task) != NULL && known_of(task)->is_state;
+    if (segment == p->active && !is_state) {
+        return true;
     }
-    return true;
+    /* Batches behind the snapshot of producers, of which the newest was lost. */
+    bool is_replayed = !is_state && segment->base < p->active->base && next->base > task->x &&
+                       !mr_bug("trust-in-snapshots");
+    return segment->base <= p->active->base && (!segment->has_index_files || is_replayed);
 }
 
 static bool is_wipe_due(const struct mr_task *task)
@@ -456,6 +487,21 @@ static void scan_end(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_partition *p = task->partition;
     struct mr_segment   *segment = task->segment;
+    if (task->scan.state == MR_LOG_SCAN_DAMAGED && task->b > 0 && known_of(task) == NULL) {
+        /* Not where the index says, or not any more: the index is made from the segment, which is asked from its start. */
+        mr_log(core->log, MR_LOG_WARN, "an index is not believed and made anew dir=%s segment=%lld", p->dir_name,
+               (long long)segment->base);
+        mr_producer_set_clear(&core->producers, &p->producers);
+        mr_segment_index_drop(core, segment);
+        segment->has_index_files = false;
+        task->index = LOAD_SNAPSHOT;
+        return;
+    }
+    if (is_for_producers(task, segment)) {
+        task->segment = mr_segment_next(segment);
+        choose_scan(task);
+        return;
+    }
     segment->is_time_known = true;
     /* Where the journal knows the end, missing bytes are still to be redone. */
     if (task->scan.state == MR_LOG_SCAN_DAMAGED &&
@@ -509,8 +555,9 @@ static bool load_finish(struct mr_storage_core *core, struct mr_task *task, enum
         mr_page_pool_put(&core->cache, task->page);
         task->page = NULL;
     }
-    if (err == MR_OK && known_of(task) == NULL && core->first->guard.was_clean && task->x > p->end.offset) {
-        /* Cut here and gone on with, other records would get the offsets of those that were acknowledged. */
+    if (err == MR_OK && task->load == NULL && task->x > p->end.offset) {
+        /* The journal has nothing of it: it is as a clean stop left it, in this start or one before. Cut here and gone
+         * on with, other records would get the offsets of those that were acknowledged. */
         mr_log(core->log, MR_LOG_ERROR, "a log has lost records since it was closed dir=%s end=%lld was=%lld",
                p->dir_name, (long long)p->end.offset, (long long)task->x);
         err = MR_ERR_CORRUPT;
@@ -748,6 +795,10 @@ static void next_file(struct mr_task *task)
         task->segment = mr_segment_next(task->segment);
         return;
     }
+    if (task->index == LOAD_SNAPSHOT && task->is_again) {
+        task->is_again = false;
+        return;
+    }
     task->index++;
     if (task->index == LOAD_WIPE_INDEX) {
         choose_scan(task);
@@ -776,6 +827,8 @@ static bool opened(struct mr_storage_core *core, struct mr_task *task)
     if (op->err == MR_ERR_NOT_FOUND && task->index != LOAD_SEGMENT) {
         if (task->index == LOAD_TIME) {
             task->b = 0;
+        } else if (task->index == LOAD_SNAPSHOT) {
+            try_older_snapshot(task);
         }
         next_file(task);
         return open_next(core, task);
@@ -833,7 +886,8 @@ static bool use_bytes(struct mr_storage_core *core, struct mr_task *task)
         if (mr_producer_snapshot_load(&core->producers, &task->partition->producers, at, len) != MR_OK) {
             mr_log(core->log, MR_LOG_WARN, "a snapshot of producers is damaged dir=%s offset=%lld",
                    task->partition->dir_name, (long long)task->x);
-            task->x = -1;
+            try_older_snapshot(task);
+            return false;
         }
         task->partition->snapshot_at = task->x;
         return false;

@@ -320,6 +320,67 @@ static void test_missing_index_of_a_sealed_segment_is_made_again(void **state)
     assert_memory_equal(image, before, (size_t)len);
 }
 
+/* Change the entry `index` of an index file. */
+static void spoil_entry(struct storage_rig *rig, const char *name, uint32_t index, int32_t relative_by, int32_t pos_by)
+{
+    int64_t  len = size_of(rig, name);
+    uint8_t *entry = image + (size_t)8 * index;
+    assert_true(len >= 8 * ((int64_t)index + 1));
+    mr_store_be32(entry, mr_load_be32(entry) + (uint32_t)relative_by);
+    mr_store_be32(entry + 4, mr_load_be32(entry + 4) + (uint32_t)pos_by);
+    mr_sim_fs_put(rig->fs, name, image, (size_t)len);
+}
+
+/* An entry that rotted and still rises leads into a batch, or behind the offset: no record of the segment is left out. */
+static void test_wrong_index_entries_are_passed_by(void **state)
+{
+    static const struct {
+        int32_t relative_by;
+        int32_t pos_by;
+    } ways[] = {{0, 16}, {0, 1}, {0, 572}, {-2, 0}, {-8, 0}, {8, 0}, {0, 2000}};
+    struct storage_rig *rig = *state;
+    for (uint32_t way = 0; way < sizeof ways / sizeof ways[0]; way++) {
+        struct rig_log log;
+        char           topic[2] = {(char)('a' + way), '\0'};
+        char           name[100];
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
+        fill(rig, &log, 100, 1000);
+        assert_int_equal(rig_stop(rig), MR_OK);
+        mr_fmt(name, sizeof name, RIG_LOG_DIR "/%s-0/00000000000000000000.index", topic);
+        spoil_entry(rig, name, 1, ways[way].relative_by, ways[way].pos_by);
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
+        for (int64_t offset = 0; offset < log.end; offset++) {
+            assert_int_equal(rig_read(rig, &log, offset), offset & ~1);
+        }
+        assert_int_equal(rig_stop(rig), MR_OK);
+    }
+}
+
+/* The last entry of the active segment leads to no batch: the log is whole all the same. */
+static void test_log_is_whole_although_its_last_index_entry_is_wrong(void **state)
+{
+    static const char   name[] = RIG_LOG_DIR "/t-0/00000000000000000000.index";
+    static uint8_t      before[4096];
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    rig->config.segment_bytes = 1 << 20;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 60, 1000);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    int64_t len = mr_sim_fs_get(rig->fs, name, before, sizeof before);
+    spoil_entry(rig, name, (uint32_t)len / 8 - 1, 0, 16);
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    assert_int_equal(log.end, 120);
+    assert_int_equal(rig_read(rig, &log, 119), 118);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    assert_int_equal(size_of(rig, name), len);
+    assert_memory_equal(image, before, (size_t)len);
+}
+
 /* An index entry may reach its file before the batch that it names is durable. */
 static void test_index_entries_behind_the_recovered_end_are_cut(void **state)
 {
@@ -395,6 +456,56 @@ static void test_two_cores_share_a_directory_over_crash_and_stop(void **state)
     }
 }
 
+/* A bit of the payload that begins so rots in the journal. */
+static void rot_in_journal(struct storage_rig *rig, const uint8_t *bytes, uint32_t len)
+{
+    static const char name[] = RIG_LOG_DIR "/millrace-journal-0-0";
+    static uint8_t    journal[IMAGE];
+    int64_t           size = mr_sim_fs_get(rig->fs, name, journal, sizeof journal);
+    const uint8_t    *at = size < (int64_t)len ? NULL : memmem(journal, (size_t)size, bytes, len);
+    assert_non_null(at);
+    mr_sim_fs_rot(rig->fs, name, (uint64_t)(at - journal) + len - 1, 1, 0x10);
+}
+
+/* What was redone for segments that are deleted, and for logs that lost entries, does not go to another core. */
+static void test_logs_that_end_otherwise_go_to_other_cores(void **state)
+{
+    struct storage_rig *rig = *state;
+    for (uint32_t is_rot = 0; is_rot < 2; is_rot++) {
+        const char    *topic = is_rot ? "lost" : "gone";
+        struct rig_log logs[8];
+        rig->core_count = 1;
+        assert_int_equal(rig_start(rig), MR_OK);
+        for (int32_t partition = 0; partition < 8; partition++) {
+            struct rig_batch last = {.records = 1, .bytes = 300, .timestamp = 5000 + partition, .producer_id = -1};
+            assert_int_equal(rig_open(rig, topic, partition, &logs[partition]), MR_OK);
+            fill(rig, &logs[partition], is_rot ? 20 : 90, 1000);
+            (void)rig_append(rig, &logs[partition], &last);
+            (void)rig_append(rig, &logs[partition], &last);
+            if (is_rot == 0) {
+                assert_int_equal(rig_delete_records(rig, &logs[partition], 181), MR_OK);
+            }
+        }
+        rig_kill(rig);
+        for (int32_t partition = 0; is_rot && partition < 8; partition++) {
+            struct rig_batch last = {.records = 1, .bytes = 300, .timestamp = 5000 + partition, .producer_id = -1};
+            uint8_t          bytes[1024];
+            (void)rig_batch_bytes(&last, 40, bytes, sizeof bytes);
+            rot_in_journal(rig, bytes + MR_BATCH_HEADER - 34, 100); /* from its first time on */
+        }
+        rig->core_count = 2;
+        assert_int_equal(rig_start(rig), MR_OK);
+        for (int32_t partition = 0; partition < 8; partition++) {
+            assert_int_equal(rig_open(rig, topic, partition, &logs[partition]), is_rot ? MR_ERR_DIR_OFFLINE : MR_OK);
+            if (is_rot == 0) {
+                assert_int_equal(logs[partition].start, 181);
+                assert_int_equal(logs[partition].end, 182);
+            }
+        }
+        rig_kill(rig);
+    }
+}
+
 /* What nobody opens is closed too: `millrace recover` opens nothing. */
 static void test_recovered_logs_that_nobody_opened_are_closed_cleanly(void **state)
 {
@@ -432,13 +543,19 @@ static void test_log_that_lost_records_since_it_was_closed_is_refused(void **sta
         assert_int_equal(rig_stop(rig), MR_OK);
         assert_int_equal(size_of(rig, SEGMENT), size);
     }
+    for (uint32_t life = 0; life < 2; life++) { /* nor when the life before did not end with a stop */
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, "t", 0, &log), MR_ERR_CORRUPT);
+        rig_kill(rig);
+        assert_int_equal(size_of(rig, SEGMENT), size);
+    }
 }
 
 /* The snapshot of a clean stop is lost or damaged: what is in the log still tells. */
 static void test_producers_are_known_without_their_snapshot(void **state)
 {
     struct storage_rig *rig = *state;
-    for (uint32_t way = 0; way < 2; way++) {
+    for (uint32_t way = 0; way < 3; way++) {
         struct rig_log         log;
         struct mr_append_entry entry;
         char                   topic[8] = {(char)('a' + way), '\0'};
@@ -454,8 +571,10 @@ static void test_producers_are_known_without_their_snapshot(void **state)
         assert_true(size_of(rig, path) > 20);
         if (way == 0) {
             mr_sim_fs_remove(rig->fs, path);
-        } else {
+        } else if (way == 1) {
             mr_sim_fs_rot(rig->fs, path, 15, 1, 1);
+        } else {
+            mr_sim_fs_put(rig->fs, path, image, 5);
         }
         assert_int_equal(rig_start(rig), MR_OK);
         assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
@@ -463,6 +582,47 @@ static void test_producers_are_known_without_their_snapshot(void **state)
         assert_int_equal(rig_try_append(rig, &log, &batch, &entry), MR_OK);
         assert_true(entry.is_duplicate);
         assert_int_equal(entry.base_offset, 36);
+        assert_int_equal(rig_stop(rig), MR_OK);
+    }
+}
+
+/* Likewise of a producer whose batches are in segments before the last one. */
+static void test_producers_of_earlier_segments_are_known_without_snapshots(void **state)
+{
+    struct storage_rig *rig = *state;
+    for (uint32_t way = 0; way < 4; way++) { /* lost or spoiled; and the ones beside segments too */
+        struct rig_log         log;
+        struct mr_append_entry entry;
+        char                   topic[2] = {(char)('a' + way), '\0'};
+        char                   path[100];
+        struct rig_batch       batch = small;
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
+        batch.producer_id = 77;
+        int64_t offset = rig_append(rig, &log, &batch);
+        fill(rig, &log, 300, 2000);
+        rig_settle(rig);
+        assert_int_equal(rig_stop(rig), MR_OK);
+        uint32_t files = 0;
+        for (int64_t at = 2; at <= 602; at += 2) {
+            mr_fmt(path, sizeof path, RIG_LOG_DIR "/%s-0/%020lld.snapshot", topic, (long long)at);
+            if (size_of(rig, path) < 0 || (way < 2 && at < 602)) {
+                continue;
+            }
+            files++;
+            if (way % 2 == 0) {
+                mr_sim_fs_remove(rig->fs, path);
+            } else {
+                mr_sim_fs_rot(rig->fs, path, 15, 1, 1);
+            }
+        }
+        assert_true(files > (way < 2 ? 0u : 2u));
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
+        assert_int_equal(log.end, 602);
+        assert_int_equal(rig_try_append(rig, &log, &batch, &entry), MR_OK);
+        assert_true(entry.is_duplicate);
+        assert_int_equal(entry.base_offset, offset);
         assert_int_equal(rig_stop(rig), MR_OK);
     }
 }
@@ -811,9 +971,13 @@ int main(void)
         TEST(test_missing_index_of_a_sealed_segment_is_made_again),
         TEST(test_index_entries_behind_the_recovered_end_are_cut),
         TEST(test_two_cores_share_a_directory_over_crash_and_stop),
+        TEST(test_logs_that_end_otherwise_go_to_other_cores),
         TEST(test_recovered_logs_that_nobody_opened_are_closed_cleanly),
         TEST(test_log_that_lost_records_since_it_was_closed_is_refused),
         TEST(test_producers_are_known_without_their_snapshot),
+        TEST(test_producers_of_earlier_segments_are_known_without_snapshots),
+        TEST(test_wrong_index_entries_are_passed_by),
+        TEST(test_log_is_whole_although_its_last_index_entry_is_wrong),
         TEST(test_name_is_not_free_while_its_directory_is_renamed),
         TEST(test_open_writes_a_partition_metadata_that_was_not_durable),
         TEST(test_state_of_a_dropped_log_does_not_take_its_namesakes_directory),
