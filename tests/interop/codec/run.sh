@@ -2,7 +2,8 @@
 # The differential proof of the codec: Kafka's message classes against ours.
 #
 #   run.sh BUILD_DIR [ROUNDS] [SEED]     compare; codec_peer is built in BUILD_DIR if ninja can
-#   run.sh --record BUILD_DIR            write tests/golden/kafka anew from Kafka's classes
+#   run.sh --record BUILD_DIR            write tests/golden/kafka anew from Kafka's classes, and what its assignors
+#                                        make of random groups (tests/golden/group/assignors.tsv)
 #
 # The jars come from Maven Central through mvn, once; their list is kept in BUILD_DIR/codec-oracle.
 # The last line is "N passed, F failed, S skipped"; the exit status is 0 only if F is 0.
@@ -41,6 +42,8 @@ run_java() {
 }
 if [ "$mode" = record ]; then
     run_java record "$build/codec_peer" "$here/../../golden/kafka"
+    javac -nowarn -d "$work" -cp "$classpath" "$here/AssignorOracle.java"
+    java -cp "$work:$classpath" AssignorOracle 2>"$work/stderr" >"$here/../../golden/group/assignors.tsv"
 else
     run_java compare "$build/codec_peer" "$rounds" "$seed"
 fi

@@ -5,6 +5,7 @@
 #include "coord/group/assignor.h"
 #include "millrace/base/prng.h"
 #include "test.h"
+#include "tsv.h"
 
 #define MEMBERS_MAX    12
 #define TOPICS_MAX     6
@@ -374,6 +375,79 @@ static void test_assignor_range_any_group_has_one_range_each(void **state)
     }
 }
 
+/* ---- Kafka's own assignors ---- */
+
+/* "1,2,3": appended to `to`. */
+static uint32_t read_numbers(const char **at, uint32_t *to)
+{
+    uint32_t count = 0;
+    while (**at >= '0' && **at <= '9') {
+        uint32_t number = 0;
+        while (**at >= '0' && **at <= '9') {
+            number = number * 10 + (uint32_t)(*(*at)++ - '0');
+        }
+        to[count++] = number;
+        *at += **at == ',' ? 1 : 0;
+    }
+    return count;
+}
+
+/* A member: topics ; partitions it had ; instance. */
+static void read_member(uint32_t at, const char **text)
+{
+    struct mr_assignor_member *member = &f.members[at];
+    member->topic_count = read_numbers(text, f.subscribed[at]);
+    *text += 1;
+    member->owned_count = read_numbers(text, f.owned[at]);
+    *text += 1;
+    size_t len = strcspn(*text, "/");
+    if (len > 0) {
+        member->instance_id = (struct mr_str){.data = *text, .len = (int32_t)len};
+    }
+    *text += len;
+    *text += **text == '/' ? 1 : 0;
+}
+
+/* Recorded from Apache Kafka 4.4's classes by tests/interop/codec/AssignorOracle.java. */
+static void test_assignor_agrees_with_kafka(void **state)
+{
+    (void)state;
+    struct mr_tsv tsv;
+    uint32_t lines = 0;
+    mr_tsv_open(&tsv, "tests/golden/group/assignors.tsv");
+    while (mr_tsv_next(&tsv)) {
+        uint32_t partitions[TOPICS_MAX];
+        uint32_t want[PARTITIONS_MAX];
+        mr_assignor *assignor = mr_assignor_find(mr_str(tsv.fields[0]));
+        if (assignor == NULL) {
+            continue; /* a hash */
+        }
+        const char *at = tsv.fields[1];
+        uint32_t topics = read_numbers(&at, partitions);
+        uint32_t members = 1;
+        for (const char *c = tsv.fields[2]; *c != 0; c++) {
+            members += *c == '/' ? 1 : 0;
+        }
+        setup(NULL);
+        begin(members, partitions, topics);
+        at = tsv.fields[2];
+        for (uint32_t index = 0; index < members; index++) {
+            read_member(index, &at);
+        }
+        assign(assignor);
+        at = tsv.fields[3];
+        assert_int_equal(read_numbers(&at, want), f.spec.partition_count);
+        for (uint32_t partition = 0; partition < f.spec.partition_count; partition++) {
+            if (want[partition] != f.owners[partition]) {
+                fail_msg("%s of %s among %s: partition %u", tsv.fields[0], tsv.fields[1],
+                         tsv.fields[2], partition);
+            }
+        }
+        lines++;
+    }
+    assert_int_equal(lines, 450);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -387,6 +461,7 @@ int main(void)
         cmocka_unit_test_setup(test_assignor_uniform_any_group_is_balanced_and_sticky, setup),
         cmocka_unit_test_setup(test_assignor_uniform_any_mixed_group_is_owned_and_settles, setup),
         cmocka_unit_test_setup(test_assignor_range_any_group_has_one_range_each, setup),
+        cmocka_unit_test_setup(test_assignor_agrees_with_kafka, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

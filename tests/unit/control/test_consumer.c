@@ -4,6 +4,7 @@
 #include "coord/group/consumer.h"
 #include "group_rig.h"
 #include "test.h"
+#include "tsv.h"
 
 static struct mr_group_rig *rig;
 
@@ -258,6 +259,35 @@ static void test_consumer_patterns_stand_for_topics(void **state)
     expect(beat("a", (struct words){.epoch = -1}), 0, -1, "-");
     assert_null(mr_consumer_regex_find(group(), MR_STR("v|x")));
     mr_group_rig_golden(rig, "consumer_patterns");
+}
+
+/* Kafka's hash of topics, so that a group that moves to Kafka does not rebalance for it. */
+static void test_consumer_hash_of_topics_is_kafkas(void **state)
+{
+    (void)state;
+    struct mr_tsv tsv;
+    uint32_t lines = 0;
+    mr_tsv_open(&tsv, "tests/golden/group/assignors.tsv");
+    memset(&rig->topic[0].id, 0, sizeof rig->topic[0].id);
+    rig->topic[0].id.bytes[15] = 7;
+    rig->image.topic_count = 1;
+    while (mr_tsv_next(&tsv)) {
+        if (strcmp(tsv.fields[0], "hash") != 0) {
+            continue;
+        }
+        struct mr_str name = mr_str(tsv.fields[1]);
+        const struct mr_consumer_wish wish = {.names = &name, .count = 1, .regex = MR_STR_NULL};
+        struct mr_coord_out out;
+        int64_t hash;
+        rig->topic[0].name = name;
+        rig->topic[0].partition_count = (uint32_t)strtoul(tsv.fields[2], NULL, 10);
+        mr_arena_reset(&rig->scratch);
+        mr_coord_out_init(&out, &rig->scratch, rig->now);
+        assert_true(mr_consumer_hash(&rig->shard, NULL, NULL, &wish, &out, &hash));
+        assert_int_equal(hash, strtoll(tsv.fields[4], NULL, 10));
+        lines++;
+    }
+    assert_int_equal(lines, 9);
 }
 
 static void test_consumer_range_is_used_when_asked_for(void **state)
@@ -527,6 +557,7 @@ int main(void)
         cmocka_unit_test_setup(test_consumer_static_member_keeps_its_place, setup),
         cmocka_unit_test_setup(test_consumer_subscriptions_and_topics_move_targets, setup),
         cmocka_unit_test_setup(test_consumer_patterns_stand_for_topics, setup),
+        cmocka_unit_test_setup(test_consumer_hash_of_topics_is_kafkas, setup),
         cmocka_unit_test_setup(test_consumer_range_is_used_when_asked_for, setup),
         cmocka_unit_test_setup(test_consumer_commits_are_of_the_epoch_or_of_what_is_held_since, setup),
         cmocka_unit_test_setup(test_consumer_restart_goes_on_where_it_was, setup),
