@@ -126,7 +126,11 @@ struct mr_control_marker {
     struct mr_marker marker;
 };
 
-/* Append a marker to a partition; one of __consumer_offsets goes through the coordinator of groups. False: not now,
+bool mr_control_append_marker(struct mr_control *control, struct mr_log_ref log,
+                              int32_t leader_epoch, const struct mr_control_marker *marker,
+                              struct mr_now now, mr_control_append_done *done, void *user);
+
+/* coord_mark.c: append a marker to a partition; one of __consumer_offsets goes through the coordinator of groups. False: not now,
  * nothing was sent. */
 bool mr_control_mark(struct mr_control *control, struct mr_str topic, uint32_t partition,
                      struct mr_log_ref log, int32_t leader_epoch,

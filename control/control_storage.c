@@ -88,14 +88,11 @@ bool mr_control_append(struct mr_control *control, struct mr_log_ref log, const 
     return append(control, log, batch, bytes, leader_epoch, origin, 0, done, user);
 }
 
-bool mr_control_mark(struct mr_control *control, struct mr_str topic, uint32_t partition,
-                     struct mr_log_ref log, int32_t leader_epoch,
-                     const struct mr_control_marker *marker, struct mr_now now,
-                     mr_control_append_done *done, void *user)
+bool mr_control_append_marker(struct mr_control *control, struct mr_log_ref log,
+                              int32_t leader_epoch, const struct mr_control_marker *marker,
+                              struct mr_now now, mr_control_append_done *done, void *user)
 {
     uint8_t bytes[MR_MARKER_BYTES_MAX];
-    (void)topic;
-    (void)partition;
     uint32_t len = mr_marker_build(bytes, marker->producer_id, marker->producer_epoch,
                                    &marker->marker, now.unix_ms);
     return append(control, log, bytes, len, leader_epoch, MR_APPEND_COORDINATOR,

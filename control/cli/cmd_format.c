@@ -185,7 +185,8 @@ static const struct {
     int16_t level;
     int16_t needs;
 } features[] = {
-    {{"group.version", 13}, 1, 22}, /* 4.0-IV0 */
+    {{"group.version", 13}, 1, 22},       /* 4.0-IV0 */
+    {{"transaction.version", 19}, 2, 24}, /* 4.0-IV2 */
 };
 #define FEATURES (sizeof features / sizeof features[0])
 

@@ -54,6 +54,8 @@ struct mr_coord_answer {
     enum mr_coord_when when;
     uint32_t shard; /* whose state it saw */
     char made_id[MR_UUID_TEXT + 1]; /* a member id made for the request; survives its steps */
+    /* Instead of an answer: what comes next with the request. */
+    void (*then)(struct mr_control *control, struct mr_now now, struct mr_request *request);
 };
 
 #define MR_COORD_ALL UINT32_MAX /* an answer that saw several shards waits for all of them */
@@ -69,6 +71,8 @@ struct mr_coord_out {
     struct mr_coord_answer *answers; /* in order */
     struct mr_coord_answer **answers_end;
     uint32_t step;                       /* how often this request has been run before */
+    int64_t producer_id;   /* of the transaction that the records belong to; -1: none */
+    int16_t producer_epoch;
     bool is_again; /* replay the records, then run the same step again */
 };
 

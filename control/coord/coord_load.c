@@ -34,6 +34,7 @@ void mr_coord_load_some(struct mr_coord *coord, struct mr_now now)
         if (shard->state == MR_COORD_BROKEN && shard->durable == shard->sealed) {
             shard->state = MR_COORD_LOADING;
             shard->load_offset = 0;
+            shard->load_count++;
             if (!coord->kind->shard_init(shard)) {
                 shard->state = MR_COORD_BROKEN;
                 shard->retry_ns = mr_deadline_ms(now.mono_ns, RETRY_MS);

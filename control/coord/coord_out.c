@@ -8,6 +8,7 @@
 void mr_coord_out_init(struct mr_coord_out *out, struct mr_arena *scratch, struct mr_now now)
 {
     *out = (struct mr_coord_out){.scratch = scratch, .now = now};
+    out->producer_id = -1;
     out->records_end = &out->records;
     out->answers_end = &out->answers;
 }

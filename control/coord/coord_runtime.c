@@ -54,7 +54,22 @@ void mr_coord_finish(struct mr_coord *coord, struct mr_coord_answer *answer)
             }
         }
     }
+    if (answer->then != NULL) {
+        answer->then(coord->control, coord->control->now, answer->request);
+        return;
+    }
     mr_control_reply_send(coord->control, answer->request);
+}
+
+void mr_coord_then(struct mr_coord_shard *shard, struct mr_request *request,
+                   void (*then)(struct mr_control *, struct mr_now, struct mr_request *))
+{
+    struct mr_coord_wait *wait = request->user;
+    *wait = (struct mr_coord_wait){.answer = {.request = request,
+                                              .when = MR_COORD_DURABLE,
+                                              .shard = shard->index,
+                                              .then = then}};
+    mr_coord_finish(shard->coord, &wait->answer);
 }
 
 static void prepare(struct mr_coord *coord, struct mr_coord_answer *answer)
@@ -88,10 +103,9 @@ static int16_t append_error(enum mr_err err)
     }
 }
 
-static void append_done(struct mr_control *control, struct mr_now now, void *user, enum mr_err err,
-                        int64_t base_offset)
+void mr_coord_append_done(struct mr_control *control, struct mr_now now, struct mr_coord_shard *shard,
+                          enum mr_err err, int64_t base_offset)
 {
-    struct mr_coord_shard *shard = user;
     (void)base_offset;
     shard->durable++;
     if (err != MR_OK && shard->state == MR_COORD_ACTIVE) {
@@ -113,6 +127,12 @@ static void append_done(struct mr_control *control, struct mr_now now, void *use
     if (shard->state == MR_COORD_ACTIVE && shard->coord->kind->durable != NULL) {
         shard->coord->kind->durable(shard, now);
     }
+}
+
+static void append_done(struct mr_control *control, struct mr_now now, void *user, enum mr_err err,
+                        int64_t base_offset)
+{
+    mr_coord_append_done(control, now, user, err, base_offset);
 }
 
 static void builder_free(struct mr_coord_shard *shard)
@@ -139,6 +159,11 @@ static void flush(struct mr_coord_shard *shard, struct mr_now now)
     if (!is_sent) {
         mr_coord_break(shard, now, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
     }
+}
+
+void mr_coord_flush(struct mr_coord_shard *shard, struct mr_now now)
+{
+    flush(shard, now);
 }
 
 /* Room for the records of one step in the batch of this turn. False: no memory. */
@@ -176,6 +201,19 @@ static bool make_room(struct mr_coord_shard *shard, uint64_t bytes, struct mr_no
     return true;
 }
 
+/* Records of a transaction have a batch of their own. */
+static bool make_txn_room(struct mr_coord_shard *shard, const struct mr_coord_out *out)
+{
+    flush(shard, out->now);
+    if (shard->state != MR_COORD_ACTIVE || !make_room(shard, out->record_bytes, out->now)) {
+        return false;
+    }
+    shard->builder.batch.producer_id = out->producer_id;
+    shard->builder.batch.producer_epoch = out->producer_epoch;
+    shard->builder.batch.attributes |= MR_BATCH_TRANSACTIONAL;
+    return true;
+}
+
 /* Throw the state away; it is loaded again when every append has come back. */
 void mr_coord_break(struct mr_coord_shard *shard, struct mr_now now, int16_t error)
 {
@@ -209,7 +247,8 @@ bool mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
     bool is_refused = false;
     if (out->records != NULL &&
         (out->record_bytes + MR_BATCH_HEADER > coord->record_bytes_max ||
-         !make_room(shard, out->record_bytes, out->now))) {
+         !(out->producer_id >= 0 ? make_txn_room(shard, out)
+                                 : make_room(shard, out->record_bytes, out->now)))) {
         is_refused = true;
         mr_coord_out_forget_records(out);
     }
@@ -236,6 +275,9 @@ bool mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
         answer = next;
     }
     out->answers = NULL;
+    if (out->producer_id >= 0 && !is_broken) {
+        flush(shard, out->now);
+    }
     if (is_broken) {
         shard->retry_ns = mr_deadline_ms(out->now.mono_ns, RETRY_MS);
         mr_coord_break(shard, out->now, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
@@ -451,8 +493,16 @@ static void group_shard_deinit(struct mr_coord_shard *shard, struct mr_coord_out
 static enum mr_err group_replay(struct mr_coord_shard *shard, const struct mr_batch *batch,
                                 struct mr_blob key, struct mr_blob value)
 {
-    if ((batch->attributes & (MR_BATCH_CONTROL | MR_BATCH_TRANSACTIONAL)) != 0) {
-        return MR_OK;
+    struct mr_marker marker;
+    if ((batch->attributes & MR_BATCH_CONTROL) != 0) {
+        return mr_marker_parse(key, value, &marker)
+                   ? mr_offsets_pending_end(&shard->groups, batch->producer_id, UINT64_MAX,
+                                            marker.is_commit)
+                   : MR_OK;
+    }
+    if ((batch->attributes & MR_BATCH_TRANSACTIONAL) != 0) {
+        uint64_t sequence = shard->state == MR_COORD_ACTIVE ? shard->sealed + 1 : 0;
+        return mr_offsets_pending_add(&shard->groups, batch->producer_id, sequence, key, value);
     }
     return mr_group_replay(&shard->groups, key, value);
 }
@@ -736,4 +786,5 @@ void mr_coord_stop(struct mr_control *control, struct mr_now now)
     }
     stop(control->txn_coord, now);
     stop(control->coord, now);
+    mr_transactions_stop(control, now);
 }

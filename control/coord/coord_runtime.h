@@ -55,6 +55,7 @@ struct mr_coord_shard {
     uint64_t durable;                /* batches that came back */
     struct mr_list waiting;          /* struct mr_coord_wait, by sequence */
 
+    uint64_t load_count;
     int64_t load_offset;
     bool is_reading;
     bool is_expiry_wanted; /* offsets may have grown too old */
@@ -102,6 +103,14 @@ void mr_coord_break(struct mr_coord_shard *shard, struct mr_now now, int16_t err
 int16_t mr_coord_shard_of(struct mr_coord *coord, struct mr_str key,
                           struct mr_coord_shard **shard);
 void mr_coord_finish(struct mr_coord *coord, struct mr_coord_answer *answer);
+/* Go on with the request when what the shard has appended is durable; request->user is a struct mr_coord_wait. */
+void mr_coord_then(struct mr_coord_shard *shard, struct mr_request *request,
+                   void (*then)(struct mr_control *, struct mr_now, struct mr_request *));
+/* Send the records of this turn. */
+void mr_coord_flush(struct mr_coord_shard *shard, struct mr_now now);
+/* A batch of the shard came back. */
+void mr_coord_append_done(struct mr_control *control, struct mr_now now, struct mr_coord_shard *shard,
+                          enum mr_err err, int64_t base_offset);
 /* Answer when everything that any shard has appended is durable; request->user is a struct mr_coord_wait. */
 void mr_coord_finish_all(struct mr_coord *coord, struct mr_request *request, const void *response);
 /* The partition of a key, among `count`. */
@@ -109,6 +118,8 @@ uint32_t mr_coord_partition_of(struct mr_str key, uint32_t count);
 
 /* txn/transaction_service.c: the coordinator of transactions. False: no memory. */
 bool mr_transactions_init(struct mr_control *control);
+/* It has stopped: answer who is parked. */
+void mr_transactions_stop(struct mr_control *control, struct mr_now now);
 
 /* coord_service.c: requests of several groups, and the form of errors */
 void mr_coord_service_init(struct mr_coord *coord);

@@ -234,7 +234,7 @@ static bool begin(struct mr_control *control, struct mr_now now, struct mr_reque
 }
 
 static void fetch_group(struct mr_coord *coord, const struct mr_offset_fetch_request_group *group,
-                        int16_t version, struct mr_coord_out *out,
+                        int16_t version, bool is_stable_wanted, struct mr_coord_out *out,
                         struct mr_offset_fetch_response_group *fetched)
 {
     struct mr_coord_shard *shard;
@@ -246,6 +246,9 @@ static void fetch_group(struct mr_coord *coord, const struct mr_offset_fetch_req
         return;
     }
     mr_offsets_fetch(&shard->groups, group, version, out, fetched);
+    if (is_stable_wanted) {
+        mr_offsets_hide_pending(&shard->groups, version, fetched);
+    }
 }
 
 /* Versions 1 to 7 in the form of later ones, and back. */
@@ -273,7 +276,7 @@ static bool fetch_old(struct mr_coord *coord, struct mr_request *request, struct
                 message->topics[index].partition_indexes_count;
         }
     }
-    fetch_group(coord, &group, 7, out, &fetched);
+    fetch_group(coord, &group, 7, message->require_stable, out, &fetched);
     response->error_code = fetched.error_code;
     if (fetched.error_code != MR_KAFKA_NONE && request->forward->api_version < 2) {
         /* Version 1 has only the partitions to say it with. */
@@ -347,7 +350,7 @@ static void offset_fetch(struct mr_control *control, struct mr_now now, struct m
         is_good = response.groups != NULL;
         for (int32_t index = 0; is_good && index < message->groups_count; index++) {
             fetch_group(control->coord, &message->groups[index], request->forward->api_version,
-                        &out, &response.groups[index]);
+                        message->require_stable, &out, &response.groups[index]);
             response.groups_count++;
         }
     }

@@ -23,7 +23,7 @@ static const struct {
     {"metadata.version", 7, 33},  {"eligible.leader.replicas.version", 0, 0},
     {"group.version", 0, 1},      {"kraft.version", 0, 0},
     {"share.version", 0, 0},      {"streams.version", 0, 0},
-    {"transaction.version", 0, 0},
+    {"transaction.version", 0, 2},
 };
 #define FEATURES (sizeof features / sizeof features[0])
 

@@ -10,6 +10,7 @@
 bool mr_group_shard_init(struct mr_group_shard *shard, struct mr_group_env *env, uint32_t index)
 {
     *shard = (struct mr_group_shard){.env = env, .index = index};
+    mr_list_init(&shard->pending);
     if (mr_table_init(&shard->groups, env->heap) && mr_table_init(&shard->topics, env->heap) &&
         mr_table_init(&shard->members, env->heap) && mr_table_init(&shard->consumers, env->heap)) {
         return true;
@@ -95,6 +96,9 @@ void mr_group_forget_if_empty(struct mr_group *group)
 
 void mr_group_shard_deinit(struct mr_group_shard *shard, struct mr_coord_out *out, int16_t error)
 {
+    if (shard->pending.next != NULL) {
+        mr_offsets_pending_clear(shard);
+    }
     if (shard->groups.buckets != NULL) {
         struct mr_table_node *node;
         while ((node = mr_table_walk(&shard->groups, NULL)) != NULL) {

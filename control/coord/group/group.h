@@ -64,6 +64,7 @@ struct mr_group_shard {
     struct mr_table topics;  /* struct mr_group_topic, of all groups */
     struct mr_table members; /* struct mr_classic_member, of all groups */
     struct mr_table consumers; /* struct mr_consumer_member, of all groups */
+    struct mr_list pending;    /* offsets of transactions that are not decided */
 };
 
 struct mr_group_offset {
@@ -324,6 +325,35 @@ void mr_offsets_commit(const struct mr_group_shard *shard, struct mr_request *re
                        struct mr_coord_out *out);
 void mr_offsets_delete(const struct mr_group_shard *shard, struct mr_request *request,
                        struct mr_coord_out *out);
+
+/* A commit's members and generation against the group: Kafka's error, or 0. */
+int16_t mr_offsets_check_commit(const struct mr_group *group, const struct mr_request *request);
+
+/* Records and answers for the topics of a commit, whose group has been checked (`error`). `version` is one of
+ * OffsetCommit. False: no scratch. */
+bool mr_offsets_commit_topics(const struct mr_group_shard *shard,
+                              const struct mr_offset_commit_request *message, int16_t version,
+                              int16_t error, struct mr_coord_out *out,
+                              struct mr_offset_commit_response *response);
+
+/* ---- offsets_txn.c: offsets inside transactions ---- */
+
+void mr_offsets_commit_txn(const struct mr_group_shard *shard, struct mr_request *request,
+                           struct mr_coord_out *out);
+
+/* A record of a transaction's batch; `sequence` is the shard's batch with it. */
+enum mr_err mr_offsets_pending_add(struct mr_group_shard *shard, int64_t producer_id,
+                                   uint64_t sequence, struct mr_blob key, struct mr_blob value);
+/* A marker: what came up to that batch is committed, or gone. */
+enum mr_err mr_offsets_pending_end(struct mr_group_shard *shard, int64_t producer_id,
+                                   uint64_t sequence, bool is_commit);
+void mr_offsets_pending_clear(struct mr_group_shard *shard);
+/* A null topic: any of the group's. */
+bool mr_offsets_is_pending(const struct mr_group_shard *shard, struct mr_str group,
+                           struct mr_str topic, int32_t partition);
+/* Offsets that a transaction may still change are not told: UNSTABLE_OFFSET_COMMIT. */
+void mr_offsets_hide_pending(const struct mr_group_shard *shard, int16_t version,
+                             struct mr_offset_fetch_response_group *fetched);
 
 /* One group of an OffsetFetch; `fetch` and the answer in the form of versions 8 and later. */
 void mr_offsets_fetch(const struct mr_group_shard *shard,

@@ -175,7 +175,7 @@ enum mr_err mr_offsets_replay(struct mr_group_shard *shard, const struct mr_offs
 
 /* ---- OffsetCommit ---- */
 
-static int16_t check_commit(const struct mr_group *group, const struct mr_request *request)
+int16_t mr_offsets_check_commit(const struct mr_group *group, const struct mr_request *request)
 {
     const struct mr_offset_commit_request *commit = request->message;
     int32_t generation = commit->generation_id_or_member_epoch;
@@ -265,27 +265,20 @@ static int16_t commit_partition(const struct commit *commit, const struct mr_ima
                : MR_KAFKA_UNKNOWN_SERVER_ERROR;
 }
 
-void mr_offsets_commit(const struct mr_group_shard *shard, struct mr_request *request,
-                       struct mr_coord_out *out)
+bool mr_offsets_commit_topics(const struct mr_group_shard *shard,
+                              const struct mr_offset_commit_request *message, int16_t version,
+                              int16_t error, struct mr_coord_out *out,
+                              struct mr_offset_commit_response *response)
 {
-    const struct mr_offset_commit_request *message = request->message;
     const struct mr_image *image = shard->env->image;
-    struct mr_offset_commit_response *response =
-        MR_COORD_NEW(out, struct mr_offset_commit_response, 1);
     struct mr_offset_commit_response_topic *topics =
         MR_COORD_NEW(out, struct mr_offset_commit_response_topic, message->topics_count);
-    if (response == NULL || topics == NULL) {
-        mr_coord_out_refuse(out, request, MR_KAFKA_UNKNOWN_SERVER_ERROR);
-        return;
+    struct commit commit = {
+        .shard = shard, .request = message, .version = version, .error = error};
+    if (topics == NULL) {
+        return false;
     }
     MR_DEFAULTS(offset_commit_response, response);
-    const struct mr_group *group = mr_group_find(shard, message->group_id);
-    struct commit commit = {
-        .shard = shard,
-        .request = message,
-        .version = request->forward->api_version,
-        .error = check_commit(group, request),
-    };
     if (commit.error == MR_KAFKA_NONE && !mr_group_has_room(shard->env)) {
         commit.error = MR_KAFKA_COORDINATOR_NOT_AVAILABLE;
     }
@@ -299,9 +292,7 @@ void mr_offsets_commit(const struct mr_group_shard *shard, struct mr_request *re
         struct mr_offset_commit_response_partition *partitions =
             MR_COORD_NEW(out, struct mr_offset_commit_response_partition, topic->partitions_count);
         if (partitions == NULL) {
-            mr_coord_out_forget_records(out);
-            mr_coord_out_refuse(out, request, MR_KAFKA_UNKNOWN_SERVER_ERROR);
-            return;
+            return false;
         }
         for (int32_t index = 0; index < topic->partitions_count; index++) {
             partitions[index] = (struct mr_offset_commit_response_partition){
@@ -320,7 +311,25 @@ void mr_offsets_commit(const struct mr_group_shard *shard, struct mr_request *re
         }
     }
     response->topics = topics;
-    if (group != NULL && commit.error == MR_KAFKA_NONE) {
+    return true;
+}
+
+void mr_offsets_commit(const struct mr_group_shard *shard, struct mr_request *request,
+                       struct mr_coord_out *out)
+{
+    const struct mr_offset_commit_request *message = request->message;
+    const struct mr_group *group = mr_group_find(shard, message->group_id);
+    struct mr_offset_commit_response *response =
+        MR_COORD_NEW(out, struct mr_offset_commit_response, 1);
+    int16_t error = mr_offsets_check_commit(group, request);
+    if (response == NULL ||
+        !mr_offsets_commit_topics(shard, message, request->forward->api_version, error, out,
+                                  response)) {
+        mr_coord_out_forget_records(out);
+        mr_coord_out_refuse(out, request, MR_KAFKA_UNKNOWN_SERVER_ERROR);
+        return;
+    }
+    if (group != NULL && error == MR_KAFKA_NONE) {
         mr_classic_touch(group, message->member_id, out->now);
     }
     mr_coord_out_answer(out, request, shard->index, MR_COORD_DURABLE, response);
@@ -548,14 +557,16 @@ void mr_offsets_expire(const struct mr_group *group, struct mr_coord_out *out)
         bool is_kept = mr_group_is_subscribed(group, topic->name, out);
         for (uint32_t index = 0; index < topic->count; index++) {
             const struct mr_group_offset *offset = &topic->offsets[index];
-            if (is_kept || !is_expired(group, offset, out->now.unix_ms) ||
+            bool is_pending = mr_offsets_is_pending(group->shard, group->id, topic->name, offset->partition);
+            if (is_kept || is_pending || !is_expired(group, offset, out->now.unix_ms) ||
                 mr_coord_out_bytes(out) > group->shard->env->record_bytes_max / 2 ||
                 !mr_group_record_offset_tombstone(group, topic->name, offset->partition, out)) {
                 is_all = false;
             }
         }
     }
-    if (is_all && is_idle && classic->pending_count == 0) {
+    bool is_any_pending = mr_offsets_is_pending(group->shard, group->id, MR_STR_NULL, 0);
+    if (is_all && is_idle && classic->pending_count == 0 && !is_any_pending) {
         (void)mr_group_record_gone(group, out);
     }
 }

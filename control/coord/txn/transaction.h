@@ -73,6 +73,9 @@ struct mr_transaction_env {
     struct mr_arena decode; /* for replay; reset by each */
     struct mr_control_timer retry; /* markers that could not be written */
     struct mr_list retries;        /* struct mr_transaction_mark */
+    struct mr_list parked;         /* requests that wait until a transaction before theirs is complete */
+    uint32_t parked_count;
+    bool is_unpark_wanted;         /* one is */
     int16_t version;               /* transaction.version, finalized */
 };
 
@@ -152,7 +155,18 @@ int16_t mr_transaction_fence(const struct mr_transaction *transaction, int64_t f
 /* All markers are written. */
 bool mr_transaction_complete(const struct mr_transaction *transaction, struct mr_coord_out *out);
 
+/* ---- transaction_offsets.c ---- */
+
+mr_control_handler mr_transaction_add_offsets;
+mr_control_handler mr_transaction_commit_offsets;
+const void *mr_transaction_offsets_error(struct mr_control *control, struct mr_request *request, int16_t error);
+
 /* ---- transaction_marks.c ---- */
+
+/* A request that comes while the transaction before its own is being completed waits for that, for a moment: its
+ * handler runs again. False: it has waited long enough. */
+bool mr_transaction_park(struct mr_control *control, struct mr_now now, struct mr_request *request);
+void mr_transaction_unpark(struct mr_transaction_env *env, struct mr_now now);
 
 /* Markers of what has been prepared durably. */
 void mr_transaction_mark_due(struct mr_transaction_shard *shard, struct mr_now now);

@@ -13,7 +13,8 @@
 #include "millrace/base/bug.h"
 #include "millrace/batch.h"
 
-#define RETRY_MS 100
+#define RETRY_MS   100 /* also how long a request is parked at most */
+#define PARKED_MAX 256
 
 struct mr_transaction_mark {
     struct mr_list link; /* in env->retries while it waits */
@@ -51,6 +52,34 @@ static void retry_set(struct mr_transaction_env *env, struct mr_now now)
     }
 }
 
+bool mr_transaction_park(struct mr_control *control, struct mr_now now, struct mr_request *request)
+{
+    struct mr_transaction_env *env = control->txn_coord->part;
+    bool is_late = now.mono_ns >= mr_deadline_ms(request->arrived_ns, RETRY_MS);
+    if (is_late || env->parked_count == PARKED_MAX) {
+        return false;
+    }
+    mr_list_add_tail(&env->parked, &request->link);
+    env->parked_count++;
+    retry_set(env, now);
+    return true;
+}
+
+void mr_transaction_unpark(struct mr_transaction_env *env, struct mr_now now)
+{
+    struct mr_list mark;
+    env->is_unpark_wanted = false;
+    mr_list_init(&mark);
+    mr_list_add_tail(&env->parked, &mark);
+    while (env->parked.next != &mark) { /* behind the mark: those that are parked again */
+        struct mr_request *request =
+            MR_LIST_ENTRY(mr_list_pop(&env->parked), struct mr_request, link);
+        env->parked_count--;
+        env->control->handlers[request->forward->api_key](env->control, now, request);
+    }
+    mr_list_remove(&mark);
+}
+
 static void mark_late(struct mr_transaction_shard *shard, struct mr_now now)
 {
     shard->is_marking_late = true;
@@ -73,6 +102,7 @@ static void complete(struct mr_transaction *transaction, struct mr_now now)
     if (!mr_transaction_complete(transaction, &out) || !mr_coord_apply(runtime, &out)) {
         mark_late(shard, now);
     }
+    env->is_unpark_wanted = true;
 }
 
 static void one_done(struct mr_transaction_mark *mark, struct mr_now now)
@@ -239,6 +269,7 @@ static void retry(struct mr_control *control, struct mr_now now, struct mr_contr
         send(MR_LIST_ENTRY(mr_list_pop(&env->retries), struct mr_transaction_mark, link), now);
     }
     mr_list_remove(&mark);
+    mr_transaction_unpark(env, now);
     for (uint32_t index = 0; index < env->coord->shard_count; index++) {
         const struct mr_coord_shard *runtime = env->coord->shards[index];
         struct mr_transaction_shard *shard = runtime == NULL ? NULL : runtime->part;
@@ -252,6 +283,7 @@ static void retry(struct mr_control *control, struct mr_now now, struct mr_contr
 void mr_transaction_marks_init(struct mr_transaction_env *env)
 {
     mr_list_init(&env->retries);
+    mr_list_init(&env->parked);
     env->retry.fire = retry;
     env->retry.user = env;
 }

@@ -42,7 +42,9 @@ const void *mr_transaction_error(struct mr_control *control, struct mr_request *
         }
         return response;
     }
-    return NULL;
+    return request->forward->api_key == MR_API_TXN_OFFSET_COMMIT
+               ? mr_transaction_offsets_error(control, request, error)
+               : NULL;
 }
 
 /* ---- requests of one id that are answered when their record is durable ---- */
@@ -257,6 +259,10 @@ static void add_partitions(struct mr_control *control, struct mr_now now,
     }
     for (int32_t at = 0; at < count; at++) {
         int16_t error = add_one(control, now, &all[at], version, results[at].topic_results);
+        if (error == MR_KAFKA_CONCURRENT_TRANSACTIONS && count == 1 &&
+            mr_transaction_park(control, now, request)) {
+            return;
+        }
         if (error != MR_KAFKA_NONE) {
             set_errors(&all[at], results[at].topic_results, error);
         }
@@ -440,6 +446,11 @@ static void look_through(struct mr_coord_shard *shard, struct mr_now now)
 
 static bool txn_sweep(struct mr_coord *coord, struct mr_now now)
 {
+    struct mr_transaction_env *env = coord->part;
+    if (env->is_unpark_wanted) {
+        mr_transaction_unpark(env, now);
+        return true;
+    }
     for (uint32_t index = 0; index < coord->shard_count; index++) {
         struct mr_coord_shard *shard = coord->shards[index];
         if (shard == NULL || shard->state != MR_COORD_ACTIVE) {
@@ -480,6 +491,11 @@ static bool txn_shard_init(struct mr_coord_shard *shard)
         shard->part = MR_HEAP_NEW(&control->heap, struct mr_transaction_shard);
     }
     return shard->part != NULL && mr_transaction_shard_init(shard->part, env_of(control), shard);
+}
+
+void mr_transactions_stop(struct mr_control *control, struct mr_now now)
+{
+    mr_transaction_unpark(env_of(control), now); /* refused, because the coordinator has stopped */
 }
 
 static void txn_shard_deinit(struct mr_coord_shard *shard, struct mr_coord_out *out, int16_t error)
@@ -560,5 +576,7 @@ bool mr_transactions_init(struct mr_control *control)
     mr_control_serve(control, MR_API_ADD_PARTITIONS_TO_TXN, add_partitions);
     mr_control_serve(control, MR_API_END_TXN, end_txn);
     mr_control_serve(control, MR_API_WRITE_TXN_MARKERS, write_markers);
+    mr_control_serve(control, MR_API_ADD_OFFSETS_TO_TXN, mr_transaction_add_offsets);
+    mr_control_serve(control, MR_API_TXN_OFFSET_COMMIT, mr_transaction_commit_offsets);
     return true;
 }

@@ -114,8 +114,10 @@ static void test_format_leaves_identity_and_first_records(void **state)
         next = mr_batch_last_offset(&batch) + 1;
         at += mr_batch_bytes(&batch);
     }
-    assert_int_equal(next, 4);
+    assert_int_equal(next, 5);
     assert_true(is_group_seen);
+    static const char transactions[] = "transaction.version\0\2";
+    assert_non_null(memmem(checkpoint, sizeof checkpoint, transactions, sizeof transactions));
 }
 
 static void test_format_writes_the_level_that_was_asked_for(void **state)

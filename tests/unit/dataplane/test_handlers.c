@@ -166,15 +166,19 @@ static void test_versions_tell_features_at_level_0_to_those_who_know(void **stat
     in.client_software_name = in.client_software_version = MR_STR("1");
     mr_data_rig_ask(peer, 18, 3, 1, &in);
     assert_true(mr_data_rig_answer(w, peer, 18, 3, &correlation, &out));
-    assert_int_equal(out.supported_features_count, 2);
+    assert_int_equal(out.supported_features_count, 3);
     assert_int_equal(out.supported_features[1].min_version, 1); /* group.version */
+    assert_int_equal(out.supported_features[2].min_version, 1); /* transaction.version */
     mr_data_rig_ask(peer, 18, 4, 2, &in);
     assert_true(mr_data_rig_answer(w, peer, 18, 4, &correlation, &out));
     assert_int_equal(out.supported_features_count, 7);
     for (int32_t index = 1; index < 7; index++) {
-        bool is_group = mr_str_equal(out.supported_features[index].name, MR_STR("group.version"));
+        struct mr_str name = out.supported_features[index].name;
+        int16_t max = mr_str_equal(name, MR_STR("group.version"))         ? 1
+                      : mr_str_equal(name, MR_STR("transaction.version")) ? 2
+                                                                          : 0;
         assert_int_equal(out.supported_features[index].min_version, 0);
-        assert_int_equal(out.supported_features[index].max_version, is_group ? 1 : 0);
+        assert_int_equal(out.supported_features[index].max_version, max);
     }
 }
 

@@ -11,9 +11,11 @@ import java.util.TreeMap;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.ProducerFencedException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
@@ -26,6 +28,7 @@ final class Transacting {
         jobs.put("open_transaction", Transacting::openTransaction);
         jobs.put("fenced", Transacting::fenced);
         jobs.put("read_isolated", Transacting::readIsolated);
+        jobs.put("transform", Transacting::transform);
     }
 
     static KafkaProducer<byte[], byte[]> producer(Args a, String id) {
@@ -166,6 +169,59 @@ final class Transacting {
         }
         List<String> seen = read(a, "read_committed").getOrDefault(0, Collections.emptyList());
         return "send=" + outcome.get("send") + " commit=" + outcome.get("commit") + " seen=" + String.join(",", seen);
+    }
+
+    /** Consume, transform, produce, exactly once: from `topic` to `to`, until told "stop". */
+    static String transform(Args a) throws Exception {
+        Properties p = a.properties("c.");
+        p.put(ConsumerConfig.GROUP_ID_CONFIG, a.get("group"));
+        p.put(ConsumerConfig.ISOLATION_LEVEL_CONFIG, "read_committed");
+        p.put(ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG, "false");
+        p.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
+        p.put(ConsumerConfig.MAX_POLL_RECORDS_CONFIG, "50");
+        long moved = 0;
+        int aborted = 0;
+        try (KafkaProducer<byte[], byte[]> producer = producer(a, a.get("id"));
+             KafkaConsumer<byte[], byte[]> consumer =
+                 new KafkaConsumer<>(p, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            producer.initTransactions();
+            consumer.subscribe(List.of(a.get("topic")));
+            while (!a.told("stop")) {
+                var records = consumer.poll(Duration.ofMillis(200));
+                if (records.isEmpty()) {
+                    continue;
+                }
+                try {
+                    Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
+                    producer.beginTransaction();
+                    for (ConsumerRecord<byte[], byte[]> r : records) {
+                        producer.send(new ProducerRecord<>(a.get("to"), r.partition(), r.key(), r.value()));
+                        offsets.put(new TopicPartition(r.topic(), r.partition()), new OffsetAndMetadata(r.offset() + 1));
+                    }
+                    producer.sendOffsetsToTransaction(offsets, consumer.groupMetadata());
+                    if ((moved / 50) % 7 == 3 && aborted < 5) {
+                        throw new IllegalStateException("now and then a transaction is given up");
+                    }
+                    producer.commitTransaction();
+                    moved += records.count();
+                    a.event("moved=" + moved);
+                } catch (ProducerFencedException e) {
+                    throw e;
+                } catch (Exception e) {
+                    aborted++;
+                    producer.abortTransaction();
+                    for (TopicPartition tp : consumer.assignment()) { // back to what was committed
+                        OffsetAndMetadata committed = consumer.committed(Collections.singleton(tp)).get(tp);
+                        if (committed == null) {
+                            consumer.seekToBeginning(Collections.singleton(tp));
+                        } else {
+                            consumer.seek(tp, committed);
+                        }
+                    }
+                }
+            }
+        }
+        return "moved=" + moved + " aborted=" + aborted;
     }
 
     /** What a reader of this isolation sees now. */

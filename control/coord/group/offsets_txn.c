@@ -1,0 +1,256 @@
+/*
+ * offsets_txn: offsets that belong to a transaction: written with it, pending until its marker, then committed or gone.
+ *
+ * They are kept as the records that they are, by producer, in the order in which they came; a commit replays them like
+ * any other. A batch number of the shard tells those that came before a marker from those of the next transaction.
+ */
+#include "coord/group/group.h"
+
+#include "millrace/base/bug.h"
+#include "millrace/base/bytes.h"
+
+struct mr_pending_offset {
+    struct mr_list link; /* in the shard's list, oldest first */
+    int64_t producer_id;
+    uint64_t sequence;
+    struct mr_str group; /* the three point into the key */
+    struct mr_str topic;
+    int32_t partition;
+    uint32_t key_len;
+    uint32_t value_len;
+    uint8_t bytes[];
+};
+
+static struct mr_blob key_of(const struct mr_pending_offset *pending)
+{
+    return (struct mr_blob){.data = pending->bytes, .len = (int32_t)pending->key_len};
+}
+
+static struct mr_blob value_of(const struct mr_pending_offset *pending)
+{
+    return (struct mr_blob){.data = pending->bytes + pending->key_len,
+                            .len = (int32_t)pending->value_len};
+}
+
+static void pending_free(struct mr_group_shard *shard, struct mr_pending_offset *pending)
+{
+    mr_list_remove(&pending->link);
+    mr_heap_free(shard->env->heap, pending,
+                 sizeof *pending + pending->key_len + pending->value_len);
+}
+
+/* Names that point into the copied key. */
+static enum mr_err read_names(struct mr_group_shard *shard, struct mr_pending_offset *pending)
+{
+    struct mr_offset_commit_key key;
+    struct mr_reader reader;
+    mr_arena_reset(&shard->env->decode);
+    mr_reader_init_bytes(&reader, pending->bytes + 2, pending->key_len - 2);
+    enum mr_err err =
+        mr_msg_decode(&mr_msg_offset_commit_key, 0, &reader, &shard->env->decode, &key);
+    if (err == MR_OK) {
+        pending->group = key.group;
+        pending->topic = key.topic;
+        pending->partition = key.partition;
+    }
+    return err;
+}
+
+enum mr_err mr_offsets_pending_add(struct mr_group_shard *shard, int64_t producer_id,
+                                   uint64_t sequence, struct mr_blob key, struct mr_blob value)
+{
+    if (key.len < 2 || value.len < 2 || mr_load_be16(key.data) > 1) {
+        return MR_OK; /* nothing else is written inside a transaction */
+    }
+    size_t bytes = (size_t)key.len + (size_t)value.len;
+    struct mr_pending_offset *pending =
+        mr_heap_try(shard->env->heap, sizeof(struct mr_pending_offset) + bytes);
+    if (pending == NULL) {
+        return MR_ERR_NO_MEMORY;
+    }
+    *pending = (struct mr_pending_offset){.producer_id = producer_id,
+                                          .sequence = sequence,
+                                          .key_len = (uint32_t)key.len,
+                                          .value_len = (uint32_t)value.len};
+    mr_list_init(&pending->link);
+    memcpy(pending->bytes, key.data, (size_t)key.len);
+    memcpy(pending->bytes + key.len, value.data, (size_t)value.len);
+    mr_list_add_tail(&shard->pending, &pending->link);
+    enum mr_err err = read_names(shard, pending);
+    if (err != MR_OK) {
+        pending_free(shard, pending);
+    }
+    return err;
+}
+
+enum mr_err mr_offsets_pending_end(struct mr_group_shard *shard, int64_t producer_id,
+                                   uint64_t sequence, bool is_commit)
+{
+    enum mr_err err = MR_OK;
+    MR_LIST_EACH_SAFE(link, after, &shard->pending)
+    {
+        struct mr_pending_offset *pending = MR_LIST_ENTRY(link, struct mr_pending_offset, link);
+        if (pending->producer_id != producer_id || pending->sequence > sequence) {
+            continue;
+        }
+        if (err == MR_OK && (is_commit || mr_bug("commit-aborted-offsets"))) {
+            err = mr_group_replay(shard, key_of(pending), value_of(pending));
+        }
+        pending_free(shard, pending);
+    }
+    return err;
+}
+
+void mr_offsets_pending_clear(struct mr_group_shard *shard)
+{
+    while (!mr_list_is_empty(&shard->pending)) {
+        pending_free(shard, MR_LIST_ENTRY(shard->pending.next, struct mr_pending_offset, link));
+    }
+}
+
+bool mr_offsets_is_pending(const struct mr_group_shard *shard, struct mr_str group,
+                           struct mr_str topic, int32_t partition)
+{
+    MR_LIST_EACH(link, &shard->pending)
+    {
+        const struct mr_pending_offset *pending =
+            MR_LIST_ENTRY(link, struct mr_pending_offset, link);
+        bool is_topic = mr_str_is_null(topic) ||
+                        (pending->partition == partition && mr_str_equal(pending->topic, topic));
+        if (is_topic && mr_str_equal(pending->group, group)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- TxnOffsetCommit ---- */
+
+/* Members are checked only when one is named. */
+static int16_t check(const struct mr_group *group, struct mr_request *request,
+                     struct mr_offset_commit_request *commit)
+{
+    bool is_named = commit->generation_id_or_member_epoch >= 0 || commit->member_id.len > 0 ||
+                    !mr_str_is_null(commit->group_instance_id);
+    if (!is_named) {
+        return MR_KAFKA_NONE;
+    }
+    if (group == NULL) {
+        return commit->generation_id_or_member_epoch < 0 ? MR_KAFKA_NONE
+                                                         : MR_KAFKA_ILLEGAL_GENERATION;
+    }
+    struct mr_forward forward = *request->forward;
+    struct mr_request like = *request;
+    forward.api_version = 9; /* of OffsetCommit: the one that knows all of it, without topic ids */
+    like.forward = &forward;
+    like.message = commit;
+    int16_t error = mr_offsets_check_commit(group, &like);
+    bool is_old = request->forward->api_version < 6;
+    return error == MR_KAFKA_STALE_MEMBER_EPOCH && is_old ? (int16_t)MR_KAFKA_ILLEGAL_GENERATION
+                                                          : error;
+}
+
+/* The request in the form of an OffsetCommit. False: no scratch. */
+static bool convert(const struct mr_txn_offset_commit_request *in,
+                    struct mr_offset_commit_request *commit, struct mr_coord_out *out)
+{
+    MR_DEFAULTS(offset_commit_request, commit);
+    commit->group_id = in->group_id;
+    commit->generation_id_or_member_epoch = in->generation_id_or_member_epoch;
+    commit->member_id = in->member_id;
+    commit->group_instance_id = in->group_instance_id;
+    commit->topics = MR_COORD_NEW(out, struct mr_offset_commit_request_topic, in->topics_count + 1);
+    for (int32_t at = 0; commit->topics != NULL && at < in->topics_count; at++) {
+        const struct mr_txn_offset_commit_request_topic *from = &in->topics[at];
+        struct mr_offset_commit_request_topic *to = &commit->topics[at];
+        to->name = from->name;
+        to->topic_id = from->topic_id;
+        to->partitions = MR_COORD_NEW(out, struct mr_offset_commit_request_partition,
+                                      from->partitions_count + 1);
+        if (to->partitions == NULL) {
+            return false;
+        }
+        to->partitions_count = from->partitions_count;
+        for (int32_t index = 0; index < from->partitions_count; index++) {
+            to->partitions[index] = (struct mr_offset_commit_request_partition){
+                .partition_index = from->partitions[index].partition_index,
+                .committed_offset = from->partitions[index].committed_offset,
+                .committed_leader_epoch = from->partitions[index].committed_leader_epoch,
+                .committed_metadata = from->partitions[index].committed_metadata,
+            };
+        }
+    }
+    commit->topics_count = in->topics_count;
+    return commit->topics != NULL;
+}
+
+void mr_offsets_commit_txn(const struct mr_group_shard *shard, struct mr_request *request,
+                           struct mr_coord_out *out)
+{
+    const struct mr_txn_offset_commit_request *in = request->message;
+    struct mr_offset_commit_request commit;
+    struct mr_offset_commit_response committed;
+    struct mr_txn_offset_commit_response *response =
+        MR_COORD_NEW(out, struct mr_txn_offset_commit_response, 1);
+    if (response == NULL || !convert(in, &commit, out)) {
+        mr_coord_out_refuse(out, request, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
+        return;
+    }
+    const struct mr_group *group = mr_group_find(shard, in->group_id);
+    int16_t error = check(group, request, &commit);
+    int16_t version = (int16_t)(request->forward->api_version >= 6 ? 10 : 9);
+    MR_DEFAULTS(txn_offset_commit_response, response);
+    response->topics =
+        MR_COORD_NEW(out, struct mr_txn_offset_commit_response_topic, in->topics_count + 1);
+    if (response->topics == NULL ||
+        !mr_offsets_commit_topics(shard, &commit, version, error, out, &committed)) {
+        mr_coord_out_forget_records(out);
+        mr_coord_out_refuse(out, request, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
+        return;
+    }
+    for (int32_t at = 0; at < committed.topics_count; at++) {
+        const struct mr_offset_commit_response_topic *from = &committed.topics[at];
+        struct mr_txn_offset_commit_response_topic *to = &response->topics[at];
+        to->name = from->name;
+        to->topic_id = from->topic_id;
+        to->partitions = MR_COORD_NEW(out, struct mr_txn_offset_commit_response_partition,
+                                      from->partitions_count + 1);
+        for (int32_t index = 0; to->partitions != NULL && index < from->partitions_count; index++) {
+            to->partitions[index].partition_index = from->partitions[index].partition_index;
+            to->partitions[index].error_code = from->partitions[index].error_code;
+        }
+        to->partitions_count = to->partitions == NULL ? 0 : from->partitions_count;
+    }
+    response->topics_count = committed.topics_count;
+    out->producer_id = in->producer_id;
+    out->producer_epoch = in->producer_epoch;
+    mr_coord_out_answer(out, request, shard->index, MR_COORD_DURABLE, response);
+}
+
+/* ---- OffsetFetch that wants stable offsets ---- */
+
+void mr_offsets_hide_pending(const struct mr_group_shard *shard, int16_t version,
+                             struct mr_offset_fetch_response_group *fetched)
+{
+    if (mr_list_is_empty(&shard->pending)) {
+        return;
+    }
+    for (int32_t at = 0; at < fetched->topics_count; at++) {
+        struct mr_offset_fetch_response_topics *topic = &fetched->topics[at];
+        const struct mr_image_topic *known =
+            version >= 10 ? mr_image_topic_by_id(shard->env->image, &topic->topic_id) : NULL;
+        struct mr_str name = known != NULL ? known->name : topic->name;
+        for (int32_t index = 0; !mr_str_is_null(name) && index < topic->partitions_count; index++) {
+            struct mr_offset_fetch_response_partitions *partition = &topic->partitions[index];
+            if (mr_offsets_is_pending(shard, fetched->group_id, name, partition->partition_index)) {
+                *partition = (struct mr_offset_fetch_response_partitions){
+                    .partition_index = partition->partition_index,
+                    .committed_offset = -1,
+                    .committed_leader_epoch = -1,
+                    .metadata = MR_STR(""),
+                    .error_code = MR_KAFKA_UNSTABLE_OFFSET_COMMIT,
+                };
+            }
+        }
+    }
+}
