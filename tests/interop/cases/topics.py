@@ -48,21 +48,20 @@ def topic_recreated_under_clients(t):
              "p.enable.idempotence": "false"}
     t.java("produce", topic=topic, count=500, partitions=2, prefix="old")
     job = t.java_start("produce", topic=topic, partitions=2, rate=200, count=10 ** 9, prefix="run", **quick)
-    reader = t.java_start("member", topic=topic, **{"c.group.id": topic, "c.metadata.max.age.ms": 500})
-    reader.event("assigned", 20)
-    time.sleep(1)
+    read = t.file("read")
+    reader = t.java_start("member", topic=topic, out=read, **{"c.group.id": topic, "c.metadata.max.age.ms": 500})
+    t.eventually(lambda: read.exists() and " run" in read.read_text(), 20, "the consumer to be with the producer")
     t.java("delete_topics", topic=topic)
-    time.sleep(1)
-    t.eventually(lambda: topic not in t.admin().list_topics(timeout=10).topics or True, 5, "deletion")
-    try:
-        t.topic(2, name=topic)
-    except Exception as e:  # the producer may have created it first: auto.create.topics.enable
-        t.check("already exists" in str(e), "create: %s", e)
+    t.eventually(lambda: topic not in t.admin().list_topics(timeout=10).topics, 10, "deletion")
+    t.topic(2, name=topic)
     second_id = t.java("topic_id", topic=topic)
     t.check(second_id != first_id, "the new topic has the old id")
     t.eventually(lambda: total(t, topic) > 200, 45, "the producer to go on in the new topic")
     job.tell("stop")
     job.wait(60)
+    last = consume_all(t, topic, 10 ** 9, idle_ms=1000)[0][-1][1]
+    # Values are counted on: nobody has seen this one before the topic came back.
+    t.eventually(lambda: " %s\n" % last in read.read_text(), 20, "the consumer to read on in the new topic, up to " + last)
     reader.tell("close")
     reader.wait(30)
     got = consume_all(t, topic, 10 ** 9, idle_ms=2000)
