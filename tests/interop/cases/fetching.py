@@ -7,7 +7,7 @@ import time
 from lib import case, wire
 from lib.case import test
 from lib.clients import fields
-from lib.helpers import consume_all, end_offsets, perf_produce, total
+from lib.helpers import consume_all, end_offsets, perf_produce, python_consumer, python_producer, total
 
 
 # Hand-made batches are years old: the default retention deletes them at its first look, 30 s after the start.
@@ -71,6 +71,32 @@ def records_are_deleted(t):
     t.equal([o for o, _ in consume_all(t, topic, 15)[0]], list(range(15, 30)), "what is left")
 
 
+def console_consumer_wakes(t):
+    """kafka-console-consumer in polls of 10 s, killed in one: records at once, then its connections at once."""
+    topic = t.topic()
+    p = python_producer(t.broker.bootstrap, linger_ms=0)
+    before = t.broker.connections()
+    reader = t.tool_start("console-consumer", "--bootstrap-server", t.broker.bootstrap, "--topic", topic, "--from-beginning",
+                          "--command-property", "fetch.max.wait.ms=10000", "--command-property", "fetch.min.bytes=1")
+    worst = 0
+    for i in range(6):
+        value = "wake-%d" % i
+        started = time.monotonic()
+        p.produce(topic, value=value)
+        p.poll(0)
+        reader.line(lambda line: line == value, 30)
+        if i > 0:  # the first one waits for the JVM
+            worst = max(worst, time.monotonic() - started)
+        time.sleep(0.3)  # the next poll is at the broker
+    p.flush(5)
+    t.check(worst < 1, "kafka-console-consumer saw a record after %.2f s, in a poll of 10 s", worst)
+    t.note("console consumer %.0f ms" % (worst * 1000))
+    open_ = t.broker.connections()
+    t.check(open_ > before, "kafka-console-consumer has no connection")
+    reader.kill()
+    t.eventually(lambda: t.broker.connections() <= open_ - 2, 0.5, "its connections to be freed")
+
+
 @test(seconds=90)
 def long_polls_wake(t):
     topic = t.topic()
@@ -85,13 +111,48 @@ def long_polls_wake(t):
     got = fields(job.wait(20))
     t.check(int(got["worst_ms"]) < 1500, "a record took %s ms in a poll of 10 s", got["worst_ms"])
     t.note("worst %s ms" % got["worst_ms"])
+    console_consumer_wakes(t)
     jvm = t.jvm()
     held = t.java_start("hold_poll", jvm=jvm, topic=topic, **{"c.fetch.max.wait.ms": 30000})
     held.event("ready", 30)
     t.check(t.broker.connections() > before - 3, "no connection")
     open_ = t.broker.connections()
     jvm.kill()
-    t.eventually(lambda: t.broker.connections() < open_, 2, "the killed consumer's connections to be freed")
+    t.eventually(lambda: t.broker.connections() < open_, 0.5, "the killed consumer's connections to be freed")
+
+
+def librdkafka_waits_for_bytes(t):
+    """The same seen by a client: after a record it asks again, and the next small one comes when that wait ends."""
+    from confluent_kafka import TopicPartition
+    topic = t.topic(2)
+    p = python_producer(t.broker.bootstrap, linger_ms=0, message_max_bytes=2000000)
+    c = python_consumer(t.broker.bootstrap, fetch_min_bytes=1 << 20, fetch_wait_max_ms=2000,
+                        max_partition_fetch_bytes=4 << 20)
+    c.assign([TopicPartition(topic, 0, 0), TopicPartition(topic, 1, 0)])
+
+    def until_read(count):
+        started = time.monotonic()
+        while count > 0:
+            m = c.poll(10)
+            t.check(m is not None and not m.error(), "python: %s", m and m.error())
+            count -= 1
+        return time.monotonic() - started
+
+    try:
+        p.produce(topic, value=b"first", partition=0)
+        p.flush(10)
+        until_read(1)
+        p.produce(topic, value=b"small", partition=1)
+        p.flush(10)
+        waited = until_read(1)
+        t.check(1.5 < waited < 2.6, "a small record below min bytes came after %.2f s of 2 s", waited)
+        for partition in (0, 1):
+            p.produce(topic, value=bytes(540000), partition=partition)
+        p.flush(10)
+        waited = until_read(2)
+        t.check(waited < 0.8, "min bytes over two partitions came after %.2f s", waited)
+    finally:
+        c.close()
 
 
 @test(alone=True)
@@ -121,6 +182,7 @@ def fetch_min_bytes(t):
     took = time.monotonic() - started
     t.check(took < 0.5, "answered %.2f s after the last byte", took)
     t.check(sum(len(x[3]) for x in parts.values()) >= 1 << 20, "bytes in the answer")
+    librdkafka_waits_for_bytes(t)
 
 
 @test()

@@ -176,6 +176,9 @@ class Context:
     def tool_start(self, name, *args, input=None):
         return self._keep(clients.Process(clients.java_tool_argv(name, *args), input))
 
+    def tools_at_once(self, count, name, *args, timeout_s=60):
+        return clients.run(clients.java_crowd_argv(count, name, *args), None, timeout_s)
+
     def kcat(self, *args, input=None, timeout_s=30, check=True, broker=None):
         return clients.run(self.kcat_argv(*args, broker=broker), input, timeout_s, check)
 

@@ -45,6 +45,14 @@ def java_tool_argv(name, *args, heap="256m"):
             "-cp", deps.classpath("tools"), TOOLS[name], *map(str, args)]
 
 
+def java_crowd_argv(count, name, *args, heap="512m"):
+    """The tool `count` times at once, in threads of one JVM (Crowd.java)."""
+    argv = java_tool_argv(name, heap=heap)
+    at = argv.index("-cp") + 1
+    argv[at] = "%s:%s" % (deps.programs(), argv[at])
+    return argv[:-1] + ["interop.Crowd", str(count), TOOLS[name], *map(str, args)]
+
+
 class Process:
     """A client that runs beside the test."""
 
