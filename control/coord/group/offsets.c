@@ -116,7 +116,8 @@ static bool make_room(struct mr_group_topic *topic)
     if (topic->count < topic->capacity) {
         return true;
     }
-    uint32_t capacity = topic->capacity == 0 ? 1 : topic->capacity * 2;
+    /* A quarter more: with 100,000 groups a doubling would be a third of their memory. */
+    uint32_t capacity = topic->capacity + topic->capacity / 4 + 1;
     void *grown =
         mr_heap_resize(topic->group->shard->env->heap, topic->offsets,
                        sizeof *topic->offsets * topic->capacity, sizeof *topic->offsets * capacity);
