@@ -167,8 +167,8 @@ bool mr_sim_rot_derived(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm)
 {
     static const struct {
         const char *end;
-        bool        has_proof; /* a wrong byte shows: it may be changed, not only cut */
-    } kinds[] = {{".index", false}, {".timeindex", false}, {".snapshot", true}, {"leader-epoch-checkpoint", false}};
+        bool        has_proof; /* a wrong byte shows, or what it says does: it may be changed, not only cut */
+    } kinds[] = {{".index", true}, {".timeindex", false}, {".snapshot", true}, {"leader-epoch-checkpoint", false}};
     char     directory[PATH_BYTES];
     char     path[PATH_BYTES];
     uint64_t which = lot(swarm, MR_SIM_TROUBLE_rot_derived, 1000);
