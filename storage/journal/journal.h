@@ -153,6 +153,8 @@ void mr_journal_state_put(struct mr_journal_state_out *out, const struct mr_jour
 void mr_journal_state_put_epoch(struct mr_journal_state_out *out, const struct mr_journal_epoch *epoch);
 void mr_journal_state_put_producer(struct mr_journal_state_out       *out,
                                    const struct mr_journal_producer *producer);
+/* The log stays offline at the next starts too: offsets [from, to) are gone (to -1: unknown). */
+void mr_journal_state_lost(struct mr_journal_state_out *out, int64_t from, int64_t to);
 
 /* A log's state as it was found. The lists are read with the two functions, index < count. */
 struct mr_journal_state_view {
@@ -389,11 +391,12 @@ struct mr_journal_first {
  */
 struct mr_journal_recover_ops {
     /* state: the newest found, or NULL (a log that was not checkpointed since its files were complete); then
-     * `first`, unless nothing of it was appended. *log_out: handed to the others; NULL when the directory does not
+     * `first`, unless nothing of it was appended. is_state_lost: of any log records may be missing, so that `state` may
+     * be an old one: where the log ends only its segments tell, when everything is redone. *log_out: handed to the others; NULL when the directory does not
      * exist and the journal has entries: create it instead. */
     enum mr_err (*open)(void *context, const struct mr_journal_log_name *name,
-                        const struct mr_journal_state_view *state, const struct mr_journal_first *first,
-                        void **log_out);
+                        const struct mr_journal_state_view *state, bool is_state_lost,
+                        const struct mr_journal_first *first, void **log_out);
     /* TRUNCATE, LOG_START, RESET, SEAL, EPOCH_START, APPEND, CARRY, IMAGE, STATE. Bytes go to their
      * position, whatever is there. */
     enum mr_err (*redo)(void *context, void *log, const struct mr_journal_redo *redo);
@@ -404,9 +407,9 @@ struct mr_journal_recover_ops {
     void (*lost)(void *context, void *log, int64_t from, int64_t to);
     /* All entries are redone: truncate the files to their ends and whatever else must be on disk. A
      * syncfs follows. */
-    enum mr_err (*finish)(void *context);
+    enum mr_err (*finish)(void *context, bool is_state_lost);
     /* After that: the state of a log (as in mr_journal_ops), for the new checkpoint. False: the log does not
-     * exist any more (or is offline: its old state is kept then). */
+     * exist any more (or is offline: its old state is kept then). mr_journal_state_lost in it: the log stays offline. */
     bool (*store)(void *context, void *log, struct mr_journal_state_out *out);
 };
 

@@ -226,7 +226,7 @@ enum mr_err mr_journal_recover(const struct mr_journal_recover_params *params,
             mr_replay_redo_ring(&r, &r.rings[number]);
         }
         if (r.err == MR_OK) {
-            enum mr_err err = params->ops->finish(params->context);
+            enum mr_err err = params->ops->finish(params->context, r.is_state_lost);
             if (err != MR_OK) {
                 (void)mr_replay_fail(&r, err, "finishing the recovery failed: %s", mr_err_text(err));
             }

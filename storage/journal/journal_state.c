@@ -137,6 +137,11 @@ void mr_journal_state_set_lost(struct mr_journal_state_out *out, uint32_t flags,
     }
 }
 
+void mr_journal_state_lost(struct mr_journal_state_out *out, int64_t from, int64_t to)
+{
+    mr_journal_state_set_lost(out, MR_STATE_LOST, from, to);
+}
+
 static void count_up(struct mr_journal_state_out *out, uint32_t field)
 {
     uint8_t *at = out->block + out->record + field;

@@ -44,10 +44,10 @@ static bool survives(const struct mr_replay_log *log, struct mr_replay_item *ite
     return true;
 }
 
-static bool is_in_state(const struct mr_replay_log *log, const struct mr_replay_item *item)
+static bool is_in_state(const struct mr_replay *r, const struct mr_replay_log *log, const struct mr_replay_item *item)
 {
     struct mr_replay_place stamp = {.seq = log->state.stamp.seq, .index = log->state.stamp.index};
-    return log->has_state && log->is_state_of_ring && mr_replay_is_before(item->at, stamp);
+    return !r->is_state_lost && log->has_state && log->is_state_of_ring && mr_replay_is_before(item->at, stamp);
 }
 
 /* Hand over what the window holds, log by log. */
@@ -60,7 +60,7 @@ void mr_replay_redo_flush(struct mr_replay *r)
                                            .payload = item->entry.payload,
                                            .payload_bytes = item->entry.payload_bytes,
                                            .seq = item->at.seq,
-                                           .is_in_state = is_in_state(log, item),
+                                           .is_in_state = is_in_state(r, log, item),
                                            .is_gone = item->is_gone};
             enum mr_err err = r->params->ops->redo(r->params->context, log->user, &redo);
             if (err != MR_OK) {
@@ -120,8 +120,7 @@ void mr_replay_redo_open(struct mr_replay *r)
         if (log->is_dropped && log->has_name) {
             err = ops->drop(context, &log->name);
         } else if (mr_replay_is_alive(log)) {
-            bool is_usable = log->has_state && !r->is_state_lost;
-            err = ops->open(context, &log->name, is_usable ? &log->state.view : NULL,
+            err = ops->open(context, &log->name, log->has_state ? &log->state.view : NULL, r->is_state_lost,
                             log->has_first ? &log->first_change : NULL, &log->user);
             r->result->logs++;
         }

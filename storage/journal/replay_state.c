@@ -274,6 +274,8 @@ void mr_replay_state_store_base(struct mr_replay *r)
     mr_journal_state_slot_store(r->window, &r->directory_id, MR_JOURNAL_RINGS, &slot);
     struct mr_disk_op steps[] = {
         {.kind = MR_DISK_WRITE, .file = base.handle, .buffer = r->window, .len = MR_JOURNAL_BLOCK},
+        {.kind = MR_DISK_WRITE, .file = base.handle, .buffer = r->window, .pos = MR_STATE_SLOT_STEP,
+         .len = MR_JOURNAL_BLOCK}, /* without it nobody would know which incarnations are void */
         {.kind = MR_DISK_SYNC, .file = base.handle},
         {.kind = MR_DISK_RENAME, .dir = r->root, .name = MR_STATE_BASE_NEW, .new_name = MR_STATE_BASE},
         {.kind = MR_DISK_SYNC_DIR, .file = r->root},

@@ -537,7 +537,8 @@ static void set_log_start(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_partition *p = task->partition;
     bool                 was_clean = p->is_clean_on_disk;
-    bool                 is_state = known_of(task) != NULL && known_of(task)->is_state;
+    bool                 is_state = (known_of(task) != NULL && known_of(task)->is_state) ||
+                    (task->load != NULL && task->load->is_start_known);
     int64_t              offset = mr_checkpoint_find(&core->first->log_starts, p->jlog.dir_name);
     if (!is_state && offset <= p->end.offset) {
         mr_partition_log_start(core, p, offset, 0);

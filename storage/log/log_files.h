@@ -25,6 +25,7 @@ struct mr_log_load {
     const struct mr_log_known *known; /* NULL: the files tell */
     bool                       is_verified;
     int64_t                    recovery_point; /* is_verified: below it batches are believed */
+    bool                       is_start_known; /* the checkpoint of log starts is not asked */
     bool                      *is_marked; /* told, unless NULL: its partition.metadata is there and names its topic */
 };
 

@@ -6,6 +6,7 @@
 
 struct repair {
     struct mr_storage_core      *core;
+    enum mr_log_repair_how       how;
     struct mr_log_repair_result *result;
     struct mr_checkpoint         recovery_points;
     uint8_t                     *root_list;
@@ -216,26 +217,25 @@ static void load_done(struct mr_storage_core *core, struct mr_task *task, enum m
     task->err = err;
 }
 
-/* The file of the last segment ends where the log does. */
-static enum mr_err cut_file(struct repair *r, struct mr_partition *p)
+enum mr_err mr_log_cut_file(struct mr_storage_core *core, const struct mr_segment *segment, uint64_t *cut_bytes)
 {
     char name[MR_FILE_NAME_BYTES];
-    mr_segment_name(p->active, ".log", name);
-    struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE, .dir = r->core->root, .name = name};
-    enum mr_err       err = mr_core_disk(r->core, &op);
+    mr_segment_name(segment, ".log", name);
+    struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE, .dir = core->root, .name = name};
+    enum mr_err       err = mr_core_disk(core, &op);
     if (err != MR_OK) {
         return err;
     }
     int32_t file = op.file;
     op = (struct mr_disk_op){.kind = MR_DISK_STAT, .file = file};
-    err = mr_core_disk(r->core, &op);
-    if (err == MR_OK && op.size > p->active->size) {
-        r->result->cut_bytes += op.size - p->active->size;
-        op = (struct mr_disk_op){.kind = MR_DISK_TRUNCATE, .file = file, .pos = p->active->size};
-        err = mr_core_disk(r->core, &op);
+    err = mr_core_disk(core, &op);
+    if (err == MR_OK && op.size > segment->size) {
+        *cut_bytes += op.size - segment->size;
+        op = (struct mr_disk_op){.kind = MR_DISK_TRUNCATE, .file = file, .pos = segment->size};
+        err = mr_core_disk(core, &op);
     }
     op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
-    (void)mr_core_disk(r->core, &op);
+    (void)mr_core_disk(core, &op);
     return err;
 }
 
@@ -262,9 +262,11 @@ static enum mr_err begin_anew(struct repair *r, struct mr_partition *p, int64_t 
 
 static enum mr_err put_in_order(struct repair *r, struct mr_partition *p)
 {
-    int64_t     start = mr_checkpoint_find(&r->core->log_starts, p->jlog.dir_name);
+    /* Guarded, it may be the start of an older log of that name. */
+    bool        is_asked = r->how == MR_LOG_REPAIR_UNCLEAN;
+    int64_t     start = is_asked ? mr_checkpoint_find(&r->core->log_starts, p->jlog.dir_name) : -1;
     enum mr_err err = start > p->end.offset ? begin_anew(r, p, start) : mr_log_cut_segments(r->core, p);
-    err = err != MR_OK ? err : cut_file(r, p);
+    err = err != MR_OK ? err : mr_log_cut_file(r->core, p->active, &r->result->cut_bytes);
     err = err != MR_OK ? err : remove_snapshots(r, p);
     (void)mr_epoch_cache_trim_end(&p->epochs, p->end.offset);
     (void)mr_epoch_cache_trim_start(&p->epochs, p->log_start);
@@ -282,7 +284,9 @@ static enum mr_err repair_log(struct repair *r, int32_t partition)
         return err;
     }
     int64_t            point = mr_checkpoint_find(&r->recovery_points, r->dir_name);
-    struct mr_log_load load = {.is_verified = true, .recovery_point = point < 0 ? 0 : point};
+    struct mr_log_load load = {.is_verified = true,
+                               .recovery_point = point < 0 ? 0 : point,
+                               .is_start_known = r->how == MR_LOG_REPAIR_RESCAN};
     struct mr_partition *p =
         mr_partition_new(core, mr_prng_next(&core->prng) | 1, &any, partition, r->dir_name);
     if (p == NULL) {
@@ -301,7 +305,7 @@ static enum mr_err repair_log(struct repair *r, int32_t partition)
 
 /* ---- The whole ---- */
 
-static enum mr_err visit(struct repair *r, const struct mr_disk_list_entry *entry, bool is_unclean)
+static enum mr_err visit(struct repair *r, const struct mr_disk_list_entry *entry)
 {
     struct mr_str topic;
     int32_t       partition = 0;
@@ -312,13 +316,14 @@ static enum mr_err visit(struct repair *r, const struct mr_disk_list_entry *entr
     if (ends_with(entry->name, "-delete")) {
         return remove_dir(r);
     }
-    return is_unclean && mr_log_dir_parse(r->dir_name, &topic, &partition) ? repair_log(r, partition) : MR_OK;
+    bool is_known = r->how == MR_LOG_REPAIR_CLOSED || mr_partition_by_name(r->core, r->dir_name) != NULL;
+    return !is_known && mr_log_dir_parse(r->dir_name, &topic, &partition) ? repair_log(r, partition) : MR_OK;
 }
 
-enum mr_err mr_log_repair(struct mr_storage_core *core, struct mr_arena *scratch, bool is_unclean,
+enum mr_err mr_log_repair(struct mr_storage_core *core, struct mr_arena *scratch, enum mr_log_repair_how how,
                           struct mr_log_repair_result *result)
 {
-    struct repair r = {.core = core, .result = result};
+    struct repair r = {.core = core, .result = result, .how = how};
     uint32_t      bytes = 0;
     *result = (struct mr_log_repair_result){0};
     r.root_list = mr_arena_try(scratch, LIST_BYTES, 16);
@@ -328,14 +333,16 @@ enum mr_err mr_log_repair(struct mr_storage_core *core, struct mr_arena *scratch
         return MR_ERR_NO_MEMORY;
     }
     mr_checkpoint_init(&r.recovery_points, scratch, core->plan.logs_max);
-    enum mr_err err = mr_checkpoint_load(&r.recovery_points, core->disk, core->root, MR_CHECKPOINT_RECOVERY);
-    if (err != MR_OK && err != MR_ERR_NOT_FOUND && is_unclean) {
+    enum mr_err err = how != MR_LOG_REPAIR_UNCLEAN
+                          ? MR_OK
+                          : mr_checkpoint_load(&r.recovery_points, core->disk, core->root, MR_CHECKPOINT_RECOVERY);
+    if (err != MR_OK && err != MR_ERR_NOT_FOUND) {
         mr_log(core->log, MR_LOG_WARN, "%s is not usable: logs are read from their starts", MR_CHECKPOINT_RECOVERY);
     }
     err = list(core, NULL, r.root_list, &bytes);
     uint32_t at = 0;
     for (const struct mr_disk_list_entry *entry; err == MR_OK && (entry = next(r.root_list, bytes, &at)) != NULL;) {
-        err = visit(&r, entry, is_unclean);
+        err = visit(&r, entry);
         if (err != MR_OK) {
             mr_fmt(result->why, sizeof result->why, "%s cannot be put in order: %s", entry->name, mr_err_text(err));
         }

@@ -5,6 +5,8 @@
  *   unclean    neither guarded nor marked as cleanly closed (a Kafka that was killed left it so): every partition
  *              directory is recovered as Kafka would: temporary files, interrupted swaps, batches from the recovery
  *              point on with their CRC, indexes, epochs and producers anew, zeros and torn tails cut
+ *   rescan     guarded, but what the journal knew of its logs was lost (log/rescan.h): the directories that no log of
+ *              the core has are read from their first batches
  *
  * Blocking. A crash in here repeats it: the directory stays unguarded and unmarked until all of it is done, and each
  * step can be done twice. Source: behaviour of Apache Kafka 4.4 (LogManager, LogLoader, LogSegment.recover).
@@ -14,13 +16,25 @@
 
 #include "storage_core.h"
 
+enum mr_log_repair_how {
+    MR_LOG_REPAIR_CLOSED,
+    MR_LOG_REPAIR_UNCLEAN,
+    MR_LOG_REPAIR_RESCAN,
+};
+
 struct mr_log_repair_result {
     uint32_t logs;      /* recovered */
     uint64_t cut_bytes; /* behind their last sound batches */
     char     why[200];  /* on an error */
 };
 
-enum mr_err mr_log_repair(struct mr_storage_core *core, struct mr_arena *scratch, bool is_unclean,
+enum mr_err mr_log_repair(struct mr_storage_core *core, struct mr_arena *scratch, enum mr_log_repair_how how,
                           struct mr_log_repair_result *result);
+
+/* recover.c: the directory of `p` and its partition.metadata. */
+enum mr_err mr_log_make_directory(struct mr_storage_core *core, struct mr_partition *p);
+
+/* The file of a segment ends where the segment does. */
+enum mr_err mr_log_cut_file(struct mr_storage_core *core, const struct mr_segment *segment, uint64_t *cut_bytes);
 
 #endif

@@ -9,11 +9,14 @@
  */
 #include "log/log_files.h"
 #include "log/log_repair.h"
+#include "log/rescan.h"
 
 #include "millrace/base/bug.h"
 
 struct recovery {
     struct mr_storage_core *core;
+    struct mr_arena        *scratch;
+    bool                    is_state_lost; /* log/rescan.h */
     struct mr_page         *page; /* neighbouring bytes gathered into one write */
     struct mr_segment      *segment;
     uint32_t                pos;
@@ -130,7 +133,7 @@ static void apply_state(struct mr_storage_core *core, struct mr_partition *p, co
     }
 }
 
-static enum mr_err make_directory(struct mr_storage_core *core, struct mr_partition *p)
+enum mr_err mr_log_make_directory(struct mr_storage_core *core, struct mr_partition *p)
 {
     char              name[MR_FILE_NAME_BYTES];
     char              text[64];
@@ -160,7 +163,7 @@ static enum mr_err make_directory(struct mr_storage_core *core, struct mr_partit
 /* A log without a directory: it was made shortly before the crash, and its end is known. */
 static enum mr_err make_log(struct mr_storage_core *core, struct mr_partition *p, const struct mr_log_known *known)
 {
-    enum mr_err err = make_directory(core, p);
+    enum mr_err err = mr_log_make_directory(core, p);
     p->active = err == MR_OK ? mr_segment_new(core, p, known->base) : NULL;
     if (p->active == NULL) {
         return err != MR_OK ? err : MR_ERR_NO_MEMORY;
@@ -185,8 +188,8 @@ static bool is_forgotten(enum mr_log_mark mark, enum mr_err err, const struct mr
 }
 
 static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name,
-                           const struct mr_journal_state_view *state, const struct mr_journal_first *first,
-                           void **log_out)
+                           const struct mr_journal_state_view *state, bool is_state_lost,
+                           const struct mr_journal_first *first, void **log_out)
 {
     struct recovery        *r = context;
     struct mr_storage_core *core = r->core;
@@ -198,6 +201,16 @@ static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name
         return MR_ERR_NO_MEMORY;
     }
     mr_log_provisional_config(p);
+    r->is_state_lost = is_state_lost;
+    if (is_state_lost) {
+        enum mr_err err = mr_rescan_open(core, p, state, first);
+        *log_out = err == MR_OK ? p : NULL;
+        if (err == MR_ERR_NOT_FOUND) {
+            mr_partition_free(core, p);
+            err = MR_OK;
+        }
+        return err;
+    }
     if (state != NULL) {
         known = (struct mr_log_known){.base = state->state.segment_base, .offset = state->state.end_offset,
                                       .pos = (uint32_t)state->state.end_pos, .is_state = true};
@@ -218,7 +231,7 @@ static enum mr_err open_cb(void *context, const struct mr_journal_log_name *name
     if (err == MR_ERR_NOT_FOUND) {
         err = make_log(core, p, &known);
     } else if (err == MR_OK && mark != MR_LOG_MARK_SAME) {
-        err = make_directory(core, p); /* its partition.metadata was not durable yet */
+        err = mr_log_make_directory(core, p); /* its partition.metadata was not durable yet */
     }
     /* What lies behind the known end was never durable, or it is in the journal and comes back from there. */
     err = err == MR_OK ? mr_log_cut_segments(core, p) : err;
@@ -335,12 +348,28 @@ static enum mr_err redo_aborted(struct recovery *r, struct mr_partition *p, cons
     return mr_aborted_add(r->core, segment, &aborted);
 }
 
+/* Bytes only: what they make of the log its segments tell afterwards. */
+static enum mr_err redo_bytes(struct recovery *r, struct mr_partition *p, const struct mr_journal_redo *redo)
+{
+    enum mr_journal_kind kind = redo->entry.kind;
+    bool is_bytes = kind == MR_JOURNAL_APPEND || kind == MR_JOURNAL_CARRY || kind == MR_JOURNAL_IMAGE;
+    enum mr_err err = mr_rescan_entry(r->core, p, redo);
+    if (err != MR_OK || !is_bytes || redo->is_gone) {
+        return err;
+    }
+    struct mr_segment *segment = mr_rescan_segment(r->core, p, redo->entry.segment_base);
+    return segment == NULL ? MR_ERR_NO_MEMORY : put(r, segment, redo->entry.pos, redo->payload, redo->payload_bytes);
+}
+
 static enum mr_err redo_cb(void *context, void *log, const struct mr_journal_redo *redo)
 {
     struct recovery               *r = context;
     struct mr_partition           *p = log;
     const struct mr_journal_entry *entry = &redo->entry;
     struct mr_segment             *segment;
+    if (r->is_state_lost) {
+        return redo_bytes(r, p, redo);
+    }
     switch (entry->kind) {
     case MR_JOURNAL_APPEND:
         return redo_append(r, p, redo);
@@ -454,10 +483,28 @@ static void drop_indexes(struct mr_storage_core *core, struct mr_partition *p)
     }
 }
 
-static enum mr_err finish_cb(void *context)
+/* The logs that the journal knows, and then what else is in the directory. */
+static enum mr_err finish_lost(struct recovery *r)
+{
+    struct mr_log_repair_result repaired;
+    enum mr_err                 err = flush(r);
+    MR_LIST_EACH(link, &r->core->partitions) {
+        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
+        err = err != MR_OK ? err : mr_rescan_finish(r->core, p);
+        drop_indexes(r->core, p);
+        err = err != MR_OK || p->state == MR_PARTITION_OFFLINE ? err : mr_txn_index_write(r->core, p);
+    }
+    return err != MR_OK ? err : mr_log_repair(r->core, r->scratch, MR_LOG_REPAIR_RESCAN, &repaired);
+}
+
+static enum mr_err finish_cb(void *context, bool is_state_lost)
 {
     struct recovery        *r = context;
     struct mr_storage_core *core = r->core;
+    r->is_state_lost = is_state_lost;
+    if (is_state_lost) {
+        return finish_lost(r);
+    }
     enum mr_err             err = flush(r);
     MR_LIST_EACH(link, &core->partitions) {
         struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
@@ -497,10 +544,13 @@ static enum mr_err finish_cb(void *context)
 
 static bool store_cb(void *context, void *log, struct mr_journal_state_out *out)
 {
-    (void)context;
-    struct mr_partition *p = log;
-    if (p->state == MR_PARTITION_OFFLINE) {
+    const struct recovery *r = context;
+    struct mr_partition   *p = log;
+    if (p->state == MR_PARTITION_OFFLINE && !r->is_state_lost) {
         return false;
+    }
+    if (p->state == MR_PARTITION_OFFLINE) {
+        mr_journal_state_lost(out, p->end.offset, -1);
     }
     mr_partition_store(p, out);
     return true;
@@ -530,7 +580,7 @@ static enum mr_err put_in_order(struct mr_storage_core *core, struct recovery *r
                MR_CHECKPOINT_LOG_START, mr_err_text(err));
     }
     bool is_unclean = !guard->is_guarded && !guard->was_clean;
-    err = mr_log_repair(core, &scratch, is_unclean, &repaired);
+    err = mr_log_repair(core, &scratch, is_unclean ? MR_LOG_REPAIR_UNCLEAN : MR_LOG_REPAIR_CLOSED, &repaired);
     if (err != MR_OK) {
         mr_fmt(op->why, sizeof op->why, "%s", repaired.why);
         return err;
@@ -540,6 +590,7 @@ static enum mr_err put_in_order(struct mr_storage_core *core, struct recovery *r
                repaired.logs, (unsigned long long)repaired.cut_bytes);
     }
     mr_arena_init(&scratch, core->cold.memory, (size_t)core->cold.page_count * MR_PAGE_BYTES);
+    r->scratch = &scratch;
     struct mr_journal_recover_params params = {
         .disk = core->disk, .log = core->log, .log_dir = core->params.log_dir, .ops = &ops, .context = r,
         .scratch = &scratch, .logs_max = core->plan.logs_max, .seed = core->params.seed,

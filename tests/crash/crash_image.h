@@ -47,7 +47,6 @@ struct mr_crash_result {
     struct mr_crash_place place[MR_CRASH_DEPTH];
     uint64_t              points, images, nested, onward, stopped, rotten;
     uint64_t              refused; /* of the rotten: what was said to be lost */
-    uint64_t              known;   /* of the rotten: open bugs (docs/TESTING.md) */
 };
 
 const char *mr_crash_kind_name(uint32_t kind);

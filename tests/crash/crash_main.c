@@ -99,10 +99,10 @@ static void say_violation(uint64_t seed, const struct mr_crash_result *result)
 static void say_sum(const struct mr_crash_result *sum, uint64_t seeds, double seconds)
 {
     printf("%llu images at %llu points of %llu seeds, %llu nested in recoveries, %llu served on and cut again, %llu stopped; "
-           "%llu with rot, %llu refused, %llu known; %.1f s\n",
+           "%llu with rot, %llu refused; %.1f s\n",
            (unsigned long long)sum->images, (unsigned long long)sum->points, (unsigned long long)seeds,
            (unsigned long long)sum->nested, (unsigned long long)sum->onward, (unsigned long long)sum->stopped,
-           (unsigned long long)sum->rotten, (unsigned long long)sum->refused, (unsigned long long)sum->known, seconds);
+           (unsigned long long)sum->rotten, (unsigned long long)sum->refused, seconds);
     fflush(stdout);
 }
 

@@ -19,10 +19,11 @@ static const char meta[] = "version=1-millrace-journal-not-empty\ncluster.id=c\n
 static uint64_t sum;
 
 static enum mr_err on_open(void *context, const struct mr_journal_log_name *name,
-                           const struct mr_journal_state_view *state,
+                           const struct mr_journal_state_view *state, bool is_state_lost,
                               const struct mr_journal_first *first, void **log_out)
 {
     (void)first;
+    (void)is_state_lost;
     for (int32_t at = 0; at < name->dir_name.len; at++) {
         sum += (uint8_t)name->dir_name.data[at];
     }
@@ -59,8 +60,9 @@ static void on_lost(void *context, void *log, int64_t from, int64_t to)
     sum += (uint64_t)(from ^ to);
 }
 
-static enum mr_err on_finish(void *context)
+static enum mr_err on_finish(void *context, bool is_state_lost)
 {
+    (void)is_state_lost;
     (void)context;
     return MR_OK;
 }

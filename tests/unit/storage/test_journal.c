@@ -125,10 +125,11 @@ static void let_go(void *context, void *owner)
 static const struct mr_journal_ops ops = {.store = store, .offline = offline, .keep = keep, .let_go = let_go};
 
 static enum mr_err found_open(void *context, const struct mr_journal_log_name *name,
-                              const struct mr_journal_state_view *state,
+                              const struct mr_journal_state_view *state, bool is_state_lost,
                               const struct mr_journal_first *first, void **log_out)
 {
     (void)first;
+    (void)is_state_lost;
     struct found *found = context;
     uint32_t      index = found->logs++;
     assert_true(index < LOGS + 2);
@@ -210,8 +211,9 @@ static void found_lost(void *context, void *log, int64_t from, int64_t to)
     }
 }
 
-static enum mr_err found_finish(void *context)
+static enum mr_err found_finish(void *context, bool is_state_lost)
 {
+    (void)is_state_lost;
     struct found *found = context;
     for (uint32_t index = 0; index < found->logs; index++) {
         enum mr_err err = run(found->disk,
