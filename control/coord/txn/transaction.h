@@ -161,6 +161,12 @@ mr_control_handler mr_transaction_add_offsets;
 mr_control_handler mr_transaction_commit_offsets;
 const void *mr_transaction_offsets_error(struct mr_control *control, struct mr_request *request, int16_t error);
 
+/* ---- transaction_read.c ---- */
+
+mr_control_handler mr_transaction_describe;
+mr_control_handler mr_transaction_list;
+mr_control_handler mr_transaction_describe_producers;
+
 /* ---- transaction_marks.c ---- */
 
 /* A request that comes while the transaction before its own is being completed waits for that, for a moment: its

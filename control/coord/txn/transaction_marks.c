@@ -67,17 +67,13 @@ bool mr_transaction_park(struct mr_control *control, struct mr_now now, struct m
 
 void mr_transaction_unpark(struct mr_transaction_env *env, struct mr_now now)
 {
-    struct mr_list mark;
     env->is_unpark_wanted = false;
-    mr_list_init(&mark);
-    mr_list_add_tail(&env->parked, &mark);
-    while (env->parked.next != &mark) { /* behind the mark: those that are parked again */
+    for (uint32_t count = env->parked_count; count > 0; count--) { /* not those that are parked again */
         struct mr_request *request =
             MR_LIST_ENTRY(mr_list_pop(&env->parked), struct mr_request, link);
         env->parked_count--;
         env->control->handlers[request->forward->api_key](env->control, now, request);
     }
-    mr_list_remove(&mark);
 }
 
 static void mark_late(struct mr_transaction_shard *shard, struct mr_now now)
@@ -261,14 +257,15 @@ void mr_transaction_marks_forget(struct mr_transaction_shard *shard)
 static void retry(struct mr_control *control, struct mr_now now, struct mr_control_timer *timer)
 {
     struct mr_transaction_env *env = timer->user;
-    struct mr_list mark;
+    uint32_t count = 0;
     (void)control;
-    mr_list_init(&mark);
-    mr_list_add_tail(&env->retries, &mark);
-    while (env->retries.next != &mark) {
+    MR_LIST_EACH(link, &env->retries)
+    {
+        count++;
+    }
+    for (; count > 0 && !mr_list_is_empty(&env->retries); count--) { /* not those that fail again */
         send(MR_LIST_ENTRY(mr_list_pop(&env->retries), struct mr_transaction_mark, link), now);
     }
-    mr_list_remove(&mark);
     mr_transaction_unpark(env, now);
     for (uint32_t index = 0; index < env->coord->shard_count; index++) {
         const struct mr_coord_shard *runtime = env->coord->shards[index];

@@ -150,7 +150,14 @@ static void commit(struct mr_control *control, struct mr_now now, struct mr_requ
     struct mr_coord_shard *shard = NULL;
     struct mr_coord_out out;
     *(struct mr_coord_wait *)request->user = (struct mr_coord_wait){0};
-    int16_t error = mr_coord_shard_of(coord, in->group_id, &shard);
+    /* It may have been ended meanwhile: behind its marker the offsets would wait for ever. */
+    int16_t error = add(control, now, in->transactional_id, in->producer_id, in->producer_epoch,
+                        in->group_id, true, 0, &shard);
+    if (error != MR_KAFKA_NONE) {
+        refuse(control, request, told(request, error));
+        return;
+    }
+    error = mr_coord_shard_of(coord, in->group_id, &shard);
     if (shard == NULL) {
         refuse(control, request, error);
         return;

@@ -397,7 +397,7 @@ static void write_markers(struct mr_control *control, struct mr_now now, struct 
 
 static bool is_timed_out(const struct mr_transaction *transaction, struct mr_now now)
 {
-    return transaction->now.state == MR_TRANSACTION_ONGOING &&
+    return transaction->now.state == MR_TRANSACTION_ONGOING && !mr_bug("no-txn-timeout") &&
            transaction->now.start_ms + transaction->now.timeout_ms < now.unix_ms;
 }
 
@@ -576,6 +576,9 @@ bool mr_transactions_init(struct mr_control *control)
     mr_control_serve(control, MR_API_ADD_PARTITIONS_TO_TXN, add_partitions);
     mr_control_serve(control, MR_API_END_TXN, end_txn);
     mr_control_serve(control, MR_API_WRITE_TXN_MARKERS, write_markers);
+    mr_control_serve(control, MR_API_DESCRIBE_TRANSACTIONS, mr_transaction_describe);
+    mr_control_serve(control, MR_API_LIST_TRANSACTIONS, mr_transaction_list);
+    mr_control_serve(control, MR_API_DESCRIBE_PRODUCERS, mr_transaction_describe_producers);
     mr_control_serve(control, MR_API_ADD_OFFSETS_TO_TXN, mr_transaction_add_offsets);
     mr_control_serve(control, MR_API_TXN_OFFSET_COMMIT, mr_transaction_commit_offsets);
     return true;

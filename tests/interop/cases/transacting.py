@@ -63,3 +63,63 @@ def transforms_exactly_once(t):
     second.wait(30)
     got = values(t, to, b, 3)
     t.equal(sorted(got), sorted("r%d:%d" % (p, i) for p in range(3) for i in range(count // 3)), "each record once")
+
+
+@test(seconds=120)
+def transactions_tool(t):
+    """kafka-transactions: list, describe, the producers of a partition, and the end of a transaction by force."""
+    topic = t.topic(1)
+    id = "tool-" + topic
+    job = t.java_start("open_transaction", topic=topic, id=id, count=10)
+    job.event("open", 30)
+
+    def tool(*args):
+        return t.tool("transactions", "--bootstrap-server", t.broker.bootstrap, *args).stdout()
+
+    listed = [line.split() for line in tool("list").splitlines() if line.startswith(id)]
+    t.check(len(listed) == 1 and listed[0][-1] == "Ongoing", "listed: %s", listed)
+    t.check("Ongoing" in tool("describe", "--transactional-id", id), "describe")
+    producers = tool("describe-producers", "--topic", topic, "--partition", "0").splitlines()
+    t.check(len(producers) == 2 and producers[1].split()[-1] == "0", "producers: %s", producers)
+    tool("abort", "--topic", topic, "--partition", "0", "--start-offset", "0")
+    w = t.wire()
+    t.equal(w.list_offsets(topic, 0, -1)[2], 11, "ten records and a marker")
+    t.equal(seen(t, topic, "read_committed"), 0, "records that committed readers see")
+    producers = tool("describe-producers", "--topic", topic, "--partition", "0").splitlines()
+    t.check(producers[1].split()[-1] == "None", "producers: %s", producers)
+    job.tell("leave")
+    job.wait(60)
+
+
+@test(seconds=120)
+def timed_out_transaction_is_aborted(t):
+    """A producer goes away with an open transaction: within its timeout and the scan's interval nothing is held back."""
+    b = t.own({"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"})
+    topic = t.topic(1, broker=b)
+    jvm = t.jvm()
+    job = t.java_start("open_transaction", jvm=jvm, broker=b, topic=topic, id="gone-" + topic, count=10,
+                       **{"p.transaction.timeout.ms": 3000})
+    job.event("open", 30)
+    jvm.kill()
+    t.java("produce", topic=topic, count=5, prefix="after", broker=b)
+    t.eventually(lambda: seen(t, topic, "read_committed", b) == 5, 15, "the records behind the open transaction")
+
+
+@test(seconds=120)
+def transaction_files_are_kafkas(t):
+    """DumpLogSegments reads __transaction_state and what a transaction leaves in a log."""
+    b = t.own()
+    topic = t.topic(1, broker=b)
+    t.java("transactions", topic=topic, count=9, records=2, broker=b)
+    b.stop()
+    states = [p for p in b.directory.glob("__transaction_state-*/*.log") if p.stat().st_size]
+    t.check(len(states) == 1, "files of __transaction_state with records: %s", states)
+    out = t.tool("dump-log", "--transaction-log-decoder", "--deep-iteration", "--files", states[0]).stdout()
+    ended = (out.count('"transactionStatus":4'), out.count('"transactionStatus":5'))
+    t.equal(ended, (6, 3), "CompleteCommit, CompleteAbort in:\n" + out[-2000:])
+    index = next(b.directory.glob(topic + "-0/*.txnindex"))
+    t.equal(index.stat().st_size, 3 * 34, "bytes of the .txnindex: three aborted transactions")
+    out = t.tool("dump-log", "--files", index).stdout()
+    t.equal(out.count("producerId"), 3, "entries of the .txnindex in:\n" + out)
+    out = t.tool("dump-log", "--deep-iteration", "--print-data-log", "--files", index.with_suffix(".log")).stdout()
+    t.equal((out.count("endTxnMarker: COMMIT"), out.count("endTxnMarker: ABORT")), (6, 3), "markers in:\n" + out[-2000:])

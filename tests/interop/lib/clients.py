@@ -26,6 +26,7 @@ TOOLS = {
     "e2e-latency": "org.apache.kafka.tools.EndToEndLatency",
     "cluster": "org.apache.kafka.tools.ClusterTool",
     "storage": "kafka.tools.StorageTool",
+    "transactions": "org.apache.kafka.tools.TransactionsCommand",
     "delete-records": "org.apache.kafka.tools.DeleteRecordsCommand",
 }
 
