@@ -209,8 +209,11 @@ struct mr_index_search {
     enum mr_index_kind kind;
     int64_t            key;
     int64_t            result;
-    int64_t            named; /* the offset that the entry has; below the segment's base: there is no entry */
     uint32_t           file_bytes;
+    /* Of a file position from a file: whoever reads there asks mr_index_is_true. */
+    bool               is_unproven;
+    int64_t            offset; /* the entry's */
+    uint32_t           tries;
 };
 
 /*
@@ -232,8 +235,6 @@ struct mr_task {
     bool                  is_op_due;       /* at its end the operation goes on with its next entry */
     bool                  is_whole_wanted; /* cold reads */
     bool                  is_data_there;
-    bool                  is_placed; /* a cold read: the scan begins where an index said */
-    uint32_t              places;    /* that indexes gave and that were wrong */
     bool                  is_again; /* the operation that had no space is submitted again as it was; a cold read: the
                                        second time */
     uint32_t              crc;
@@ -478,6 +479,11 @@ bool mr_segment_time_learn(struct mr_storage_core *core, struct mr_task *task, s
 /* The task searches an index of task->segment; its step goes on at `back_at` with task->find.result. */
 bool mr_index_find(struct mr_storage_core *core, struct mr_task *task, enum mr_index_kind kind, int64_t key,
                    uint32_t back_at);
+/* The `bytes` at `memory` were read from position task->b on: whether at the place found, task->a, there can be the
+ * batch that the entry tells of. Asked once. */
+bool mr_index_is_true(struct mr_task *task, const uint8_t *memory, uint64_t bytes);
+/* It was not: the search goes on with what stands before that entry, at last with the start of the segment. */
+bool mr_index_find_before(struct mr_storage_core *core, struct mr_task *task, uint32_t back_at);
 
 /* ---- log/append.c ---- */
 void mr_append_op_start(struct mr_storage_core *core, struct mr_append_op *op);

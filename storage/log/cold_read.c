@@ -2,8 +2,8 @@
  * cold_read: batches that are in files only, by O_DIRECT into pages of a pool of their own, so that a
  * backfill does not push the tail out of memory.
  *
- *   place    a remembered place, or the offset index -> where to begin; when that is no batch, or one behind the
- *            offset, the index is wrong there: the entry before it, then the segment's start
+ *   place    a remembered place, or the offset index -> where to begin; when that is no batch, or not the
+ *            one that the entry tells of, the index is wrong there: the entry before it is asked
  *   data     256 KiB to 1 MiB from there; the batch with the offset is looked for; more pages while the first
  *            batch is not whole
  *   checks   offsets rise, lengths hold, CRC of every batch that is lent (a rotten one is MR_ERR_CORRUPT); where
@@ -129,30 +129,6 @@ static bool is_batch(const struct mr_batch *batch, const struct mr_segment *segm
            batch->last_offset_delta >= 0 && at + mr_batch_bytes(batch) <= segment->written;
 }
 
-/* Whether the index led to a batch that is not behind the offset; the page holds [b, end) of the file. */
-static bool is_place_right(struct mr_storage_core *core, const struct mr_task *task, uint64_t end)
-{
-    struct mr_batch batch;
-    if (task->a + MR_BATCH_HEADER > end) {
-        return false;
-    }
-    mr_batch_header_load(mr_page_memory(&core->cold, task->page) + (task->a - task->b), &batch);
-    return is_batch(&batch, task->segment, task->a) && batch.base_offset <= task->x;
-}
-
-/* The index is wrong there, or the segment is: begin earlier, and the batches tell. */
-static bool step_back(struct mr_storage_core *core, struct mr_task *task)
-{
-    mr_log(core->log, MR_LOG_WARN, "an index leads to a wrong place dir=%s segment=%lld offset=%lld pos=%llu",
-           task->partition->dir_name, (long long)task->segment->base, (long long)task->find.named,
-           (unsigned long long)task->a);
-    task->page->is_busy = false;
-    mr_page_pool_put(&core->cold, task->page);
-    task->page = NULL;
-    int64_t key = task->places++ == 0 ? task->find.named - 1 : task->segment->base - 1;
-    return mr_index_find(core, task, MR_INDEX_OFFSET, key, COLD_PLACED);
-}
-
 /* The page holds bytes [b, b + c) of the file; the scan is at a. */
 static bool use_data(struct mr_storage_core *core, struct mr_task *task)
 {
@@ -168,12 +144,6 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
     limit = limit < segment->written ? limit : segment->written;
     end = end < limit ? end : limit;
     core->stats.cold_bytes += task->io.op.done_bytes;
-    if (task->is_placed) {
-        task->is_placed = false;
-        if (!is_place_right(core, task, end)) {
-            return step_back(core, task);
-        }
-    }
 
     uint64_t at = task->a;
     uint64_t first = UINT64_MAX; /* where the answer begins */
@@ -354,7 +324,6 @@ static bool cold_step(struct mr_storage_core *core, struct mr_task *task)
         return mr_index_find(core, task, MR_INDEX_OFFSET, task->x, COLD_PLACED);
     case COLD_PLACED:
         task->a = (uint64_t)task->find.result;
-        task->is_placed = task->a > 0;
         task->at = COLD_DATA;
         return read_data(core, task);
     case COLD_DATA:
@@ -363,6 +332,12 @@ static bool cold_step(struct mr_storage_core *core, struct mr_task *task)
         if (op->err != MR_OK) {
             mr_core_fail(core, op, "reading a segment");
             return finish(core, task, MR_ERR_IO);
+        }
+        if (!mr_index_is_true(task, mr_page_memory(&core->cold, task->page), op->done_bytes)) {
+            task->page->is_busy = false;
+            mr_page_pool_put(&core->cold, task->page);
+            task->page = NULL;
+            return mr_index_find_before(core, task, COLD_PLACED);
         }
         return use_data(core, task);
     }

@@ -3,12 +3,15 @@
  * first, then the file, a page of entries at a time.
  *
  * What the file says is only a hint: an index that cannot be read, or makes no sense, means the start of the
- * segment, and the reader scans more.
+ * segment, and the reader scans more. A single entry that is not true is found out by the batch that the reader sees
+ * there, without an operation more: then the entry before it is asked.
  */
 #include "storage_core.h"
 
 #include "log/offset_index.h"
 #include "log/time_index.h"
+
+#define TRIES_MAX 8u /* entries that are not true, in one search: then none of the file is */
 
 enum find_at {
     FIND_BEGIN,
@@ -46,7 +49,8 @@ static bool find_in(const struct mr_segment *segment, struct mr_index_search *se
         return false;
     }
     search->result = entry.pos;
-    search->named = segment->base + entry.relative;
+    search->offset = segment->base + entry.relative;
+    search->is_unproven = true;
     *is_last = mr_offset_index_load(entries + (size_t)(count - 1) * MR_OFFSET_INDEX_ENTRY).relative ==
                entry.relative;
     return true;
@@ -102,8 +106,8 @@ static bool find_step(struct mr_storage_core *core, struct mr_task *task)
     return mr_task_return(core, task);
 }
 
-bool mr_index_find(struct mr_storage_core *core, struct mr_task *task, enum mr_index_kind kind, int64_t key,
-                   uint32_t back_at)
+static bool find(struct mr_storage_core *core, struct mr_task *task, enum mr_index_kind kind, int64_t key, uint32_t tries,
+                 uint32_t back_at)
 {
     struct mr_segment     *segment = task->segment;
     const struct mr_page  *page = kind == MR_INDEX_OFFSET ? segment->index_page : segment->time_page;
@@ -111,8 +115,8 @@ bool mr_index_find(struct mr_storage_core *core, struct mr_task *task, enum mr_i
     task->find = (struct mr_index_search){
         .kind = kind,
         .key = key,
+        .tries = tries,
         .result = kind == MR_INDEX_OFFSET ? 0 : segment->base,
-        .named = segment->base - 1,
         .file_bytes = kind == MR_INDEX_OFFSET ? segment->index_bytes : segment->time_bytes,
     };
     /* A sealed segment that was here before this start: the size of its index is the file's. */
@@ -125,8 +129,48 @@ bool mr_index_find(struct mr_storage_core *core, struct mr_task *task, enum mr_i
                     find_in(segment, &task->find, mr_page_memory(&core->cache, page),
                             page->used / entry_bytes(&task->find), &is_last);
     if (is_found || !is_file) {
+        task->find.is_unproven = false; /* the entries in memory are this process's own */
         task->at = back_at;
         return task->step(core, task);
     }
     return mr_task_call(core, task, find_step, back_at);
+}
+
+bool mr_index_find(struct mr_storage_core *core, struct mr_task *task, enum mr_index_kind kind, int64_t key,
+                   uint32_t back_at)
+{
+    return find(core, task, kind, key, 0, back_at);
+}
+
+bool mr_index_is_true(struct mr_task *task, const uint8_t *memory, uint64_t bytes)
+{
+    struct mr_batch batch;
+    if (!task->find.is_unproven) {
+        return true;
+    }
+    task->find.is_unproven = false;
+    uint64_t skip = task->a - task->b;
+    if (bytes < skip + MR_BATCH_HEADER) {
+        return false;
+    }
+    mr_batch_header_load(memory + skip, &batch);
+    /* Kafka tells of several batches appended at once by the last offset of all and the place of the first. */
+    return batch.batch_length >= MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS && batch.last_offset_delta >= 0 &&
+           batch.base_offset >= task->segment->base && mr_batch_last_offset(&batch) <= task->find.offset;
+}
+
+bool mr_index_find_before(struct mr_storage_core *core, struct mr_task *task, uint32_t back_at)
+{
+    struct mr_index_search *search = &task->find;
+    uint32_t                tries = search->tries + 1;
+    int64_t                 before = search->offset - 1;
+    mr_log(core->log, MR_LOG_WARN, "an index entry is not true dir=%s segment=%lld offset=%lld pos=%lld",
+           task->partition->dir_name, (long long)task->segment->base, (long long)search->offset,
+           (long long)search->result);
+    if (tries == TRIES_MAX) {
+        search->result = 0;
+        task->at = back_at;
+        return task->step(core, task);
+    }
+    return find(core, task, search->kind, before, tries, back_at);
 }

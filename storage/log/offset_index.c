@@ -27,7 +27,8 @@ uint32_t mr_offset_index_check(const uint8_t *entries, uint32_t count, struct mr
     for (uint32_t index = 0; index < count; index++) {
         struct mr_offset_index_entry entry =
             mr_offset_index_load(entries + (uint64_t)index * MR_OFFSET_INDEX_ENTRY);
-        if (entry.relative <= before.relative || entry.relative > relative_max || entry.pos >= size ||
+        bool is_zeros = entry.relative == 0 && entry.pos == 0; /* of the first batch there is no entry */
+        if (is_zeros || entry.relative <= before.relative || entry.relative > relative_max || entry.pos >= size ||
             (!is_first && entry.pos <= before.pos)) {
             return index;
         }

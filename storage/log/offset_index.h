@@ -43,7 +43,7 @@ bool mr_offset_index_find(const uint8_t *entries, uint32_t count, int32_t relati
 
 /*
  * How many entries from the start may be believed: offsets rise and are at most `relative_max`,
- * positions rise and lie below `size`. `before` is the entry before these, or {-1, 0} at the start.
+ * positions rise and lie below `size`. Zeros are no entry, not even as the first one. `before` is the entry before these, or {-1, 0} at the start.
  */
 uint32_t mr_offset_index_check(const uint8_t *entries, uint32_t count, struct mr_offset_index_entry before,
                                int64_t relative_max, uint64_t size);

@@ -26,7 +26,8 @@ uint32_t mr_time_index_check(const uint8_t *entries, uint32_t count, struct mr_t
     for (uint32_t index = 0; index < count; index++) {
         struct mr_time_index_entry entry =
             mr_time_index_load(entries + (uint64_t)index * MR_TIME_INDEX_ENTRY);
-        if (entry.timestamp <= before.timestamp || entry.relative <= before.relative ||
+        bool is_zeros = entry.timestamp == 0 && entry.relative == 0; /* more likely never written than of 1970 */
+        if (is_zeros || entry.timestamp <= before.timestamp || entry.relative <= before.relative ||
             entry.relative > relative_max) {
             return index;
         }

@@ -37,7 +37,8 @@ static inline struct mr_time_index_entry mr_time_index_load(const uint8_t *at)
 bool mr_time_index_find_before(const uint8_t *entries, uint32_t count, int64_t timestamp,
                                struct mr_time_index_entry *entry);
 
-/* How many entries from the start may be believed: both columns rise, offsets at most relative_max. */
+/* How many entries from the start may be believed: both columns rise, offsets at most relative_max. An
+ * entry of zeros is what a torn file has at its start, not believed as the first one either. */
 uint32_t mr_time_index_check(const uint8_t *entries, uint32_t count, struct mr_time_index_entry before,
                              int64_t relative_max);
 

@@ -42,12 +42,20 @@ static struct mr_list_offsets_entry *entry_of(const struct mr_task *task)
     return &op->entries[op->op.pending];
 }
 
-static bool finish(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
+/* Nothing of the file is held any more. */
+static void drop_page(struct mr_storage_core *core, struct mr_task *task)
 {
     if (task->page != NULL) {
         task->page->is_busy = false;
         mr_page_pool_put(&core->cold, task->page);
+        task->page = NULL;
     }
+    task->c = 0;
+}
+
+static bool finish(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
+{
+    drop_page(core, task);
     if (task->segment != NULL) {
         task->segment->users--;
     }
@@ -64,14 +72,9 @@ static bool leave(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_segment *segment = task->segment;
     enum search_goal   goal = (enum search_goal)task->index;
-    if (task->page != NULL) {
-        task->page->is_busy = false;
-        mr_page_pool_put(&core->cold, task->page);
-        task->page = NULL;
-    }
+    drop_page(core, task);
     segment->users--;
     task->segment = NULL;
-    task->c = 0;
     if (goal == GOAL_MAX) {
         return finish(core, task, MR_OK);
     }
@@ -183,9 +186,7 @@ static bool read_chunk(struct mr_storage_core *core, struct mr_task *task, uint3
 {
     struct mr_segment *segment = task->segment;
     if (task->page != NULL && task->page->order < order) {
-        task->page->is_busy = false;
-        mr_page_pool_put(&core->cold, task->page);
-        task->page = NULL;
+        drop_page(core, task);
     }
     if (!mr_segment_file_ready(core, segment)) {
         return core->is_offline ? finish(core, task, MR_ERR_DIR_OFFLINE) : mr_core_task_wait(core, task, 0);
@@ -277,6 +278,7 @@ static bool begin(struct mr_storage_core *core, struct mr_task *task, struct mr_
     task->segment = segment;
     task->index = goal;
     task->a = 0;
+    task->find.is_unproven = false;
     segment->users++;
     switch (goal) {
     case GOAL_FIRST:
@@ -355,6 +357,11 @@ static bool search_step(struct mr_storage_core *core, struct mr_task *task)
             return finish(core, task, MR_ERR_IO);
         }
         task->c = task->io.op.done_bytes;
+        if (task->a == (uint64_t)task->find.result &&
+            !mr_index_is_true(task, mr_page_memory(&core->cold, task->page), task->c)) {
+            drop_page(core, task);
+            return mr_index_find_before(core, task, SEARCH_PLACED);
+        }
         if (task->c < MR_BATCH_HEADER + (task->a - task->b)) {
             return finish(core, task, MR_ERR_CORRUPT); /* the file is shorter than it was */
         }

@@ -153,6 +153,19 @@ static void test_time_index_check_believes_up_to_the_first_lie(void **state)
     }
 }
 
+/* What is left of a file whose first block was never written, and whose later ones were. */
+static void test_index_checks_do_not_begin_with_zeros(void **state)
+{
+    (void)state;
+    uint8_t times[2 * MR_TIME_INDEX_ENTRY] = {0};
+    uint8_t places[2 * MR_OFFSET_INDEX_ENTRY] = {0};
+    mr_time_index_store(times + MR_TIME_INDEX_ENTRY, (struct mr_time_index_entry){1000, 10});
+    mr_offset_index_store(places + MR_OFFSET_INDEX_ENTRY, (struct mr_offset_index_entry){10, 100});
+    assert_int_equal(
+        mr_time_index_check(times, 2, (struct mr_time_index_entry){.timestamp = -1, .relative = -1}, 40), 0);
+    assert_int_equal(mr_offset_index_check(places, 2, (struct mr_offset_index_entry){.relative = -1}, 40, 1000), 0);
+}
+
 /* ---- Epochs ---- */
 
 static struct mr_epoch_entry memory[64];
@@ -275,6 +288,7 @@ int main(void)
         cmocka_unit_test(test_offset_index_check_believes_up_to_the_first_lie),
         cmocka_unit_test(test_offset_index_check_first_position_may_be_0),
         cmocka_unit_test(test_time_index_check_believes_up_to_the_first_lie),
+        cmocka_unit_test(test_index_checks_do_not_begin_with_zeros),
         cmocka_unit_test(test_epochs_where_each_ends),
         cmocka_unit_test(test_epochs_of_offsets),
         cmocka_unit_test(test_epochs_assigned_again_or_against_what_is_there),

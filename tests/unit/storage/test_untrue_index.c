@@ -1,0 +1,118 @@
+/*
+ * index entries that rot turned over: every record of the good segment beside them is read and found as before.
+ */
+#include "test.h"
+
+#include "core_rig.h"
+#include "log/offset_index.h"
+
+#define RECORDS 120u /* one in each batch */
+#define TIME    1000 /* of the first */
+#define INDEX   "/data/a-0/00000000000000000000.index"
+#define ENTRIES 64u
+
+static struct mr_core_rig rig;
+
+struct lie {
+    const char *about;
+    uint32_t    first;      /* the entries from here on ... */
+    uint32_t    count;      /* ... so many */
+    int32_t     offset_add; /* what they are wrong by */
+    int32_t     pos_add;
+};
+
+static int setup(void **state)
+{
+    (void)state;
+    mr_core_rig_init(&rig);
+    rig.config.segment_bytes = 30000; /* the first holds most of it and is sealed */
+    rig.config.index_interval_bytes = 1000;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t id = mr_core_rig_open(&rig, "a", 0, false);
+    for (uint32_t index = 0; index < RECORDS; index++) {
+        assert_int_equal(mr_core_rig_append(&rig, id, 1, 200 + index % 7 * 30, TIME + index, NULL), MR_OK);
+    }
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    mr_core_rig_deinit(&rig);
+    return 0;
+}
+
+static void tell(const struct lie *lie)
+{
+    uint8_t bytes[ENTRIES * MR_OFFSET_INDEX_ENTRY];
+    int64_t len = mr_sim_fs_get(rig.fs, INDEX, bytes, sizeof bytes);
+    assert_true(len >= (int64_t)((lie->first + lie->count) * MR_OFFSET_INDEX_ENTRY) && len <= (int64_t)sizeof bytes);
+    for (uint32_t index = lie->first; index < lie->first + lie->count; index++) {
+        uint8_t                     *at = bytes + (size_t)index * MR_OFFSET_INDEX_ENTRY;
+        struct mr_offset_index_entry entry = mr_offset_index_load(at);
+        entry.relative += lie->offset_add;
+        entry.pos += (uint32_t)lie->pos_add;
+        mr_offset_index_store(at, entry);
+    }
+    mr_sim_fs_put(rig.fs, INDEX, bytes, (size_t)len);
+}
+
+/* In falling order, so that no read begins where the one before ended. */
+static void check(const char *about)
+{
+    uint64_t id = mr_core_rig_open(&rig, "a", 0, false);
+    for (int64_t offset = RECORDS - 1; offset >= 0; offset--) {
+        uint8_t         got[MR_BATCH_HEADER];
+        uint32_t        bytes = 0;
+        struct mr_batch batch;
+        enum mr_err     err = mr_core_rig_read(&rig, id, offset, sizeof got, got, &bytes);
+        if (err != MR_OK || bytes < sizeof got) {
+            fail_msg("%s: read at %lld: %s", about, (long long)offset, mr_err_text(err));
+        }
+        mr_batch_header_load(got, &batch);
+        if (batch.base_offset != offset) {
+            fail_msg("%s: read at %lld: batch %lld", about, (long long)offset, (long long)batch.base_offset);
+        }
+        struct mr_list_offsets_entry found = mr_core_rig_list(&rig, id, TIME + offset);
+        if (found.err != MR_OK || found.offset != offset) {
+            fail_msg("%s: time %lld: %lld, %s", about, (long long)(TIME + offset), (long long)found.offset,
+                     mr_err_text(found.err));
+        }
+    }
+}
+
+static void test_untrue_entries_are_not_followed(void **state)
+{
+    (void)state;
+    static const struct lie lies[] = {
+        {"true", 0, 0, 0, 0},
+        {"inside a batch", 5, 1, 0, 8},
+        {"the one behind", 5, 1, 0, 1000},
+        {"offset too low", 5, 1, -2, 0},
+        {"offset too high", 5, 1, 1, 0},
+        {"before its batch", 5, 1, 0, -100},
+        {"two of them", 5, 2, 0, 64},
+        {"more than are tried", 2, 16, 0, 1},
+        {"the first", 0, 1, 0, 16},
+    };
+    struct mr_sim_fs *whole = rig.fs;
+    for (uint32_t index = 0; index < sizeof lies / sizeof lies[0]; index++) {
+        rig.fs = mr_sim_fs_clone(whole);
+        tell(&lies[index]);
+        assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+        check(lies[index].about);
+        mr_core_rig_kill(&rig);
+        mr_sim_fs_destroy(rig.fs);
+    }
+    rig.fs = whole;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_untrue_entries_are_not_followed, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
