@@ -1,5 +1,7 @@
 #include "sim_storage_world.h"
 
+#include "check_index.h"
+
 #include "millrace/base/fmt.h"
 #include "millrace/base/hash.h"
 
@@ -1067,12 +1069,27 @@ static void read_all(struct world *w, struct slot *slot)
     }
 }
 
+/* The directory is at rest: its indexes are what its segments say. */
+static void check_indexes(struct world *w)
+{
+    for (uint32_t index = 0; index < SLOTS && !w->is_faulty && w->lie == MR_SIM_HONEST; index++) {
+        const struct slot *slot = &w->slots[index];
+        char               dir[64];
+        char               why[256];
+        mr_fmt(dir, sizeof dir, LOG_DIR "/%s-0", slot->topic);
+        if (slot->is_there && !mr_check_index_dir(w->fs, dir, slot->model.start_asked, why, sizeof why)) {
+            fail(w, "%s", why);
+        }
+    }
+}
+
 bool mr_sim_storage_start(struct world *w)
 {
     begin_life(w);
     if (!recover(w)) {
         return false;
     }
+    check_indexes(w);
     for (uint32_t index = 0; index < SLOTS; index++) {
         struct slot *slot = &w->slots[index];
         if (slot->is_there || slot->is_dropping) {
@@ -1170,6 +1187,9 @@ bool mr_sim_storage_stop(struct world *w)
     enum mr_err err = finish(w, call);
     if (err != MR_OK && !w->is_faulty) {
         fail(w, "clean stop: %s", mr_err_text(err));
+    }
+    if (err == MR_OK) {
+        check_indexes(w);
     }
     return err == MR_OK;
 }

@@ -5,7 +5,7 @@
  * compare; then appends (plain and idempotent, to several logs at once), reads, watches, ListOffsets, DeleteRecords,
  * epochs, drops and new logs, many at a time; then an end: a clean stop, SIGKILL, a power cut, a disk that fails or
  * dies at some operation (also inside recovery and stop). Every answer is checked when it comes; after a clean stop
- * and after recovery the files are, too.
+ * and after recovery the indexes in files are, too (check_index.h).
  *
  * Everything follows from the seed. The disk may be made to lie (enum mr_sim_lie): then a run must find it out.
  */
