@@ -7,7 +7,7 @@
 
 /* Lock, log directory and metadata's own; journal files, state and root of each core. */
 #define FILES_FIXED    8u
-#define FILES_PER_CORE 200u
+#define FILES_PER_CORE 8u
 
 void mr_sim_idle_read(const struct mr_sim_broker *broker, struct mr_sim_idle *idle)
 {

@@ -184,16 +184,6 @@ static void trouble_error(struct world *world)
     }
 }
 
-/*
- * Whether a stop may be interrupted between the guard and the marker. Then the directory is one that Apache Kafka was
- * killed in, and is cut at its first bad batch as Kafka cuts it: rot would lose more than itself.
- */
-static bool is_stop_uncertain(const struct mr_sim_swarm *swarm)
-{
-    return mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_write_error) || mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_flush_error) ||
-           mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_disk_error) || mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_disk_full);
-}
-
 /* Reads that lie while the broker serves, and bytes that change. */
 static void trouble_bytes(struct world *world)
 {
@@ -204,7 +194,7 @@ static void trouble_bytes(struct world *world)
         misread.one_in = 20;
     }
     mr_sim_fs_misread(world->fs, &misread);
-    if (!is_stop_uncertain(swarm) && mr_sim_swarm_hits(swarm, MR_SIM_TROUBLE_rot, 1500)) {
+    if (mr_sim_swarm_hits(swarm, MR_SIM_TROUBLE_rot, 1500)) {
         world->result->rots += mr_sim_rot_segment(world->fs, swarm, &world->check);
     }
 }
@@ -377,13 +367,11 @@ static enum mr_sim_cut draw_cut(struct world *world)
 static void end_life(struct world *world, enum ending ending, bool is_stopped)
 {
     end(world);
-    if (is_stopped) {
-        if (ending == END_STOP_CUT) {
-            cut(world, MR_SIM_CUT_DROP);
-        }
-    } else if (ending == END_KILL) {
-        mr_sim_fs_process_kill(world->fs, draw(world, UINT64_MAX));
-        world->result->kills++;
+    if (is_stopped && ending == END_STOP_CUT) {
+        cut(world, MR_SIM_CUT_DROP);
+    } else if (is_stopped || ending == END_KILL) {
+        mr_sim_fs_process_kill(world->fs, draw(world, UINT64_MAX)); /* behind a stop too the process takes its files along */
+        world->result->kills += !is_stopped;
     } else {
         cut(world, draw_cut(world));
     }
