@@ -248,12 +248,12 @@ static bool gather_step(struct mr_storage_core *core, struct mr_task *task)
         uint64_t       from = task->b & ~(uint64_t)(MR_PAGE_BYTES - 1);
         const uint8_t *memory = mr_page_memory(&core->cold, task->page);
         uint64_t       have = from + disk->done_bytes < task->c ? from + disk->done_bytes : task->c;
-        if (have <= task->b || op->span_count == op->span_max) {
-            return finish(core, task, MR_ERR_CORRUPT);
+        uint64_t skip = task->b == task->a ? 21 : 0; /* what the CRC does not cover */
+        if (have <= task->b + skip || op->span_count == op->span_max) {
+            return finish(core, task, MR_ERR_CORRUPT); /* the file ends before its last batch does */
         }
         uint32_t len = (uint32_t)(have - task->b);
         lend_page(core, op, entry, task->page, memory + (task->b - from), len);
-        uint64_t skip = task->b == task->a ? 21 : 0;
         task->y = (int64_t)mr_crc32c((uint32_t)task->y, memory + (task->b - from) + skip, len - skip);
         task->b = have;
         task->page->is_busy = false;
