@@ -3,12 +3,18 @@
  * decompressed. What batch_check accepts after looking at the records, batch_iter must be able to walk.
  *
  * The input: one byte of switches, one that says where the bytes are cut in two, then the batch. With SEAL its
- * length and CRC are made right first, or nothing behind them would ever be reached.
+ * length and CRC are made right first, or nothing behind them would ever be reached. The mutator takes a batch apart: it
+ * changes the records themselves and packs them again in the same codec or another, or draws a field of the header.
  */
 #include "batch/compress.h"
 #include "millrace/batch.h"
+#include "mutate.h"
 
+#include <lz4frame.h>
+#include <snappy-c.h>
 #include <stdlib.h>
+#include <zlib.h>
+#include <zstd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -114,4 +120,114 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     free(bytes);
     return 0;
+}
+
+/* ---- The mutator ---- */
+
+static uint32_t pack_gzip(const uint8_t *in, uint32_t len, uint8_t *out, uint32_t max)
+{
+    z_stream stream = {.next_out = out, .avail_out = max};
+    union {
+        const uint8_t *in;
+        uint8_t *out;
+    } pun = {.in = in}; /* zlib's pointer is not const */
+    if (deflateInit2(&stream, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+        return 0;
+    }
+    stream.next_in = pun.out;
+    stream.avail_in = len;
+    bool is_whole = deflate(&stream, Z_FINISH) == Z_STREAM_END;
+    uint32_t used = (uint32_t)stream.total_out;
+    deflateEnd(&stream);
+    return is_whole ? used : 0;
+}
+
+/* 0: it does not fit. */
+static uint32_t pack(int codec, const uint8_t *in, uint32_t len, uint8_t *out, uint32_t max)
+{
+    size_t used = max;
+    switch (codec) {
+    case MR_CODEC_GZIP:
+        return pack_gzip(in, len, out, max);
+    case MR_CODEC_SNAPPY:
+        return snappy_compress((const char *)in, len, (char *)out, &used) == SNAPPY_OK ? (uint32_t)used : 0;
+    case MR_CODEC_LZ4:
+        used = LZ4F_compressFrame(out, max, in, len, NULL);
+        return LZ4F_isError(used) ? 0 : (uint32_t)used;
+    case MR_CODEC_ZSTD:
+        used = ZSTD_compress(out, max, in, len, 1);
+        return ZSTD_isError(used) ? 0 : (uint32_t)used;
+    default:
+        memcpy(out, in, len);
+        return len;
+    }
+}
+
+/* The records of a batch as they were before they were packed; false: nobody can tell. */
+static bool open_records(const uint8_t *batch, uint32_t len, uint8_t *out, uint32_t max, uint32_t *out_len)
+{
+    int codec = batch[22] & MR_BATCH_CODEC_MASK;
+    struct mr_span span = {batch + MR_BATCH_HEADER, len - MR_BATCH_HEADER};
+    struct mr_chain chain = {.spans = &span, .span_count = 1, .bytes = span.len};
+    if (codec == MR_CODEC_NONE) {
+        memcpy(out, span.data, span.len);
+        *out_len = span.len;
+        return true;
+    }
+    mr_arena_reset(&scratch);
+    return codec <= MR_CODEC_ZSTD && mr_decompress(codec, &chain, out, max, out_len, &scratch) == MR_OK;
+}
+
+static void set_codec(uint8_t *batch, int codec)
+{
+    batch[22] = (uint8_t)((batch[22] & (0xff ^ MR_BATCH_CODEC_MASK)) | codec);
+}
+
+/* One field of the header; of the attributes all but the codec. */
+static void draw_field(struct mr_prng *prng, uint8_t *batch)
+{
+    static const struct {
+        uint8_t at, len;
+    } fields[] = {{21, 1}, {22, 1}, {23, 4}, {27, 8}, {35, 8}, {43, 8}, {51, 2}, {53, 4}, {57, 4}};
+    uint64_t field = mr_prng_below(prng, sizeof fields / sizeof fields[0]);
+    int codec = batch[22] & MR_BATCH_CODEC_MASK;
+    uint8_t fill = mr_prng_below(prng, 2) == 0 ? 0 : 0xff;
+    memset(batch + fields[field].at, fill, fields[field].len);
+    batch[fields[field].at + fields[field].len - 1] = (uint8_t)mr_prng_below(prng, 256);
+    set_codec(batch, codec);
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsigned seed)
+{
+    static uint8_t plain[1u << 16], packed[1u << 17];
+    struct mr_prng prng = mr_mutate_prng(seed);
+    uint8_t *batch = data + 2;
+    uint32_t plain_len;
+    if (scratch.base == NULL) {
+        mr_arena_init(&scratch, malloc(ROOM), ROOM);
+    }
+    if (mr_prng_below(&prng, 5) == 0 || size < 2 + MR_BATCH_HEADER || size > sizeof plain ||
+        !open_records(batch, (uint32_t)size - 2, plain, sizeof plain, &plain_len)) {
+        return LLVMFuzzerMutate(data, size, size_max);
+    }
+    int codec = batch[22] & MR_BATCH_CODEC_MASK;
+    switch (mr_prng_below(&prng, 4)) {
+    case 0:
+        draw_field(&prng, batch);
+        break;
+    case 1:
+        codec = (int)mr_prng_below(&prng, MR_CODEC_ZSTD + 1);
+        break;
+    default:
+        plain_len = (uint32_t)LLVMFuzzerMutate(plain, plain_len, sizeof plain);
+        break;
+    }
+    uint32_t packed_len = pack(codec, plain, plain_len, packed, sizeof packed);
+    if (packed_len == 0 || size_max < 2 + MR_BATCH_HEADER + packed_len) {
+        return LLVMFuzzerMutate(data, size, size_max);
+    }
+    data[0] |= SEAL;
+    set_codec(batch, codec);
+    memcpy(batch + MR_BATCH_HEADER, packed, packed_len);
+    return 2 + MR_BATCH_HEADER + packed_len;
 }
