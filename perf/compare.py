@@ -9,7 +9,8 @@ second call goes on where the first one stopped. Sizes: --quick (one repetition,
 20 s), --full (7, and the relaxed class too). Systems: millrace, kafka, bare (a bare loop of receive, one durable
 write, answer) and null (drops everything: is the generator fast enough?).
 
-Durable is compared with durable (Kafka: flush.messages=1) and relaxed with relaxed (Millrace: millrace.ack=write)."""
+Durable is compared with durable (Kafka: flush.messages=1) and relaxed with relaxed (Millrace: millrace.ack=write).
+With --layout=split the broker has the first half of the CPUs and the generator the rest; otherwise they share all."""
 
 import argparse
 import json
@@ -74,6 +75,26 @@ class Scenario:
 # ---- systems ----
 
 
+class Layout:
+    """Which CPUs the broker and the generator may use."""
+
+    def __init__(self, name):
+        cpus = sorted(os.sched_getaffinity(0))
+        if name == "split" and len(cpus) < 2:
+            raise SystemExit("--layout=split needs two CPUs")
+        half = len(cpus) // 2
+        self.broker, self.load = (cpus[:half], cpus[half:]) if name == "split" else (cpus, cpus)
+        self.text = "broker on CPUs %s, generator on CPUs %s" % (self.broker, self.load) if name == "split" else "broker and generator share all CPUs"
+
+    def pin_broker(self, pid):
+        for task in Path("/proc/%d/task" % pid).iterdir():
+            os.sched_setaffinity(int(task.name), self.broker)
+
+    def pin_load(self):
+        """Processes inherit it: the generator is started with our own."""
+        os.sched_setaffinity(0, self.load)
+
+
 def run_load(settings, scenario=None, timeout_s=900):
     argv = [str(BUILD / "millrace-load")] + ([str(scenario.path)] if scenario else [])
     argv += ["%s=%s" % kv for kv in settings.items()] + ["live=no"]
@@ -120,11 +141,13 @@ class BrokerSystem:
         if kind == "kafka":
             self.broker.heap = a.heap
         self.warmed = False
+        self.layout = a.layout
 
     def address(self, settings):
         if not self.broker.alive():
             self.broker.start()
             self.memory.take(self.broker.pid)
+            self.layout.pin_broker(self.broker.pid)
         if self.kind == "kafka" and not self.warmed:
             self.warm(20 if settings.get("size") == "quick" else 60)
         return self.broker.bootstrap
@@ -148,8 +171,8 @@ class BrokerSystem:
 class FloorSystem:
     """A process of millrace-floors per cell: the number of partitions is part of it."""
 
-    def __init__(self, kind, directory):
-        self.kind, self.directory, self.process = kind, directory, None
+    def __init__(self, kind, directory, layout):
+        self.kind, self.directory, self.layout, self.process = kind, directory, layout, None
 
     def address(self, settings):
         self.close()
@@ -157,7 +180,9 @@ class FloorSystem:
         if self.kind == "bare":
             argv.append("durable=%s/bare.bin" % self.directory)
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        return self.process.stdout.readline().split()[-1]
+        address = self.process.stdout.readline().split()[-1]
+        self.layout.pin_broker(self.process.pid)
+        return address
 
     def extra(self, _):
         return {"pid": self.process.pid}
@@ -223,6 +248,7 @@ def kill_cell(kind, scenario, settings, durability, directory, a, memory):
         load.wait(60)
         started = time.monotonic()
         broker.start(wait=False)
+        a.layout.pin_broker(broker.pid)
         probe = {"broker": broker.bootstrap, "topic": "fill" if scenario.fill else "kill", "warmup": 0}
         until_good({**probe, "producers": 1, "duration": "1ms"})
         produced_s = time.monotonic() - started
@@ -287,7 +313,7 @@ class Bench:
 
     def system(self, kind):
         if kind not in self.systems:
-            self.systems[kind] = FloorSystem(kind, self.work) if kind in ("bare", "null") else BrokerSystem(kind, self.a, self.memory)
+            self.systems[kind] = FloorSystem(kind, self.work, self.a.layout) if kind in ("bare", "null") else BrokerSystem(kind, self.a, self.memory)
         return self.systems[kind]
 
     def plan(self):
@@ -400,7 +426,8 @@ def arguments():
     p.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="names in perf/scenarios; all")
     p.add_argument("--quick", action="store_true")
     p.add_argument("--full", action="store_true")
-    p.add_argument("--out", help="default: build/bench/SIZE")
+    p.add_argument("--out", help="default: build/bench/SIZE, with --layout=split build/bench/SIZE-split")
+    p.add_argument("--layout", choices=("shared", "split"), default="shared")
     p.add_argument("--fresh", action="store_true", help="forget the cells that are there")
     p.add_argument("--systems", help="default: millrace,kafka,bare,null; with --against millrace,before")
     p.add_argument("--against", metavar="REF", help="a commit to compare with instead of Kafka")
@@ -413,6 +440,10 @@ def arguments():
     a.before = build_commit(a.against) if a.against else None
     if a.against and not a.out:
         a.out = ROOT / "build" / "bench" / ("%s-against-%s" % (size, a.before.parts[-4]))
+    if a.layout == "split" and not a.out:
+        a.out = ROOT / "build" / "bench" / (size + "-split")
+    a.layout = Layout(a.layout)
+    a.layout.pin_load()
     a.repetitions = a.repetitions or REPETITIONS[size]
     durability = a.durability or ("durable" if size == "quick" else "both")
     a.durability = ["durable", "relaxed"] if durability == "both" else [durability]

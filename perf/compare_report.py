@@ -90,7 +90,7 @@ def session(bench):
         "java": shell("java", "-version") or "OpenJDK 17", "kafka": "Apache Kafka 4.3.1, heap " + bench.a.heap + ", serial collector",
         "memory limit of the brokers": "4 GiB by cgroup" if bench.memory.path else "none: cgroups cannot be had here",
         "rival": "commit " + bench.a.before.parts[-4] if bench.a.before else "Apache Kafka 4.3.1",
-        "repetitions": bench.a.repetitions, "layout": "broker and generator share all CPUs",
+        "repetitions": bench.a.repetitions, "layout": bench.a.layout.text,
     }
 
 
