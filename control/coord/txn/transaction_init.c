@@ -4,8 +4,6 @@
  */
 #include "coord/txn/transaction.h"
 
-#include "millrace/base/bug.h"
-
 static void answer(const struct mr_transaction_shard *shard, struct mr_request *request,
                    enum mr_coord_when when, int16_t error,
                    const struct mr_transaction_values *values, struct mr_coord_out *out)
@@ -74,7 +72,7 @@ static int16_t next_epoch(const struct mr_transaction *transaction,
         return MR_KAFKA_NONE;
     }
     if (given == -1 || given == epoch) {
-        values->producer_epoch = (int16_t)(mr_bug("no-epoch-bump") ? epoch : epoch + 1);
+        values->producer_epoch = (int16_t)(epoch + 1);
         *last_epoch = given == -1 ? -1 : epoch;
         return MR_KAFKA_NONE;
     }
