@@ -256,23 +256,33 @@ static uint8_t *chunk_room(struct mr_storage_core *core, struct mr_segment *segm
                : mr_page_memory(&core->cache, *page) + (*page)->used;
 }
 
-/* The largest timestamp so far, when it is larger than the last entry's. */
-static void add_time(struct mr_storage_core *core, struct mr_segment *segment)
+/* There is a larger timestamp than the last entry's. */
+static bool is_time_due(const struct mr_segment *segment)
 {
     int64_t relative = segment->max_timestamp_offset - segment->base;
-    if (segment->max_timestamp <= segment->last_time || relative <= segment->last_time_relative ||
-        relative > INT32_MAX) {
+    return segment->max_timestamp > segment->last_time && relative > segment->last_time_relative &&
+           relative <= INT32_MAX;
+}
+
+/* The entry of the largest timestamp so far, at `at`. */
+static void store_time(struct mr_segment *segment, uint8_t *at)
+{
+    segment->last_time = segment->max_timestamp;
+    segment->last_time_relative = (int32_t)(segment->max_timestamp_offset - segment->base);
+    mr_time_index_store(at, (struct mr_time_index_entry){.timestamp = segment->last_time,
+                                                         .relative = segment->last_time_relative});
+}
+
+static void add_time(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    if (!is_time_due(segment)) {
         return;
     }
     uint8_t *at = chunk_room(core, segment, &segment->time_page, MR_TIME_INDEX_ENTRY);
-    if (at == NULL) {
-        return;
+    if (at != NULL) {
+        store_time(segment, at);
+        segment->time_page->used += MR_TIME_INDEX_ENTRY;
     }
-    mr_time_index_store(at, (struct mr_time_index_entry){.timestamp = segment->max_timestamp,
-                                                         .relative = (int32_t)relative});
-    segment->time_page->used += MR_TIME_INDEX_ENTRY;
-    segment->last_time = segment->max_timestamp;
-    segment->last_time_relative = (int32_t)relative;
 }
 
 void mr_segment_index(struct mr_storage_core *core, struct mr_segment *segment, const struct mr_batch *batch,
@@ -310,7 +320,9 @@ void mr_segment_index_end(struct mr_storage_core *core, struct mr_segment *segme
 
 /*
  * Append the chunks to the files: open, write, close, for one file after the other. The pages belong to the task
- * from the start, so new entries go to new pages.
+ * from the start, so new entries go to new pages. Of a segment that is not the log's last the time index ends with the
+ * largest timestamp, or a search by time would pass over what is behind it: an entry for which there was no memory
+ * is written by itself.
  */
 enum flush_at {
     FLUSH_BEGIN,
@@ -335,6 +347,24 @@ static void flush_open(struct mr_storage_core *core, struct mr_task *task, const
 static bool is_flush_due(const struct mr_segment *segment, const struct mr_page *page)
 {
     return !segment->has_index_files || (page != NULL && page->used > 0);
+}
+
+/* The task's name is free while the file is open. */
+static void write_time_end(struct mr_task *task)
+{
+    task->io.op = (struct mr_disk_op){.kind = MR_DISK_WRITE,
+                                      .flags = MR_DISK_BACKGROUND,
+                                      .file = task->file,
+                                      .buffer = task->name,
+                                      .len = MR_TIME_INDEX_ENTRY,
+                                      .pos = (uint64_t)task->segment->time_bytes};
+    store_time(task->segment, (uint8_t *)task->name);
+    task->segment->time_bytes += MR_TIME_INDEX_ENTRY;
+}
+
+static bool is_time_end_due(const struct mr_segment *segment)
+{
+    return segment != segment->partition->active && is_time_due(segment);
 }
 
 static bool flush_step(struct mr_storage_core *core, struct mr_task *task)
@@ -379,8 +409,13 @@ static bool flush_step(struct mr_storage_core *core, struct mr_task *task)
         }
         return true;
     }
-    case FLUSH_INDEX_WRITTEN:
     case FLUSH_TIME_WRITTEN:
+        if (is_time_end_due(segment)) {
+            write_time_end(task);
+            return true;
+        }
+        /* fall through */
+    case FLUSH_INDEX_WRITTEN:
         task->at++;
         *op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};
         return true;
@@ -388,7 +423,7 @@ static bool flush_step(struct mr_storage_core *core, struct mr_task *task)
     case FLUSH_TIME_CLOSED:
         break;
     }
-    if (task->at < FLUSH_TIME_OPEN && is_flush_due(segment, task->page2)) {
+    if (task->at < FLUSH_TIME_OPEN && (is_flush_due(segment, task->page2) || is_time_end_due(segment))) {
         task->at = FLUSH_TIME_OPEN;
         flush_open(core, task, ".timeindex");
         return true;
