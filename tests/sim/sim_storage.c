@@ -1069,10 +1069,11 @@ static void read_all(struct world *w, struct slot *slot)
     }
 }
 
-/* The directory is at rest: its indexes are what its segments say. */
+/* The directory is at rest: its indexes are what its segments say. Behind rot they are not asked: a log that lost entries
+ * stays as it is, without the ends of its indexes, and which one did is told by OPEN only. */
 static void check_indexes(struct world *w)
 {
-    for (uint32_t index = 0; index < SLOTS && !w->is_faulty && w->lie == MR_SIM_HONEST; index++) {
+    for (uint32_t index = 0; index < SLOTS && !w->is_faulty && !w->is_rotten && w->lie == MR_SIM_HONEST; index++) {
         const struct slot *slot = &w->slots[index];
         char               dir[64];
         char               why[256];
