@@ -199,7 +199,9 @@ def dump_reads_every_file(t):
         copy = t.file("copy") / found[-1].relative_to(clean if found[-1].is_relative_to(clean) else killed)
         copy.parent.mkdir(parents=True, exist_ok=True)
         data = bytearray(found[-1].read_bytes())
-        data[min(used_bytes(found[-1]) - 1, 40 if "index" in kind else len(data) // 2 if len(data) < 1 << 20 else 4200)] ^= 0x40
+        # The base of a state has two slots and nothing in the middle.
+        place = 40 if "index" in kind or "state" in kind else len(data) // 2 if len(data) < 1 << 20 else 4200
+        data[min(used_bytes(found[-1]) - 1, place)] ^= 0x40
         copy.write_bytes(data)
         if "index" in kind:
             shutil.copy(found[-1].with_suffix(".log"), copy.with_suffix(".log"))
