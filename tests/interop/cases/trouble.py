@@ -412,7 +412,9 @@ def ten_thousand_topics(t):
     t.note("Metadata in %.1f ms" % (best_wire * 1000))
     # The tool's own time is a JVM's; what the broker spends on it, with the configs of all topics, is not.
     spent = 10.0
-    for _ in range(2):
+    for attempt in range(6):  # beside other tests a CPU is slower, and its clock ticks in 10 ms
+        if attempt >= 2 and spent < 0.2:
+            break
         before = b.cpu_s()
         out = t.tool("topics", "--bootstrap-server", b.bootstrap, "--describe", timeout_s=120).stdout()
         spent = min(spent, b.cpu_s() - before)
