@@ -37,6 +37,7 @@ struct describe {
     bool               has_synonyms;
     bool               has_documentation;
     bool               is_failed; /* no memory */
+    const result_type *plain;     /* a topic without configs of its own, whole: all such look the same */
 };
 
 /* Kafka's numbers of config types. */
@@ -219,6 +220,12 @@ static void describe_topic(struct describe *d, const resource_type *resource, re
     }
     const struct mr_meta_resource *own =
         mr_meta_resource(d->ctl.meta, MR_META_TOPIC, resource->resource_name);
+    bool is_plain = own == NULL && resource->configuration_keys_count <= 0;
+    if (is_plain && d->plain != NULL) {
+        result->configs = d->plain->configs;
+        result->configs_count = d->plain->configs_count;
+        return;
+    }
     struct mr_log_config_values values;
     mr_log_config_defaults(d->ctl.meta, d->ctl.config, d->ctl.node_id, &values);
     mr_log_config_topic(d->ctl.meta, resource->resource_name, &values);
@@ -245,6 +252,7 @@ static void describe_topic(struct describe *d, const resource_type *resource, re
         }
         entry_synonyms(d, entry, synonyms, count);
     }
+    d->plain = is_plain ? result : d->plain;
 }
 
 /* Any group can be asked for, also one that does not exist yet. */
