@@ -18,6 +18,7 @@ import json
 import os
 import pkgutil
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -44,6 +45,11 @@ class OutOfTime(Exception):
     pass
 
 
+def limit_s(name):
+    f = case.TESTS[name]
+    return f.seconds * (10 if case.FULL and f.full_only else 1)
+
+
 def run_one(name, shared, keep):
     f = case.TESTS[name]
     if f.full_only and not case.FULL:
@@ -57,7 +63,7 @@ def run_one(name, shared, keep):
     t = case.Context(name, shared)
     out = {"verdict": "ok"}
     signal.signal(signal.SIGALRM, alarm)
-    signal.alarm(f.seconds * (10 if case.FULL and getattr(f, "full_only") else 1))
+    signal.alarm(limit_s(name))
     try:
         f(t)
     except case.Skip as e:
@@ -106,24 +112,42 @@ def worker(arguments):
 
 
 class Worker:
+    """A process that runs tests. A test ends by its own alarm; a client library that never comes back from its
+    destructor is past that, so the worker is given up then and the test is run once more by a new one."""
+
+    GRACE_S = 60
+
     def __init__(self, arguments, python, bug=None):
-        argv = [python, str(HERE / "run.py"), "--worker", "--broker=" + arguments.broker]
+        self.argv = [python, str(HERE / "run.py"), "--worker", "--broker=" + arguments.broker]
         if arguments.keep:
-            argv.append("--keep")
+            self.argv.append("--keep")
         if bug:
-            argv.append("--bug=" + bug)
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.argv.append("--bug=" + bug)
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     def run(self, name):
-        try:
-            self.process.stdin.write(name + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-            if line:
-                return json.loads(line)
-        except OSError:
-            pass
-        return {"name": name, "verdict": "FAIL", "why": "the worker died", "seconds": 0.0}
+        for why in ("the worker did not come back", "the worker did not come back, twice"):
+            try:
+                self.process.stdin.write(name + "\n")
+                self.process.stdin.flush()
+                ready, _, _ = select.select([self.process.stdout], [], [], limit_s(name) + self.GRACE_S)
+                line = self.process.stdout.readline() if ready else None
+                if line:
+                    return json.loads(line)
+                if line is not None:
+                    why = "the worker died"
+                    break
+            except OSError:
+                why = "the worker died"
+                break
+            print("%-44s %s; once more" % (name, why), flush=True)
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.start()
+        return {"name": name, "verdict": "FAIL", "why": why, "seconds": 0.0}
 
     def close(self):
         try:
