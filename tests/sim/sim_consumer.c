@@ -5,6 +5,7 @@
 #include "millrace/kafka/errors.h"
 #include "millrace/kafka/msg.h"
 #include "sim_client.h"
+#include "sim_member.h"
 
 #define GROUP MR_STR("sim-consumers")
 
@@ -109,23 +110,8 @@ static void send_commit(struct mr_sim_consumer *c, uint32_t partition, struct mr
 
 static void send_read(struct mr_sim_consumer *c, struct mr_now now)
 {
-    static int32_t                        indexes[MR_CHECK_GROUP_PARTITIONS] = {0, 1, 2, 3};
-    struct mr_offset_fetch_request        request;
-    struct mr_offset_fetch_request_group  group;
-    struct mr_offset_fetch_request_topics topic;
-    MR_DEFAULTS(offset_fetch_request, &request);
-    MR_DEFAULTS(offset_fetch_request_group, &group);
-    MR_DEFAULTS(offset_fetch_request_topics, &topic);
-    topic.name = mr_sim_topics[0];
-    topic.partition_indexes = indexes;
-    topic.partition_indexes_count = MR_CHECK_GROUP_PARTITIONS;
-    group.group_id = GROUP;
-    group.topics = &topic;
-    group.topics_count = 1;
-    request.groups = &group;
-    request.groups_count = 1;
     c->read_at = mr_check_group_read(&c->all->check);
-    mr_sim_actor_send(&c->actor, MR_API_OFFSET_FETCH, 9, &request, 0, true, now);
+    mr_sim_member_read(&c->actor, GROUP, now);
 }
 
 static void go_on(struct mr_sim_consumer *c, struct mr_now now)

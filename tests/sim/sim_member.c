@@ -153,9 +153,9 @@ static void send_commit(struct mr_sim_member *member, uint32_t partition, struct
     mr_sim_actor_send(&member->actor, MR_API_OFFSET_COMMIT, 9, &request, commit, true, now);
 }
 
-static void send_read(struct mr_sim_member *member, struct mr_now now)
+void mr_sim_member_read(struct mr_sim_actor *actor, struct mr_str group_id, struct mr_now now)
 {
-    static int32_t                     indexes[MR_CHECK_GROUP_PARTITIONS] = {0, 1, 2, 3};
+    static int32_t                        indexes[MR_CHECK_GROUP_PARTITIONS] = {0, 1, 2, 3};
     struct mr_offset_fetch_request        request;
     struct mr_offset_fetch_request_group  group;
     struct mr_offset_fetch_request_topics topic;
@@ -165,13 +165,18 @@ static void send_read(struct mr_sim_member *member, struct mr_now now)
     topic.name = mr_sim_topics[0];
     topic.partition_indexes = indexes;
     topic.partition_indexes_count = MR_CHECK_GROUP_PARTITIONS;
-    group.group_id = GROUP;
+    group.group_id = group_id;
     group.topics = &topic;
     group.topics_count = 1;
     request.groups = &group;
     request.groups_count = 1;
+    mr_sim_actor_send(actor, MR_API_OFFSET_FETCH, 9, &request, 0, true, now);
+}
+
+static void send_read(struct mr_sim_member *member, struct mr_now now)
+{
     member->read_at = mr_check_group_read(member->check);
-    mr_sim_actor_send(&member->actor, MR_API_OFFSET_FETCH, 9, &request, 0, true, now);
+    mr_sim_member_read(&member->actor, GROUP, now);
 }
 
 /* What a stable member does next. */

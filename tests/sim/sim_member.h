@@ -42,4 +42,7 @@ struct mr_sim_member {
 void mr_sim_member_init(struct mr_sim_member *member, struct mr_arena *arena, struct mr_check_group *check,
                         uint32_t number, uint64_t seed);
 
+/* OffsetFetch of all partitions of the first topic, for a member of either protocol. */
+void mr_sim_member_read(struct mr_sim_actor *actor, struct mr_str group_id, struct mr_now now);
+
 #endif
