@@ -20,8 +20,9 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "interop")]
+sys.path[:0] = [str(ROOT / "tests" / "interop"), str(ROOT / "perf")]
 sys.dont_write_bytecode = True
+import fake_cluster  # noqa: E402
 from lib import broker as brokers  # noqa: E402
 
 BUILD = ROOT / "build" / "release"
@@ -104,6 +105,22 @@ def a_group_shares_the_partitions(w):
     r = w.load("broker=" + w.millrace().bootstrap, "topic=grouped", "create=yes", "partitions=6", "producers=2", "consumers=3", "group=g",
                "verify=yes", "warmup=0", "duration=2s", "commit=200ms", status=(0, 3))
     assert not r["failed"] and verified(r)[0][0] > 100 and verified(r)[0][1] == 0, r
+
+
+@test
+def each_partition_is_read_from_its_leader(w):
+    """Two leaders, one of which gives a partition away: every record once, and the new leader is asked from where the old one stopped."""
+    cluster = fake_cluster.Cluster("spread", records=2000, moves_after=50)
+    try:
+        r = w.load("broker=" + cluster.address, "topic=spread", "producers=0", "consumers=1", "from=earliest", "limit=8000", "warmup=0", "duration=20s")
+    finally:
+        cluster.close()
+    assert r["fetched_records"] == 8000 and r["errors"] == 0, r
+    assert {p for n, p, _ in cluster.asked if n == 1} == {0, 2, 3} and {p for n, p, _ in cluster.asked if n == 2} == {1, 3}
+    moved = [(n, offset) for n, p, offset in cluster.asked if p == 3]
+    first = next(at for at, (n, _) in enumerate(moved) if n == 1)
+    refused = [offset for n, offset in moved[50:first] if n == 2]
+    assert refused == [500] and moved[first] == (1, 500), moved[45:first + 2]
 
 
 @test

@@ -26,11 +26,105 @@ static void fail(struct mr_load_worker *worker, const char *what)
     }
 }
 
-/* ---- positions ---- */
+/* ---- sources ---- */
 
-static void set_positions(struct mr_load_consumer *consumer, const struct mr_load_owned *owned, uint32_t count)
+static void on_frame(struct mr_load_link *link, const uint8_t *body, uint32_t len);
+static void on_closed(struct mr_load_link *link, int err);
+
+static const struct mr_load_link_calls calls = {.frame = on_frame, .closed = on_closed};
+
+/* Connect; blocks for as long as that takes. */
+static bool connect_source(struct mr_load_source *source, char *why, size_t why_size)
+{
+    struct mr_load_worker        *worker = source->consumer->worker;
+    const struct mr_load_options *options = worker->run->options;
+    const char                   *address = mr_load_topic_address(worker->run->topic, source->node);
+    uint32_t                      in_size = (uint32_t)(options->fetch_bytes + options->fetch_part) + 65536;
+    snprintf(why, why_size, "broker %d is not known", source->node);
+    int fd = address == NULL ? -1 : mr_load_wire_connect(address, why, why_size);
+    if (fd < 0) {
+        return false;
+    }
+    mr_load_link_free(&source->link);
+    source->is_lost = !mr_load_link_open(&source->link, &worker->loop, fd, in_size, FRAME_MAX, 2, &calls, source);
+    source->is_waiting = false;
+    source->layout++; /* sessions belong to connections that are gone */
+    return !source->is_lost;
+}
+
+/* The connection to a node, made anew if need be; NULL: it cannot be had. */
+static struct mr_load_source *find_source(struct mr_load_consumer *consumer, int32_t node, char *why, size_t why_size)
+{
+    struct mr_load_source *source = NULL;
+    for (uint32_t at = 0; at < consumer->source_count && source == NULL; at++) {
+        source = consumer->sources[at]->node == node ? consumer->sources[at] : NULL;
+    }
+    if (source == NULL && consumer->source_count < MR_LOAD_NODES_MAX && (source = calloc(1, sizeof *source)) != NULL) {
+        *source = (struct mr_load_source){.consumer = consumer, .node = node, .is_lost = true, .link.fd = -1};
+        source->out_size = 4096 + consumer->worker->run->topic->partition_count * 64;
+        source->out = malloc(source->out_size);
+        consumer->sources[consumer->source_count++] = source;
+    }
+    return source == NULL || source->out == NULL || (source->is_lost && !connect_source(source, why, why_size)) ? NULL
+                                                                                                                : source;
+}
+
+/* ---- positions and who leads them ---- */
+
+static void move(struct mr_load_position *position, struct mr_load_source *source)
+{
+    if (position->source != NULL) {
+        position->source->held--;
+        position->source->layout++;
+    }
+    position->source = source;
+    if (source != NULL) {
+        source->held++;
+        source->layout++;
+    }
+}
+
+/* The leader has changed, or cannot be reached. */
+static void leave(struct mr_load_consumer *consumer, struct mr_load_position *position)
+{
+    move(position, NULL);
+    atomic_store(&consumer->worker->wants_leaders, true);
+}
+
+/* Positions go to the sources of their leaders; false: one of them cannot be had, and `why` says why. */
+static bool place(struct mr_load_consumer *consumer, char *why, size_t why_size)
+{
+    const struct mr_load_topic *topic = consumer->worker->run->topic;
+    int32_t                     unreachable = -1; /* one try for all of its partitions */
+    consumer->leaders_version = atomic_load_explicit(&topic->version, memory_order_acquire);
+    for (uint32_t at = 0; at < consumer->position_count; at++) {
+        struct mr_load_position *position = &consumer->positions[at];
+        int32_t                  node = topic->leaders[position->partition];
+        struct mr_load_source   *source =
+            node == unreachable ? NULL : find_source(consumer, node, why, why_size);
+        if (source == NULL) {
+            unreachable = node;
+            leave(consumer, position);
+        } else if (source != position->source) {
+            move(position, source);
+        }
+    }
+    return unreachable == -1;
+}
+
+static void drop_positions(struct mr_load_consumer *consumer)
+{
+    for (uint32_t at = 0; at < consumer->position_count; at++) {
+        move(&consumer->positions[at], NULL);
+    }
+    consumer->position_count = 0;
+}
+
+static bool set_positions(struct mr_load_consumer *consumer, const struct mr_load_owned *owned, uint32_t count,
+                          char *why, size_t why_size)
 {
     const struct mr_load_run *run = consumer->worker->run;
+    drop_positions(consumer);
     memset(consumer->place_of, 0, run->topic->partition_count * sizeof *consumer->place_of);
     consumer->position_count = count;
     for (uint32_t at = 0; at < count; at++) {
@@ -41,21 +135,21 @@ static void set_positions(struct mr_load_consumer *consumer, const struct mr_loa
         consumer->positions[at] = (struct mr_load_position){.partition = partition, .offset = offset, .is_changed = true};
         consumer->place_of[partition] = at + 1;
     }
-    consumer->session_id = 0;
-    consumer->session_epoch = 0;
+    return place(consumer, why, why_size);
 }
 
-/* Under the member's lock: whether what was asked for is still ours; a new assignment is taken over. */
+/* Under the member's lock: whether the positions are still ours; a new assignment is taken over. */
 static bool is_still_ours(struct mr_load_consumer *consumer)
 {
     struct mr_load_member *member = &consumer->member;
     uint32_t               assignment = atomic_load(&member->assignment);
     bool                   is_ours = !member->is_revoked && assignment == consumer->assignment;
+    char                   why[200];
     if (member->is_revoked) {
-        consumer->position_count = 0;
+        drop_positions(consumer);
     } else if (!is_ours) {
         consumer->assignment = assignment;
-        set_positions(consumer, member->owned, member->owned_count);
+        (void)set_positions(consumer, member->owned, member->owned_count, why, sizeof why);
     }
     return is_ours;
 }
@@ -129,6 +223,13 @@ static void take_batch(struct mr_load_consumer *consumer, struct mr_load_positio
     position->is_changed = true;
 }
 
+static bool is_moved(int16_t code)
+{
+    return code == MR_KAFKA_NOT_LEADER_OR_FOLLOWER || code == MR_KAFKA_LEADER_NOT_AVAILABLE ||
+           code == MR_KAFKA_REPLICA_NOT_AVAILABLE || code == MR_KAFKA_FENCED_LEADER_EPOCH ||
+           code == MR_KAFKA_UNKNOWN_LEADER_EPOCH;
+}
+
 static void take_partition(struct mr_load_consumer *consumer, const struct mr_fetch_response_partition_data *data,
                            struct mr_arena rest)
 {
@@ -137,6 +238,10 @@ static void take_partition(struct mr_load_consumer *consumer, const struct mr_fe
     uint32_t place = data->partition_index < 0 || (uint32_t)data->partition_index >= partitions
                          ? 0
                          : consumer->place_of[data->partition_index];
+    if (place != 0 && is_moved(data->error_code)) {
+        leave(consumer, &consumer->positions[place - 1]);
+        return;
+    }
     if (data->error_code != 0 || place == 0) {
         snprintf(what, sizeof what, "fetch of partition %d: %s", data->partition_index,
                  place == 0 ? "was not asked for" : mr_errors_name(data->error_code));
@@ -160,15 +265,15 @@ static void take_partition(struct mr_load_consumer *consumer, const struct mr_fe
 
 /* ---- answers ---- */
 
-static enum mr_err decode(struct mr_load_consumer *consumer, const uint8_t *body, uint32_t len, struct mr_arena *arena,
-                          struct mr_fetch_response *response)
+static enum mr_err decode(const struct mr_load_source *source, const uint8_t *body, uint32_t len,
+                          struct mr_arena *arena, struct mr_fetch_response *response)
 {
     struct mr_reader reader;
     int32_t          correlation;
-    int16_t          version = consumer->worker->run->fetch_version;
+    int16_t          version = source->consumer->worker->run->fetch_version;
     mr_reader_init_bytes(&reader, body, len);
     enum mr_err err = mr_reader_int32(&reader, &correlation);
-    if (err == MR_OK && correlation != consumer->correlation) {
+    if (err == MR_OK && correlation != source->correlation) {
         return MR_ERR_MALFORMED;
     }
     if (err == MR_OK && version >= 12) {
@@ -182,22 +287,25 @@ static bool is_session_lost(int16_t code)
     return code == MR_KAFKA_FETCH_SESSION_ID_NOT_FOUND || code == MR_KAFKA_INVALID_FETCH_SESSION_EPOCH;
 }
 
-static void take_response(struct mr_load_consumer *consumer, const struct mr_fetch_response *response,
-                          struct mr_arena rest)
+static void take_response(struct mr_load_source *source, const struct mr_fetch_response *response, struct mr_arena rest)
 {
+    struct mr_load_consumer *consumer = source->consumer;
+    if (source->asked_layout != source->layout) {
+        return;
+    }
     if (is_session_lost(response->error_code)) {
-        consumer->session_id = 0;
-        consumer->session_epoch = 0;
+        source->session_id = 0;
+        source->session_epoch = 0;
         return;
     }
     if (response->error_code != 0) {
         fail(consumer->worker, mr_errors_name(response->error_code));
         return;
     }
-    consumer->session_id = response->session_id;
-    consumer->session_epoch = response->session_id == 0               ? 0
-                              : consumer->session_epoch == INT32_MAX ? 1
-                                                                      : consumer->session_epoch + 1;
+    source->session_id = response->session_id;
+    source->session_epoch = response->session_id == 0             ? 0
+                            : source->session_epoch == INT32_MAX ? 1
+                                                                  : source->session_epoch + 1;
     for (int32_t topic = 0; topic < response->responses_count; topic++) {
         for (int32_t at = 0; at < response->responses[topic].partitions_count; at++) {
             take_partition(consumer, &response->responses[topic].partitions[at], rest);
@@ -206,52 +314,60 @@ static void take_response(struct mr_load_consumer *consumer, const struct mr_fet
 }
 
 /* In a group the lock is held while records are taken: a commit sees either none of them or all. */
-static void take_response_of_member(struct mr_load_consumer *consumer, const struct mr_fetch_response *response,
+static void take_response_of_member(struct mr_load_source *source, const struct mr_fetch_response *response,
                                     struct mr_arena rest)
 {
-    struct mr_load_member *member = &consumer->member;
+    struct mr_load_consumer *consumer = source->consumer;
+    struct mr_load_member   *member = &consumer->member;
     pthread_mutex_lock(&member->lock);
-    if (is_still_ours(consumer)) {
-        take_response(consumer, response, rest);
-        for (uint32_t at = 0; at < consumer->position_count; at++) {
-            member->owned[at].offset = consumer->positions[at].offset;
-        }
+    bool is_ours = is_still_ours(consumer);
+    take_response(source, response, rest); /* not ours: then neither is its layout */
+    for (uint32_t at = 0; is_ours && at < consumer->position_count; at++) {
+        member->owned[at].offset = consumer->positions[at].offset;
     }
     pthread_mutex_unlock(&member->lock);
 }
 
 static void on_frame(struct mr_load_link *link, const uint8_t *body, uint32_t len)
 {
-    struct mr_load_consumer *consumer = link->user;
+    struct mr_load_source   *source = link->user;
+    struct mr_load_consumer *consumer = source->consumer;
     struct mr_load_worker   *worker = consumer->worker;
     struct mr_fetch_response response;
     struct mr_arena          arena;
     mr_arena_init(&arena, consumer->scratch, consumer->scratch_size);
-    enum mr_err err = decode(consumer, body, len, &arena, &response);
+    enum mr_err err = decode(source, body, len, &arena, &response);
     if (err != MR_OK) {
         fail(worker, "fetch: an answer that cannot be read");
         mr_load_link_close(link);
         return;
     }
-    consumer->is_waiting = false;
+    source->is_waiting = false;
     mr_load_count(&worker->counts.fetches, 1);
     if (worker->loop.now_ns >= worker->run->measure_ns && worker->loop.now_ns < worker->run->end_ns) {
-        mr_load_hist_record(&worker->fetched, (worker->loop.now_ns - consumer->sent_ns) / MR_NS_PER_US);
+        mr_load_hist_record(&worker->fetched, (worker->loop.now_ns - source->sent_ns) / MR_NS_PER_US);
     }
     if (consumer->member.is_started) {
-        take_response_of_member(consumer, &response, arena);
+        take_response_of_member(source, &response, arena);
     } else {
-        take_response(consumer, &response, arena);
+        take_response(source, &response, arena);
     }
     mr_load_consumer_turn(consumer);
 }
 
 static void on_closed(struct mr_load_link *link, int err)
 {
-    struct mr_load_consumer *consumer = link->user;
+    struct mr_load_source   *source = link->user;
+    struct mr_load_consumer *consumer = source->consumer;
     char                     what[200];
+    source->is_lost = true;
     if (atomic_load_explicit(&consumer->worker->run->is_ended, memory_order_relaxed)) {
         return;
+    }
+    for (uint32_t at = 0; at < consumer->position_count; at++) {
+        if (consumer->positions[at].source == source) {
+            leave(consumer, &consumer->positions[at]);
+        }
     }
     snprintf(what, sizeof what, "connection of consumer %u: %s", consumer->index,
              err == 0 ? "closed by the broker" : strerror(err));
@@ -259,13 +375,12 @@ static void on_closed(struct mr_load_link *link, int err)
     fail(consumer->worker, what);
 }
 
-static const struct mr_load_link_calls calls = {.frame = on_frame, .closed = on_closed};
-
 /* ---- requests ---- */
 
 /* All positions begin a session; within one only what moved. Returns the frame's bytes, 0: no room. */
-static uint32_t encode(struct mr_load_consumer *consumer)
+static uint32_t encode(struct mr_load_source *source)
 {
+    struct mr_load_consumer                 *consumer = source->consumer;
     const struct mr_load_run                *run = consumer->worker->run;
     struct mr_fetch_request                  request;
     struct mr_fetch_request_fetch_topic      topic;
@@ -276,12 +391,12 @@ static uint32_t encode(struct mr_load_consumer *consumer)
     mr_arena_init(&arena, consumer->scratch, consumer->scratch_size);
     MR_DEFAULTS(fetch_request, &request);
     MR_DEFAULTS(fetch_request_fetch_topic, &topic);
-    wanted = MR_ARENA_GET(&arena, struct mr_fetch_request_fetch_partition, consumer->position_count);
+    wanted = MR_ARENA_GET(&arena, struct mr_fetch_request_fetch_partition, source->held);
     topic.topic = mr_str(run->topic->name);
     topic.partitions = wanted;
     for (uint32_t at = 0; at < consumer->position_count; at++) {
         struct mr_load_position *position = &consumer->positions[at];
-        if (consumer->session_epoch == 0 || position->is_changed) {
+        if (position->source == source && (source->session_epoch == 0 || position->is_changed)) {
             MR_DEFAULTS(fetch_request_fetch_partition, wanted);
             wanted->partition = position->partition;
             wanted->fetch_offset = position->offset;
@@ -294,46 +409,64 @@ static uint32_t encode(struct mr_load_consumer *consumer)
     request.max_wait_ms = (int32_t)run->options->fetch_wait_ms;
     request.min_bytes = (int32_t)run->options->fetch_min;
     request.max_bytes = (int32_t)run->options->fetch_bytes;
-    request.session_id = consumer->session_id;
-    request.session_epoch = run->fetch_version >= 7 ? consumer->session_epoch : -1;
+    request.session_id = source->session_id;
+    request.session_epoch = run->fetch_version >= 7 ? source->session_epoch : -1;
     request.topics = &topic;
     request.topics_count = topic.partitions_count > 0 ? 1 : 0;
     mr_writer_init(&writer, &arena, spans, 16);
     uint8_t    *prefix = mr_frame_begin(&writer);
     enum mr_err err = mr_header_encode_request(&writer, mr_api_find_row(MR_API_FETCH), run->fetch_version,
-                                               ++consumer->correlation, MR_STR("millrace-load"));
+                                               ++source->correlation, MR_STR("millrace-load"));
     err = err != MR_OK ? err : mr_msg_encode(&mr_msg_fetch_request, run->fetch_version, &request, &writer);
     err = err != MR_OK ? err : mr_frame_end(&writer, prefix);
     if (err != MR_OK) {
         return 0;
     }
     struct mr_chain chain = mr_writer_finish(&writer);
-    if (chain.bytes > consumer->out_size) {
+    if (chain.bytes > source->out_size) {
         return 0;
     }
-    mr_chain_copy(&chain, 0, consumer->out, chain.bytes);
+    mr_chain_copy(&chain, 0, source->out, chain.bytes);
     return chain.bytes;
+}
+
+static void ask(struct mr_load_source *source)
+{
+    struct mr_load_consumer *consumer = source->consumer;
+    if (source->is_waiting || source->is_lost || source->link.is_closing || source->held == 0) {
+        return;
+    }
+    if (source->asked_layout != source->layout) {
+        source->session_id = 0;
+        source->session_epoch = 0;
+    }
+    uint32_t len = encode(source);
+    if (len == 0 || !mr_load_link_send(&source->link, source->out, len)) {
+        fail(consumer->worker, "fetch: a request that does not fit");
+        mr_load_link_close(&source->link);
+        return;
+    }
+    source->asked_layout = source->layout;
+    source->is_waiting = true;
+    source->sent_ns = consumer->worker->loop.now_ns;
+    mr_load_link_flush(&source->link);
 }
 
 void mr_load_consumer_turn(struct mr_load_consumer *consumer)
 {
+    char     why[200];
+    uint32_t version = atomic_load_explicit(&consumer->worker->run->topic->version, memory_order_relaxed);
     if (consumer->member.is_started && consumer->position_count == 0) {
         pthread_mutex_lock(&consumer->member.lock);
         (void)is_still_ours(consumer);
         pthread_mutex_unlock(&consumer->member.lock);
     }
-    if (consumer->is_waiting || consumer->link.is_closing || consumer->position_count == 0) {
-        return;
+    if (version != consumer->leaders_version) {
+        (void)place(consumer, why, sizeof why);
     }
-    uint32_t len = encode(consumer);
-    if (len == 0 || !mr_load_link_send(&consumer->link, consumer->out, len)) {
-        fail(consumer->worker, "fetch: a request that does not fit");
-        mr_load_link_close(&consumer->link);
-        return;
+    for (uint32_t at = 0; at < consumer->source_count; at++) {
+        ask(consumer->sources[at]);
     }
-    consumer->is_waiting = true;
-    consumer->sent_ns = consumer->worker->loop.now_ns;
-    mr_load_link_flush(&consumer->link);
 }
 
 /* ---- opening ---- */
@@ -346,27 +479,18 @@ bool mr_load_consumer_open(struct mr_load_consumer *consumer, struct mr_load_wor
     *consumer = (struct mr_load_consumer){.worker = worker, .index = index};
     consumer->positions = calloc(partitions, sizeof *consumer->positions);
     consumer->place_of = calloc(partitions, sizeof *consumer->place_of);
-    consumer->out_size = 4096 + partitions * 64;
-    consumer->out = malloc(consumer->out_size);
     consumer->scratch_size = UNPACK_BYTES + run->options->records * (run->options->record_bytes + 64) * 2 +
                              (size_t)partitions * POSITION_BYTES;
     consumer->scratch = malloc(consumer->scratch_size);
-    if (consumer->positions == NULL || consumer->place_of == NULL || consumer->out == NULL || consumer->scratch == NULL) {
+    if (consumer->positions == NULL || consumer->place_of == NULL || consumer->scratch == NULL) {
         snprintf(worker->error, sizeof worker->error, "out of memory");
         return false;
     }
     if (run->verify != NULL) {
         consumer->reader = &run->verify->readers[is_grouped ? 0 : index];
     }
-    if (!is_grouped) {
-        set_positions(consumer, NULL, partitions);
-    }
-    /* All partitions are read from one broker: that of the first. */
-    const char *address = mr_load_topic_address(run->topic, run->topic->leaders[0]);
-    int fd = address == NULL ? -1 : mr_load_wire_connect(address, worker->error, sizeof worker->error);
-    uint32_t in_size = (uint32_t)(run->options->fetch_bytes + run->options->fetch_part) + 65536;
-    return fd >= 0 && mr_load_link_open(&consumer->link, &worker->loop, fd, in_size, FRAME_MAX, 2, &calls, consumer) &&
-           (!is_grouped || mr_load_member_start(&consumer->member, run));
+    return is_grouped ? mr_load_member_start(&consumer->member, run)
+                      : set_positions(consumer, NULL, partitions, worker->error, sizeof worker->error);
 }
 
 void mr_load_consumer_close(struct mr_load_consumer *consumer)
@@ -377,9 +501,12 @@ void mr_load_consumer_close(struct mr_load_consumer *consumer)
             fail(consumer->worker, consumer->member.error);
         }
     }
-    mr_load_link_free(&consumer->link);
+    for (uint32_t at = 0; at < consumer->source_count; at++) {
+        mr_load_link_free(&consumer->sources[at]->link);
+        free(consumer->sources[at]->out);
+        free(consumer->sources[at]);
+    }
     free(consumer->positions);
     free(consumer->place_of);
-    free(consumer->out);
     free(consumer->scratch);
 }

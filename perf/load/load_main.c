@@ -27,6 +27,7 @@ enum {
 
 #define SCENARIO_MAX (64u << 10)
 #define STEP_US      2000
+#define ASK_NS       (100 * MR_NS_PER_MS) /* leaders are asked for no more often */
 
 static volatile sig_atomic_t is_interrupted;
 
@@ -160,11 +161,25 @@ static uint64_t acked_total(const struct mr_load_verify *verify)
     return total;
 }
 
+/* Leaders have moved: the threads that found out wait for us, because asking blocks. */
+static void find_leaders(struct mr_load_result *result)
+{
+    bool is_wanted = false;
+    for (uint32_t at = 0; at < result->worker_count && mono_ns() >= result->asked_ns + ASK_NS; at++) {
+        is_wanted = atomic_exchange(&result->workers[at].wants_leaders, false) || is_wanted;
+    }
+    if (is_wanted) {
+        mr_load_topic_refresh(result->run->topic);
+        result->asked_ns = mono_ns();
+    }
+}
+
 /* Until `until_ns`, or until enough was read, or Ctrl-C; a live line each second. */
 static void watch(struct mr_load_result *result, struct mr_load_live *live, uint64_t until_ns, uint64_t enough)
 {
     struct mr_load_sample now;
     for (uint64_t now_ns; (now_ns = mono_ns()) < until_ns && !is_interrupted;) {
+        find_leaders(result);
         uint64_t tick_ns = (live->before.at_ns == 0 ? result->run->start_ns : live->before.at_ns) + MR_NS_PER_S;
         if (now_ns >= tick_ns) {
             mr_load_live_tick(live, result->run, result->workers, result->worker_count);

@@ -403,6 +403,7 @@ static void json_rates(FILE *out, const struct mr_load_result *result)
         {"disk_writes", (double)(b->disk_writes - a->disk_writes)},
         {"disk_bytes", (double)(b->disk_bytes - a->disk_bytes)},
         {"errors", (double)result->last.errors},
+        {"fetched_records", (double)result->last.fetched_records},
         {"lost_connections", (double)result->last.lost},
         {"unanswered", (double)result->last.waiting},
     };

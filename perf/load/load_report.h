@@ -48,6 +48,7 @@ struct mr_load_result {
     struct mr_load_hist       fetched;
     struct mr_load_hist       lateness;
     uint64_t                  broker_rss_kib;
+    uint64_t                  asked_ns;     /* when leaders were last asked for */
     bool                      is_valid;     /* the generator did what was asked              */
     bool                      is_saturated; /* the broker did not keep up with the rate       */
     bool                      is_failed;    /* errors, lost connections, records not as sent */

@@ -31,7 +31,7 @@ struct mr_load_verify;
 
 struct mr_load_run {
     const struct mr_load_options *options;
-    const struct mr_load_topic   *topic;
+    struct mr_load_topic         *topic;  /* the main thread's; others read */
     struct mr_load_verify        *verify; /* NULL: not asked for */
     int16_t                       produce_version;
     int16_t                       fetch_version;

@@ -123,58 +123,117 @@ bool mr_load_topic_delete(struct mr_load_wire *wire, const char *name)
 
 const char *mr_load_topic_address(const struct mr_load_topic *topic, int32_t node)
 {
-    for (uint32_t index = 0; index < topic->node_count; index++) {
-        if (topic->nodes[index].id == node) {
-            return topic->nodes[index].address;
+    for (uint32_t index = atomic_load_explicit(&topic->node_count, memory_order_acquire); index > 0; index--) {
+        if (topic->nodes[index - 1].id == node) {
+            return topic->nodes[index - 1].address;
         }
     }
     return NULL;
 }
 
+/* ---- metadata ---- */
+
+/* Nodes that are new, or have moved, are added at the end. */
+static void take_nodes(struct mr_load_topic *topic, const struct mr_metadata_response *response)
+{
+    for (int32_t at = 0; at < response->brokers_count; at++) {
+        const struct mr_metadata_response_broker *broker = &response->brokers[at];
+        const char                               *known = mr_load_topic_address(topic, broker->node_id);
+        uint32_t                                  count = topic->node_count;
+        char                                      address[sizeof topic->nodes[0].address];
+        snprintf(address, sizeof address, "%.*s:%d", (int)broker->host.len, broker->host.data, broker->port);
+        if (count < MR_LOAD_NODES_MAX && (known == NULL || strcmp(known, address) != 0)) {
+            topic->nodes[count].id = broker->node_id;
+            memcpy(topic->nodes[count].address, address, sizeof address);
+            atomic_store_explicit(&topic->node_count, count + 1, memory_order_release);
+        }
+    }
+}
+
+/* False: a partition has none. Partitions beyond those that the run began with are not ours. */
+static bool take_leaders(struct mr_load_topic *topic, const struct mr_metadata_response_topic *found)
+{
+    bool is_complete = true;
+    for (int32_t at = 0; at < found->partitions_count; at++) {
+        const struct mr_metadata_response_partition *partition = &found->partitions[at];
+        uint32_t                                     index = (uint32_t)partition->partition_index;
+        if (partition->leader_id < 0) {
+            is_complete = false;
+        } else if (index < topic->partition_count) {
+            atomic_store_explicit(&topic->leaders[index], partition->leader_id, memory_order_relaxed);
+        }
+    }
+    return is_complete;
+}
+
+/* What the answer says about the topic; NULL: `code` says why nothing. */
+static const struct mr_metadata_response_topic *described(const struct mr_metadata_response *response, int16_t *code)
+{
+    const struct mr_metadata_response_topic *found = response->topics_count == 1 ? &response->topics[0] : NULL;
+    *code = found == NULL || (found->error_code == 0 && found->partitions_count == 0)
+                ? (int16_t)MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION
+                : found->error_code;
+    return *code == 0 ? found : NULL;
+}
+
 /* Take over what the metadata say. The result is a Kafka error: not all of it may be there yet. */
 static int16_t take_metadata(struct mr_load_topic *topic, const struct mr_metadata_response *response)
 {
-    const struct mr_metadata_response_topic *found = response->topics_count == 1 ? &response->topics[0] : NULL;
-    if (found == NULL || found->error_code != 0 || found->partitions_count == 0) {
-        return found == NULL || found->error_code == 0 ? (int16_t)MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION
-                                                       : found->error_code;
+    int16_t                                  code;
+    const struct mr_metadata_response_topic *found = described(response, &code);
+    if (found == NULL) {
+        return code;
     }
-    topic->node_count = 0;
-    for (int32_t index = 0; index < response->brokers_count && index < 64; index++) {
-        const struct mr_metadata_response_broker *broker = &response->brokers[index];
-        topic->nodes[index].id = broker->node_id;
-        snprintf(topic->nodes[index].address, sizeof topic->nodes[index].address, "%.*s:%d",
-                 (int)broker->host.len, broker->host.data, broker->port);
-        topic->node_count++;
-    }
-    topic->partition_count = (uint32_t)found->partitions_count;
+    take_nodes(topic, response);
     free(topic->leaders);
+    topic->partition_count = (uint32_t)found->partitions_count;
     topic->leaders = calloc(topic->partition_count, sizeof *topic->leaders);
-    for (int32_t index = 0; topic->leaders != NULL && index < found->partitions_count; index++) {
-        const struct mr_metadata_response_partition *partition = &found->partitions[index];
-        if (partition->leader_id < 0 || partition->partition_index < 0 ||
-            partition->partition_index >= found->partitions_count) {
-            return MR_KAFKA_LEADER_NOT_AVAILABLE;
-        }
-        topic->leaders[partition->partition_index] = partition->leader_id;
-    }
-    return topic->leaders == NULL ? (int16_t)MR_KAFKA_UNKNOWN_SERVER_ERROR : (int16_t)0;
+    return topic->leaders == NULL           ? (int16_t)MR_KAFKA_UNKNOWN_SERVER_ERROR
+           : take_leaders(topic, found) ? (int16_t)0
+                                            : (int16_t)MR_KAFKA_LEADER_NOT_AVAILABLE;
 }
 
-static bool find(struct mr_load_topic *topic, struct mr_load_wire *wire, bool is_created, uint64_t partitions)
+static bool ask_metadata(const struct mr_load_topic *topic, struct mr_load_wire *wire,
+                         struct mr_metadata_response *response)
 {
     struct mr_metadata_request       request;
-    struct mr_metadata_response      response;
     struct mr_metadata_request_topic wanted;
-    int16_t                          code = 0;
     MR_DEFAULTS(metadata_request, &request);
     MR_DEFAULTS(metadata_request_topic, &wanted);
     wanted.name = mr_str(topic->name);
     request.topics = &wanted;
     request.topics_count = 1;
     request.allow_auto_topic_creation = mr_load_wire_version(wire, MR_API_METADATA, METADATA_MOST) < 4;
+    return mr_load_wire_call(wire, MR_API_METADATA, METADATA_MOST, &request, response);
+}
+
+void mr_load_topic_refresh(struct mr_load_topic *topic)
+{
+    struct mr_metadata_response response;
+    struct mr_load_wire         wire;
+    bool                        is_asked = false;
+    for (uint32_t at = 0; at < topic->node_count && !is_asked; at++) {
+        is_asked = mr_load_wire_open(&wire, topic->nodes[at].address);
+        if (is_asked) {
+            int16_t                                  code;
+            const struct mr_metadata_response_topic *found =
+                ask_metadata(topic, &wire, &response) ? described(&response, &code) : NULL;
+            if (found != NULL) {
+                take_nodes(topic, &response);
+                (void)take_leaders(topic, found);
+            }
+            mr_load_wire_close(&wire);
+        }
+    }
+    atomic_fetch_add_explicit(&topic->version, 1, memory_order_release);
+}
+
+static bool find(struct mr_load_topic *topic, struct mr_load_wire *wire, bool is_created, uint64_t partitions)
+{
+    struct mr_metadata_response response;
+    int16_t                     code = 0;
     for (int tries = 0; tries < READY_TRIES; tries++) {
-        if (!mr_load_wire_call(wire, MR_API_METADATA, METADATA_MOST, &request, &response)) {
+        if (!ask_metadata(topic, wire, &response)) {
             return false;
         }
         code = take_metadata(topic, &response);

@@ -35,6 +35,7 @@ struct mr_load_worker {
     struct mr_load_hist   end_to_end; /* fetched - intended start        */
     struct mr_load_hist   fetched;   /* a fetch and its answer          */
     struct mr_load_hist   lateness;  /* of the generator itself         */
+    _Atomic bool          wants_leaders; /* what it knows of them is old: the main thread asks */
     _Atomic int           state;     /* enum mr_load_worker_state */
     pid_t                 tid;
     char                  error[512]; /* the first */
