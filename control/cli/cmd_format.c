@@ -179,14 +179,15 @@ static void begin(struct mr_batch_builder *builder, uint8_t *bytes, uint32_t siz
 }
 
 /* Features at the level that Kafka's format gives them, from the metadata.version on that they need.
- * What is not there stands at level 0. */
+ * What stands at level 0 is not written. */
 static const struct {
-    struct mr_str name;
+    const char *name;
     int16_t level;
     int16_t needs;
 } features[] = {
-    {{"group.version", 13}, 1, 22},       /* 4.0-IV0 */
-    {{"transaction.version", 19}, 2, 24}, /* 4.0-IV2 */
+#define FEATURE(name_, min_, max_, served_, format_level_, format_needs_)                          \
+    {name_, format_level_, format_needs_},
+#include "millrace/features.def"
 };
 #define FEATURES (sizeof features / sizeof features[0])
 
@@ -222,9 +223,9 @@ static uint32_t make_checkpoint(uint8_t *bytes, uint32_t size, int64_t now_ms,
                                      metadata_version, scratch);
     offset++;
     for (size_t at = 0; at < FEATURES && is_good; at++) {
-        if (metadata_version >= features[at].needs) {
-            is_good =
-                add_feature(&builder, now_ms, features[at].name, features[at].level, scratch);
+        if (features[at].level > 0 && metadata_version >= features[at].needs) {
+            is_good = add_feature(&builder, now_ms, mr_str(features[at].name), features[at].level,
+                                  scratch);
             offset++;
         }
     }

@@ -23,6 +23,7 @@ static const struct {
     {MR_API_CREATE_PARTITIONS, mr_ctl_partitions_create, NULL},
     {MR_API_ALTER_CONFIGS, mr_ctl_configs_alter, NULL},
     {MR_API_INCREMENTAL_ALTER_CONFIGS, mr_ctl_configs_alter_incremental, NULL},
+    {MR_API_UPDATE_FEATURES, mr_ctl_features_update, NULL},
     {MR_API_INIT_PRODUCER_ID, decide_producer_id, NULL},
     {MR_API_DESCRIBE_CONFIGS, NULL, mr_admin_describe_configs},
     {MR_API_DESCRIBE_LOG_DIRS, NULL, mr_admin_describe_log_dirs},

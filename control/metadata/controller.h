@@ -38,6 +38,7 @@ mr_ctl_decide mr_ctl_topics_delete;
 mr_ctl_decide mr_ctl_partitions_create;
 mr_ctl_decide mr_ctl_configs_alter;
 mr_ctl_decide mr_ctl_configs_alter_incremental;
+mr_ctl_decide mr_ctl_features_update;
 
 /* Topics of our own, with the broker's settings for them. */
 enum mr_ctl_internal {

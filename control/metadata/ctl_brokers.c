@@ -15,13 +15,8 @@ static const struct {
     int16_t     min;
     int16_t     max;
 } features[] = {
-    {"eligible.leader.replicas.version", 0, 1},
-    {"group.version", 0, 1},
-    {"kraft.version", 0, 1},
-    {"metadata.version", MR_META_VERSION_MIN, MR_META_VERSION_MAX},
-    {"share.version", 0, 2},
-    {"streams.version", 0, 1},
-    {"transaction.version", 0, 2},
+#define FEATURE(name_, min_, max_, served_, format_level_, format_needs_) {name_, min_, max_},
+#include "millrace/features.def"
 };
 #define FEATURES ((int32_t)(sizeof features / sizeof features[0]))
 

@@ -13,17 +13,15 @@
 
 /*
  * The features of Kafka 4.4, and the levels at which this broker serves them; one that it does not
- * serve is known at level 0, and at no other. metadata.version: Kafka 4.4 reads and writes 7 to 33.
+ * serve is known at level 0, and at no other.
  */
 static const struct {
     const char *name;
     int16_t min;
     int16_t max;
 } features[] = {
-    {"metadata.version", 7, 33},  {"eligible.leader.replicas.version", 0, 0},
-    {"group.version", 0, 1},      {"kraft.version", 0, 0},
-    {"share.version", 0, 0},      {"streams.version", 0, 0},
-    {"transaction.version", 0, 2},
+#define FEATURE(name_, min_, max_, served_, format_level_, format_needs_) {name_, min_, served_},
+#include "millrace/features.def"
 };
 #define FEATURES (sizeof features / sizeof features[0])
 

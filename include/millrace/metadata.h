@@ -81,6 +81,17 @@ struct mr_image {
     const struct mr_image_limits *limits; /* NULL: as configured */
 };
 
+/* The level at which a feature is finalised; 0: it is not. */
+static inline int16_t mr_image_feature_level(const struct mr_image *image, struct mr_str name)
+{
+    for (uint32_t index = 0; index < image->feature_count; index++) {
+        if (mr_str_equal(image->features[index].name, name)) {
+            return image->features[index].level;
+        }
+    }
+    return 0;
+}
+
 /* NULL when absent. Cost: O(log topics). Any thread that holds the image. */
 static inline const struct mr_image_topic *mr_image_topic_by_name(const struct mr_image *image,
                                                                   struct mr_str name)

@@ -53,6 +53,16 @@ static uint32_t add(uint8_t *bytes, uint32_t size, int64_t offset, int control_t
     return mr_batch_end(&builder);
 }
 
+static const struct {
+    const char *name;
+    int16_t level;
+    int16_t needs;
+} features[] = {
+#define FEATURE(name_, min_, max_, served_, format_level_, format_needs_)                          \
+    {name_, format_level_, format_needs_},
+#include "millrace/features.def"
+};
+
 /* What `millrace format` leaves (control/cli/cmd_format.c). */
 void mr_sim_format(const struct mr_sim_site *site, struct mr_sim_fs *fs, int64_t now_unix_ms)
 {
@@ -67,9 +77,18 @@ void mr_sim_format(const struct mr_sim_site *site, struct mr_sim_fs *fs, int64_t
     level.name = MR_STR("metadata.version");
     level.feature_level = METADATA_LEVEL;
     uint32_t used = add(bytes, sizeof bytes, 0, 3, &mr_msg_snapshot_header_record, &header, now_unix_ms);
-    used += add(bytes + used, (uint32_t)sizeof bytes - used, 1, -1, &mr_msg_feature_level_record,
-                &level, now_unix_ms);
-    used += add(bytes + used, (uint32_t)sizeof bytes - used, 2, 4, &mr_msg_snapshot_footer_record,
+    int64_t offset = 1;
+    used += add(bytes + used, (uint32_t)sizeof bytes - used, offset++, -1,
+                &mr_msg_feature_level_record, &level, now_unix_ms);
+    for (size_t at = 0; at < sizeof features / sizeof features[0]; at++) {
+        level.name = mr_str(features[at].name);
+        level.feature_level = features[at].level;
+        if (level.feature_level > 0 && features[at].needs <= METADATA_LEVEL) {
+            used += add(bytes + used, (uint32_t)sizeof bytes - used, offset++, -1,
+                        &mr_msg_feature_level_record, &level, now_unix_ms);
+        }
+    }
+    used += add(bytes + used, (uint32_t)sizeof bytes - used, offset, 4, &mr_msg_snapshot_footer_record,
                 &footer, now_unix_ms);
     mr_sim_fs_put(fs,
                   MR_SIM_LOG_DIR "/__cluster_metadata-0/00000000000000000000-0000000000.checkpoint", bytes,

@@ -80,8 +80,11 @@ struct mr_group_rig *mr_group_rig_new(void)
         rig->topic[index].id.bytes[0] = (uint8_t)(7 + index);
         rig->topics[index] = &rig->topic[index];
     }
+    static const struct mr_image_feature features[] = {{{"group.version", 13}, 1}};
     rig->image = (struct mr_image){
         .version = 1,
+        .feature_count = 1,
+        .features = features,
         .topic_count = 2,
         .topics = rig->topics,
         .topics_by_id = rig->topics,

@@ -12,6 +12,12 @@ static struct mr_group_env *env_of(const struct mr_group *group)
 
 /* ---- groups ---- */
 
+bool mr_consumer_is_enabled(const struct mr_group_env *env)
+{
+    return env->image != NULL &&
+           mr_image_feature_level(env->image, MR_STR("group.version")) >= 1;
+}
+
 struct mr_consumer *mr_consumer_make(struct mr_group *group)
 {
     if (group->consumer != NULL) {

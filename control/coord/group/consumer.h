@@ -120,6 +120,9 @@ struct mr_consumer {
 
 /* ---- consumer.c ---- */
 
+/* Whether the new protocol is spoken: the feature group.version is finalised at 1. */
+bool mr_consumer_is_enabled(const struct mr_group_env *env);
+
 /* The consumer part of a group, made when absent: what the group was before is gone. NULL: no
  * memory. */
 struct mr_consumer *mr_consumer_make(struct mr_group *group);

@@ -641,6 +641,10 @@ void mr_consumer_heartbeat(const struct mr_group_shard *shard, struct mr_request
         .message = request->message,
         .out = out,
     };
+    if (!mr_consumer_is_enabled(shard->env)) {
+        mr_coord_out_refuse(out, request, MR_KAFKA_UNSUPPORTED_VERSION);
+        return;
+    }
     const char *error = form_error(&beat);
     if (error != NULL) {
         refuse(&beat, MR_KAFKA_INVALID_REQUEST, error);

@@ -63,6 +63,10 @@ void mr_consumer_describe(const struct mr_group_shard *shard, struct mr_str id,
 {
     const struct mr_group *group = mr_group_find(shard, id);
     described->group_id = id;
+    if (!mr_consumer_is_enabled(shard->env)) {
+        described->error_code = MR_KAFKA_UNSUPPORTED_VERSION;
+        return;
+    }
     if (group == NULL || group->consumer == NULL) {
         described->error_code = MR_KAFKA_GROUP_ID_NOT_FOUND;
         described->error_message = group == NULL ? MR_STR("The group id does not exist.")

@@ -708,3 +708,44 @@ def same_answers_about_groups(t):
         if version >= 5:
             walk_static(p, version)
     p.conclude(t)
+
+
+# ---- features ----
+
+def levels(*updates, validate=False):
+    """updates: (feature, level, type[, allow downgrade])"""
+    return {"timeoutMs": 30000, "validateOnly": validate, "featureUpdates": [
+        {"feature": f, "maxVersionLevel": level, "upgradeType": kind, "allowDowngrade": bool(allow)}
+        for f, level, kind, *allow in updates]}
+
+
+def ask_for_levels(p, version):
+    up, down, unsafe = (1, 2, 3) if version > 0 else (1, 1, 1)
+    g, tx, mv = "group.version", "transaction.version", "metadata.version"
+
+    def update(*updates, **more):
+        p.ask("UPDATE_FEATURES", version, levels(*updates, **more if version > 0 else {}))
+    for one in ((g, 1, up), (g, 0, up), (g, -1, down), (g, 2, up), ("no.such.version", 1, up), ("no.such.version", 0, up),
+                (mv, 34, up), (mv, 6, down), (mv, 0, down), (mv, 29, up), (mv, 29, down), (mv, 23, down), (mv, 23, unsafe),
+                (mv, 30, up), (mv, 30, down), (tx, 3, up), (tx, 1, down), (tx, 2, up), (g, 0, down, True), (g, 1, up)):
+        update(one)
+        update(one, validate=True)
+    update()
+    update((g, 0, down), (tx, 2, up))
+    update((g, 1, up), (tx, 2, up))
+    update((tx, 2, up), (mv, 34, up))
+    if version > 0:
+        for kind in (0, 4, -1):
+            update((g, 1, kind))
+        update((g, 1, down))
+        update((g, 0, down))
+        update((g, 1, down))
+        update((g, 1, up))
+
+
+@test(seconds=200, millrace_only=True)
+def same_answers_about_features(t):
+    p = Pair(t)
+    for version in range(0, 3):
+        ask_for_levels(p, version)
+    p.conclude(t)

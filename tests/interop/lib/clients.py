@@ -27,6 +27,7 @@ TOOLS = {
     "cluster": "org.apache.kafka.tools.ClusterTool",
     "storage": "kafka.tools.StorageTool",
     "transactions": "org.apache.kafka.tools.TransactionsCommand",
+    "features": "org.apache.kafka.tools.FeatureCommand",
     "delete-records": "org.apache.kafka.tools.DeleteRecordsCommand",
 }
 

@@ -956,6 +956,7 @@ static void test_random_requests_of_every_kind_are_answered(void **state)
         MR_API_CREATE_TOPICS,    MR_API_DELETE_TOPICS,     MR_API_CREATE_PARTITIONS,
         MR_API_ALTER_CONFIGS,    MR_API_INIT_PRODUCER_ID,  MR_API_INCREMENTAL_ALTER_CONFIGS,
         MR_API_DESCRIBE_CONFIGS, MR_API_DESCRIBE_LOG_DIRS, MR_API_LIST_CONFIG_RESOURCES,
+        MR_API_UPDATE_FEATURES,
     };
     struct fixture *f = *state;
     struct mr_prng  prng = {.state = 7};

@@ -167,17 +167,19 @@ static void test_versions_tell_features_at_level_0_to_those_who_know(void **stat
     mr_data_rig_ask(peer, 18, 3, 1, &in);
     assert_true(mr_data_rig_answer(w, peer, 18, 3, &correlation, &out));
     assert_int_equal(out.supported_features_count, 3);
-    assert_int_equal(out.supported_features[1].min_version, 1); /* group.version */
+    assert_int_equal(out.supported_features[0].min_version, 1); /* group.version */
     assert_int_equal(out.supported_features[2].min_version, 1); /* transaction.version */
     mr_data_rig_ask(peer, 18, 4, 2, &in);
     assert_true(mr_data_rig_answer(w, peer, 18, 4, &correlation, &out));
     assert_int_equal(out.supported_features_count, 7);
-    for (int32_t index = 1; index < 7; index++) {
+    for (int32_t index = 0; index < 7; index++) {
         struct mr_str name = out.supported_features[index].name;
-        int16_t max = mr_str_equal(name, MR_STR("group.version"))         ? 1
+        bool is_metadata = mr_str_equal(name, MR_STR("metadata.version"));
+        int16_t max = is_metadata                                         ? 33
+                      : mr_str_equal(name, MR_STR("group.version"))       ? 1
                       : mr_str_equal(name, MR_STR("transaction.version")) ? 2
                                                                           : 0;
-        assert_int_equal(out.supported_features[index].min_version, 0);
+        assert_int_equal(out.supported_features[index].min_version, is_metadata ? 7 : 0);
         assert_int_equal(out.supported_features[index].max_version, max);
     }
 }
