@@ -5,9 +5,9 @@
     perf/compare.py [SCENARIO...] --against=REF        this tree and another commit, both built, interleaved
 
 Each measurement is a cell: scenario, point, durability, system, repetition; its JSON is kept in DIR/cells, and a
-second call goes on where the first one stopped. Sizes: --quick (one repetition, under 10 minutes), the default (5 of
-20 s), --full (7, and the relaxed class too). Systems: millrace, kafka, bare (a bare loop of receive, one durable
-write, answer) and null (drops everything: is the generator fast enough?).
+second call goes on where the first one stopped; --for=SECONDS begins no cell later than that. Sizes: --quick (one
+repetition, under 10 minutes), the default (5 of 20 s), --full (7 of 60 s). Systems: millrace, kafka, bare (a bare loop of
+receive, one write and for the durable class a flush, answer) and null (drops everything: is the generator fast enough?).
 
 Durable is compared with durable (Kafka: flush.messages=1) and relaxed with relaxed (Millrace: millrace.ack=write).
 With --layout=split the broker has the first half of the CPUs and the generator the rest; otherwise they share all."""
@@ -15,6 +15,7 @@ With --layout=split the broker has the first half of the CPUs and the generator 
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -33,15 +34,17 @@ from lib import broker as brokers  # noqa: E402
 
 BUILD = ROOT / "build" / "release"
 REPETITIONS = {"quick": 1, "default": 5, "full": 7}
+SECONDS = {"quick": None, "default": None, "full": 60}  # None: as the scenario says
 CLASSES = {"durable": {"millrace": "", "kafka": "flush.messages=1"}, "relaxed": {"millrace": "millrace.ack=write", "kafka": ""}}
 MEMORY_CAP = 4 << 30
+FLOORS = ("bare", "null")
 
 
 class Scenario:
     """A file of perf/scenarios: settings of the generator, and lines with @ for us."""
 
     def __init__(self, path, size):
-        self.name, self.path, self.kind, self.fill = path.stem, path, "load", 0
+        self.name, self.path, self.kind, self.fill, self.repetitions = path.stem, path, "load", 0, 0
         self.text = [line[2:].strip() for line in path.read_text().splitlines() if line.startswith("# ")]
         points, chosen, self.extra = {}, None, []
         for line in path.read_text().splitlines():
@@ -52,6 +55,8 @@ class Scenario:
                 points[words[1]] = words[2:]
             elif words[0] == "@kind":
                 self.kind = words[1]
+            elif words[0] == "@repetitions":
+                self.repetitions = 0 if size == "quick" else int(words[1])
             elif words[0] == ("@quick-fill" if size == "quick" else "@fill"):
                 self.fill = int(float(words[1].rstrip("GMB")) * (1e9 if words[1].endswith("GB") else 1e6))
             elif words[0] == "@quick" and size == "quick":
@@ -62,13 +67,15 @@ class Scenario:
                 raise SystemExit("%s: what is %s?" % (path, words[0]))
         self.points = {n: p for n, p in (points or {"": []}).items() if chosen is None or n in chosen}
 
-    def settings(self, point):
+    def settings(self, point, seconds=None):
         """The point's settings last, but a quick rate replaces a point's own."""
         out = dict(w.split("=", 1) for w in self.points[point])
         for word in self.extra:
             key, value = word.split("=", 1)
             if not key.startswith("rate") or key in out:
                 out[key] = value
+        if seconds and self.kind == "load":
+            out.update(duration="%gs" % seconds, warmup="%gs" % min(5, seconds / 3))
         return out
 
 
@@ -139,7 +146,7 @@ class BrokerSystem:
         self.broker = brokers.KINDS["kafka" if kind == "kafka" else "millrace"]({})
         self.broker.binary = a.before if kind == "before" else BUILD / "millrace"
         if kind == "kafka":
-            self.broker.heap = a.heap
+            self.broker.heap, self.broker.collector = a.heap, a.collector
         self.warmed = False
         self.layout = a.layout
 
@@ -174,11 +181,11 @@ class FloorSystem:
     def __init__(self, kind, directory, layout):
         self.kind, self.directory, self.layout, self.process = kind, directory, layout, None
 
-    def address(self, settings):
+    def address(self, settings, durability="durable"):
         self.close()
         argv = [str(BUILD / "millrace-floors"), "serve", "partitions=" + settings.get("partitions", "1")]
         if self.kind == "bare":
-            argv.append("durable=%s/bare.bin" % self.directory)
+            argv += ["durable=%s/bare.bin" % self.directory] + (["flush=0"] if durability == "relaxed" else [])
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         address = self.process.stdout.readline().split()[-1]
         self.layout.pin_broker(self.process.pid)
@@ -187,9 +194,12 @@ class FloorSystem:
     def extra(self, _):
         return {"pid": self.process.pid}
 
+    def rss_mib(self):
+        return int(re.search(r"VmRSS:\s*(\d+)", Path("/proc/%d/status" % self.process.pid).read_text()).group(1)) / 1024
+
     def close(self):
         if self.process:
-            self.process.terminate()
+            self.process.kill()
             self.process.wait()
             self.process = None
 
@@ -201,8 +211,9 @@ def load_cell(system, scenario, settings, durability, directory, size):
     """One run of the generator. What it refuses to do is an error, what it finds invalid is a result."""
     full = dict(line.split("=", 1) for line in scenario.path.read_text().splitlines() if "=" in line and line[0] not in "#@")
     full.update(settings)
-    broker = system.address({**full, "size": size})
-    if system.kind in ("bare", "null"):  # nothing comes back from a floor: the producing half is measured
+    is_floor = system.kind in FLOORS
+    broker = system.address(full, durability) if is_floor else system.address({**full, "size": size})
+    if is_floor:  # nothing comes back from a floor: the producing half is measured
         settings = {**settings, "consumers": "0", "e2e": "no"}
     else:
         settings = {**settings, "cleanup": "yes"}
@@ -231,6 +242,26 @@ def fill(system, durability, scenario, settings, common):
                   "duration": max(1, scenario.fill / 200e6)})
 
 
+def first_answers(common, topic, started):
+    """Seconds from `started` to the first acknowledged record and to the first one read."""
+    probe = {**common, "topic": topic, "warmup": 0}
+    until_good({**probe, "producers": 1, "duration": "1ms"})
+    produced_s = time.monotonic() - started
+    until_good({**probe, "producers": 0, "consumers": 1, "from": "earliest", "limit": 1})
+    return {"first_produce_s": produced_s, "first_read_s": time.monotonic() - started}
+
+
+def floor_kill_cell(settings, directory, layout):
+    """What a server without anything to recover takes, by the same probe."""
+    system = FloorSystem("null", directory, layout)
+    try:
+        started = time.monotonic()
+        address = system.address(settings)
+        return {"valid": True, "failed": False, "reasons": [], **first_answers({"broker": address}, "load", started)}
+    finally:
+        system.close()
+
+
 def kill_cell(kind, scenario, settings, durability, directory, a, memory):
     """Load, kill -9, start again; then everything that was acknowledged must be there."""
     system = BrokerSystem(kind, a, memory)
@@ -243,17 +274,15 @@ def kill_cell(kind, scenario, settings, durability, directory, a, memory):
         argv += ["%s=%s" % kv for kv in {**settings, **system.extra(durability), **common}.items()]
         load = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(3 + int(settings["partitions"]) / 1000)
+        on_disk = sum(f.stat().st_blocks * 512 for f in broker.directory.rglob("*") if f.is_file())
         broker.kill()
         load.send_signal(signal.SIGINT)
         load.wait(60)
         started = time.monotonic()
         broker.start(wait=False)
+        memory.take(broker.pid)
         a.layout.pin_broker(broker.pid)
-        probe = {"broker": broker.bootstrap, "topic": "fill" if scenario.fill else "kill", "warmup": 0}
-        until_good({**probe, "producers": 1, "duration": "1ms"})
-        produced_s = time.monotonic() - started
-        until_good({**probe, "producers": 0, "consumers": 1, "from": "earliest", "limit": 1})
-        read_s = time.monotonic() - started
+        times = first_answers(common, "fill" if scenario.fill else "kill", started)
         verify = directory / "cell.json"
         verify.unlink(missing_ok=True)
         same = {k: v for k, v in (line.split("=", 1) for line in scenario.path.read_text().splitlines() if line.startswith("record"))}
@@ -262,8 +291,8 @@ def kill_cell(kind, scenario, settings, durability, directory, a, memory):
         found = json.loads(verify.read_text()) if verify.is_file() else {"verify": [{}], "reasons": [p.stderr.strip()[-300:]]}
         seen = (found.get("verify") or [{}])[0]
         wrong = seen.get("missing", -1) + seen.get("repeated", 0) + seen.get("damaged", 0)
-        return {"valid": p.returncode == 0, "failed": p.returncode != 0, "reasons": found.get("reasons", []),
-                "first_produce_s": produced_s, "first_read_s": read_s, "verified_records": seen.get("right", 0), "wrong_records": wrong}
+        return {"valid": p.returncode == 0, "failed": p.returncode != 0, "reasons": found.get("reasons", []), **times,
+                "verified_records": seen.get("right", 0), "wrong_records": wrong, "mb_on_disk": on_disk / 1e6}
     finally:
         system.close()
 
@@ -272,8 +301,29 @@ def run_ns(pid):
     return sum(int((t / "schedstat").read_text().split()[0]) for t in Path("/proc/%d/task" % pid).iterdir())
 
 
+def idle_percent(pid, size):
+    """Of one CPU, once what is prepared in the background is done."""
+    time.sleep(5 if size == "quick" else 15)
+    before, since = run_ns(pid), time.monotonic()
+    time.sleep(5 if size == "quick" else 60)
+    return (run_ns(pid) - before) / 1e9 / (time.monotonic() - since) * 100
+
+
+def floor_start_cell(settings, directory, layout, size):
+    system = FloorSystem("null", directory, layout)
+    try:
+        started = time.monotonic()
+        address = system.address({"partitions": str(max(1, int(settings["partitions"])))})
+        run_load({"broker": address, "topic": "load", "producers": 0, "consumers": 1, "limit": 1, "warmup": 0})
+        start_ms = (time.monotonic() - started) * 1000
+        return {"valid": True, "failed": False, "reasons": [], "start_ms": start_ms, "rss_mib": system.rss_mib(),
+                "idle_cpu_percent": idle_percent(system.process.pid, size)}
+    finally:
+        system.close()
+
+
 def start_cell(kind, settings, a, memory, size):
-    """Start to the first answer, twice: the second start finds the partitions there."""
+    """Start to the first answer; with partitions it is the second start, which finds them there."""
     system = BrokerSystem(kind, a, memory)
     broker = system.broker
     try:
@@ -288,13 +338,21 @@ def start_cell(kind, settings, a, memory, size):
         broker.start()
         start_ms = (time.monotonic() - started) * 1000
         memory.take(broker.pid)
-        time.sleep(5 if size == "quick" else 15)  # background preparation
-        before, since = run_ns(broker.pid), time.monotonic()
-        time.sleep(5 if size == "quick" else 60)
-        idle = (run_ns(broker.pid) - before) / 1e9 / (time.monotonic() - since) * 100
+        idle = idle_percent(broker.pid, size)
         return {"valid": True, "failed": False, "reasons": [], "start_ms": start_ms, "rss_mib": broker.rss_kib() / 1024, "idle_cpu_percent": idle}
     finally:
         system.close()
+
+
+def others_busy():
+    """The part of the machine that somebody uses while we do nothing."""
+    def jiffies():
+        t = [int(n) for n in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(t), sum(t) - t[3] - t[4]
+    before = jiffies()
+    time.sleep(0.3)
+    after = jiffies()
+    return (after[1] - before[1]) / max(1, after[0] - before[0])
 
 
 # ---- the run ----
@@ -313,51 +371,61 @@ class Bench:
 
     def system(self, kind):
         if kind not in self.systems:
-            self.systems[kind] = FloorSystem(kind, self.work, self.a.layout) if kind in ("bare", "null") else BrokerSystem(kind, self.a, self.memory)
+            self.systems[kind] = FloorSystem(kind, self.work, self.a.layout) if kind in FLOORS else BrokerSystem(kind, self.a, self.memory)
         return self.systems[kind]
 
     def plan(self):
-        """Cells in the order of running: the systems alternate inside each repetition of each point."""
+        """Cells in the order of running. All points of a scenario take turns within a repetition, and in each the systems;
+        points whose rate is a part of another point's maximum come when that is known."""
         cells = []
         for scenario in self.scenarios:
             for durability in self.a.durability:
-                for point in scenario.points:
-                    for repetition in range(self.a.repetitions if scenario.kind == "load" else min(self.a.repetitions, 3)):
-                        order = self.a.systems if repetition % 2 == 0 else self.a.systems[::-1]
-                        for kind in order:
-                            is_floor = kind in ("bare", "null")
-                            if not is_floor or (scenario.kind == "load" and durability == "durable"):
-                                cells.append((scenario, point, durability, kind, repetition))
+                waiting = [p for p, words in scenario.points.items() if any(w.startswith("load=") for w in words)]
+                for points in ([p for p in scenario.points if p not in waiting], waiting):
+                    for repetition in range(self.repetitions(scenario)):
+                        order = [s for s in self.a.systems if s != "bare" or scenario.kind == "load"]  # it prepares its file: not a start
+                        for point in points:
+                            cells += [(scenario, point, durability, kind, repetition) for kind in (order if repetition % 2 == 0 else order[::-1])]
         return cells
+
+    def repetitions(self, scenario):
+        if self.a.repetitions:
+            return self.a.repetitions
+        wanted = max(REPETITIONS[self.size], scenario.repetitions)
+        return wanted if scenario.kind == "load" else min(wanted, 3)
 
     def path(self, scenario, point, durability, kind, repetition):
         return self.out / "cells" / ("%s.%s.%s.%s.%d.json" % (scenario.name, point or "all", durability, kind, repetition))
 
-    def maximum(self, scenario, durability, kind):
-        found = [json.loads(p.read_text()) for p in (self.out / "cells").glob("%s.max.%s.%s.*.json" % (scenario.name, durability, kind))]
-        rates = [c["requests_per_s"] for c in found if c.get("requests_per_s")]
+    def maximum(self, scenario, point, durability, kind):
+        """Bytes of values per second at a point without a rate; None: not known."""
+        pattern = "%s.%s.%s.%s.*.json" % (scenario.name, point, durability, kind)
+        found = [json.loads(p.read_text()) for p in (self.out / "cells").glob(pattern)]
+        rates = [c["mb_per_s"] * 1e6 for c in found if c.get("mb_per_s")]
         return statistics.median(rates) if rates else None
 
-    def rate(self, scenario, durability, kind, load):
-        """Requests per second for load=50% or load=same; None when the maximum is not known."""
+    def rate(self, scenario, durability, kind, load, of):
+        """Bytes per second for load=50% (of the system's own maximum; floors: of Millrace's) or load=same (half of the least)."""
         if load == "same":
-            known = [self.maximum(scenario, durability, k) for k in self.a.systems if k not in ("bare", "null")]
+            known = [self.maximum(scenario, of, durability, k) for k in self.a.systems if k not in FLOORS]
             return min(known) / 2 if known and None not in known else None
-        own = self.maximum(scenario, durability, "millrace" if kind in ("bare", "null") else kind)
+        own = self.maximum(scenario, of, durability, "millrace" if kind in FLOORS else kind)
         return own and own * float(load.rstrip("%")) / 100
 
     def run_cell(self, scenario, point, durability, kind):
-        settings = scenario.settings(point)
-        load = settings.pop("load", None)
+        settings = scenario.settings(point, self.a.seconds)
+        load, of = settings.pop("load", None), settings.pop("of", "max")
         if load:
-            rate = self.rate(scenario, durability, kind, load)
+            rate = self.rate(scenario, durability, kind, load, of)
             if rate is None:
                 return {"valid": False, "failed": True, "reasons": ["the maximum was not measured"]}
-            settings["rate"] = "%.1f" % rate
+            settings["rate.bytes"] = "%.0f" % rate
         if scenario.kind == "kill":
-            return kill_cell(kind, scenario, settings, durability, self.work, self.a, self.memory)
+            return floor_kill_cell(settings, self.work, self.a.layout) if kind in FLOORS else kill_cell(
+                kind, scenario, settings, durability, self.work, self.a, self.memory)
         if scenario.kind == "start":
-            return start_cell(kind, settings, self.a, self.memory, self.size)
+            return floor_start_cell(settings, self.work, self.a.layout, self.size) if kind in FLOORS else start_cell(
+                kind, settings, self.a, self.memory, self.size)
         return load_cell(self.system(kind), scenario, settings, durability, self.work, self.size)
 
     def measure_floors(self):
@@ -379,17 +447,26 @@ class Bench:
         print("%d cells, %d of them to be measured; %s" % (len(cells), len(left), self.out), flush=True)
         began = time.monotonic()
         for n, cell in enumerate(left):
-            scenario, point, durability, kind, repetition = cell
-            if n and scenario.kind != "load":
-                self.close_systems()  # such a cell wants the machine for itself
-            result = self.run_cell(scenario, point, durability, kind)
-            result.update(cell={"scenario": scenario.name, "point": point or "all", "durability": durability, "system": kind, "repetition": repetition})
-            part = self.path(*cell).with_suffix(".part")
-            part.write_text(json.dumps(result))
-            part.rename(self.path(*cell))
+            if self.a.limit_s and time.monotonic() - began >= self.a.limit_s:
+                print("%d cells are left; the same command goes on from here" % (len(left) - n))
+                return
+            result = self.measure(*cell)
             eta = (time.monotonic() - began) / (n + 1) * (len(left) - n - 1)
             print("%3d/%d %-4s %-11s %-8s %-9s %-42s %4.0f s left" % (
-                n + 1, len(left), scenario.name, point, durability, kind, compare_report.headline(result), eta), flush=True)
+                n + 1, len(left), cell[0].name, cell[1], cell[2], cell[3], compare_report.headline(result), eta), flush=True)
+
+    def measure(self, scenario, point, durability, kind, repetition):
+        """Run a cell and keep it, whole or not at all."""
+        if scenario.kind != "load":
+            self.close_systems()  # such a cell wants the machine for itself
+        others = others_busy()
+        result = self.run_cell(scenario, point, durability, kind)
+        result.update(cell={"scenario": scenario.name, "point": point or "all", "durability": durability, "system": kind, "repetition": repetition},
+                      others_busy=round(others, 3), made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), commit=compare_report.commit())
+        path = self.path(scenario, point, durability, kind, repetition)
+        path.with_suffix(".part").write_text(json.dumps(result))
+        path.with_suffix(".part").rename(path)
+        return result
 
     def close_systems(self):
         for system in self.systems.values():
@@ -433,7 +510,10 @@ def arguments():
     p.add_argument("--against", metavar="REF", help="a commit to compare with instead of Kafka")
     p.add_argument("--durability", choices=("durable", "relaxed", "both"))
     p.add_argument("--repetitions", type=int)
+    p.add_argument("--seconds", type=float, help="measured per load cell, instead of what size and scenario say")
+    p.add_argument("--for", dest="limit_s", type=float, metavar="SECONDS", help="begin no cell later than that")
     p.add_argument("--heap", default="1g", help="of Kafka's JVM")
+    p.add_argument("--collector", choices=("G1", "Parallel", "Serial"), default="G1", help="of Kafka's JVM")
     a = p.parse_args()
     size = "quick" if a.quick else "full" if a.full else "default"
     a.systems = (a.systems or ("millrace,before" if a.against else "millrace,kafka,bare,null")).split(",")
@@ -444,7 +524,7 @@ def arguments():
         a.out = ROOT / "build" / "bench" / (size + "-split")
     a.layout = Layout(a.layout)
     a.layout.pin_load()
-    a.repetitions = a.repetitions or REPETITIONS[size]
+    a.seconds = a.seconds or SECONDS[size]
     durability = a.durability or ("durable" if size == "quick" else "both")
     a.durability = ["durable", "relaxed"] if durability == "both" else [durability]
     return a, size
@@ -455,6 +535,7 @@ def main():
     out = Path(a.out or ROOT / "build" / "bench" / size)
     if a.fresh:
         shutil.rmtree(out, ignore_errors=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through `finally`: no broker is left behind
     bench = Bench(a, size)
     try:
         bench.run()

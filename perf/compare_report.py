@@ -35,7 +35,7 @@ METRICS = {
     "kill": [
         ("first produce s", lambda c: c["first_produce_s"], False, "%.2f"),
         ("first read s", lambda c: c["first_read_s"], False, "%.2f"),
-        ("records lost or wrong", lambda c: c["wrong_records"], False, "%.0f"),
+        ("records lost or wrong", lambda c: c.get("wrong_records"), False, "%.0f"),
     ],
     "start": [
         ("start ms", lambda c: c["start_ms"], False, "%.0f"),
@@ -68,6 +68,10 @@ def headline(cell):
     return ", ".join(words) + ("" if cell["valid"] else " INVALID") + (" (saturated)" if cell.get("saturated") else "")
 
 
+def commit():
+    return shell("git", "rev-parse", "--short", "HEAD") + ("" if not shell("git", "status", "--porcelain", "-uno") else "+")
+
+
 def shell(*argv):
     try:
         return subprocess.run(argv, capture_output=True, text=True, timeout=20, cwd=ROOT).stdout.strip()
@@ -84,13 +88,13 @@ def session(bench):
                                         if (queue / k).is_file()}
     cpu = re.search(r"Model name:\s*(.*)", shell("lscpu"))
     return {
-        "size": bench.size, "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "commit": shell("git", "rev-parse", "--short", "HEAD"),
+        "size": bench.size, "seconds per load cell": bench.a.seconds or "as the scenario says",
         "kernel": platform.release(), "cpu": cpu.group(1) if cpu else "", "cpus": len(__import__("os").sched_getaffinity(0)),
         "memory": shell("free", "-m").splitlines()[1].split()[1] + " MiB", "disks": disks, "filesystem": shell("findmnt", "-no", "SOURCE,FSTYPE,OPTIONS", "-T", "/tmp"),
-        "java": shell("java", "-version") or "OpenJDK 17", "kafka": "Apache Kafka 4.3.1, heap " + bench.a.heap + ", serial collector",
+        "java": shell("java", "-version") or "OpenJDK 17", "kafka": "Apache Kafka 4.3.1, heap %s, %s collector, warmed up with every kind of request" % (bench.a.heap, bench.a.collector),
         "memory limit of the brokers": "4 GiB by cgroup" if bench.memory.path else "none: cgroups cannot be had here",
         "rival": "commit " + bench.a.before.parts[-4] if bench.a.before else "Apache Kafka 4.3.1",
-        "repetitions": bench.a.repetitions, "layout": bench.a.layout.text,
+        "repetitions": {s.name: bench.repetitions(s) for s in bench.scenarios}, "layout": bench.a.layout.text,
     }
 
 
@@ -102,7 +106,9 @@ def cells_of(out):
 
 
 def is_noisy(cell):
-    """Steal over 1 %, or others used more than 2 % of the machine (performance of neighbours is not ours)."""
+    """Steal over 1 %, or others used more than 2 % of the machine in it or more than a tenth before it."""
+    if cell.get("others_busy", 0) > 0.1:
+        return True
     if kind_of(cell) != "load":
         return False
     foreign = cell["system_busy_s"] - cell["broker_cpu_s"] - cell["generator_cpu_s"]
@@ -128,12 +134,14 @@ def rows_of(cells):
 
 
 def figures(found, metric):
-    """Median, interval and samples of one metric in the good cells, None without one."""
-    values = [v for v in (metric[1](c) for c in found if not c.get("failed")) if v is not None]
+    """Median, interval and samples of one metric; None without one. Runs that are invalid count only where there is no other."""
+    done = [c for c in found if not c.get("failed")]
+    good = [c for c in done if c["valid"]]
+    values = [v for v in (metric[1](c) for c in good or done) if v is not None]
     if not values:
         return None
     low, high = interval(values)
-    return {"median": statistics.median(values), "low": low, "high": high, "count": len(values)}
+    return {"median": statistics.median(values), "low": low, "high": high, "count": len(values), "is_valid": bool(good)}
 
 
 def ratio(a, b):
@@ -236,7 +244,7 @@ def thin(points, most=200):
 
 
 STYLE = """body{font:15px/1.45 sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}table{border-collapse:collapse;margin:1em 0}
-td,th{border:1px solid #ccc;padding:.2em .6em;text-align:right;font-variant-numeric:tabular-nums}td:first-child,th:first-child,td.t{text-align:left}
+td,th{border:1px solid #ccc;padding:.2em .6em;text-align:right;font-variant-numeric:tabular-nums}td:first-child,th:first-child,td.t{text-align:left}.invalid{color:#b00;font-size:85%}
 .lose{background:#fbe3d6}.win{background:#e3f3ea}.small{color:#666;font-size:85%}figure{margin:1em 0}"""
 
 
@@ -244,35 +252,116 @@ def cell_text(metric, got):
     if not got:
         return "<td></td>"
     spread = " <span class=small>%s–%s</span>" % (metric[3] % got["low"], metric[3] % got["high"]) if got["count"] > 1 else ""
-    return "<td>%s%s</td>" % (metric[3] % got["median"], spread)
+    return "<td>%s%s%s</td>" % (metric[3] % got["median"], spread, "" if got["is_valid"] else " <span class=invalid>invalid</span>")
 
 
-def scenario_table(rows, losses):
+def floor_of(row, kind, metric, send):
+    """The floor's figure beside Millrace's: the bare loop's, of starts the null server's. What is read again costs at least
+    the kernel's copy into the socket, which a plain send loop shows."""
+    got = figures(row.get("bare" if kind == "load" else "null", []), metric)
+    mine = [c for c in row.get("millrace", []) if not c.get("failed")]
+    if not got or kind != "load" or not mine or not any(c["fetched_mb_per_s"] for c in mine):
+        return got
+    made, read = (statistics.median(c[key] for c in mine) for key in ("mb_per_s", "fetched_mb_per_s"))
+    if metric[0] == "MB/s":
+        share = (made + read) / made if made else 0
+    elif metric[0] == "broker CPU s/GB" and send:
+        at = (got["median"] * made + send["sender_cpu_s_per_gb"] * read) / (made + read)
+        return {**got, "median": at, "low": at, "high": at}
+    elif metric[0].startswith("p"):
+        share = 1  # nothing is read before it is acknowledged
+    else:
+        return None  # of requests that the floor was not asked
+    return {**got, **{k: got[k] * share for k in ("median", "low", "high")}}
+
+
+class Lists:
+    """What the page says in front of the tables."""
+
+    def __init__(self):
+        self.losses, self.distances, self.bound = [], [], []
+
+    def take(self, key, metric, m, k, floor, null, is_open_loop):
+        against = ratio(m, k)
+        if is_loss(metric, against):
+            self.losses.append((key, metric, m, k, against))
+        far = ratio(m, floor)
+        if far and metric[0] in FAR and not (is_open_loop and metric[2]):
+            self.distances.append((1 / far if metric[2] else far, key, metric, m, floor))
+        if null and metric[0] == "requests/s" and not is_open_loop and ratio(null, m) < HEADROOM:
+            self.bound.append((key, metric, m, null, ratio(null, m)))
+
+
+FAR = ("MB/s", "p50 us", "p99 us", "broker CPU s/GB", "start ms", "first produce s")
+HEADROOM = 1.5  # the generator must reach so many times a rate that it reports
+
+
+def is_loss(metric, against):
+    return against is not None and (against < 1 if metric[2] else against > 1)
+
+
+def scenario_table(rows, lists, send):
     rival = "before" if any("before" in row for _, row in rows) else "kafka"
-    out = ["<table><tr><th>point</th><th>class</th><th>figure</th><th>Millrace</th><th>%s</th><th>Millrace / %s</th><th>bare loop</th>"
+    out = ["<table><tr><th>point</th><th>class</th><th>figure</th><th>Millrace</th><th>%s</th><th>Millrace / %s</th><th>floor</th>"
            "<th>Millrace / floor</th><th>null / Millrace</th></tr>" % (rival, rival)]
-    for (scenario, point, durability), row in rows:
-        kind = kind_of(next((c for found in row.values() for c in found if not c.get("failed")), {}))
+    for key, row in rows:
+        _, point, durability = key
+        some = next((c for found in row.values() for c in found if not c.get("failed")), {})
+        kind = kind_of(some)
         for metric in METRICS[kind]:
-            m, k, b, n = (figures(row.get(s, []), metric) for s in ("millrace", rival, "bare", "null"))
+            m, k, n = (figures(row.get(s, []), metric) for s in ("millrace", rival, "null"))
+            floor = floor_of(row, kind, metric, send)
             if not m and not k:
                 continue
-            against, floor, head = ratio(m, k), ratio(m, b), ratio(n, m) if metric[2] else None
-            lost = against is not None and (against < 1 if metric[2] else against > 1)
-            if lost:
-                losses.append((scenario, point, durability, metric, m, k, against))
+            lists.take(key, metric, m, k, floor, n, bool(some.get("asked_requests_per_s")))
+            against = ratio(m, k)
             out.append("<tr class=%s><td>%s</td><td class=t>%s</td><td class=t>%s</td>%s%s<td>%s</td>%s<td>%s</td><td>%s</td></tr>" % (
-                "lose" if lost else "", html.escape(point), durability, metric[0], cell_text(metric, m), cell_text(metric, k), number(against),
-                cell_text(metric, b), number(floor), number(head)))
+                "lose" if is_loss(metric, against) else "", html.escape(point), durability, metric[0], cell_text(metric, m), cell_text(metric, k),
+                number(against), cell_text(metric, floor), number(ratio(m, floor)), number(ratio(n, m) if metric[2] else None)))
         for system, found in row.items():
-            for reason in sorted({r for c in found for r in c.get("reasons", []) or ([] if not c.get("failed") else ["failed"])}):
-                out.append("<tr><td>%s</td><td class=t>%s</td><td class=t colspan=7><span class=small>%s: %s</span></td></tr>" % (
-                    html.escape(point), durability, system, html.escape(reason)))
-            noisy = sum(map(is_noisy, (c for c in found if not c.get("failed"))))
-            if noisy:
-                out.append("<tr><td>%s</td><td class=t>%s</td><td class=t colspan=7><span class=small>%s: in %d of %d runs neighbours used more than 2 %% of the "
-                           "machine, or the host took more than 1 %%</span></td></tr>" % (html.escape(point), durability, system, noisy, len(found)))
+            out += ["<tr><td>%s</td><td class=t>%s</td><td class=t colspan=7><span class=small>%s: %s</span></td></tr>" % (
+                html.escape(point), durability, system, html.escape(remark)) for remark in remarks(found)]
     return "\n".join(out + ["</table>"])
+
+
+def remarks(found):
+    """What a reader must know about these runs."""
+    out = sorted({r for c in found for r in c.get("reasons", []) or ([] if not c.get("failed") else ["failed"])})
+    for what, count in (("invalid", sum(not c["valid"] and not c.get("failed") for c in found)), ("failed", sum(bool(c.get("failed")) for c in found))):
+        if count and len(found) > 1:
+            out.append("%d of %d runs are %s" % (count, len(found), what))
+    noisy = sum(map(is_noisy, (c for c in found if not c.get("failed"))))
+    if noisy:
+        out.append("the machine was not alone in %d of %d runs" % (noisy, len(found)))
+    return out
+
+
+def flatness_table(rows):
+    """W4 as it is judged: each figure divided by that of the run with 1 partition."""
+    out, limits = [], ((0, "throughput", 0.9), (5, "CPU per GB", 1.3), (3, "p99", 1.3))
+    for part, of in (("rate", "50 MB/s"), ("half", "half of the maximum")):
+        mine = {int(point[1:].split("-")[0]): row for (_, point, durability), row in rows if point.endswith("-" + part) and durability == "durable"}
+        for system in ("millrace", "kafka", "before", "bare"):
+            one = mine.get(1, {}).get(system)
+            for partitions in sorted(mine):
+                found = mine[partitions].get(system)
+                if partitions == 1 or not one or not found:
+                    continue
+                cells = []
+                for at, _, limit in limits:
+                    r = ratio(figures(found, METRICS["load"][at]), figures(one, METRICS["load"][at]))
+                    is_good = r is not None and (r >= limit if limit < 1 else r <= limit)
+                    cells.append("<td class=%s>%s</td>" % ("win" if is_good else "lose", number(r)))
+                out.append("<tr><td class=t>%s</td><td>%s</td><td>%d</td>%s<td>%d</td></tr>" % (system, asked(found) or of, partitions, "".join(cells), min(len(one), len(found))))
+    if not out:
+        return ""
+    head = "".join("<th>%s (%s %g)</th>" % (name, "at least" if limit < 1 else "at most", limit) for _, name, limit in limits)
+    return "<p>Flatness, as a part of the run with 1 partition:</p><table><tr><th>system</th><th>rate</th><th>partitions</th>%s<th>runs</th></tr>%s</table>" % (head, "\n".join(out))
+
+
+def asked(found):
+    rates = [c["options"]["rate.bytes"] / 1e6 for c in found if c.get("options", {}).get("rate.bytes")]
+    return "%.0f MB/s" % statistics.median(rates) if rates else ""
 
 
 def number(value):
@@ -309,9 +398,10 @@ def plots_of(plots, scenario, rows):
         if (name == "W10" and point != "max") or (name == "W3" and point in ("c1-f1", "c64-f1")):
             out.append(plots.percentiles("%s%s%s" % (name, point, durability), "%s %s, %s: latency from the intended start" % (name, point, durability), row))
     if scenario == "W4":
-        for part in ("rate", "max"):
+        for part in ("rate", "half", "max"):
             some = [r for r in rows if r[0][1].endswith(part) and r[0][2] == "durable"]
             out.append(plots.flatness("W4%stp" % part, "W4 %s: throughput over partitions" % part, some, load[0], "MB/s"))
+            out.append(plots.flatness("W4%scpu" % part, "W4 %s: CPU per GB over partitions" % part, some, load[5], "broker CPU s/GB"))
             out.append(plots.flatness("W4%sp99" % part, "W4 %s: p99 over partitions" % part, some, load[3], "us"))
     if scenario in ("W1", "W2", "W5", "W3"):
         for n, label in ((1, "requests/s") if scenario == "W3" else (0, "MB/s"), (5, "broker CPU s/GB")):
@@ -324,28 +414,52 @@ def plots_of(plots, scenario, rows):
     return "\n".join(out)
 
 
+def listed(other, rows):
+    """rows: [((scenario, point, class), metric, Millrace's figures, the other's, their ratio)]"""
+    if not rows:
+        return "<p>None.</p>"
+    return "<table><tr><th>row</th><th>class</th><th>figure</th><th>Millrace</th><th>%s</th><th>ratio</th></tr>%s</table>" % (other, "".join(
+        "<tr><td>%s %s</td><td class=t>%s</td><td class=t>%s</td>%s%s<td>%.2f</td></tr>" % (s, html.escape(p), d, metric[0], cell_text(metric, m), cell_text(metric, k), r)
+        for (s, p, d), metric, m, k, r in rows))
+
+
+def measured(cells):
+    """When the cells were made, of what, and how quiet it was."""
+    made, commits = sorted(c["made"] for c in cells if "made" in c), sorted({c["commit"] for c in cells if "commit" in c})
+    noisy = sum(is_noisy(c) for c in cells if not c.get("failed"))
+    return {"measured": " to ".join(dict.fromkeys((made[0], made[-1]))) if made else "", "commits": ", ".join(commits),
+            "the machine": "was alone" if not noisy else "was not alone in %d of %d runs" % (noisy, len(cells)), "cells": len(cells)}
+
+
 def write(out):
     """report.html and plots/*.svg from what lies in `out`; returns the page's path."""
     cells = cells_of(out)
     info = json.loads((out / "session.json").read_text()) if (out / "session.json").is_file() else {}
     floors = json.loads((out / "floors.json").read_text()) if (out / "floors.json").is_file() else {}
-    rows, plots, losses, parts = rows_of(cells), Plots(), [], []
+    rows, plots, lists, parts = rows_of(cells), Plots(), Lists(), []
     for scenario in dict.fromkeys(k[0] for k in rows):
         mine = [(k, v) for k, v in rows.items() if k[0] == scenario]
         path = ROOT / "perf" / "scenarios" / (scenario + ".scn")
         text = " ".join(line[2:] for line in path.read_text().splitlines() if line.startswith("# "))
-        parts.append("<h2>%s</h2><p>%s</p>%s%s" % (scenario, html.escape(text), plots_of(plots, scenario, mine), scenario_table(mine, losses)))
-    lost = "".join("<tr><td>%s %s</td><td class=t>%s</td><td class=t>%s</td><td>%s</td><td>%s</td><td>%.2f</td></tr>" % (
-        s, html.escape(p), d, m[0], m[3] % a["median"], m[3] % k["median"], r) for s, p, d, m, a, k, r in losses)
-    lost = "<table><tr><th>row</th><th>class</th><th>figure</th><th>Millrace</th><th>the other</th><th>ratio</th></tr>%s</table>" % lost if lost else "<p>None.</p>"
+        table = scenario_table(mine, lists, floors.get("send"))
+        flat = flatness_table(mine) if scenario == "W4" else ""
+        parts.append("<h2>%s</h2><p>%s</p>%s%s%s" % (scenario, html.escape(text), plots_of(plots, scenario, mine), flat, table))
+    info = {**info, **measured(cells)}
     facts = "".join("<tr><td>%s</td><td class=t>%s</td></tr>" % (html.escape(k), html.escape(json.dumps(v) if isinstance(v, dict) else str(v))) for k, v in info.items())
     rival = info.get("rival", "Apache Kafka 4.3.1")
     page = "<!doctype html><meta charset=utf-8><title>Millrace and %s, %s</title><style>%s</style>" % (rival, info.get("size", ""), STYLE)
     page += "<h1>Millrace and %s</h1><table>%s</table>" % (rival, facts)
     page += "" if plots.gnuplot else "<p>gnuplot is not installed: there are no plots.</p>"
     page += "<p>Medians; beside them the 95 % interval of the median. Durable: acknowledged means flushed, for both. Relaxed: written, not flushed, for both; "
-    page += "durable survives power loss, relaxed only the death of the process. Latency counts from the intended start. Rows where %s wins are coloured.</p>" % rival
-    page += "<h2>Rows where %s wins</h2>" % rival + lost + "<h2>Floors, measured in this session</h2>" + generator_lines(cells, floors) + floors_table(floors) + "\n".join(parts)
+    page += "durable survives power loss, relaxed only the death of the process. Latency counts from the intended start. Rows where %s wins are coloured. " % rival
+    page += "The floor is the bare loop (receive, one write, in the durable class a flush, answer; what is read costs what a plain send loop costs), of starts and recoveries the null server. "
+    page += "Invalid: the generator could not do what was asked; such runs count only where there is no other.</p>"
+    page += "<h2>Rows where %s wins</h2>" % rival + listed("the other", lists.losses)
+    page += "<h2>Rows that are farthest from their floor</h2>" + listed("floor", [(key, metric, m, floor, ratio(m, floor)) for _, key, metric, m, floor in sorted(
+        lists.distances, key=lambda d: -d[0])[:10]])
+    page += "<h2>Rows where the generator reaches less than %g times the rate</h2><p>The null server takes these rates; what is reported may be the generator's.</p>" % HEADROOM
+    page += listed("null server", lists.bound)
+    page += "<h2>Floors, measured in this session</h2>" + generator_lines(cells, floors) + floors_table(floors) + "\n".join(parts)
     (out / "plots").mkdir(exist_ok=True)
     for name, svg in plots.made.items():
         (out / "plots" / (name + ".svg")).write_text("<?xml version='1.0'?>\n" + svg)

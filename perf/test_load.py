@@ -240,15 +240,67 @@ def the_generator_costs_what_a_send_loop_costs(w):
 
 @test
 def compare_goes_on_where_it_stopped(w):
-    argv = [sys.executable, str(ROOT / "perf" / "compare.py"), "W1", "W4", "--quick", "--systems=null", "--out", str(w.dir / "bench")]
-    first = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
+    argv = [sys.executable, str(ROOT / "perf" / "compare.py"), "W1", "W4", "--quick", "--seconds=0.5", "--systems=null", "--out", str(w.dir / "bench")]
+
+    def compare(*more):
+        return subprocess.run(argv + list(more), capture_output=True, text=True, timeout=120, check=True).stdout
+    first = compare("--for=0.01")
+    assert "4 cells, 4 of them to be measured" in first and "3 cells are left" in first, first
+    assert "4 cells, 3 of them to be measured" in compare()
     cells = sorted((w.dir / "bench" / "cells").glob("*.json"))
-    assert "4 cells, 4 of them to be measured" in first and len(cells) == 4, first
+    assert len(cells) == 4
     cells[0].unlink()
-    again = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert "4 cells, 1 of them to be measured" in again, again
+    again = compare()
+    assert "4 cells, 1 of them to be measured" in again and re.search(r" 1/1 .*  0 s left", again), again
     page = (w.dir / "bench" / "report.html").read_text()
     assert "W4" in page and "Rows where Apache Kafka 4.3.1 wins" in page and re.search(r"memcpy 64 KiB", page)
+
+
+def synthetic_cell(out, scenario, point, system, repetition=0, **figures):
+    """A cell as compare.py keeps it."""
+    hist = {"count": 100, "buckets": [[figures.get("us", 1000), 100]], **{p: figures.get("us", 1000) for p in ("p50", "p99", "p99.9")}}
+    cell = {"valid": True, "failed": False, "reasons": [], "mb_per_s": 100, "fetched_mb_per_s": 0, "requests_per_s": 1000, "seconds": 4, "broker_cpu_s_per_gb": 1,
+            "system_cpu_s_per_gb": 2, "broker_cpu_us_per_request": 3, "broker_rss_mib": 40, "broker_switches_per_request": 1, "disk_flushes": 10,
+            "system_busy_s": 2, "broker_cpu_s": 1, "generator_cpu_s": 1, "generator_cpu_s_per_gb": 0.3, "system_steal_s": 0, "asked_requests_per_s": 0,
+            "e2e_us": {"count": 0}, "produce_us": hist, "made": "2000-01-01 00:00 UTC", "commit": "abc", **figures}
+    cell["cell"] = {"scenario": scenario, "point": point, "durability": "durable", "system": system, "repetition": repetition}
+    (out / "cells" / ("%s.%s.durable.%s.%d.json" % (scenario, point, system, repetition))).write_text(json.dumps(cell))
+
+
+@test
+def the_report_says_what_the_cells_say(w):
+    """Which rows Kafka wins, how far from the floor, what is invalid, flat or bound by the generator, and whether neighbours were there."""
+    out = w.dir / "bench"
+    (out / "cells").mkdir(parents=True)
+    (out / "floors.json").write_text(json.dumps({"send": {"sender_cpu_s_per_gb": 0.25, "receiver_cpu_s_per_gb": 0.1, "gb_per_s": 3}}))
+    for repetition, valid in enumerate((True, False, True)):
+        synthetic_cell(out, "W1", "all", "millrace", repetition, valid=valid, mb_per_s=100 if valid else 9000, requests_per_s=1000)
+    synthetic_cell(out, "W1", "all", "kafka", mb_per_s=400, broker_cpu_s_per_gb=8)
+    synthetic_cell(out, "W1", "all", "bare", mb_per_s=1000, broker_cpu_s_per_gb=0.5, others_busy=0.5)
+    synthetic_cell(out, "W1", "all", "null", mb_per_s=140, requests_per_s=1400)
+    for partitions, us in ((1, 1000), (1000, 1200), (10000, 1500)):
+        synthetic_cell(out, "W4", "p%d-rate" % partitions, "millrace", us=us, asked_requests_per_s=100, options={"rate.bytes": 50e6})
+    synthetic_cell(out, "W5", "x1", "millrace", fetched_mb_per_s=300, broker_cpu_s_per_gb=0.9)
+    synthetic_cell(out, "W5", "x1", "bare", broker_cpu_s_per_gb=0.5)
+    start = {"start_ms": 100, "rss_mib": 30, "idle_cpu_percent": 0.1}
+    synthetic_cell(out, "W12", "empty", "millrace", **start)
+    synthetic_cell(out, "W12", "empty", "null", **{**start, "start_ms": 25})
+    subprocess.run([sys.executable, str(ROOT / "perf" / "compare_report.py"), str(out)], check=True, capture_output=True, timeout=60)
+    page = (out / "report.html").read_text()
+    text = re.sub(r"<[^>]+>+", "|", re.sub(r"<svg.*?</svg>", "", page, flags=re.S))
+    text = re.sub(r"[|\s]*\|[|\s]*", "|", text)
+
+    def part(begin, end):
+        return text[text.index(begin):text.index(end, text.index(begin))]
+    wins, far, bound = part("Rows where Apache Kafka", "Rows that are"), part("Rows that are", "Rows where the gen"), part("Rows where the gen", "Floors, measured")
+    assert "W1 all|durable|MB/s|100.0|100.0–100.0|400.0|0.25" in wins and "CPU s/GB" not in wins, wins  # the invalid run's 9000 counts nowhere
+    assert far.index("W1 all|durable|MB/s") < far.index("W12 empty|durable|start ms|100|25|4.00") < far.index("W1 all|durable|broker CPU s/GB"), far
+    assert "W5 x1|durable|broker CPU s/GB|0.900|0.312|2.88" in far, far  # a quarter at the bare loop's 0.5, the rest at the send loop's 0.25
+    assert "W1 all|durable|requests/s|1000" in bound and "1.40" in bound, bound
+    assert "1 of 3 runs are invalid" in text and "bare: the machine was not alone in 1 of 1 runs" in text and "was not alone in 1 of 13 runs" in text
+    assert "millrace|50 MB/s|1000|1.00|1.00|1.20|1|millrace|50 MB/s|10000|1.00|1.00|1.50|1" in text, part("Flatness", "p99.9")
+    assert page.count("<td class=win>") == 5 and page.count("<td class=lose>") == 1
+    assert len(list((out / "plots").glob("*.svg"))) >= 4 or not shutil.which("gnuplot")
 
 
 def run_one(f):

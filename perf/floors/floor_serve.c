@@ -4,6 +4,7 @@
  *   dropping   Produce is answered at once
  *   durable    what one turn received is one O_DIRECT write and one flush; what arrives meanwhile is the
  *              next; then everything in the round is answered. Nothing can be durable with fewer steps.
+ *              With flush=0 the write alone: the floor of what is answered before it is flushed
  *
  * Fetch gets the same batch again and again, at the offset that was asked for. Every topic exists.
  */
@@ -303,11 +304,14 @@ static void start_write(void)
     }
     struct io_uring_sqe *sqe = mr_load_loop_sqe(&server.loop);
     io_uring_prep_write(sqe, server.file, round->bytes, len, (uint64_t)server.file_at);
-    sqe->flags |= IOSQE_IO_LINK;
-    io_uring_sqe_set_data(sqe, NULL); /* its failure cancels the flush */
-    sqe = mr_load_loop_sqe(&server.loop);
-    io_uring_prep_fsync(sqe, server.file, IORING_FSYNC_DATASYNC);
     io_uring_sqe_set_data(sqe, &server.write_op);
+    if (server.options->flush != 0) {
+        sqe->flags |= IOSQE_IO_LINK;
+        io_uring_sqe_set_data(sqe, NULL); /* its failure cancels the flush */
+        sqe = mr_load_loop_sqe(&server.loop);
+        io_uring_prep_fsync(sqe, server.file, IORING_FSYNC_DATASYNC);
+        io_uring_sqe_set_data(sqe, &server.write_op);
+    }
     server.file_at += len;
     server.is_writing = true;
     server.writes++;

@@ -13,7 +13,7 @@ static const struct {
     int (*run)(const struct mr_floors_options *options);
     const char *text;
 } floors[] = {
-    {"serve", mr_floors_serve, "port=0 partitions=1 fetch.bytes=1048576 durable=FILE   a broker that drops, or only writes"},
+    {"serve", mr_floors_serve, "port=0 partitions=1 fetch.bytes=1MiB durable=FILE flush=1   a broker that drops, or only writes"},
     {"send", mr_floors_send, "bytes=1048576 seconds=1                                a plain send loop over loopback"},
     {"disk", mr_floors_disk, "directory=. seconds=1                                  write, flush and read by size"},
     {"cpu", mr_floors_cpu, "seconds=1                                              CRC-32C and memcpy"},
@@ -56,6 +56,7 @@ static bool take(struct mr_floors_options *options, const char *argument)
         {"fetch.bytes=", &options->fetch_bytes, NULL, NULL},
         {"bytes=", &options->bytes, NULL, NULL},
         {"durable=", NULL, &options->durable, NULL},
+        {"flush=", &options->flush, NULL, NULL},
         {"directory=", NULL, &options->directory, NULL},
         {"seconds=", NULL, NULL, &options->seconds},
     };
@@ -83,7 +84,7 @@ static bool take(struct mr_floors_options *options, const char *argument)
 int main(int argc, char **argv)
 {
     struct mr_floors_options options = {
-        .partitions = 1, .fetch_bytes = 1 << 20, .bytes = 1 << 20, .seconds = 1, .directory = "."};
+        .partitions = 1, .fetch_bytes = 1 << 20, .flush = 1, .bytes = 1 << 20, .seconds = 1, .directory = "."};
     for (int at = 2; at < argc; at++) {
         if (!take(&options, argv[at])) {
             fprintf(stderr, "millrace-floors: %s is not a setting\n", argv[at]);

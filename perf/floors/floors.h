@@ -16,6 +16,7 @@
 struct mr_floors_options {
     uint32_t    port;       /* serve: 0 is any, printed           */
     const char *durable;    /* serve: a file to write; NULL: drop */
+    uint32_t    flush;      /* serve: 0: do not flush what was written */
     uint32_t    partitions; /* serve: of every topic              */
     uint32_t    fetch_bytes; /* serve: of the batch that every fetch gets per partition */
     uint32_t    bytes;      /* send: of one send()                */

@@ -217,6 +217,7 @@ class Kafka(Broker):
         return 0 if status == 143 else status  # what a JVM says of a SIGTERM that it obeyed
     start_timeout_s = 90
     heap = "512m"
+    collector = "Serial"
 
     def __init__(self, conf=None, directory=None, port=None):
         super().__init__(conf, directory, port)
@@ -256,6 +257,7 @@ class Kafka(Broker):
     def _launch(self):
         argv = self.java("-Dmr.level=INFO", "kafka.Kafka", str(self._write_config()), heap=self.heap)
         argv[argv.index("-XX:TieredStopAtLevel=1")] = "-XX:+TieredCompilation"
+        argv[argv.index("-XX:+UseSerialGC")] = "-XX:+Use%sGC" % self.collector
         self._spawn(argv)
 
 
