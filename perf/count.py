@@ -5,13 +5,14 @@
 
     CASE               instructions of one time, under callgrind
     CASE.copies        bytes copied for each byte of a batch, under DHAT: the way of the records
+    CASE.allocations   calls of malloc and its like in one time, under DHAT
     CASE.writes ...    what one time asks of the disk: writes, bytes of them, flushes
 
 A count is the difference of two runs of build/release/millrace-micro, divided by the difference of their times: exact
 and the same on a busy machine. More than 3 % off fails, in either direction: a gain is written down with --update, and
 git diff shows it. Counts are of gcc 12's code for x86-64; another compiler needs its own.
 
-What system calls and wake-ups a request costs in the real broker is counted by perf/count_calls.py."""
+What system calls, wake-ups and completions a request costs in the real broker is counted by perf/count_calls.py."""
 
 import argparse
 import json
@@ -46,16 +47,17 @@ def instructions(case, function, times):
     return int(found.group(1))
 
 
-def copied(case, function, times):
-    """Bytes that the core's own code copied below `function`; what the simulated disk and network copy is not its doing."""
+def seen_by_dhat(mode, field, case, function, times):
+    """What the core's own code did below `function`; what the simulated disk and network do is not its doing."""
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        micro(["valgrind", "--tool=dhat", "--mode=copy", "--num-callers=20", "--dhat-out-file=" + out.name], case, times)
+        micro(["valgrind", "--tool=dhat", "--mode=" + mode, "--num-callers=20", "--dhat-out-file=" + out.name], case, times)
         found = json.load(open(out.name))
     total = 0
     for point in found["pps"]:
         frames = [found["ftbl"][f] for f in point["fs"]]
-        if any(function in f for f in frames) and not any(re.search(r"\((sim_disk|sim_transport|data_rig)\.c", f) for f in frames):
-            total += point["tb"]
+        at = next((n for n, frame in enumerate(frames) if function in frame), 0)
+        if at and not any(re.search(r"\((sim_disk|sim_transport|data_rig)\.c", frame) for frame in frames[:at]):
+            total += point[field]
     return total
 
 
@@ -71,12 +73,14 @@ def count(row):
     few, many = (instructions(case, function, n) for n in TIMES)
     out = [(case, (many - few) / (TIMES[1] - TIMES[0]) / units, text)]
     if batch_bytes:
-        few, many = (copied(case, function, n) for n in TIMES)
+        few, many = (seen_by_dhat("copy", "tb", case, function, n) for n in TIMES)
         out.append((case + ".copies", (many - few) / (TIMES[1] - TIMES[0]) / batch_bytes, "bytes copied for each byte of its batches"))
+    out.append((case + ".allocations", seen_by_dhat("heap", "tbk", case, function, TIMES[1]) / TIMES[1], "allocations"))
     few, many = (asked_of_disk(case, n) for n in LARGE_TIMES)
     each = {name: (many[name] - few[name]) / (LARGE_TIMES[1] - LARGE_TIMES[0]) for name in many}
     if any(each.values()):
-        out += [("%s.%s" % (case, name), number, "asked of the disk by one commit") for name, number in each.items()]
+        size = " of %.1f MB" % (batch_bytes / 1e6) if batch_bytes else ""
+        out += [("%s.%s" % (case, name), number, "asked of the disk by one commit" + size) for name, number in each.items()]
     return out
 
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""System calls and io_uring submissions for each request of the real broker, counted by strace, against perf/calls.tsv.
+"""System calls, sleeps, io_uring submissions and completions for each request of the real broker, against perf/calls.tsv.
 
     perf/count_calls.py [--update] [--results FILE]
 
-One core with both roles, one connection. Requests come in bursts: one segment with all of them, the next when all are
+Calls are counted by strace, submissions and completions by the rings themselves (/proc/PID/fdinfo). A call that may sleep is one
+that waits for a completion: there are at most so many wake-ups. One core with both roles, one connection. Requests come in bursts: one segment with all of them, the next when all are
 answered, so that which request shares a turn with which does not hang on how fast the client is. A count is the difference of
 two numbers of requests on one broker, divided by their difference: what the broker does by the clock falls out, nearly; a
 tolerance of a quarter takes the rest. A call more per burst is more than that. Where nobody may be traced (a container without CAP_SYS_PTRACE) the test says so and is skipped."""
@@ -34,7 +35,9 @@ SCENES = {
 FIGURES = {
     "calls": "system calls",
     "enters": "of them io_uring_enter",
+    "sleeps": "of these such as may sleep: wake-ups at most",
     "submitted": "operations handed to the kernel through io_uring",
+    "completed": "completions of them",
 }
 
 
@@ -51,11 +54,21 @@ def traced(binary, directory):
 
 
 def figures(text):
-    """`PID call(...) = result`, or in two parts when another thread came between."""
+    """`PID call(...) = result`, or in two parts, `<unfinished ...>` and `<... call resumed>`, when another thread came between."""
     ended = [line for line in text.splitlines() if re.search(r"\) += ", line)]
-    enters = [line for line in ended if "io_uring_enter" in line]
-    submitted = sum(int(n) for n in (re.search(r"\) += (-?\d+)", line).group(1) for line in enters) if int(n) > 0)
-    return {"calls": len(ended), "enters": len(enters), "submitted": submitted}
+    asked = re.findall(r"io_uring_enter\(\d+, \d+, (\d+),", text)
+    return {"calls": len(ended), "enters": sum("io_uring_enter" in line for line in ended), "sleeps": sum(n != "0" for n in asked)}
+
+
+def ring_figures(pid):
+    """What the rings of a process have handed in and out since they were made."""
+    out = {"submitted": 0, "completed": 0}
+    for fd in Path("/proc/%d/fd" % pid).iterdir():
+        if "io_uring" in os.readlink(fd):
+            text = Path("/proc/%d/fdinfo/%s" % (pid, fd.name)).read_text()
+            for name, field in (("submitted", "SqHead"), ("completed", "CqTail")):
+                out[name] += int(re.search(r"^%s:\s*(\d+)" % field, text, re.M).group(1))
+    return out
 
 
 def settled(trace):
@@ -86,9 +99,10 @@ def count(binary, directory):
             bursts(pipe, frame, 50, scene["depth"])
             found = []
             for times in (FEW, MANY):
-                begin = len(settled(trace))
+                begin, rings = len(settled(trace)), ring_figures(b.pid)
                 bursts(pipe, frame, times, scene["depth"])
-                found.append(figures(settled(trace)[begin:]))
+                ended = ring_figures(b.pid)
+                found.append({**figures(settled(trace)[begin:]), **{n: ended[n] - rings[n] for n in rings}})
             for figure, what in FIGURES.items():
                 out["%s.%s" % (name, figure)] = ((found[1][figure] - found[0][figure]) / (MANY - FEW), "%s: %s" % (text, what))
         return out

@@ -64,14 +64,14 @@ static void produce_large(uint32_t times)
     produce(times, LARGE_RECORDS, 1000);
 }
 
-static void fetch(uint32_t times)
+static void fetch_of(uint32_t times, uint32_t records, uint32_t value_bytes)
 {
     struct mr_data_rig       *rig = mr_data_rig_create();
     struct mr_sim_peer       *peer = mr_data_rig_join(rig);
     struct mr_produce_response produced;
     struct mr_fetch_response   response;
     int32_t                    correlation;
-    mr_data_rig_produce(rig, peer, 0, 0);
+    mr_data_rig_produce_to(rig, peer, 0, -1, MR_STR("t"), 0, records, value_bytes);
     (void)mr_data_rig_answer(rig, peer, 0, 9, &correlation, &produced);
     for (uint32_t time = 0; time < times; time++) {
         mr_data_rig_fetch(peer, (int32_t)time,
@@ -82,6 +82,16 @@ static void fetch(uint32_t times)
             exit(1);
         }
     }
+}
+
+static void fetch(uint32_t times)
+{
+    fetch_of(times, 1, 100);
+}
+
+static void fetch_large(uint32_t times)
+{
+    fetch_of(times, LARGE_RECORDS, 1000);
 }
 
 /* ---- the storage core ---- */
@@ -239,10 +249,11 @@ static const struct {
     {"produce-large", DATA_TURN, 1, LARGE_BYTES, produce_large,
      "data core, one Produce of a 64 KB batch, framing checked"},
     {"fetch", DATA_TURN, 1, 0, fetch, "data core, one Fetch of a hot partition, to its answer"},
+    {"fetch-large", DATA_TURN, 1, LARGE_BYTES, fetch_large, "data core, one Fetch of a hot 64 KB batch, to its answer"},
     {"commit-1", STORAGE_TURN, 1, 0, commit_one, "storage core, a commit of one append, to its answer"},
     {"commit-64", STORAGE_TURN, 64, 0, commit_many, "storage core, each append of a commit of 64"},
     {"commit-large", STORAGE_TURN, 16, 16 * LARGE_BYTES, commit_large,
-     "storage core, each append of a commit of 16 batches of 64 KB"},
+     "storage core, each append of a commit of 16 batches of 64 KB, 1 MB"},
     {"encode", "mr_msg_encode", PARTITIONS, 0, encode, "codec, a partition of a Metadata answer (7 values) written"},
     {"decode", "mr_msg_decode", PARTITIONS, 0, decode, "codec, the same read"},
 };
