@@ -63,6 +63,7 @@ struct mr_sim_actor {
     int32_t                        correlation_next;
     uint64_t                       wake_ns;  /* no turn before */
     bool                           is_quiet; /* finish what is open, begin nothing */
+    bool                           is_late_harmless; /* requests of a connection that it gave up may arrive later */
     uint8_t                       *in;
     uint32_t                       in_len;
     uint8_t                       *out;

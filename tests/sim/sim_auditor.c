@@ -89,12 +89,18 @@ static void turn(struct mr_sim_actor *actor, struct mr_now now)
     }
 }
 
+/* Topics of transactions have a reader of their own. */
+static bool is_audited(struct mr_str name)
+{
+    return name.len >= 4 && memcmp(name.data, "sim-", 4) == 0;
+}
+
 static void take_metadata(struct mr_sim_auditor *auditor, const struct mr_metadata_response *response)
 {
     auditor->log_count = 0;
     for (int32_t index = 0; index < response->topics_count; index++) {
         const struct mr_metadata_response_topic *topic = &response->topics[index];
-        if (topic->is_internal) {
+        if (topic->is_internal || !is_audited(topic->name)) {
             continue;
         }
         if (topic->error_code != 0 || topic->name.len >= (int32_t)sizeof auditor->names[0]) {

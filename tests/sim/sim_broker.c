@@ -24,6 +24,9 @@ void mr_sim_site_init(struct mr_sim_site *site)
     mr_sim_site_set(site, MR_CONFIG_log_dirs, MR_SIM_LOG_DIR);
     mr_sim_site_set(site, MR_CONFIG_log_segment_bytes, "1048576"); /* the least that is accepted */
     mr_sim_site_set(site, MR_CONFIG_offsets_topic_num_partitions, "3");
+    mr_sim_site_set(site, MR_CONFIG_transaction_state_log_num_partitions, "2");
+    mr_sim_site_set(site, MR_CONFIG_transaction_abort_timed_out_transaction_cleanup_interval_ms,
+                    "1000"); /* MR_SIM_TXN_SCAN_MS */
     mr_sim_site_set(site, MR_CONFIG_group_initial_rebalance_delay_ms, "0");
     mr_sim_site_set(site, MR_CONFIG_group_min_session_timeout_ms, "100");
     mr_sim_site_set(site, MR_CONFIG_group_consumer_session_timeout_ms, "400"); /* MR_SIM_SESSION_MS */

@@ -7,6 +7,7 @@
 #define TAKE_BYTES     65536u
 #define HALF_OPEN_MAX  6u
 #define TIMEOUT_MAX_NS (30 * MR_NS_PER_S)
+#define LATE_MAX_NS    (10 * MR_NS_PER_S)
 
 struct mr_sim_chunk {
     struct mr_sim_chunk *next;
@@ -84,8 +85,61 @@ static void disconnect(struct mr_sim_wire *wire, struct mr_now now)
     mr_sim_actor_lost(wire->actor);
 }
 
+/* ---- Connections without a client ---- */
+
+/* The bytes that the actor has just sent, with their connection, go on by themselves. False: not this time. */
+static bool part_from(struct mr_sim_wire *wire, struct mr_now now)
+{
+    uint32_t at = 0;
+    while (at < MR_SIM_LATE_MAX && wire->late[at].peer != NULL) {
+        at++;
+    }
+    if (at == MR_SIM_LATE_MAX || !wire->actor->is_late_harmless || wire->up.first != NULL ||
+        !mr_sim_swarm_hits(wire->swarm, MR_SIM_TROUBLE_late, 25)) {
+        return false;
+    }
+    struct mr_sim_pipe pipe = {0};
+    pipe_put(wire, &pipe, wire->actor->out, wire->actor->out_len, now);
+    pipe.first->due_ns = now.mono_ns + lot(wire, MR_SIM_TROUBLE_late, LATE_MAX_NS);
+    wire->late[at] = (struct mr_sim_late){.peer = wire->peer, .chunk = pipe.first};
+    disconnect(wire, now);
+    return true;
+}
+
+static void late_end(struct mr_sim_late *late)
+{
+    free(late->chunk);
+    *late = (struct mr_sim_late){.peer = NULL};
+}
+
+/* What has had its time arrives; whoever's answers come then is gone. */
+static bool move_late(struct mr_sim_wire *wire, struct mr_now now)
+{
+    bool is_moved = false;
+    for (uint32_t at = 0; at < MR_SIM_LATE_MAX; at++) {
+        struct mr_sim_late *late = &wire->late[at];
+        if (late->peer != NULL && mr_sim_peer_is_closed(late->peer)) {
+            late_end(late);
+        } else if (late->chunk != NULL && (late->chunk->due_ns <= now.mono_ns || wire->swarm->is_calm)) {
+            mr_sim_peer_send(late->peer, late->chunk->bytes, late->chunk->len);
+            free(late->chunk);
+            late->chunk = NULL;
+            is_moved = true;
+        }
+        uint8_t answer[64];
+        if (late->peer != NULL && late->chunk == NULL && mr_sim_peer_take(late->peer, answer, sizeof answer) > 0) {
+            mr_sim_peer_reset(late->peer);
+            late_end(late);
+        }
+    }
+    return is_moved;
+}
+
 void mr_sim_wire_broken(struct mr_sim_wire *wire, struct mr_now now)
 {
+    for (uint32_t at = 0; at < MR_SIM_LATE_MAX; at++) {
+        late_end(&wire->late[at]);
+    }
     disconnect(wire, now);
     wire->half_open = 0;
 }
@@ -168,6 +222,9 @@ static bool move_up(struct mr_sim_wire *wire, struct mr_now now)
 {
     struct mr_sim_actor *actor = wire->actor;
     bool                 is_moved = false;
+    if (actor->out_len > 0 && part_from(wire, now)) {
+        return true;
+    }
     if (actor->out_len > 0) {
         pipe_put(wire, &wire->up, actor->out, actor->out_len, now);
         actor->out_len = 0;
@@ -203,18 +260,22 @@ static bool move_down(struct mr_sim_wire *wire, struct mr_now now)
 
 bool mr_sim_wire_step(struct mr_sim_wire *wire, struct mr_sim_net *net, struct mr_now now)
 {
+    bool is_moved = move_late(wire, now);
     if (wire->peer != NULL && mr_sim_peer_is_closed(wire->peer)) {
         disconnect(wire, now);
     }
     if (wire->peer == NULL && !connect(wire, net, now)) {
-        return false;
+        return is_moved;
     }
     part(wire, now);
-    bool is_moved = move_down(wire, now);
+    is_moved |= move_down(wire, now);
     if (now.mono_ns >= wire->actor->wake_ns) {
         wire->actor->ops->turn(wire->actor, now);
     }
     is_moved |= move_up(wire, now);
+    if (wire->peer == NULL) {
+        return true; /* it went on without its client */
+    }
     if (mr_sim_swarm_hits(wire->swarm, MR_SIM_TROUBLE_reset, 300) || is_timed_out(wire, now)) {
         reset(wire, now);
     } else if (wire->half_open < HALF_OPEN_MAX &&
@@ -226,10 +287,15 @@ bool mr_sim_wire_step(struct mr_sim_wire *wire, struct mr_sim_net *net, struct m
 
 uint64_t mr_sim_wire_next_ns(const struct mr_sim_wire *wire, struct mr_now now)
 {
-    if (wire->peer == NULL) {
-        return wire->connect_ns;
+    uint64_t at = MR_NEVER;
+    for (uint32_t index = 0; index < MR_SIM_LATE_MAX; index++) {
+        const struct mr_sim_chunk *chunk = wire->late[index].chunk;
+        at = chunk != NULL ? mr_earlier(at, chunk->due_ns) : at;
     }
-    uint64_t at = mr_earlier(pipe_due_ns(&wire->up), pipe_due_ns(&wire->down));
+    if (wire->peer == NULL) {
+        return mr_earlier(at, wire->connect_ns);
+    }
+    at = mr_earlier(at, mr_earlier(pipe_due_ns(&wire->up), pipe_due_ns(&wire->down)));
     if (wire->actor->wake_ns > now.mono_ns) {
         at = mr_earlier(at, wire->actor->wake_ns);
     }
@@ -241,6 +307,11 @@ uint64_t mr_sim_wire_next_ns(const struct mr_sim_wire *wire, struct mr_now now)
 
 bool mr_sim_wire_is_busy(const struct mr_sim_wire *wire)
 {
+    for (uint32_t at = 0; at < MR_SIM_LATE_MAX; at++) {
+        if (wire->late[at].peer != NULL) {
+            return true;
+        }
+    }
     return wire->actor->call_count > 0 || wire->actor->out_len > 0 || wire->up.first != NULL ||
            wire->down.first != NULL;
 }

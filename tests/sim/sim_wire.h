@@ -8,6 +8,9 @@
  * connection. What loss, duplication and reordering of packets do to a client is delay and resets, and
  * that a request was executed although its answer never came: the actor sends it again.
  *
+ * late: a connection that the client gave up with requests on their way may go on by itself: they arrive when
+ * the client has long sent them again, and gone on.
+ *
  * Memory: malloc. Thread: the simulation's one.
  */
 #ifndef MILLRACE_TESTS_SIM_WIRE_H
@@ -26,6 +29,14 @@ struct mr_sim_pipe {
     uint64_t             closed_until_ns; /* a partition, in this direction */
 };
 
+#define MR_SIM_LATE_MAX 3u
+
+/* A connection without a client. */
+struct mr_sim_late {
+    struct mr_sim_peer  *peer; /* NULL: none */
+    struct mr_sim_chunk *chunk; /* on its way; NULL: it has arrived */
+};
+
 struct mr_sim_wire {
     struct mr_sim_actor *actor;
     struct mr_sim_swarm *swarm;
@@ -35,6 +46,7 @@ struct mr_sim_wire {
     uint64_t             connect_ns;
     uint64_t             timeout_ns; /* of requests: then the connection is given up */
     uint32_t             take_max;   /* bytes read at once, less for a slow reader */
+    struct mr_sim_late   late[MR_SIM_LATE_MAX];
     uint64_t             resets;
     uint32_t             half_open; /* connections left behind in this life of the broker */
     uint64_t             hash;      /* of everything that arrived */

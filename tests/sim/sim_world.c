@@ -14,6 +14,7 @@
 #include "sim_nth.h"
 #include "sim_rot.h"
 #include "sim_swarm.h"
+#include "sim_txn.h"
 #include "sim_wire.h"
 
 #include <stdio.h>
@@ -22,7 +23,8 @@
 
 #define CLIENTS_MAX 4u
 #define MEMBERS     3u
-#define ACTORS_MAX  (CLIENTS_MAX + MEMBERS + MR_SIM_CONSUMERS + 2u) /* and the admin and the auditor */
+#define ACTORS_MAX \
+    (CLIENTS_MAX + MEMBERS + MR_SIM_CONSUMERS + MR_SIM_TXN_ACTORS + 3u) /* and the admin and two who read */
 #define OFFSETS_MAX (1u << 14)
 #define VALUES_MAX  12000u
 #define STEPS_START 200000u /* steps in which a start, a stop or the calm phase must be over */
@@ -43,6 +45,7 @@ struct world {
     struct mr_check_group group;
     struct mr_sim_member  members[MEMBERS];
     struct mr_sim_consumers consumers;
+    struct mr_sim_txns    txns;
     struct mr_sim_admin   admin;
     struct mr_sim_auditor auditor;
     struct mr_sim_wire    wires[ACTORS_MAX];
@@ -253,6 +256,9 @@ static bool judge(struct world *world)
     }
     if (!mr_check_group_is_ok(&world->group)) {
         return fail(world, world->group.why, "");
+    }
+    if (!mr_check_txn_is_ok(&world->txns.check)) {
+        return fail(world, world->txns.check.why, "");
     }
     const char *much = mr_sim_idle_judge_work(&world->broker.work);
     if (much != NULL) {
@@ -551,6 +557,15 @@ static void add_actor(struct world *world, struct mr_sim_actor *actor)
     mr_sim_wire_init(&world->wires[world->actor_count++], actor, &world->swarm);
 }
 
+static void set_up_transactions(struct world *world, struct mr_arena *arena)
+{
+    mr_sim_txns_init(&world->txns, arena, mr_hash_u64(world->params->seed + 1));
+    for (uint32_t index = 0; index < MR_SIM_TXN_ACTORS; index++) {
+        add_actor(world, &world->txns.actors[index].actor);
+    }
+    add_actor(world, &world->txns.reader.actor);
+}
+
 static void set_up_actors(struct world *world, struct mr_arena *arena)
 {
     uint32_t clients = 1 + (uint32_t)draw(world, CLIENTS_MAX);
@@ -573,6 +588,9 @@ static void set_up_actors(struct world *world, struct mr_arena *arena)
     for (uint32_t index = 0; mr_sim_swarm_has(&world->swarm, MR_SIM_TROUBLE_group) && index < MR_SIM_CONSUMERS;
          index++) {
         add_actor(world, &world->consumers.members[index].actor);
+    }
+    if (mr_sim_swarm_has(&world->swarm, MR_SIM_TROUBLE_transactions)) {
+        set_up_transactions(world, arena);
     }
     mr_sim_auditor_init(&world->auditor, arena, &world->check, mr_prng_next(&world->prng));
     add_actor(world, &world->auditor.actor);
@@ -607,6 +625,7 @@ void mr_sim_world_run(const struct mr_sim_params *params, struct mr_sim_result *
     result->acked = world->check.acked_count;
     result->changes = world->admin.done;
     result->commits = world->group.acked_count;
+    result->transactions = world->txns.check.committed_count;
     result->generations = world->group.newest + 1;
     result->simulated_ns = world->now.mono_ns - MR_NS_PER_S;
     mr_sim_fs_destroy(world->fs);

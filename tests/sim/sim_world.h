@@ -42,6 +42,7 @@ struct mr_sim_result {
     uint64_t simulated_ns;
     uint64_t acked, resets, rots;
     uint64_t changes, commits; /* administration that was answered, offsets committed */
+    uint64_t transactions;     /* committed */
     int32_t  generations;
     uint32_t starts, power_cuts, kills, clean_stops;
 };
