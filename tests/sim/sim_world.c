@@ -27,7 +27,7 @@
     (CLIENTS_MAX + MEMBERS + MR_SIM_CONSUMERS + MR_SIM_TXN_ACTORS + 3u) /* and the admin and two who read */
 #define OFFSETS_MAX (1u << 14)
 #define VALUES_MAX  12000u
-#define STEPS_START 200000u /* steps in which a start, a stop or the calm phase must be over */
+#define STEPS_START 400000u /* steps in which a start, a stop or the calm phase must be over */
 #define STEPS_POINT 700u    /* of the life in which power goes at every operation */
 #define STEPS_CALM  100000u
 #define STEPS_REST  200u
