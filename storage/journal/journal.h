@@ -308,6 +308,8 @@ bool mr_journal_is_starved(const struct mr_journal *journal);
 uint64_t mr_journal_open_seq(const struct mr_journal *journal);
 uint64_t mr_journal_written_seq(const struct mr_journal *journal);
 uint64_t mr_journal_durable_seq(const struct mr_journal *journal);
+/* The last sequence with anything in it: that of the open commit, or the one before. What a settling waits for. */
+uint64_t mr_journal_added_seq(const struct mr_journal *journal);
 
 /* Lowest sequence that recovery could still see. A segment whose last entry is below it is free for
  * compaction, deletion, moving (J6). */

@@ -334,7 +334,5 @@ enum mr_err mr_journal_file_prepare_now(struct mr_journal *journal, uint32_t ind
 bool     mr_recycle_turn(struct mr_journal *journal);
 void     mr_recycle_done(struct mr_journal *journal);
 void     mr_recycle_start(struct mr_journal *journal, uint32_t file);
-/* The last sequence with anything in it: what a settling waits for. */
-uint64_t mr_journal_added_seq(const struct mr_journal *journal);
 
 #endif

@@ -262,8 +262,10 @@ static enum mr_err write_checkpoint(struct mr_storage_core *core, enum checkpoin
 
 static bool is_dirty(const struct mr_storage_core *core)
 {
-    return !mr_list_is_empty(&core->undurable) || !mr_list_is_empty(&core->dirty) || core->demux_in_flight > 0 ||
-           core->disk->in_flight > 0;
+    /* Not every entry has an operation that waits for it: what is carried has none. */
+    bool is_undurable = !mr_list_is_empty(&core->undurable) ||
+                        mr_journal_durable_seq(core->journal) != mr_journal_added_seq(core->journal);
+    return is_undurable || !mr_list_is_empty(&core->dirty) || core->demux_in_flight > 0 || core->disk->in_flight > 0;
 }
 
 /* A slice of logs is closed; false: all are. */

@@ -497,14 +497,9 @@ static enum mr_err finish_lost(struct recovery *r)
     return err != MR_OK ? err : mr_log_repair(r->core, r->scratch, MR_LOG_REPAIR_RESCAN, &repaired);
 }
 
-static enum mr_err finish_cb(void *context, bool is_state_lost)
+static enum mr_err finish_known(struct recovery *r)
 {
-    struct recovery        *r = context;
     struct mr_storage_core *core = r->core;
-    r->is_state_lost = is_state_lost;
-    if (is_state_lost) {
-        return finish_lost(r);
-    }
     enum mr_err             err = flush(r);
     MR_LIST_EACH(link, &core->partitions) {
         struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
@@ -540,6 +535,15 @@ static enum mr_err finish_cb(void *context, bool is_state_lost)
         p->tail = p->active->size % MR_PAGE_BYTES == 0 ? MR_TAIL_HOT : MR_TAIL_COLD;
     }
     return err;
+}
+
+static enum mr_err finish_cb(void *context, bool is_state_lost)
+{
+    struct recovery *r = context;
+    r->is_state_lost = is_state_lost;
+    enum mr_err err = is_state_lost ? finish_lost(r) : finish_known(r);
+    /* Indexes are written by tasks, which tell the core of an error: with a state written now nobody would mend them. */
+    return err == MR_OK && r->core->is_offline ? MR_ERR_DIR_OFFLINE : err;
 }
 
 static bool store_cb(void *context, void *log, struct mr_journal_state_out *out)

@@ -63,6 +63,14 @@ static void flush(struct mr_port *port)
     (void)mr_port_flush(port, woken);
 }
 
+/* What control would hear: that a directory is offline. */
+static void forget_mail(struct mr_port *control)
+{
+    struct mr_plane_msg msg;
+    while (mr_port_receive(control, &msg)) {
+    }
+}
+
 bool rig_turn(struct storage_rig *rig)
 {
     bool is_busy = false;
@@ -71,6 +79,7 @@ bool rig_turn(struct storage_rig *rig)
     for (uint32_t core = 0; core < rig->core_count; core++) {
         is_busy |= mr_storage_core_turn(rig->cores[core], rig->now);
         flush(rig->ports[1 + core]);
+        forget_mail(rig->ports[1 + rig->core_count]);
         is_busy |= rig->disks[core]->in_flight > 0;
     }
     const struct mr_log_line *line;
@@ -158,6 +167,7 @@ enum mr_err rig_start(struct storage_rig *rig)
     for (uint32_t core = 0; core < rig->core_count; core++) {
         mr_port_connect(rig->ports[0], rig->ports[1 + core], &rig->arena, RING_SLOTS, RING_SLOTS);
         mr_port_connect(rig->ports[1 + core], rig->ports[0], &rig->arena, RING_SLOTS, RING_SLOTS);
+        mr_port_connect(rig->ports[1 + core], rig->ports[1 + rig->core_count], &rig->arena, RING_SLOTS, RING_SLOTS);
         make_core(rig, core);
     }
     rig->recovered = (struct mr_recover_op){.op.kind = MR_STORAGE_RECOVER};

@@ -26,7 +26,7 @@ struct storage_rig {
     struct mr_endpoints     endpoints;
     struct mr_storage_core *cores[RIG_CORES_MAX];
     struct mr_disk         *disks[RIG_CORES_MAX];
-    struct mr_port         *ports[2 + RIG_CORES_MAX]; /* data (the asker), cores, control (unused) */
+    struct mr_port         *ports[2 + RIG_CORES_MAX]; /* data (the asker), cores, control (nobody reads it) */
     struct mr_log           log;
     struct mr_arena         arena;                       /* ports and the log of messages */
     struct mr_arena         core_arenas[RIG_CORES_MAX];

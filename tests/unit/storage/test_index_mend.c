@@ -129,9 +129,50 @@ static void test_recovery_leaves_the_indexes_of_an_undisturbed_life(void **state
     check(BATCHES - 1);  /* of the next segment */
 }
 
+/* Any write of an index fails in a recovery: that recovery fails, and the next one mends what it would have mended. */
+static void test_index_that_cannot_be_written_is_mended_by_the_next_recovery(void **state)
+{
+    (void)state;
+    struct storage_rig rig;
+    struct files       whole;
+    uint64_t           failed = 1;
+    rig_init(&rig);
+    fill(&rig, 0, BATCHES, 0);
+    assert_int_equal(rig_stop(&rig), MR_OK);
+    load(&rig, &whole);
+    rig_deinit(&rig);
+    for (uint64_t nth = 1; failed > 0; nth++) {
+        struct mr_sim_fault fault = {
+            .kinds = 1u << MR_DISK_WRITE, .nth = nth, .err = MR_ERR_IO, .name_part = "index"};
+        struct files mended;
+        rig_init(&rig);
+        fill(&rig, 0, STATE, 0);
+        rig_kill(&rig);
+        fill(&rig, STATE, BATCHES, 0);
+        rig_kill(&rig);
+        mr_sim_fs_remove(rig.fs, names[INDEX]);
+        mr_sim_fs_remove(rig.fs, names[TIME]);
+        mr_sim_fs_fail(rig.fs, &fault);
+        enum mr_err err = rig_start(&rig);
+        failed = mr_sim_fs_faults(rig.fs);
+        assert_int_equal(err, failed > 0 ? MR_ERR_DIR_OFFLINE : MR_OK);
+        assert_true(nth > 1 || failed > 0);
+        rig_kill(&rig);
+        mr_sim_fs_heal(rig.fs);
+        assert_int_equal(rig_start(&rig), MR_OK);
+        load(&rig, &mended);
+        for (int which = 0; which < WHICH_COUNT; which++) {
+            assert_int_equal(mended.len[which], whole.len[which]);
+            assert_memory_equal(mended.bytes[which], whole.bytes[which], (size_t)whole.len[which]);
+        }
+        rig_deinit(&rig);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_index_that_cannot_be_written_is_mended_by_the_next_recovery),
         cmocka_unit_test(test_recovery_leaves_the_indexes_of_an_undisturbed_life),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
