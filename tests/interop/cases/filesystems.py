@@ -24,6 +24,7 @@ PARTITIONS = 10
 ROUNDS = int(os.environ.get("MR_CUTS") or (25 if case.FULL else 1))
 KILLS = int(os.environ.get("MR_CUTS") or (50 if case.FULL else 2))
 FIRST = int(os.environ.get("MR_FIRST") or 0)  # rounds that other runs had: these get other lots
+LOT = 5
 KINDS = [kind for kind in MAKE if kind in (os.environ.get("MR_FS") or kind)]
 
 
@@ -46,23 +47,37 @@ def broker_on(t, point):
     return b
 
 
+def lots(rounds):
+    """Rounds FIRST and up in lots that share a file system: it does not fill up, and what is read again after each stays short."""
+    return [range(n, min(n + LOT, FIRST + rounds)) for n in range(FIRST, FIRST + rounds, LOT)]
+
+
+def unmount(point):
+    subprocess.run(["umount", str(point)], check=True, capture_output=True, timeout=60)
+
+
+def kill_lot(t, kind, rounds):
+    point = t.mounted(["-o", "loop", image(t, kind)])
+    b = broker_on(t, point).start()
+    topic = t.topic(PARTITIONS, broker=b)
+    acked = {}
+    for n in rounds:
+        load = Load(t, b, topic, PARTITIONS, "%s%d" % (kind, n))
+        time.sleep(random.Random(n).uniform(0.5, 1.5))
+        b.kill()
+        count = load.end(acked)
+        t.check(count > 100, "only %d records were acknowledged", count)
+        b.start()
+        check_acked(t, topic, acked, b)
+    t.equal(b.stop(), 0, "exit status")
+    unmount(point)
+    return len(acked)
+
+
 @test(seconds=200 + 60 * KILLS, millrace_only=True)
 def kills_on_ext4_and_xfs(t):
     for kind in KINDS:
-        point = t.mounted(["-o", "loop", image(t, kind)])
-        b = broker_on(t, point).start()
-        topic = t.topic(PARTITIONS, broker=b)
-        acked = {}
-        for n in range(FIRST, FIRST + KILLS):
-            load = Load(t, b, topic, PARTITIONS, "%s%d" % (kind, n))
-            time.sleep(random.Random(n).uniform(0.5, 1.5))
-            b.kill()
-            count = load.end(acked)
-            t.check(count > 100, "only %d records were acknowledged", count)
-            b.start()
-            check_acked(t, topic, acked, b)
-        t.equal(b.stop(), 0, "exit status")
-        t.note("%s: %d kills, %d records" % (kind, KILLS, len(acked)))
+        t.note("%s: %d kills, %d records" % (kind, KILLS, sum(kill_lot(t, kind, rounds) for rounds in lots(KILLS))))
 
 
 class PowerDisk:
@@ -116,33 +131,39 @@ class PowerDisk:
         shutil.rmtree(self.base, ignore_errors=True)
 
 
+def power_lot(t, kind, rounds):
+    """(records acknowledged, un-flushed writes that survived, and that were lost)"""
+    path = image(t, kind)
+    topic, acked, kept, lost = None, {}, 0, 0
+    for n in rounds:
+        disk = PowerDisk(t, path)
+        b = broker_on(t, disk.point).start()
+        if topic is None:
+            topic = t.topic(PARTITIONS, broker=b)
+        load = Load(t, b, topic, PARTITIONS, "%s%d" % (kind, n))
+        time.sleep(random.Random(n).uniform(1.0, 3.0))
+        survivors, victims = disk.cut(2 * n + (kind == "xfs") + 1)
+        kept, lost = kept + survivors, lost + victims
+        b.kill()  # it has noticed, or not yet: both are a power cut
+        count = load.end(acked)
+        t.check(count > 50, "only %d records were acknowledged", count)
+        disk.close()
+        # The machine comes back: the file system recovers its own journal, then the broker its.
+        point = t.mounted(["-o", "loop", path])
+        b = broker_on(t, point).start()
+        check_acked(t, topic, acked, b)
+        t.equal(b.stop(), 0, "exit status")
+        unmount(point)
+    return len(acked), kept, lost
+
+
 @test(seconds=200 + 120 * ROUNDS, millrace_only=True)
 def power_cuts_on_ext4_and_xfs(t):
     """What was acknowledged was flushed: it outlives a disk that forgets everything else, or parts of it."""
     for kind in KINDS:
-        path = image(t, kind)
-        topic, acked, kept, lost = None, {}, 0, 0
-        for n in range(FIRST, FIRST + ROUNDS):
-            disk = PowerDisk(t, path)
-            b = broker_on(t, disk.point).start()
-            if topic is None:
-                topic = t.topic(PARTITIONS, broker=b)
-            load = Load(t, b, topic, PARTITIONS, "%s%d" % (kind, n))
-            time.sleep(random.Random(n).uniform(1.0, 3.0))
-            survivors, victims = disk.cut(2 * n + (kind == "xfs") + 1)
-            kept, lost = kept + survivors, lost + victims
-            b.kill()  # it has noticed, or not yet: both are a power cut
-            count = load.end(acked)
-            t.check(count > 50, "only %d records were acknowledged", count)
-            disk.close()
-            # The machine comes back: the file system recovers its own journal, then the broker its.
-            point = t.mounted(["-o", "loop", path])
-            b = broker_on(t, point).start()
-            check_acked(t, topic, acked, b)
-            t.equal(b.stop(), 0, "exit status")
-            subprocess.run(["umount", str(point)], check=True, capture_output=True, timeout=60)
+        count, kept, lost = map(sum, zip(*(power_lot(t, kind, rounds) for rounds in lots(ROUNDS))))
         t.note("%s: %d cuts, %d records; of what nobody had flushed %d writes survived, %d were lost" % (
-            kind, ROUNDS, len(acked), kept, lost))
+            kind, ROUNDS, count, kept, lost))
 
 
 FAULTS = [("write", errno.EIO), ("flush", errno.EIO), ("write", errno.ENOSPC)]
@@ -172,7 +193,7 @@ def faults_on_ext4_and_xfs(t):
             b = broker_on(t, point).start()
             check_acked(t, topic, acked, b)
             t.equal(b.stop(), 0, "exit status")
-            subprocess.run(["umount", str(point)], check=True, capture_output=True, timeout=60)
+            unmount(point)
         t.note("%s: %d records" % (kind, len(acked)))
 
 
