@@ -101,10 +101,11 @@ static struct mr_list *place_of(struct mr_tcp_conn *c, uint32_t seq)
     return at;
 }
 
+/* A quarter of the pool is left to what is in order, or pieces that wait for one missing would keep it out. */
 static bool has_room(struct mr_tcp_conn *c, uint32_t len, bool is_joined)
 {
     const struct mr_tcp *t = c->tcp;
-    return c->disorder_count < MR_TCP_DISORDER_MAX && (is_joined || c->disorder_ranges < MR_TCP_RANGES_MAX) &&
+    return t->pieces.used < t->pieces.capacity - t->pieces.capacity / 4 && c->disorder_count < MR_TCP_DISORDER_MAX && (is_joined || c->disorder_ranges < MR_TCP_RANGES_MAX) &&
            t->disorder_bytes + len <= t->params.disorder_bytes_max;
 }
 
