@@ -13,6 +13,7 @@ Durable is compared with durable (Kafka: flush.messages=1) and relaxed with rela
 With --layout=split the broker has the first half of the CPUs and the generator the rest; otherwise they share all."""
 
 import argparse
+import fnmatch
 import json
 import os
 import re
@@ -43,7 +44,8 @@ FLOORS = ("bare", "null")
 class Scenario:
     """A file of perf/scenarios: settings of the generator, and lines with @ for us."""
 
-    def __init__(self, path, size):
+    def __init__(self, path, size, wanted=None):
+        """wanted: patterns of the points to keep, of all; else those of the size."""
         self.name, self.path, self.kind, self.fill, self.repetitions = path.stem, path, "load", 0, 0
         self.text = [line[2:].strip() for line in path.read_text().splitlines() if line.startswith("# ")]
         points, chosen, self.extra = {}, None, []
@@ -65,6 +67,8 @@ class Scenario:
                 chosen = words[1:]
             elif words[0] not in ("@fill", "@quick", "@quick-fill", "@quick-points"):
                 raise SystemExit("%s: what is %s?" % (path, words[0]))
+        if wanted:
+            chosen = [n for n in points for pattern in wanted if fnmatch.fnmatch(n, pattern)]
         self.points = {n: p for n, p in (points or {"": []}).items() if chosen is None or n in chosen}
 
     def settings(self, point, seconds=None):
@@ -367,7 +371,7 @@ class Bench:
         self.memory = CappedMemory()
         self.systems = {}
         wanted = a.scenarios or sorted((p.stem for p in (HERE / "scenarios").glob("*.scn")), key=lambda s: int(s[1:]))
-        self.scenarios = [Scenario(HERE / "scenarios" / (name + ".scn"), size) for name in wanted]
+        self.scenarios = [Scenario(HERE / "scenarios" / (name + ".scn"), size, a.points and a.points.split(",")) for name in wanted]
 
     def system(self, kind):
         if kind not in self.systems:
@@ -509,6 +513,7 @@ def arguments():
     p.add_argument("--systems", help="default: millrace,kafka,bare,null; with --against millrace,before")
     p.add_argument("--against", metavar="REF", help="a commit to compare with instead of Kafka")
     p.add_argument("--durability", choices=("durable", "relaxed", "both"))
+    p.add_argument("--points", metavar="PATTERNS", help="only these, of all that the scenarios have: '*-rate,p1-max'")
     p.add_argument("--repetitions", type=int)
     p.add_argument("--seconds", type=float, help="measured per load cell, instead of what size and scenario say")
     p.add_argument("--for", dest="limit_s", type=float, metavar="SECONDS", help="begin no cell later than that")
