@@ -32,7 +32,7 @@
 
 #define IN_BYTES      (2u << 20)
 #define FRAME_MAX     (128u << 20)
-#define OUT_BYTES     (1u << 20) /* of answers of one connection that are not sent yet */
+#define HALF_BYTES    (1u << 20) /* of answers of one connection: two halves in turn */
 #define PIECES        4096u
 #define SCRATCH_BYTES (32u << 20)
 #define ROUND_BYTES   (64u << 20)
@@ -44,8 +44,11 @@ struct served {
     struct mr_load_link link;
     struct served      *next_free;
     uint8_t            *out;
-    uint32_t            out_used;
-    uint32_t            unsent; /* answers in a round of writing */
+    uint32_t            half;      /* of `out` that is being filled       */
+    uint32_t            half_used;
+    uint64_t            pieces;    /* of answers, ever                    */
+    uint64_t            left_at[2]; /* `pieces` when the half was left     */
+    uint32_t            unsent;    /* pieces in a round of writing        */
 };
 
 struct answer {
@@ -90,17 +93,22 @@ static volatile sig_atomic_t is_ended;
 
 /* ---- answers ---- */
 
-/* The answers of one connection are laid end to end, and from the beginning again when all are sent. */
+/* The answers of one connection are laid end to end in one half, then in the other, once all that lay there
+ * is sent: pieces leave in the order in which they came. */
 static uint8_t *out_room(struct served *to, uint32_t len)
 {
-    if (to->link.out_count == 0 && to->unsent == 0) {
-        to->out_used = 0;
+    if (len > HALF_BYTES - to->half_used) {
+        uint64_t sent = to->pieces - to->unsent - to->link.out_count;
+        uint32_t other = to->half ^ 1;
+        if (len > HALF_BYTES || sent < to->left_at[other]) {
+            return NULL;
+        }
+        to->left_at[to->half] = to->pieces;
+        to->half = other;
+        to->half_used = 0;
     }
-    if (len > OUT_BYTES - to->out_used) {
-        return NULL;
-    }
-    to->out_used += len;
-    return to->out + to->out_used - len;
+    to->half_used += len;
+    return to->out + to->half * HALF_BYTES + to->half_used - len;
 }
 
 /* A whole answer, or its pieces where records stay in place. */
@@ -133,6 +141,7 @@ static void encode_answer(struct served *to, const struct mr_header *header, con
         if (copy != NULL) {
             memcpy(copy, span->data, span->len);
         }
+        to->pieces++;
         if (is_delayed) {
             struct round *round = &server.rounds[server.filling];
             round->answers[round->answer_count++] = (struct answer){.to = to, .data = copy, .len = span->len};
@@ -430,7 +439,7 @@ static void on_accept(struct mr_load_op *op, int result)
     int            one = 1;
     struct served *to = calloc(1, sizeof *to);
     (void)op;
-    if (result >= 0 && to != NULL && (to->out = malloc(OUT_BYTES)) != NULL) {
+    if (result >= 0 && to != NULL && (to->out = malloc(2 * HALF_BYTES)) != NULL) {
         (void)setsockopt(result, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         (void)mr_load_link_open(&to->link, &server.loop, result, IN_BYTES, FRAME_MAX, PIECES, &calls, to);
     }
