@@ -74,6 +74,9 @@ struct mr_coord_out {
     int64_t producer_id;   /* of the transaction that the records belong to; -1: none */
     int16_t producer_epoch;
     bool is_again; /* replay the records, then run the same step again */
+    /* Called when the records are replayed; it may change the conversation, but neither writes nor answers. */
+    void (*then)(void *then_user, struct mr_coord_out *out);
+    void *then_user;
 };
 
 void mr_coord_out_init(struct mr_coord_out *out, struct mr_arena *scratch, struct mr_now now);
@@ -85,6 +88,10 @@ void mr_coord_out_init(struct mr_coord_out *out, struct mr_arena *scratch, struc
 bool mr_coord_out_record(struct mr_coord_out *out, uint32_t shard, const struct mr_msg *key_msg,
                          const void *key, const struct mr_msg *value_msg, int16_t value_version,
                          const void *value);
+
+/* `prefix` (a record type, a schema version) and a message, in scratch. False: no scratch. */
+bool mr_coord_out_encode(struct mr_coord_out *out, int16_t prefix, const struct mr_msg *msg,
+                         int16_t version, const void *message, struct mr_blob *blob);
 
 /* Write nothing after all. */
 void mr_coord_out_forget_records(struct mr_coord_out *out);

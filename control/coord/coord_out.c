@@ -39,6 +39,12 @@ static bool encode(struct mr_arena *scratch, int16_t prefix, const struct mr_msg
     return true;
 }
 
+bool mr_coord_out_encode(struct mr_coord_out *out, int16_t prefix, const struct mr_msg *msg,
+                         int16_t version, const void *message, struct mr_blob *blob)
+{
+    return encode(out->scratch, prefix, msg, version, message, blob);
+}
+
 bool mr_coord_out_record(struct mr_coord_out *out, uint32_t shard, const struct mr_msg *key_msg,
                          const void *key, const struct mr_msg *value_msg, int16_t value_version,
                          const void *value)
@@ -68,6 +74,7 @@ void mr_coord_out_forget_records(struct mr_coord_out *out)
 {
     out->records = NULL;
     out->records_end = &out->records;
+    out->then = NULL;
     out->record_count = 0;
     out->record_bytes = 0;
 }

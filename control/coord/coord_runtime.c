@@ -275,6 +275,9 @@ bool mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
         answer = next;
     }
     out->answers = NULL;
+    if (out->then != NULL && !is_broken) {
+        out->then(out->then_user, out);
+    }
     if (out->producer_id >= 0 && !is_broken) {
         flush(shard, out->now);
     }
@@ -589,6 +592,10 @@ bool mr_coord_init(struct mr_control *control)
     if (env->assignor_count == 0) {
         env->assignors[env->assignor_count++] = MR_STR("uniform");
     }
+    struct mr_str policy = config->group_consumer_migration_policy;
+    bool is_both = mr_str_equal(policy, MR_STR("bidirectional"));
+    env->may_upgrade = is_both || mr_str_equal(policy, MR_STR("upgrade"));
+    env->may_downgrade = is_both || mr_str_equal(policy, MR_STR("downgrade"));
     env->metadata_bytes_max = clamp(config->offset_metadata_max_bytes);
     env->retention_ms = config->offsets_retention_minutes * 60 * 1000;
     env->record_bytes_max = coord->record_bytes_max;

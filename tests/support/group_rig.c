@@ -48,6 +48,8 @@ static void env_init(struct mr_group_env *env, struct mr_heap *heap, struct mr_t
         .consumer_regex_refresh_ms = 600000,
         .assignors = {MR_STR("uniform"), MR_STR("range")},
         .assignor_count = 2,
+        .may_upgrade = true,
+        .may_downgrade = true,
         .metadata_bytes_max = 4096,
         .retention_ms = 7ll * 24 * 3600 * 1000,
         .record_bytes_max = 1000000,
@@ -306,6 +308,9 @@ void mr_group_rig_apply(struct mr_group_rig *rig, struct mr_coord_out *out)
         assert_int_equal(mr_group_replay(&rig->shard, kept->key, kept->value), MR_OK);
     }
     check_fold(rig);
+    if (out->then != NULL) {
+        out->then(out->then_user, out);
+    }
 }
 
 struct mr_group_rig_ask *mr_group_rig_ask(struct mr_group_rig *rig, const char *who, int16_t key,

@@ -94,6 +94,11 @@ void mr_classic_member_refuse(struct mr_classic_member *member, struct mr_str jo
 /* Forget a member or a pending id. The leader's place goes to the oldest that is left. */
 void mr_classic_member_remove(struct mr_classic_member *member, struct mr_coord_out *out);
 
+/* ---- classic_join.c ---- */
+
+/* The rebalance timeout of a JoinGroup: in version 0 the session timeout. */
+int32_t mr_classic_join_rebalance_ms(const struct mr_request *request);
+
 /* ---- classic_protocols.c ---- */
 
 /* Count a member in or out of the names that it supports. False: no memory. */
@@ -104,6 +109,10 @@ void mr_classic_names_drop(struct mr_group *group, const struct mr_classic_proto
 struct mr_classic_protocols *mr_classic_protocols_new(
     struct mr_heap *heap, int32_t count, const struct mr_join_group_request_protocol *from);
 void mr_classic_protocols_free(struct mr_heap *heap, struct mr_classic_protocols *protocols);
+
+bool mr_classic_protocols_has(const struct mr_classic_protocols *protocols, struct mr_str name);
+bool mr_classic_protocols_equal(const struct mr_classic_protocols *a,
+                                const struct mr_classic_protocols *b);
 
 /* Whether a member joins with what it had. */
 bool mr_classic_is_same_protocols(const struct mr_classic_protocols *have,

@@ -3,7 +3,7 @@
  */
 #include "coord/group/classic.h"
 
-static int32_t join_rebalance_ms(const struct mr_request *request)
+int32_t mr_classic_join_rebalance_ms(const struct mr_request *request)
 {
     const struct mr_join_group_request *join = request->message;
     return request->forward->api_version == 0 || join->rebalance_timeout_ms < 0
@@ -11,7 +11,6 @@ static int32_t join_rebalance_ms(const struct mr_request *request)
                : join->rebalance_timeout_ms;
 }
 
-/* "/127.0.0.1", as Java prints an address. */
 /* `<prefix>-<uuid>`; null when there is no scratch or the id would be too long for a record. */
 static struct mr_str new_member_id(const struct mr_group *group, const struct mr_request *request,
                                    struct mr_coord_out *out)
@@ -87,7 +86,7 @@ static void add_member(struct mr_group *group, struct mr_str member_id, struct m
     if (member != NULL) {
         member->protocols = protocols;
         member->session_ms = join->session_timeout_ms;
-        member->rebalance_ms = join_rebalance_ms(request);
+        member->rebalance_ms = mr_classic_join_rebalance_ms(request);
         member->is_new = true;
         if (!mr_classic_member_enter(member, join->protocol_type)) {
             mr_table_remove(&group->shard->members, &member->node);
@@ -125,7 +124,7 @@ static bool update_member(struct mr_classic_member *member, struct mr_request *r
     mr_classic_protocols_free(mr_classic_env(group)->heap, member->protocols);
     member->protocols = protocols;
     member->session_ms = join->session_timeout_ms;
-    member->rebalance_ms = join_rebalance_ms(request);
+    member->rebalance_ms = mr_classic_join_rebalance_ms(request);
     return true;
 }
 
@@ -327,8 +326,7 @@ static void join_consumer(const struct mr_group *group, struct mr_request *reque
 {
     const struct mr_join_group_request *join = request->message;
     if (!mr_group_is_empty(group)) {
-        mr_classic_answer_join_error(out, group->shard, request, join->member_id,
-                                     MR_KAFKA_INCONSISTENT_GROUP_PROTOCOL);
+        mr_consumer_classic_join(group, request, out);
         return;
     }
     if (join->member_id.len > 0) {

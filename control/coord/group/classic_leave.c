@@ -11,8 +11,11 @@ static int16_t heartbeat(const struct mr_group_shard *shard,
         return MR_KAFKA_INVALID_GROUP_ID;
     }
     struct mr_group *group = mr_group_find(shard, beat->group_id);
-    if (group == NULL) {
+    if (group == NULL || mr_group_is_empty(group)) {
         return MR_KAFKA_UNKNOWN_MEMBER_ID;
+    }
+    if (group->consumer != NULL) {
+        return mr_consumer_classic_heartbeat(group, beat, now);
     }
     int16_t error = mr_classic_check_member(group, beat->member_id, beat->group_instance_id);
     if (error != MR_KAFKA_NONE) {
@@ -49,6 +52,9 @@ static int16_t leave(struct mr_group *group, struct mr_str member_id, struct mr_
     if (mr_bug("ignore-leave")) {
         return MR_KAFKA_NONE;
     }
+    if (group->consumer != NULL) {
+        return mr_consumer_classic_leave(group, member_id, instance_id, out);
+    }
     struct mr_classic_member *member;
     if (member_id.len <= 0) {
         /* An administrator removes a static member by its instance. */
@@ -69,6 +75,18 @@ static int16_t leave(struct mr_group *group, struct mr_str member_id, struct mr_
            group->id.len, group->id.data, member->id.len, member->id.data);
     mr_classic_member_remove(member, out);
     return MR_KAFKA_NONE;
+}
+
+/* Somebody is gone: the others rebalance. False: no scratch. */
+static bool follow(struct mr_group *group, struct mr_coord_out *out)
+{
+    if (group->consumer != NULL) {
+        return mr_bug("ignore-leave") || mr_consumer_classic_left(group, out);
+    }
+    if (group->classic_part.state != MR_CLASSIC_EMPTY) {
+        mr_classic_rebalance_or_complete(group, out, "a member left");
+    }
+    return true;
 }
 
 void mr_classic_leave(const struct mr_group_shard *shard, struct mr_request *request,
@@ -111,8 +129,10 @@ void mr_classic_leave(const struct mr_group_shard *shard, struct mr_request *req
                 };
         }
     }
-    if (is_anybody_gone && group->classic_part.state != MR_CLASSIC_EMPTY) {
-        mr_classic_rebalance_or_complete(group, out, "a member left");
+    if (is_anybody_gone && !follow(group, out)) {
+        mr_coord_out_forget_records(out);
+        mr_coord_out_refuse(out, request, MR_KAFKA_UNKNOWN_SERVER_ERROR);
+        return;
     }
     mr_coord_out_answer(out, request, shard->index, MR_COORD_DURABLE, response);
 }

@@ -108,6 +108,28 @@ static bool is_blob_equal(struct mr_blob a, struct mr_blob b)
     return a_len == b_len && (a_len == 0 || memcmp(a.data, b.data, (size_t)a_len) == 0);
 }
 
+bool mr_classic_protocols_has(const struct mr_classic_protocols *protocols, struct mr_str name)
+{
+    for (uint32_t index = 0; index < protocols->count; index++) {
+        if (mr_str_equal(protocols->items[index].name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool mr_classic_protocols_equal(const struct mr_classic_protocols *a,
+                                const struct mr_classic_protocols *b)
+{
+    for (uint32_t index = 0; index < a->count && a->count == b->count; index++) {
+        if (!mr_str_equal(a->items[index].name, b->items[index].name) ||
+            !is_blob_equal(a->items[index].metadata, b->items[index].metadata)) {
+            return false;
+        }
+    }
+    return a->count == b->count;
+}
+
 bool mr_classic_is_same_protocols(const struct mr_classic_protocols *have,
                                   const struct mr_join_group_request *join)
 {

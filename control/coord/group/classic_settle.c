@@ -65,7 +65,8 @@ enum mr_err mr_classic_settle(struct mr_group *group, const struct mr_group_meta
 {
     struct mr_classic *classic = &group->classic_part;
     struct mr_str type = value->protocol_type.len <= 0 ? MR_STR_NULL : value->protocol_type;
-    if (!is_of_members(classic, value)) {
+    bool is_same = is_of_members(classic, value);
+    if (!is_same) {
         MR_LIST_EACH_SAFE(link, after, &classic->members)
         {
             struct mr_classic_member *member = MR_LIST_ENTRY(link, struct mr_classic_member, link);
@@ -78,6 +79,11 @@ enum mr_err mr_classic_settle(struct mr_group *group, const struct mr_group_meta
         enum mr_err err = settle_member(group, value, &value->members[index]);
         if (err != MR_OK) {
             return err;
+        }
+        if (!is_same) { /* in the record's order, whoever was there before */
+            struct mr_classic_member *member = mr_classic_find(group, value->members[index].member_id);
+            mr_list_remove(&member->link);
+            mr_list_add_tail(&classic->members, &member->link);
         }
     }
     if (!mr_classic_set_str(group, &classic->protocol_type, type) ||

@@ -19,8 +19,11 @@ static int16_t check_sync(const struct mr_group *group, const struct mr_request 
     if (sync->group_id.len <= 0) {
         return MR_KAFKA_INVALID_GROUP_ID;
     }
-    if (group == NULL || group->classic_part.state == MR_CLASSIC_EMPTY) {
+    if (group == NULL || mr_group_is_empty(group)) {
         return MR_KAFKA_UNKNOWN_MEMBER_ID;
+    }
+    if (group->consumer != NULL) {
+        return MR_KAFKA_NONE; /* its members are checked there */
     }
     const struct mr_classic *classic = &group->classic_part;
     int16_t error = mr_classic_check_member(group, sync->member_id, sync->group_instance_id);
@@ -106,6 +109,12 @@ void mr_classic_sync(const struct mr_group_shard *shard, struct mr_request *requ
     const struct mr_sync_group_request *sync = request->message;
     struct mr_group *group = mr_group_find(shard, sync->group_id);
     int16_t error = check_sync(group, request);
+    if (error == MR_KAFKA_NONE && group->consumer != NULL) {
+        error = mr_consumer_classic_sync(group, request, out);
+        if (error == MR_KAFKA_NONE) {
+            return;
+        }
+    }
     if (error != MR_KAFKA_NONE) {
         struct mr_sync_group_response *response =
             MR_COORD_NEW(out, struct mr_sync_group_response, 1);

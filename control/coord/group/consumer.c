@@ -206,7 +206,9 @@ void mr_consumer_set_member(struct mr_consumer_member *member, bool is_member)
 
 void mr_consumer_session_again(struct mr_consumer_member *member, struct mr_now now)
 {
-    int64_t ms = mr_consumer_setting(member->group, MR_GROUP_CONFIG_session_ms);
+    int64_t ms = member->classic != NULL
+                     ? member->classic_session_ms
+                     : mr_consumer_setting(member->group, MR_GROUP_CONFIG_session_ms);
     mr_timer_set(env_of(member->group)->timers, &member->session.timer,
                  mr_deadline_ms(now.mono_ns, mr_bug("session-ends-early") ? ms / 4 : ms));
 }

@@ -16,7 +16,11 @@
  *   consumer.c             groups, members, owners of partitions
  *   consumer_replay.c      records to state: the only place that changes it
  *   consumer_records.c     state to records
- *   consumer_heartbeat.c   the request: checks, then one step after another
+ *   consumer_heartbeat.c   the request: checks, and the answer
+ *   consumer_classic.c     requests of members that speak the classic protocol in such a group
+ *   consumer_steps.c       what both go through, one step after another
+ *   consumer_migrate.c     a group with members changes its protocol, up and down
+ *   consumer_embedded.c    what classic members carry inside: subscriptions, assignments
  *   consumer_subscription.c  what members subscribe to; the hash of those topics
  *   consumer_regex.c, pattern.c  subscriptions by regular expression
  *   consumer_target.c      targets of all members, by an assignor
@@ -275,11 +279,104 @@ bool mr_consumer_record_member(uint32_t shard, struct mr_str group,
                                struct mr_coord_out *out);
 bool mr_consumer_record_target(const struct mr_group *group, struct mr_str member_id,
                                const struct mr_parts *target, struct mr_coord_out *out);
-bool mr_consumer_record_assigned(const struct mr_group *group, struct mr_coord_out *out);
+/* The targets are those of the group epoch `epoch`, computed at `when_ms`; 0: never. */
+bool mr_consumer_record_assigned(const struct mr_group *group, int32_t epoch, int64_t when_ms,
+                                 struct mr_coord_out *out);
 bool mr_consumer_record_current(const struct mr_group *group, struct mr_str member_id,
                                 const struct mr_consumer_current *current,
                                 struct mr_coord_out *out);
 bool mr_consumer_record_gone(const struct mr_group *group, struct mr_str member_id,
                              struct mr_coord_out *out);
+
+/* ---- consumer_steps.c ---- */
+
+/* A member's request on its way. */
+struct mr_consumer_beat {
+    const struct mr_group_shard *shard;
+    struct mr_request *request;
+    struct mr_consumer_group_heartbeat_request *message; /* or a JoinGroup that says the same */
+    const struct mr_classic_protocols *classic; /* of a JoinGroup; NULL: the new protocol */
+    int32_t classic_session_ms;
+    const struct mr_group *group;      /* NULL: there is none, or an empty one to be replaced */
+    struct mr_consumer_member *member; /* NULL: not known */
+    const struct mr_parts *owned;      /* NULL: not told */
+    struct mr_coord_out *out;
+    int16_t error; /* refused: Kafka's code, and why */
+    const char *why;
+};
+
+enum mr_consumer_step {
+    MR_CONSUMER_DONE,  /* nothing was to be done: on to the next */
+    MR_CONSUMER_WROTE, /* the request is to be run again on what the records make */
+    MR_CONSUMER_REFUSED,
+};
+
+extern const char mr_consumer_no_memory[];
+
+enum mr_consumer_step mr_consumer_refuse(struct mr_consumer_beat *beat, int16_t error,
+                                         const char *why);
+enum mr_consumer_step mr_consumer_no_scratch(struct mr_consumer_beat *beat);
+
+/* An id for a member that comes without one: the same in all steps of its request. */
+struct mr_str mr_consumer_made_id(const struct mr_consumer_beat *beat);
+
+/* The member as the request would have it. */
+struct mr_consumer_profile mr_consumer_wished_profile(const struct mr_consumer_beat *beat);
+
+/* All that comes before the member's own part: its record, the group's epoch, the targets. */
+enum mr_consumer_step mr_consumer_steps(struct mr_consumer_beat *beat);
+
+/* The member's own part: its record, when it moves. */
+enum mr_consumer_step mr_consumer_step_on(struct mr_consumer_beat *beat,
+                                          struct mr_consumer_current *next);
+
+/* The member goes, and perhaps with it the protocol of the group. False: no scratch. */
+bool mr_consumer_fence(const struct mr_consumer_member *member, struct mr_coord_out *out);
+
+/* Tombstones for one that goes, without the new epoch. False: no scratch. */
+bool mr_consumer_record_left(const struct mr_consumer_member *member, struct mr_coord_out *out);
+
+/* ---- consumer_migrate.c ---- */
+
+/* A classic group with members becomes one of the new protocol: records and refusals of who waits.
+ * Why it cannot be; NULL: it is decided. */
+const char *mr_consumer_upgrade(const struct mr_group *group, struct mr_coord_out *out);
+
+/* Whether the group is classic again without `leaving`, which goes or is replaced by a classic one. */
+bool mr_consumer_may_downgrade(const struct mr_group *group,
+                               const struct mr_consumer_member *leaving, bool is_replaced);
+
+/* Make it so; `joining` takes its place, NULL: nobody. False: no scratch. */
+bool mr_consumer_downgrade(const struct mr_group *group, const struct mr_consumer_member *leaving,
+                           const struct mr_consumer_profile *joining, struct mr_coord_out *out);
+
+/* ---- consumer_embedded.c ---- */
+
+enum mr_consumer_embedded {
+    MR_CONSUMER_FINE,
+    MR_CONSUMER_MALFORMED, /* or no scratch */
+    MR_CONSUMER_WITH_USER_DATA,
+};
+
+struct mr_consumer_subscription {
+    struct mr_str *topics;
+    int32_t topic_count;
+    struct mr_str rack_id;
+    struct mr_parts owned;
+};
+
+/* Topics that do not exist have no partitions. Sets lie in scratch, strings in `metadata`. */
+enum mr_consumer_embedded mr_consumer_read_subscription(
+    const struct mr_image *image, struct mr_blob metadata, struct mr_arena *scratch,
+    struct mr_consumer_subscription *subscription);
+enum mr_consumer_embedded mr_consumer_read_assignment(const struct mr_image *image,
+                                                      struct mr_blob assignment,
+                                                      struct mr_arena *scratch,
+                                                      struct mr_parts *set);
+
+/* In the version of `metadata`, a member's subscription. False: no scratch. */
+bool mr_consumer_write_assignment(const struct mr_group *group, const struct mr_parts *set,
+                                  struct mr_blob metadata, struct mr_coord_out *out,
+                                  struct mr_blob *assignment);
 
 #endif

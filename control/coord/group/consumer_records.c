@@ -127,12 +127,13 @@ bool mr_consumer_record_target(const struct mr_group *group, struct mr_str membe
     return RECORD(out, group->shard->index, target_assignment_member, &key, &value);
 }
 
-bool mr_consumer_record_assigned(const struct mr_group *group, struct mr_coord_out *out)
+bool mr_consumer_record_assigned(const struct mr_group *group, int32_t epoch, int64_t when_ms,
+                                 struct mr_coord_out *out)
 {
     const struct mr_consumer_group_target_assignment_metadata_key key = {.group_id = group->id};
     const struct mr_consumer_group_target_assignment_metadata_value value = {
-        .assignment_epoch = group->consumer->epoch,
-        .assignment_timestamp = out->now.unix_ms,
+        .assignment_epoch = epoch,
+        .assignment_timestamp = when_ms,
     };
     return RECORD(out, group->shard->index, target_assignment_metadata, &key, &value);
 }

@@ -223,7 +223,7 @@ bool mr_consumer_retarget(const struct mr_group *group, struct mr_coord_out *out
             return false;
         }
     }
-    return mr_consumer_record_assigned(group, out);
+    return mr_consumer_record_assigned(group, group->consumer->epoch, out->now.unix_ms, out);
 }
 
 /* ---- which assignor ---- */

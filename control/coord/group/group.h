@@ -33,6 +33,8 @@ struct mr_group_env {
     int64_t (*setting)(void *setting_user, struct mr_str group, enum mr_group_config_id id);
     void *setting_user;
     uint32_t consumer_size_max;
+    bool may_upgrade; /* group.consumer.migration.policy: a classic group with members */
+    bool may_downgrade;
     int64_t consumer_regex_refresh_ms;
     struct mr_str assignors[MR_GROUP_ASSIGNORS_MAX]; /* to be asked for; the first is the default */
     uint32_t assignor_count;
@@ -296,6 +298,19 @@ void mr_consumer_session_expired(struct mr_consumer_member *member, struct mr_co
 void mr_consumer_rebalance_due(struct mr_consumer_member *member, struct mr_coord_out *out);
 struct mr_group *mr_consumer_group_of(const struct mr_consumer_member *member);
 
+/* Members of the classic protocol in such a group, which is not empty. SyncGroup is answered unless there is an
+ * error; a member that may leave is found. */
+void mr_consumer_classic_join(const struct mr_group *group, struct mr_request *request,
+                              struct mr_coord_out *out);
+int16_t mr_consumer_classic_sync(const struct mr_group *group, struct mr_request *request,
+                                 struct mr_coord_out *out);
+int16_t mr_consumer_classic_heartbeat(const struct mr_group *group,
+                                      const struct mr_heartbeat_request *beat, struct mr_now now);
+int16_t mr_consumer_classic_leave(const struct mr_group *group, struct mr_str member_id,
+                                  struct mr_str instance_id, struct mr_coord_out *out);
+/* Somebody left: the new epoch. False: no scratch. */
+bool mr_consumer_classic_left(const struct mr_group *group, struct mr_coord_out *out);
+
 /* Replay of a record of types 3 to 8, or 16. */
 enum mr_err mr_consumer_replay(struct mr_group_shard *shard, int16_t type, struct mr_blob key,
                                struct mr_blob value);
@@ -384,6 +399,9 @@ bool mr_group_record_created(const struct mr_group_shard *shard, struct mr_str i
                              struct mr_coord_out *out);
 bool mr_group_record_empty(const struct mr_group *group, int32_t generation,
                            struct mr_coord_out *out);
+bool mr_group_record_settled(uint32_t shard, struct mr_str id,
+                             const struct mr_group_metadata_value *value,
+                             struct mr_coord_out *out);
 bool mr_group_record_tombstone(const struct mr_group *group, struct mr_coord_out *out);
 /* Likewise for a group of either protocol. */
 bool mr_group_record_gone(const struct mr_group *group, struct mr_coord_out *out);

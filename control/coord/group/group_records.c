@@ -11,8 +11,9 @@
 #define OFFSET_VALUE_VERSION_EXPIRES 1
 #define METADATA_VALUE_VERSION       3
 
-static bool write_metadata(uint32_t shard, struct mr_str id, struct mr_group_metadata_value *value,
-                           struct mr_coord_out *out)
+bool mr_group_record_settled(uint32_t shard, struct mr_str id,
+                             const struct mr_group_metadata_value *value,
+                             struct mr_coord_out *out)
 {
     struct mr_group_metadata_key key = {.group = id};
     return mr_coord_out_record(out, shard, &mr_msg_group_metadata_key, &key,
@@ -51,7 +52,7 @@ bool mr_group_record_metadata(const struct mr_group *group, int32_t generation,
             .assignment = is_given ? member->given : member->assignment,
         };
     }
-    return write_metadata(group->shard->index, group->id, &value, out);
+    return mr_group_record_settled(group->shard->index, group->id, &value, out);
 }
 
 bool mr_group_record_created(const struct mr_group_shard *shard, struct mr_str id,
@@ -62,7 +63,7 @@ bool mr_group_record_created(const struct mr_group_shard *shard, struct mr_str i
     value.protocol = MR_STR_NULL;
     value.leader = MR_STR_NULL;
     value.current_state_timestamp = out->now.unix_ms;
-    return write_metadata(shard->index, id, &value, out);
+    return mr_group_record_settled(shard->index, id, &value, out);
 }
 
 bool mr_group_record_empty(const struct mr_group *group, int32_t generation,
@@ -77,7 +78,7 @@ bool mr_group_record_empty(const struct mr_group *group, int32_t generation,
     value.protocol = MR_STR_NULL;
     value.leader = MR_STR_NULL;
     value.current_state_timestamp = out->now.unix_ms;
-    return write_metadata(group->shard->index, group->id, &value, out);
+    return mr_group_record_settled(group->shard->index, group->id, &value, out);
 }
 
 bool mr_group_record_tombstone(const struct mr_group *group, struct mr_coord_out *out)

@@ -14,7 +14,7 @@ CONF = {"group.consumer.session.timeout.ms": "6000", "group.consumer.heartbeat.i
 
 def member(t, group, topic, jvm=None, **args):
     args.setdefault("c.metadata.max.age.ms", 1000)
-    return t.java_start("member", jvm=jvm, topic=topic, **{"c.group.id": group, "c.group.protocol": "consumer"}, **args)
+    return t.java_start("member", jvm=jvm, topic=topic, **{"c.group.id": group, "c.group.protocol": "consumer", **args})
 
 
 def owned(job):
@@ -271,3 +271,58 @@ def configs_of_groups(t):
     t.eventually(lambda: state(t, "g") == ("EMPTY", 0), 15, "the killed member to be dropped after its group's session")
     t.check(time.monotonic() - started > 3, "dropped after %.1f s", time.monotonic() - started)
     t.equal(state(t, "h")[1], 1, "members of the group with the broker's session")
+
+
+# ---- both protocols in one group ----
+
+def old_member(t, group, topic, **args):
+    return member(t, group, topic, **{"c.group.protocol": "classic", "c.session.timeout.ms": 10000,
+                                      "c.heartbeat.interval.ms": 300, **args})
+
+
+def group_type(t, group):
+    return next((k for k in ("classic", "consumer") if group in group_command(t, "--list", "--type", k).split()), "none")
+
+
+def read_once(t, files, partitions, acked):
+    """Every record was read, in whole, by one member, once."""
+    t.eventually(lambda: len(read_by(files, partitions)) >= acked, 30,
+                 "%d records; %d were read" % (acked, len(read_by(files, partitions))))
+    got = read_by(files, partitions)
+    t.equal(len(got), acked, "records read")
+    again = {at: v for at, v in got.items() if len(v) > 1}
+    t.check(not again, "%d records were read twice, such as %s", len(again), sorted(again)[:5])
+    for p in range(partitions):
+        offsets = sorted(o for _, q, o in got if q == p)
+        t.equal(offsets, list(range(len(offsets))), "offsets of partition %d" % p)
+
+
+@test(seconds=200)
+def members_change_their_protocol(t):
+    """Three members restart one after the other, from the classic protocol to the new one and back, while records flow."""
+    t.own(CONF)
+    topic = t.topic(6)
+    producer = t.java_start("produce", topic=topic, partitions=6, rate=200, size=20, count=10 ** 9)
+    files = []
+
+    def start(make, **args):
+        files.append(t.file("out-%d" % len(files)))
+        return make(t, "g", topic, out=files[-1], **args)
+    jobs = [start(old_member), start(old_member), start(old_member)]
+    balanced(t, jobs, 6)
+    t.equal(group_type(t, "g"), "classic", "the group of classic members")
+    for make, kind in ((member, "consumer"), (old_member, "classic")):
+        for at in range(3):
+            jobs[at].tell("close")
+            jobs[at].wait(20)
+            jobs[at] = start(make)
+            balanced(t, jobs, 6)
+            if make is member or at == 2:
+                t.equal(group_type(t, "g"), kind, "the group after %d of 3" % (at + 1))
+    producer.tell("stop")
+    acked = int(fields(producer.wait(30))["acked"])
+    read_once(t, files, 6, acked)
+    for j in jobs:
+        j.tell("close")
+        j.wait(20)
+    t.note("%d records" % acked)
