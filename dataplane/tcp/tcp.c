@@ -362,7 +362,11 @@ uint32_t mr_tcp_events(struct mr_tcp *t, struct mr_tcp_event *events, uint32_t m
             mr_list_remove(&c->eventful);
             continue;
         }
-        if (events[count++].kind == MR_TCP_END) {
+        enum mr_tcp_event_kind kind = events[count++].kind;
+        if (kind == MR_TCP_OPENED && c->is_passive) {
+            break; /* its other events are to carry the user that is set now */
+        }
+        if (kind == MR_TCP_END) {
             mr_list_remove(&c->eventful);
             if (c->state == MR_TCP_CLOSED) {
                 free_conn(c);

@@ -226,7 +226,8 @@ uint32_t mr_tcp_output(struct mr_tcp *t, uint64_t now_ns, struct mr_tcp_segment 
 /* When mr_tcp_output() next has something to do if nothing arrives. MR_NEVER: never. It may be early. */
 uint64_t mr_tcp_deadline_ns(const struct mr_tcp *t);
 
-/* What happened, oldest connection first. Returns the number written; fewer than `max`: nothing is left. */
+/* What happened, oldest connection first. Returns the number written; 0: nothing is left. An accepted connection's OPENED is
+ * the last of its call, so that `user` can be set before the next. */
 uint32_t mr_tcp_events(struct mr_tcp *t, struct mr_tcp_event *events, uint32_t max);
 
 /* A buffer that was kept and not delivered; false: none. */
