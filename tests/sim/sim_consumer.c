@@ -163,9 +163,8 @@ static void wait_or_refuse(struct mr_sim_consumer *c, int16_t error, const char 
     mr_sim_actor_rest(&c->actor, now, 20 * MR_NS_PER_MS);
 }
 
-static void take_assignment(struct mr_sim_consumer *c,
-                            const struct mr_consumer_group_heartbeat_response_assignment *assignment,
-                            struct mr_now now)
+/* The partitions of an answer, as bits. */
+static uint32_t assigned(struct mr_sim_consumer *c, const struct mr_consumer_group_heartbeat_response_assignment *assignment)
 {
     uint32_t given = 0;
     for (int32_t at = 0; at < assignment->topic_partitions_count; at++) {
@@ -173,16 +172,18 @@ static void take_assignment(struct mr_sim_consumer *c,
         c->topic_id = topic->topic_id;
         for (int32_t index = 0; index < topic->partitions_count; index++) {
             uint32_t partition = (uint32_t)topic->partitions[index];
-            if (partition >= MR_CHECK_GROUP_PARTITIONS) {
-                continue; /* the admin adds partitions */
-            }
-            given |= 1u << partition;
-            if ((c->owned >> partition & 1u) == 0) {
-                c->all->assigned++;
-            }
-            if (is_anothers(c, partition, now)) {
-                mr_sim_actor_refuse(&c->actor, "two members have a partition", partition);
-            }
+            given |= partition < MR_CHECK_GROUP_PARTITIONS ? 1u << partition : 0; /* the admin adds partitions */
+        }
+    }
+    return given;
+}
+
+static void own(struct mr_sim_consumer *c, uint32_t given, struct mr_now now)
+{
+    for (uint32_t partition = 0; partition < MR_CHECK_GROUP_PARTITIONS; partition++) {
+        c->all->assigned += (given & ~c->owned) >> partition & 1u;
+        if ((given >> partition & 1u) != 0 && is_anothers(c, partition, now)) {
+            mr_sim_actor_refuse(&c->actor, "two members have a partition", partition);
         }
     }
     c->owned = given;
@@ -205,20 +206,29 @@ static void take_heartbeat(struct mr_sim_consumer *c, const struct mr_sim_call *
         wait_or_refuse(c, error, "ConsumerGroupHeartbeat failed for good", now);
         return;
     }
-    if (now.mono_ns >= c->session_ns) {
-        c->owned = 0; /* it had to stop by itself */
-    }
-    c->epoch = response->member_epoch;
-    c->session_ns = call->sent_ns + MR_SIM_SESSION_MS * MR_NS_PER_MS;
-    if (now.mono_ns >= c->session_ns) {
-        c->owned = 0; /* an answer that comes too late gives nothing */
-        return;
-    }
     if (response->assignment == NULL) {
         mr_sim_actor_refuse(&c->actor, "who says everything is not told everything", c->epoch);
         return;
     }
-    take_assignment(c, response->assignment, now);
+    uint32_t given = assigned(c, response->assignment);
+    bool     is_agreed = (c->owned & ~given) == 0; /* it is not asked to give anything back */
+    if (now.mono_ns >= c->session_ns) {
+        c->owned = 0; /* it had to stop by itself */
+    }
+    c->epoch = response->member_epoch;
+    /*
+     * A member that is to give something back is put out when the coordinator has not heard within the rebalance
+     * timeout that it did, however often it is heard of. That time began behind the last answer that asked for nothing:
+     * nobody else may have its partitions until the member's own count from there is over.
+     */
+    if (is_agreed) {
+        c->session_ns = call->sent_ns + MR_SIM_SESSION_MS * MR_NS_PER_MS;
+    }
+    if (now.mono_ns >= c->session_ns) {
+        c->owned = 0; /* an answer that comes too late gives nothing */
+        return;
+    }
+    own(c, given, now);
 }
 
 static void take_commit(struct mr_sim_consumer *c, const struct mr_sim_call *call,
