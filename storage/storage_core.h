@@ -542,6 +542,9 @@ void mr_watch_flush(struct mr_storage_core *core);
 
 /* ---- log/log_open.c, log_drop.c, list_offsets.c, retention.c, recover.c, clean_stop.c ---- */
 void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op);
+/* A partition of a new id that nobody else may open; NULL: no memory. */
+struct mr_partition *mr_log_new(struct mr_storage_core *core, const struct mr_uuid *topic_id, int32_t partition,
+                                struct mr_str dir_name);
 void mr_log_drop_start(struct mr_storage_core *core, struct mr_drop_op *op);
 void mr_log_drop_ready(struct mr_storage_core *core, struct mr_drop_op *op);
 /* Whether the directory of this name is a dropped log's that is just being renamed. */

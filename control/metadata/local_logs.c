@@ -43,6 +43,7 @@ struct local_configure {
 struct local_drop_op {
     struct mr_control_op callback; /* user: the drop; NULL: nobody waits */
     struct mr_drop_op    op;
+    char                 name[MR_TOPIC_NAME_MAX + 1]; /* of a log that is not open */
 };
 
 static void retry_fire(struct mr_control *control, struct mr_now now,
@@ -197,6 +198,8 @@ static void work_answered(struct mr_control *control, struct local_work *work)
 
 static bool drop_send(struct mr_control *control, struct local_drop *drop, uint32_t storage_core,
                       uint64_t log_id);
+static bool drop_send_by_name(struct mr_control *control, struct local_drop *drop, struct mr_str name,
+                              const struct mr_uuid *topic_id, uint32_t partition);
 
 static void open_done(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
 {
@@ -207,9 +210,11 @@ static void open_done(struct mr_control *control, struct mr_now now, struct mr_c
     uint32_t              index = (uint32_t)open->op.partition;
     work_answered(control, callback->user);
     if (topic == NULL) {
-        /* Removed meanwhile: its log has nobody who would drop it. */
+        /* Removed meanwhile: its log, or as much as there is of it, has nobody who would drop it. */
         if (err == MR_OK) {
             (void)drop_send(control, NULL, open->storage_core, open->op.log_id);
+        } else {
+            (void)drop_send_by_name(control, NULL, mr_str(open->name), &open->topic_id, index);
         }
     } else {
         struct mr_meta_partition *partition = &topic->partitions[index];
@@ -235,12 +240,9 @@ static void open_done(struct mr_control *control, struct mr_now now, struct mr_c
     MR_HEAP_DELETE(&control->heap, open);
 }
 
-static void retry_fire(struct mr_control *control, struct mr_now now,
-                       struct mr_control_timer *timer)
+void mr_local_logs_again(struct mr_control *control)
 {
     struct mr_meta *meta = control->meta;
-    (void)now;
-    (void)timer;
     control->local_logs->failed = 0;
     for (struct mr_meta_topic *topic = mr_meta_topic_walk(meta, NULL); topic != NULL;
          topic = mr_meta_topic_walk(meta, topic)) {
@@ -252,6 +254,14 @@ static void retry_fire(struct mr_control *control, struct mr_now now,
             }
         }
     }
+}
+
+static void retry_fire(struct mr_control *control, struct mr_now now,
+                       struct mr_control_timer *timer)
+{
+    (void)now;
+    (void)timer;
+    mr_local_logs_again(control);
 }
 
 static void configure_done(struct mr_control *control, struct mr_now now,
@@ -272,8 +282,9 @@ static void drop_done(struct mr_control *control, struct mr_now now, struct mr_c
     struct local_drop_op *op = (struct local_drop_op *)(void *)callback;
     struct local_drop    *drop = callback->user;
     (void)now;
-    if (op->op.op.err != MR_OK) {
-        mr_log(control->log, MR_LOG_ERROR, "a log cannot be deleted log=%llx why=%s",
+    bool is_anothers = op->name[0] != '\0' && op->op.op.err == MR_ERR_EXISTS; /* that is why it could not be opened */
+    if (op->op.op.err != MR_OK && !is_anothers) {
+        mr_log(control->log, MR_LOG_ERROR, "a log cannot be deleted topic=%s log=%llx why=%s", op->name,
                (unsigned long long)op->op.log_id, mr_err_text(op->op.op.err));
     }
     control->local_logs->in_flight--;
@@ -340,19 +351,45 @@ static bool configure_send(struct mr_control *control, struct local_work *work,
     return true;
 }
 
+static struct local_drop_op *drop_op_new(struct mr_control *control, struct local_drop *drop)
+{
+    struct local_drop_op *op = MR_HEAP_NEW(&control->heap, struct local_drop_op);
+    if (op != NULL) {
+        op->callback = (struct mr_control_op){.done = drop_done, .user = drop};
+        op->op = (struct mr_drop_op){.op.kind = MR_STORAGE_DROP};
+        control->local_logs->in_flight++;
+        if (drop != NULL) {
+            drop->in_flight++;
+        }
+    }
+    return op;
+}
+
 static bool drop_send(struct mr_control *control, struct local_drop *drop, uint32_t storage_core,
                       uint64_t log_id)
 {
-    struct local_drop_op *op = MR_HEAP_NEW(&control->heap, struct local_drop_op);
+    struct local_drop_op *op = drop_op_new(control, drop);
     if (op == NULL) {
         return false;
     }
-    op->callback = (struct mr_control_op){.done = drop_done, .user = drop};
-    op->op = (struct mr_drop_op){.op.kind = MR_STORAGE_DROP, .log_id = log_id};
-    control->local_logs->in_flight++;
-    if (drop != NULL) {
-        drop->in_flight++;
+    op->op.log_id = log_id;
+    mr_control_submit(control, storage_core, &op->op.op, &op->callback);
+    return true;
+}
+
+/* A log that could not be opened has no id, but perhaps a directory, which would be in the way of the next topic. */
+static bool drop_send_by_name(struct mr_control *control, struct local_drop *drop, struct mr_str name,
+                              const struct mr_uuid *topic_id, uint32_t partition)
+{
+    struct local_drop_op *op = drop_op_new(control, drop);
+    if (op == NULL) {
+        return false;
     }
+    memcpy(op->name, name.data, (size_t)name.len);
+    op->op.topic = (struct mr_str){.data = op->name, .len = name.len};
+    op->op.topic_id = *topic_id;
+    op->op.partition = (int32_t)partition;
+    uint32_t storage_core = mr_storage_owner(name, (int32_t)partition, control->endpoints->storage_count);
     mr_control_submit(control, storage_core, &op->op.op, &op->callback);
     return true;
 }
@@ -413,12 +450,17 @@ static bool drop_pump(struct mr_control *control, struct local_drop *drop, uint3
     struct mr_local_logs *logs = control->local_logs;
     struct mr_meta_gone  *gone = drop->gone;
     for (; drop->cursor < gone->partition_count; drop->cursor++) {
-        if (gone->logs[drop->cursor].log_state != MR_META_LOG_OPEN) {
-            continue; /* never opened, or its OPEN is under way and drops it when it comes back */
+        enum mr_meta_log_state state = gone->logs[drop->cursor].log_state;
+        if (state == MR_META_LOG_CLOSED || state == MR_META_LOG_OPENING) {
+            continue; /* its OPEN is under way and drops it when it comes back */
         }
-        if (*budget == 0 || logs->in_flight >= LOCAL_OPS ||
-            !drop_send(control, drop, gone->logs[drop->cursor].storage_core,
-                       gone->logs[drop->cursor].log_id)) {
+        if (*budget == 0 || logs->in_flight >= LOCAL_OPS) {
+            return false;
+        }
+        bool is_sent = state == MR_META_LOG_OPEN
+                           ? drop_send(control, drop, gone->logs[drop->cursor].storage_core, gone->logs[drop->cursor].log_id)
+                           : drop_send_by_name(control, drop, gone->name, &gone->id, drop->cursor);
+        if (!is_sent) {
             return false;
         }
         --*budget;

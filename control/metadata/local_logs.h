@@ -3,7 +3,7 @@
  * opened, changed configs reach storage, logs of removed topics are dropped.
  *
  *   state durable > mr_local_logs_follow > work list > OPEN, CONFIGURE per partition
- *                                        > drop list > DROP per partition
+ *                                        > drop list > DROP per partition, by name where it is not open
  *
  * Work is pipelined: at most LOCAL_OPS operations are with storage. Each piece of work has a number
  * that rises; mr_local_logs_done_to says which numbers are done, so that an answer can wait for the
@@ -43,6 +43,9 @@ bool mr_local_logs_done_to(const struct mr_local_logs *logs, uint64_t number);
 
 /* Whether logs of a removed topic of this name are being dropped: its directories are not free yet. */
 bool mr_local_logs_is_dropping(const struct mr_control *control, struct mr_str name);
+
+/* Try the logs again that could not be opened; a timer does, too. */
+void mr_local_logs_again(struct mr_control *control);
 
 /* Send nothing new. */
 void mr_local_logs_stop(struct mr_control *control);

@@ -1,7 +1,6 @@
 #include "metadata/stray_logs.h"
 
 #include "metadata/local_logs.h"
-#include "metadata/log_config.h"
 #include "metadata/meta.h"
 #include "metadata/meta_file.h"
 
@@ -27,9 +26,7 @@ struct stray_dir {
 
 struct stray_job {
     struct mr_control_op        callback;
-    struct mr_open_op           open;
     struct mr_drop_op           drop;
-    struct mr_log_config        config;
     const struct stray_removed *topic; /* whose directory it is taken for */
     uint32_t                    storage_core;
     char                        name[MR_TOPIC_NAME_MAX];
@@ -226,73 +223,51 @@ static void opened(struct mr_control *control, struct mr_now now, struct mr_meta
     mr_meta_file_list(control, &stray->file, stray->handle, listed);
 }
 
-/* ---- open and drop ---- */
+/* ---- drop ---- */
 
-static void job_end(struct mr_control *control, struct stray_job *job)
+static void dropped(struct mr_control *control, struct mr_now now, struct mr_control_op *callback);
+
+static void drop_submit(struct mr_control *control, struct stray_job *job)
 {
-    control->stray_logs->in_flight--;
-    MR_HEAP_DELETE(&control->heap, job);
+    job->callback.done = dropped;
+    job->drop.op = (struct mr_storage_op){.kind = MR_STORAGE_DROP};
+    job->drop.log_id = 0;
+    job->drop.topic_id = job->topic->id;
+    mr_control_submit(control, job->storage_core, &job->drop.op, &job->callback);
 }
 
 static void dropped(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
 {
     struct stray_job *job = (struct stray_job *)(void *)callback;
+    enum mr_err       err = job->drop.op.err;
     (void)now;
-    if (job->drop.op.err != MR_OK) {
-        mr_log(control->log, MR_LOG_WARN,
-               "a deleted topic's log cannot be dropped topic=%.*s why=%s",
-               (int)job->open.topic.len, job->open.topic.data, mr_err_text(job->drop.op.err));
-    }
-    job_end(control, job);
-}
-
-static void found(struct mr_control *control, struct mr_now now, struct mr_control_op *callback);
-
-static void open_submit(struct mr_control *control, struct stray_job *job)
-{
-    job->callback.done = found;
-    job->open.op = (struct mr_storage_op){.kind = MR_STORAGE_OPEN};
-    job->open.topic_id = job->topic->id;
-    mr_control_submit(control, job->storage_core, &job->open.op, &job->callback);
-}
-
-static void found(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
-{
-    struct stray_job *job = (struct stray_job *)(void *)callback;
-    (void)now;
-    if (job->open.op.err != MR_OK) {
-        job->topic = removed_find(control, job->open.topic, job->topic);
-        if (job->topic != NULL) {
-            open_submit(control, job);
-        } else {
-            job_end(control, job);
-        }
+    job->topic = err == MR_ERR_EXISTS ? removed_find(control, job->drop.topic, job->topic) : NULL;
+    if (job->topic != NULL) {
+        drop_submit(control, job);
         return;
     }
-    job->callback.done = dropped;
-    job->drop = (struct mr_drop_op){.op.kind = MR_STORAGE_DROP, .log_id = job->open.log_id};
-    mr_control_submit(control, job->storage_core, &job->drop.op, &job->callback);
+    if (err != MR_OK && err != MR_ERR_EXISTS) {
+        mr_log(control->log, MR_LOG_WARN,
+               "a deleted topic's log cannot be dropped topic=%.*s why=%s",
+               (int)job->drop.topic.len, job->drop.topic.data, mr_err_text(err));
+    }
+    control->stray_logs->in_flight--;
+    MR_HEAP_DELETE(&control->heap, job);
 }
 
 static bool job_send(struct mr_control *control, const struct stray_dir *dir)
 {
-    struct stray_job           *job = MR_HEAP_NEW(&control->heap, struct stray_job);
-    struct mr_log_config_values values;
+    struct stray_job *job = MR_HEAP_NEW(&control->heap, struct stray_job);
     if (job == NULL) {
         return false;
     }
-    mr_log_config_defaults(control->meta, control->config, control->node_id, &values);
-    mr_log_config_make(&values, false, &job->config);
     memcpy(job->name, dir->topic->name.data, (size_t)dir->topic->name.len);
     job->topic = dir->topic;
-    job->open = (struct mr_open_op){
-        .topic = {.data = job->name, .len = dir->topic->name.len},
-        .partition = dir->partition,
-        .config = &job->config,
-    };
+    job->drop.topic = (struct mr_str){.data = job->name, .len = dir->topic->name.len};
+    job->drop.partition = dir->partition;
     control->stray_logs->in_flight++;
     job->storage_core = mr_storage_owner(dir->topic->name, dir->partition, control->endpoints->storage_count);
-    open_submit(control, job);
+    drop_submit(control, job);
     return true;
 }
 
@@ -319,6 +294,9 @@ bool mr_stray_logs_turn(struct mr_control *control, struct mr_now now)
         is_any = true;
     }
     if (stray->next == stray->dir_count && stray->in_flight == 0) {
+        if (stray->dir_count > 0) {
+            mr_local_logs_again(control); /* what stood in the way of a log is gone */
+        }
         finish(control);
     }
     return is_any;

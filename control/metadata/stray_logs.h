@@ -3,10 +3,10 @@
  *
  * A deletion is durable as a record before its logs are dropped, so a crash between the two leaves
  * partition directories that no topic claims. Once the broker serves, the log directory is listed
- * and every partition directory of a topic that the metadata log says was removed is opened under
- * that topic's id and dropped. What no record explains is left alone and named in the log.
+ * and every partition directory of a topic that the metadata log says was removed is dropped by name and
+ * that topic's id. What no record explains is left alone and named in the log.
  *
- *   load: removed (name, id) > serving: LIST > of a removed topic, no open log: OPEN > DROP
+ *   load: removed (name, id) > serving: LIST > of a removed topic, no open log: DROP
  *
  * A name may have been removed several times, and may be a topic's again: the directory may be any of
  * those topics', and stands in the way of the new one. So each id is tried until one fits; storage

@@ -347,9 +347,16 @@ struct mr_configure_op {
     int32_t                     leader_epoch; /* -1: as it was */
 };
 
+/*
+ * log_id 0: of a log that could not be opened, or that nobody asked for, by its name. What is in its directory goes,
+ * whatever it is like, unless that is another topic's: MR_ERR_EXISTS.
+ */
 struct mr_drop_op {
     struct mr_storage_op op;
     uint64_t             log_id;
+    struct mr_str        topic; /* as in mr_open_op */
+    int32_t              partition;
+    struct mr_uuid       topic_id;
 };
 
 struct mr_log_stat_entry {

@@ -1,8 +1,11 @@
 /*
  * log_drop: DROP of a log: journaled; when that is durable (J5) the directory is renamed and the operation
- * answered; the files go later (burial.c).
+ * answered; the files go later (burial.c). A log that is not open is read first, only to see whose the directory is:
+ * with what its files lack it is dropped all the same.
  */
 #include "storage_core.h"
+
+#include "log/log_files.h"
 
 enum mr_log_mark mr_log_directory_mark(struct mr_storage_core *core, struct mr_str dir_name,
                                        const struct mr_uuid *topic_id)
@@ -62,9 +65,87 @@ enum mr_err mr_log_remove_directory(struct mr_storage_core *core, struct mr_str 
     return err;
 }
 
+/* ---- A log that is not open ---- */
+
+static void unopened_end(struct mr_storage_core *core, struct mr_partition *p, struct mr_drop_op *op, enum mr_err err)
+{
+    mr_journal_log_deinit(core->journal, &p->jlog);
+    mr_partition_free(core, p);
+    op->op.err = err;
+    if (err == MR_AGAIN) {
+        mr_core_again(core, &op->op);
+    } else {
+        mr_core_answer(core, &op->op);
+    }
+}
+
+/* Its directory has been read as far as that went. */
+static void unopened_read(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
+{
+    struct mr_drop_op   *op = (struct mr_drop_op *)(void *)task->op;
+    struct mr_partition *p = task->partition;
+    bool is_unread = err == MR_ERR_EXISTS || (!task->is_marked && err != MR_ERR_NOT_FOUND && err != MR_ERR_CORRUPT);
+    if (p->active == NULL) {
+        p->active = mr_segment_new(core, p, 0);
+        err = p->active == NULL ? MR_AGAIN : err;
+    }
+    if (err == MR_AGAIN || (err != MR_OK && is_unread)) {
+        task->partition = NULL;
+        p->task_count--;
+        unopened_end(core, p, op, err);
+        return;
+    }
+    p->state = MR_PARTITION_OFFLINE; /* nobody is to do anything else with it */
+    op->log_id = p->jlog.log_id;
+    mr_log_drop_start(core, op);
+}
+
+static void unopened_drop(struct mr_storage_core *core, struct mr_drop_op *op)
+{
+    char name[MR_DIR_NAME_BYTES];
+    if (core->is_giving) {
+        mr_recover_give(core);
+    }
+    uint32_t len = (uint32_t)mr_fmt(name, sizeof name, "%.*s-%d", (int)op->topic.len, op->topic.data, op->partition);
+    struct mr_str        dir_name = {.data = name, .len = (int32_t)len};
+    struct mr_partition *p = mr_partition_by_name(core, dir_name);
+    if (mr_log_is_renaming(core, dir_name) ||
+        (p != NULL && (p->state == MR_PARTITION_OPENING || p->state == MR_PARTITION_DROPPING || p->open_err != MR_OK))) {
+        mr_core_again(core, &op->op); /* whose it is will be seen */
+        return;
+    }
+    if (p != NULL && !mr_uuid_equal(&p->jlog.topic_id, &op->topic_id)) {
+        op->op.err = MR_ERR_EXISTS;
+        mr_core_answer(core, &op->op);
+        return;
+    }
+    if (p != NULL) {
+        op->log_id = p->jlog.log_id;
+        mr_log_drop_start(core, op);
+        return;
+    }
+    p = mr_log_new(core, &op->topic_id, op->partition, dir_name);
+    struct mr_task *task = p == NULL ? NULL : mr_log_load_task(core, p, NULL, unopened_read);
+    if (p == NULL) {
+        op->op.err = MR_ERR_NO_MEMORY;
+        mr_core_answer(core, &op->op);
+    } else if (task == NULL) {
+        unopened_end(core, p, op, MR_AGAIN);
+    } else {
+        task->op = &op->op;
+        mr_core_task_start(core, task);
+    }
+}
+
+/* ---- DROP ---- */
+
 void mr_log_drop_start(struct mr_storage_core *core, struct mr_drop_op *op)
 {
     struct mr_partition *p = mr_core_find(core, op->log_id);
+    if (op->log_id == 0 && core->is_recovered && !core->is_offline && !core->is_stopped) {
+        unopened_drop(core, op);
+        return;
+    }
     if (core->is_stopped || p == NULL || p->state == MR_PARTITION_OPENING || p->state == MR_PARTITION_DROPPING) {
         op->op.err = MR_ERR_UNKNOWN_LOG;
         mr_core_answer(core, &op->op);

@@ -173,6 +173,21 @@ static void loaded(struct mr_storage_core *core, struct mr_task *task, enum mr_e
     mr_core_task_start(core, create);
 }
 
+struct mr_partition *mr_log_new(struct mr_storage_core *core, const struct mr_uuid *topic_id, int32_t partition,
+                                struct mr_str dir_name)
+{
+    uint64_t log_id = 0;
+    do {
+        log_id = mr_journal_draw_log_id(core->journal);
+    } while (mr_core_find(core, log_id) != NULL);
+    struct mr_partition *p = mr_partition_new(core, log_id, topic_id, partition, dir_name);
+    if (p != NULL) {
+        mr_journal_log_init(core->journal, &p->jlog);
+        p->state = MR_PARTITION_OPENING;
+    }
+    return p;
+}
+
 void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op)
 {
     op->is_created = false;
@@ -212,17 +227,11 @@ void mr_log_open_start(struct mr_storage_core *core, struct mr_open_op *op)
         answer(core, op, NULL, MR_ERR_EXISTS); /* what is there now is a dropped log's */
         return;
     }
-    uint64_t log_id = 0;
-    do {
-        log_id = mr_journal_draw_log_id(core->journal);
-    } while (mr_core_find(core, log_id) != NULL);
-    p = mr_partition_new(core, log_id, &op->topic_id, op->partition, dir_name);
+    p = mr_log_new(core, &op->topic_id, op->partition, dir_name);
     if (p == NULL) {
         answer(core, op, NULL, MR_ERR_NO_MEMORY);
         return;
     }
-    mr_journal_log_init(core->journal, &p->jlog);
-    p->state = MR_PARTITION_OPENING;
     p->config = *op->config;
     struct mr_task *task = mr_log_load_task(core, p, NULL, loaded);
     if (task == NULL) {

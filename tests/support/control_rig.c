@@ -198,6 +198,23 @@ static void store_read(struct mr_rig_store *store, struct mr_read_op *op)
     }
 }
 
+/* MR_OK: *log goes, or, by its name, nothing is there. */
+static enum mr_err log_to_drop(struct mr_rig_store *store, const struct mr_drop_op *drop, struct mr_rig_log **log)
+{
+    *log = drop->log_id == 0 ? NULL : log_by_id(store, drop->log_id);
+    if (drop->log_id != 0) {
+        return *log == NULL ? MR_ERR_UNKNOWN_LOG : MR_OK;
+    }
+    for (uint32_t index = 0; index < MR_RIG_LOGS; index++) {
+        struct mr_rig_log *named = &store->logs[index];
+        if (named->is_used && named->partition == drop->partition && mr_str_equal(mr_str(named->topic), drop->topic)) {
+            *log = mr_uuid_equal(&named->topic_id, &drop->topic_id) ? named : *log;
+            return *log == NULL ? MR_ERR_EXISTS : MR_OK;
+        }
+    }
+    return MR_OK;
+}
+
 static void store_other(struct mr_rig_store *store, struct mr_storage_op *op)
 {
     if (op->kind == MR_STORAGE_CONFIGURE) {
@@ -213,9 +230,9 @@ static void store_other(struct mr_rig_store *store, struct mr_storage_op *op)
         }
     } else if (op->kind == MR_STORAGE_DROP) {
         struct mr_drop_op *drop = (struct mr_drop_op *)(void *)op;
-        struct mr_rig_log *log = log_by_id(store, drop->log_id);
-        op->err = log == NULL ? MR_ERR_UNKNOWN_LOG : MR_OK;
-        if (log != NULL) {
+        struct mr_rig_log *log;
+        op->err = log_to_drop(store, drop, &log);
+        if (op->err == MR_OK && log != NULL) {
             free(log->bytes);
             memset(log, 0, sizeof *log);
             store->dropped++;
