@@ -27,7 +27,8 @@
     (CLIENTS_MAX + MEMBERS + MR_SIM_CONSUMERS + MR_SIM_TXN_ACTORS + 3u) /* and the admin and two who read */
 #define OFFSETS_MAX (1u << 14)
 #define VALUES_MAX  12000u
-#define STEPS_START 400000u /* steps in which a start, a stop or the calm phase must be over */
+#define STEPS_STOP  200000u /* steps in which a stop must be over; */
+#define STOP_NS     (90 * MR_NS_PER_S) /* but a disk may be stuck for a while, and steps are short */
 #define STEPS_POINT 700u    /* of the life in which power goes at every operation */
 #define STEPS_CALM  100000u
 #define STEPS_REST  200u
@@ -301,9 +302,10 @@ static bool step(struct world *world)
 /* Stop cleanly and wait for it; false when the power went or something is wrong. */
 static bool stop(struct world *world)
 {
+    uint64_t until_ns = world->now.mono_ns + STOP_NS;
     mr_control_stop(world->broker.control, world->now);
     world->is_stopping = true;
-    for (uint32_t count = 0; count < STEPS_START; count++) {
+    for (uint32_t count = 0; count < STEPS_STOP || world->now.mono_ns < until_ns; count++) {
         if (!step(world)) {
             return false;
         }
