@@ -183,11 +183,30 @@ static void test_log_dropped_within_a_batch_does_not_hold_up_the_others(void **s
     assert_int_equal(mr_core_rig_stat(&rig, mr_core_rig_open(&rig, "a", 0, false), NULL).log_end_offset, 161);
 }
 
+/* The journal adds entries of its own (a CARRY, say) that make no log dirty. */
+static void test_stop_waits_for_entries_that_are_in_no_commit_yet(void **state)
+{
+    (void)state;
+    uint64_t logs[LOGS];
+    uint64_t seq = 0;
+    start(logs);
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    logs[0] = mr_core_rig_open(&rig, "a", 0, false);
+    mr_core_rig_settle(&rig);
+    struct mr_journal_entry entry = {.kind = MR_JOURNAL_LOG_START, .offset = 7};
+    assert_int_equal(mr_journal_add(rig.core->journal, &mr_core_find(rig.core, logs[0])->jlog, &entry, NULL, &seq), MR_OK);
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    assert_true(mr_journal_durable_seq(rig.core->journal) >= seq);
+}
+
 int main(void)
 {
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_everything_is_answered_wherever_the_disk_fails),
+        TEST(test_stop_waits_for_entries_that_are_in_no_commit_yet),
         TEST(test_log_dropped_within_a_batch_does_not_hold_up_the_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
