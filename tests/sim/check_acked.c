@@ -239,11 +239,14 @@ void mr_check_acked_final(struct mr_check_acked *check, uint32_t log)
     check->logs[log].is_final = true;
 }
 
-/* At least retention.bytes are left, if records are as large as they can be. */
+/* At least retention.bytes are left, if records are as large as they can be. What is spoiled nobody has counted. */
 static void finish_retention(struct mr_check_acked *check, uint32_t index)
 {
     const struct mr_check_log *log = &check->logs[index];
     int64_t                    left = 0;
+    if (log->damage_count > 0) {
+        return;
+    }
     for (int64_t offset = log->start_final; offset < log->watermark; offset++) {
         left += MR_CHECK_OVERHEAD + (log->seen[offset] == 0 ? 0 : check->values[log->seen[offset] - 1].bytes);
     }
