@@ -307,7 +307,7 @@ static enum mr_err check_metadata(struct mr_task *task, const uint8_t *at, uint3
         if (memcmp(at + pos, key, sizeof key - 1) == 0) {
             struct mr_str text = {.data = (const char *)at + pos + sizeof key - 1, .len = MR_UUID_TEXT};
             if (!mr_uuid_parse(text, &id)) {
-                return MR_ERR_CORRUPT;
+                return MR_OK; /* its bytes were not durable: as if there were none */
             }
             task->is_marked = mr_uuid_is_zero(&p->jlog.topic_id) || mr_uuid_equal(&id, &p->jlog.topic_id);
             task->is_marked = task->is_marked || mr_bug("adopt-any-directory");

@@ -668,10 +668,15 @@ static void test_open_writes_a_partition_metadata_that_was_not_durable(void **st
     assert_int_equal(rig_stop(rig), MR_OK);
     int64_t len = mr_sim_fs_get(rig->fs, METADATA, metadata, sizeof metadata);
     assert_true(len > 0);
-    for (uint32_t is_torn = 0; is_torn < 2; is_torn++) {
+    static const struct mr_blob torn[] = {
+        {.data = NULL, .len = 0},
+        {.data = (const uint8_t *)"\0\0\0\0", .len = 4},
+        {.data = (const uint8_t *)"version: 0\ntopic_id: \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", .len = 43},
+    };
+    for (uint32_t index = 0; index < sizeof torn / sizeof torn[0]; index++) {
         mr_sim_fs_remove(rig->fs, METADATA);
-        if (is_torn) {
-            mr_sim_fs_put(rig->fs, METADATA, "\0\0\0\0", 4);
+        if (torn[index].data != NULL) {
+            mr_sim_fs_put(rig->fs, METADATA, torn[index].data, (size_t)torn[index].len);
         }
         assert_int_equal(rig_start(rig), MR_OK);
         assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
