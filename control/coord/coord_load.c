@@ -105,7 +105,8 @@ static void load_done(struct mr_control *control, struct mr_now now, void *user,
         load_next(shard, now);
         return;
     }
-    if (err == MR_OK && result->len == 0) {
+    bool is_end = err == MR_OK && shard->load_offset >= result->high_watermark;
+    if (err == MR_OK && result->len == 0 && is_end) {
         struct mr_coord_out out;
         shard->state = MR_COORD_ACTIVE;
         mr_arena_reset(&coord->scratch);

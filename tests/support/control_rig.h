@@ -50,6 +50,7 @@ struct mr_rig_store {
     enum mr_err open_err; /* of OPEN, except the metadata log */
     enum mr_err append_err;
     bool        is_holding; /* answers of APPEND wait */
+    uint32_t    empty_reads; /* so many reads of a log with a third batch end before that, without an error */
     bool        has_stray;  /* a log is there whose topic is gone: others of its name are refused */
 };
 

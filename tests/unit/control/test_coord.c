@@ -195,6 +195,27 @@ static void test_coord_restart_brings_commits_back(void **state)
     assert_int_equal(fetch(), 20);
 }
 
+/* What a read returned is nothing, and it is not the end: who takes it for that has lost commits. */
+static void test_coord_is_loaded_at_the_end_of_its_log_only(void **state)
+{
+    (void)state;
+    find_until_there();
+    make_topic();
+    for (int64_t offset = 1; offset <= 20; offset++) {
+        int32_t number = send_commit(offset);
+        mr_rig_run(rig);
+        assert_int_equal(commit_error(number), MR_KAFKA_NONE);
+    }
+    mr_rig_destroy(rig);
+    store->empty_reads = 1;
+    rig = mr_rig_create(store);
+    mr_rig_run(rig);
+    rig->now.mono_ns += 2 * MR_NS_PER_S; /* what failed is tried again */
+    mr_rig_run(rig);
+    assert_int_equal(store->empty_reads, 0);
+    assert_int_equal(fetch(), 20);
+}
+
 static void test_coord_failed_append_takes_nothing_back_and_keeps_nothing(void **state)
 {
     (void)state;
@@ -527,6 +548,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_coord_commit_is_answered_when_durable, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_coord_restart_brings_commits_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_coord_is_loaded_at_the_end_of_its_log_only, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(
             test_coord_failed_append_takes_nothing_back_and_keeps_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_coord_every_version_is_answered, setup, teardown),
