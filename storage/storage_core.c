@@ -3,6 +3,8 @@
  */
 #include "storage_core.h"
 
+#include "log/cleaner.h"
+
 #include "millrace/base/bug.h"
 
 #define REAP_MAX  64
@@ -36,7 +38,7 @@ size_t mr_storage_core_bytes(const struct mr_storage_plan *plan)
            (sizeof(struct mr_task) + 64) * (size_t)MR_TASKS_MAX +
            (sizeof(struct mr_dir_grave) + 16) * (size_t)plan->logs_max +
            2 * sizeof(struct mr_map_slot) * 4 * (size_t)(plan->logs_max + 8) +
-           mr_checkpoint_bytes(plan->logs_max) +
+           2 * mr_checkpoint_bytes(plan->logs_max) + mr_cleaner_bytes(plan) +
            mr_producers_bytes(plan->producers_max) + mr_txn_pools_bytes(plan->producers_max) + mr_journal_bytes() + MR_SCRATCH_BYTES + (64u << 10);
 }
 
@@ -137,6 +139,8 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     mr_map_init(&core->by_log_id, arena, plan->logs_max);
     mr_map_init(&core->by_name, arena, plan->logs_max);
     mr_checkpoint_init(&core->log_starts, arena, plan->logs_max);
+    mr_checkpoint_init(&core->clean_ends, arena, plan->logs_max);
+    core->cleaner = mr_cleaner_init(core, arena);
     mr_producers_init(&core->producers, arena, plan->producers_max);
     mr_txn_pools_init(&core->txns, arena, plan->producers_max);
     core->watch_mask = watch_count(plan) - 1;
@@ -547,6 +551,7 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
         mr_retention_turn(core);
         mr_burial_turn(core);
         mr_space_turn(core);
+        was_busy |= mr_cleaner_turn(core);
         was_busy |= mr_journal_turn(core->journal, now);
         core->is_append_due |= !mr_list_is_empty(&core->parked) && was_busy;
     }
@@ -567,6 +572,7 @@ uint64_t mr_storage_core_deadline_ns(const struct mr_storage_core *core)
         at = mr_journal_deadline_ns(core->journal);
         at = mr_earlier(at, mr_retention_deadline_ns(core));
         at = mr_earlier(at, mr_burial_deadline_ns(core));
+        at = mr_earlier(at, mr_cleaner_deadline_ns(core));
         at = mr_earlier(at, mr_space_deadline_ns(core));
         at = mr_earlier(at, mr_demux_deadline_ns(core));
     }

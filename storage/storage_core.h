@@ -100,6 +100,7 @@ struct mr_segment {
     bool                 has_index_files; /* .index and .timeindex exist and are continued */
     bool                 is_index_busy;   /* chunks are being written */
     bool                 is_cleaning;     /* its files are being removed */
+    bool                 is_swapping;     /* its files give way to a compacted segment's */
     bool                 is_aborted_stale; /* its .txnindex has what the list does not: it is written anew */
 
     struct mr_list aborted;         /* struct mr_aborted, by the offset of the marker */
@@ -150,11 +151,13 @@ struct mr_partition {
     bool                  is_epoch_dirty;   /* leader-epoch-checkpoint on disk is older */
     bool                  has_epoch_file;   /* there is one */
     bool                  is_retaining;     /* retention learns the age of a segment */
+    bool                  is_uncleanable;   /* compaction met what it cannot read: not tried again in this life */
     uint8_t               run_order;    /* of the next run */
     uint8_t               pending_count;
     uint8_t               hint_next;
     int32_t               leader_epoch;
     int64_t               snapshot_at; /* its producers there were read from a snapshot; -1: none */
+    int64_t               clean_offset; /* compacted up to here; -1: not known */
     int64_t               log_start;
     uint64_t              log_start_seq; /* journal sequence of its LOG_START: files go after it */
     struct mr_place       end;     /* assigned */
@@ -299,6 +302,8 @@ struct mr_storage_core {
     struct mr_storage_core  *first; /* that recovered the directory: this one, or core 0 */
     struct mr_storage_core  *peers[MR_CORES_MAX]; /* first core: those that have joined it */
     struct mr_checkpoint     log_starts; /* first core: as found at the start, read-only afterwards */
+    struct mr_checkpoint     clean_ends; /* likewise, of a directory that was closed: up to where logs are compacted */
+    struct mr_cleaner       *cleaner;    /* NULL: logs are not compacted */
     bool                     is_giving; /* first core: it still holds logs that it recovered for others */
     int32_t                  root; /* the log directory */
     bool                     is_recovered;
@@ -439,6 +444,8 @@ void mr_partition_configure(struct mr_partition *partition, const struct mr_log_
 int64_t mr_partition_bytes(const struct mr_partition *partition);
 
 /* ---- log/segment.c ---- */
+/* One that is in no list yet, and at the end of its partition's. NULL: no memory. */
+struct mr_segment *mr_segment_make(struct mr_storage_core *core, struct mr_partition *partition, int64_t base);
 struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partition *partition, int64_t base);
 /* To its place by its base: a new one is the last. */
 void mr_segment_sort(struct mr_segment *segment);
@@ -586,6 +593,17 @@ bool mr_clean_stop_turn(struct mr_storage_core *core);
 /* Blocking: indexes, snapshot of producers and epochs of a log into its files, so that they alone tell the truth. */
 enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition *partition);
 
+/* ---- log/cleaner.c ---- */
+/* A slice of compaction. Returns whether there was work. */
+bool     mr_cleaner_turn(struct mr_storage_core *core);
+uint64_t mr_cleaner_deadline_ns(const struct mr_storage_core *core);
+/* Clean stop, every turn: true when nothing is under way any more. */
+bool mr_cleaner_stop(struct mr_storage_core *core);
+/* The log ends. */
+void mr_cleaner_forget(struct mr_storage_core *core, const struct mr_partition *partition);
+/* The segment's files are changing places just now: who wants to read them waits. */
+bool mr_cleaner_is_gated(const struct mr_storage_core *core, const struct mr_segment *segment);
+
 /* ---- log/space.c ---- */
 /* Blocking: ask the file system, before the first append. */
 enum mr_err mr_space_begin(struct mr_storage_core *core);
@@ -604,6 +622,8 @@ bool mr_space_is_full(const struct mr_storage_core *core);
 /* ---- log/burial.c ---- */
 /* A log has segments that are gone. */
 void mr_burial_note(struct mr_storage_core *core, struct mr_partition *partition);
+/* The segment's files are renamed: out of the log with it, they are removed after the delay. */
+void mr_burial_renamed(struct mr_storage_core *core, struct mr_segment *segment);
 /* A log ends: its directory goes as a whole. */
 void mr_burial_forget(struct mr_storage_core *core, struct mr_partition *partition);
 /* Remove the directory `name` (copied), whose name ends in -delete, after the delay. Room was asked for before. */

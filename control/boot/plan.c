@@ -130,6 +130,23 @@ static uint64_t or_auto(int64_t configured, uint64_t automatic)
     return configured < 0 ? automatic : (uint64_t)configured;
 }
 
+/* Each core has its share of the keys' memory; a batch must fit its buffers, as it came from a client. */
+static void plan_cleaner(const struct mr_config *config, uint64_t storage_count, struct mr_storage_plan *plan)
+{
+    if (!config->log_cleaner_enable) {
+        return;
+    }
+    uint64_t batch_bytes = (uint64_t)config->message_max_bytes + 2 * MR_CLEAN_IO_UNIT;
+    uint64_t io_bytes = clamp((uint64_t)config->log_cleaner_io_buffer_size, batch_bytes, 64 * MIB);
+    double   rate = config->log_cleaner_io_max_bytes_per_second;
+    double   load = config->log_cleaner_io_buffer_load_factor;
+    plan->clean_io_bytes = (uint32_t)(io_bytes / MR_CLEAN_IO_UNIT * MR_CLEAN_IO_UNIT);
+    plan->clean_map_bytes = clamp((uint64_t)config->log_cleaner_dedupe_buffer_size / storage_count, MIB, 4096 * MIB);
+    plan->clean_load = load < 0.1 ? 0.1 : load > 0.9 ? 0.9 : load;
+    plan->clean_backoff_ms = config->log_cleaner_backoff_ms;
+    plan->clean_bytes_per_s = rate >= 1e15 ? 0 : rate < 4096 ? 4096 : (uint64_t)rate;
+}
+
 bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *machine,
                   struct mr_plan *plan, char *why, uint32_t why_size)
 {
@@ -181,6 +198,8 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
 
     plan->storage.retention_check_ms = config->log_retention_check_interval_ms;
     plan->storage.producer_check_ms = config->producer_id_expiration_check_interval_ms;
+
+    plan_cleaner(config, storage_count, &plan->storage);
 
     plan->control.heap_bytes = (uint64_t)config->millrace_control_bytes;
     plan->control.timers_max = 65536;

@@ -172,6 +172,7 @@ struct mr_read_entry {
     uint32_t    aborted_first; /* in the operation's list, with records among those read */
     uint32_t    aborted_count;
     int64_t     limit; /* storage's: batches from here on are not read */
+    int64_t     from;  /* storage's: where the first batch is looked for, when offsets are missing */
 };
 
 /* Room for aborted transactions that a read of committed records must bring, or it may get nowhere. */
@@ -393,6 +394,8 @@ struct mr_stop_op {
 struct mr_log;
 struct mr_storage_core;
 
+#define MR_CLEAN_IO_UNIT 4096u
+
 /* Run-time sizes, from the plan. */
 struct mr_storage_plan {
     uint32_t logs_max;
@@ -405,6 +408,12 @@ struct mr_storage_plan {
     uint32_t segments_max; /* segments of all logs of this core */
     int64_t  retention_check_ms; /* log.retention.check.interval.ms */
     int64_t  producer_check_ms;  /* producer.id.expiration.check.interval.ms */
+    /* Compaction, log.cleaner.*: */
+    uint64_t clean_map_bytes;   /* of the keys; 0: logs are not compacted */
+    double   clean_load;        /* how full the map may become */
+    uint32_t clean_io_bytes;    /* a batch fits; a multiple of MR_CLEAN_IO_UNIT */
+    int64_t  clean_backoff_ms;  /* between two looks when nothing is to be done */
+    uint64_t clean_bytes_per_s; /* read and written; 0: no limit */
 };
 
 struct mr_storage_params {
@@ -439,6 +448,7 @@ struct mr_storage_stats {
     uint64_t appends, append_bytes, commits, commit_bytes, commit_entries;
     uint64_t reads, read_bytes, cold_reads, cold_bytes, copied_bytes;
     uint64_t demux_bytes, recycled_files;
+    uint64_t clean_rounds, clean_bytes; /* logs compacted, bytes looked at */
     uint32_t logs;
     bool     is_offline, is_full;
 };

@@ -73,7 +73,7 @@ static struct mr_segment *ready_segment(struct mr_storage_core *core, struct mr_
         return NULL;
     }
     bool is_free = segment->is_seal_done && segment->users == 0 && !segment->is_index_busy &&
-                   segment->file_state != MR_FILE_OPENING;
+                   !segment->is_swapping && segment->file_state != MR_FILE_OPENING;
     return is_free && p->log_start_seq <= mr_journal_durable_seq(core->journal) ? segment : NULL;
 }
 
@@ -87,6 +87,14 @@ static bool rename_next(struct mr_storage_core *core, struct mr_task *task)
     task->io.op = (struct mr_disk_op){.kind = MR_DISK_RENAME, .flags = MR_DISK_BACKGROUND, .dir = core->root,
                                       .name = task->name, .new_name = task->new_name};
     return true;
+}
+
+void mr_burial_renamed(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    struct mr_partition *p = segment->partition;
+    mr_segment_detach(core, segment);
+    p->grave_count++;
+    bury(core, &segment->grave, p->config.file_delete_delay_ms);
 }
 
 static bool bury_step(struct mr_storage_core *core, struct mr_task *task)
@@ -108,10 +116,7 @@ static bool bury_step(struct mr_storage_core *core, struct mr_task *task)
     } else if (++task->index < KIND_COUNT) {
         return rename_next(core, task);
     }
-    struct mr_partition *p = segment->partition;
-    mr_segment_detach(core, segment);
-    p->grave_count++;
-    bury(core, &segment->grave, p->config.file_delete_delay_ms);
+    mr_burial_renamed(core, segment);
     core->is_burying = false;
     core->burial_at_ns = core->now.mono_ns;
     return false;

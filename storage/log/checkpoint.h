@@ -21,6 +21,7 @@
 #define MR_CHECKPOINT_RECOVERY  "recovery-point-offset-checkpoint"
 #define MR_CHECKPOINT_HIGH      "replication-offset-checkpoint"
 #define MR_CHECKPOINT_LOG_START "log-start-offset-checkpoint"
+#define MR_CHECKPOINT_CLEANER   "cleaner-offset-checkpoint"
 
 struct mr_checkpoint_entry {
     struct mr_str               dir_name;

@@ -6,6 +6,7 @@
  * In turns, so that it can say how far it is and hear that it is to hurry; nothing else is served any more. A second
  * SIGTERM (stop_hurry) leaves at once: the guard stays, and the next start recovers.
  */
+#include "log/clean_swap.h"
 #include "log/log_files.h"
 
 #include "millrace/base/bug.h"
@@ -119,6 +120,7 @@ enum checkpoint {
     CHECKPOINT_RECOVERY,
     CHECKPOINT_HIGH,
     CHECKPOINT_LOG_START,
+    CHECKPOINT_CLEANER,
     CHECKPOINT_COUNT,
 };
 
@@ -135,6 +137,8 @@ static int64_t checkpoint_offset(const struct mr_partition *p, enum checkpoint w
         return p->high_watermark.offset;
     case CHECKPOINT_LOG_START:
         return p->log_start > MR_LIST_ENTRY(p->segments.next, struct mr_segment, link)->base ? p->log_start : -1;
+    case CHECKPOINT_CLEANER:
+        return p->config.is_cleanup_compact ? p->clean_offset : -1;
     case CHECKPOINT_COUNT:
         break;
     }
@@ -236,7 +240,7 @@ static uint32_t checkpoint_cores(struct mr_storage_core *core, enum checkpoint w
 static enum mr_err write_checkpoint(struct mr_storage_core *core, enum checkpoint which)
 {
     static const char *const names[CHECKPOINT_COUNT] = {MR_CHECKPOINT_RECOVERY, MR_CHECKPOINT_HIGH,
-                                                        MR_CHECKPOINT_LOG_START};
+                                                        MR_CHECKPOINT_LOG_START, MR_CHECKPOINT_CLEANER};
     char              temporary[MR_FILE_NAME_BYTES];
     mr_fmt(temporary, sizeof temporary, "%s.tmp", names[which]);
     struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE | MR_DISK_TRUNC, .dir = core->root,
@@ -345,6 +349,7 @@ static enum mr_err leave(struct mr_storage_core *core, struct mr_stop_op *op)
 /* All logs are closed and synced. */
 static enum mr_err finish(struct mr_storage_core *core, struct mr_stop_op *op)
 {
+    mr_clean_swap_close(core);
     enum mr_err err = core->stop.sync.op.err;
     if (op->is_last) {
         for (uint32_t which = 0; which < CHECKPOINT_COUNT && err == MR_OK; which++) {
@@ -385,7 +390,11 @@ bool mr_clean_stop_turn(struct mr_storage_core *core)
     }
     struct mr_stop_op *op = core->stop.op;
     enum mr_err        err = is_hurried(core) ? MR_ERR_CLOSED : core->is_offline ? MR_ERR_DIR_OFFLINE : MR_OK;
-    bool               is_draining = core->stop.next == NULL && is_dirty(core);
+    if (err == MR_OK && !mr_cleaner_stop(core)) {
+        tell(core);
+        return core->disk->in_flight == 0; /* a swap that is under way ends */
+    }
+    bool is_draining = core->stop.next == NULL && is_dirty(core);
     if (err == MR_OK && is_draining && core->is_space_short) {
         err = MR_ERR_NO_SPACE; /* what does not fit into segments waits in the journal for the next start */
     }

@@ -68,6 +68,16 @@ static bool finish(struct mr_storage_core *core, struct mr_task *task, enum mr_e
 
 static bool gather(struct mr_storage_core *core, struct mr_task *task, uint64_t from);
 
+/* The last offsets of the segment were compacted away: the entry is asked again, from the next segment on. */
+static bool go_on_behind(struct mr_storage_core *core, struct mr_task *task)
+{
+    struct mr_read_entry *entry = entry_of(task);
+    entry->from = mr_segment_next(task->segment)->base;
+    finish(core, task, MR_OK);
+    task->op->pending--; /* not done with */
+    return false;
+}
+
 /* Who has something to return does not wait for more: readers that hold pages and wait for each other's would wait for
  * ever. What is left out comes with the next fetch. */
 static bool may_wait(struct mr_task *task)
@@ -87,7 +97,8 @@ static bool read_data(struct mr_storage_core *core, struct mr_task *task)
         want = MR_PAGE_BYTES << MR_PAGE_ORDER_MAX;
     }
     if (task->a >= segment->written) {
-        return finish(core, task, MR_OK);
+        bool is_over = task->a >= segment->size && segment->is_sealed;
+        return is_over ? go_on_behind(core, task) : finish(core, task, MR_OK);
     }
     if (!mr_segment_file_ready(core, segment)) {
         return core->is_offline ? finish(core, task, MR_ERR_DIR_OFFLINE) : mr_core_task_wait(core, task, 0);
@@ -211,6 +222,9 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
             task->y = next_offset;
         }
         return finish(core, task, MR_OK);
+    }
+    if (!is_max_reached && at >= segment->size && segment->is_sealed) {
+        return go_on_behind(core, task); /* what was asked for is missing, to the segment's end */
     }
     if (is_max_reached || at >= limit) {
         return finish(core, task, MR_OK); /* nothing that fits, or nothing more */
@@ -348,10 +362,17 @@ void mr_cold_read_start(struct mr_storage_core *core, struct mr_read_op *op, uin
 {
     struct mr_read_entry *entry = &op->entries[index];
     struct mr_partition  *p = mr_core_find(core, entry->log_id);
-    struct mr_segment    *segment = mr_segment_find(p, entry->offset);
-    struct mr_task       *task = segment == NULL ? NULL : mr_core_task(core, p, cold_step);
+    struct mr_segment    *segment = mr_segment_find(p, entry->from);
+    bool                  is_gated = segment != NULL && mr_cleaner_is_gated(core, segment);
+    struct mr_task       *task = segment == NULL || is_gated ? NULL : mr_core_task(core, p, cold_step);
     if (segment == NULL) {
         entry->err = MR_ERR_OFFSET_OUT_OF_RANGE;
+        op->op.pending++;
+        mr_read_continue(core, op);
+        return;
+    }
+    if (is_gated && op->bytes > 0) {
+        /* It has an answer, and pages that those may wait for who keep the gate shut. */
         op->op.pending++;
         mr_read_continue(core, op);
         return;
@@ -363,7 +384,7 @@ void mr_cold_read_start(struct mr_storage_core *core, struct mr_read_op *op, uin
     task->op = &op->op;
     task->index = index;
     task->segment = segment;
-    task->x = entry->offset;
+    task->x = entry->from;
     segment->users++;
     mr_core_task_start(core, task);
 }

@@ -196,7 +196,7 @@ static enum mr_err choose_active(struct mr_storage_core *core, struct mr_task *t
 }
 
 /*
- * Files of segments that were being deleted when the broker went away, indexes whose segment is gone, and snapshots of
+ * Files of segments that were being deleted or made by compaction when the broker went away, indexes whose segment is gone, and snapshots of
  * earlier stops: as Kafka, the newest one and those of segments stay.
  */
 static bool is_left_over(const struct mr_task *task, const char *name)
@@ -205,9 +205,11 @@ static bool is_left_over(const struct mr_task *task, const char *name)
     static const char *const kinds[] = {".log", ".index", ".timeindex", ".txnindex", ".snapshot"};
     int64_t                  base = 0;
     for (uint32_t index = 0; index < sizeof kinds / sizeof kinds[0]; index++) {
-        char suffix[24];
-        mr_fmt(suffix, sizeof suffix, "%s.deleted", kinds[index]);
-        if (mr_log_file_parse(name, suffix, &base)) {
+        char deleted[24];
+        char cleaned[24];
+        mr_fmt(deleted, sizeof deleted, "%s.deleted", kinds[index]);
+        mr_fmt(cleaned, sizeof cleaned, "%s.cleaned", kinds[index]);
+        if (mr_log_file_parse(name, deleted, &base) || mr_log_file_parse(name, cleaned, &base)) {
             return true;
         }
         bool is_index = index >= 1 && index <= 3;

@@ -45,6 +45,9 @@ static void adopt(struct mr_storage_core *core, struct mr_open_op *op, struct mr
     mr_partition_configure(p, op->config);
     p->is_internal = op->is_internal;
     p->state = MR_PARTITION_OPEN;
+    if (p->clean_offset < 0 && !op->is_created) {
+        p->clean_offset = mr_checkpoint_find(&core->first->clean_ends, p->jlog.dir_name);
+    }
     int32_t latest = mr_epoch_cache_latest(&p->epochs);
     p->leader_epoch = op->leader_epoch;
     if (op->leader_epoch > latest && p->end.offset > 0 && latest >= 0) {

@@ -1,5 +1,6 @@
 #include "log/log_repair.h"
 
+#include "log/clean_swap.h"
 #include "log/log_files.h"
 
 #define LIST_BYTES (4u << 20)
@@ -22,6 +23,12 @@ static bool ends_with(const char *name, const char *end)
     size_t len = strlen(name);
     size_t end_len = strlen(end);
     return len > end_len && memcmp(name + len - end_len, end, end_len) == 0;
+}
+
+static bool begins_with(const char *name, const char *begin)
+{
+    size_t len = strlen(begin);
+    return strlen(name) >= len && memcmp(name, begin, len) == 0;
 }
 
 static enum mr_err list(struct mr_storage_core *core, const char *name, uint8_t *buffer, uint32_t *bytes)
@@ -310,6 +317,9 @@ static enum mr_err visit(struct repair *r, const struct mr_disk_list_entry *entr
     struct mr_str topic;
     int32_t       partition = 0;
     r->dir_name = mr_str(entry->name);
+    if (entry->is_directory == 0 && begins_with(entry->name, MR_CLEAN_SWAP_NAME)) {
+        return mr_clean_swap_take(r->core, entry->name);
+    }
     if (entry->is_directory == 0 || r->dir_name.len >= (int32_t)MR_DIR_NAME_BYTES) {
         return MR_OK;
     }

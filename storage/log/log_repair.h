@@ -1,7 +1,8 @@
 /*
  * log_repair: putting a log directory in order at the start, before its logs are loaded.
  *
- *   always     directories that are being deleted ("-delete") go; strays and futures are left alone
+ *   always     directories that are being deleted ("-delete") go; strays and futures are left alone; a swap of a
+ *              compacted segment that was interrupted is ended
  *   unclean    neither guarded nor marked as cleanly closed (a Kafka that was killed left it so): every partition
  *              directory is recovered as Kafka would: temporary files, interrupted swaps, batches from the recovery
  *              point on with their CRC, indexes, epochs and producers anew, zeros and torn tails cut

@@ -73,6 +73,7 @@ struct mr_partition *mr_partition_new(struct mr_storage_core *core, uint64_t log
     };
     p->state = MR_PARTITION_FOUND;
     p->leader_epoch = -1;
+    p->clean_offset = -1;
     p->snapshot_at = -1;
     p->is_clean_on_disk = true;
     mr_list_init(&p->durable_link);
@@ -117,6 +118,7 @@ void mr_partition_free(struct mr_storage_core *core, struct mr_partition *p)
     if (core->retention_next == &p->link) {
         core->retention_next = p->link.next;
     }
+    mr_cleaner_forget(core, p);
     mr_list_remove(&p->link);
     mr_map_remove(&core->by_log_id, p->jlog.log_id);
     name_remove(core, p);

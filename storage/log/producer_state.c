@@ -204,7 +204,9 @@ void mr_producer_update(struct mr_producers *producers, struct mr_producer_set *
                        .last_offset = mr_batch_last_offset(batch),
                        .timestamp = batch->max_timestamp,
                        .offset_delta = batch->last_offset_delta,
-                       .last_sequence = mr_producer_last_sequence(batch->base_sequence, batch->record_count),
+                       /* Compaction takes records away, not sequences. */
+                       .last_sequence =
+                           mr_producer_last_sequence(batch->base_sequence, batch->last_offset_delta + 1),
                    });
     }
     if ((batch->attributes & MR_BATCH_TRANSACTIONAL) != 0 && producer->txn_first_offset < 0) {

@@ -332,7 +332,7 @@ static bool read_entry(struct mr_storage_core *core, struct mr_read_op *op, uint
         return true;
     }
     uint32_t        pos = 0;
-    struct mr_page *run = mr_walk_find(core, p, entry->offset, &pos);
+    struct mr_page *run = mr_walk_find(core, p, entry->from, &pos);
     if (run == NULL) {
         mr_cold_read_start(core, op, index);
         return false;
@@ -377,6 +377,7 @@ void mr_read_op_start(struct mr_storage_core *core, struct mr_read_op *op)
         entry->bytes = 0;
         entry->aborted_first = 0;
         entry->aborted_count = 0;
+        entry->from = entry->offset;
     }
     mr_read_continue(core, op);
 }

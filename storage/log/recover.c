@@ -583,6 +583,10 @@ static enum mr_err put_in_order(struct mr_storage_core *core, struct recovery *r
         mr_log(core->log, MR_LOG_WARN, "%s is not usable: logs start at their first segments err=%s",
                MR_CHECKPOINT_LOG_START, mr_err_text(err));
     }
+    /* Under the guard it is older than what happened since; a topic may have been made anew. */
+    if (!guard->is_guarded) {
+        (void)mr_checkpoint_load(&core->clean_ends, core->disk, core->root, MR_CHECKPOINT_CLEANER);
+    }
     bool is_unclean = !guard->is_guarded && !guard->was_clean;
     err = mr_log_repair(core, &scratch, is_unclean ? MR_LOG_REPAIR_UNCLEAN : MR_LOG_REPAIR_CLOSED, &repaired);
     if (err != MR_OK) {

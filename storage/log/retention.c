@@ -54,7 +54,7 @@ static struct verdict judge(const struct mr_storage_core *core, const struct mr_
                 break;
             }
             if (!segment->is_time_known) {
-                verdict.unknown = segment;
+                verdict.unknown = segment->is_swapping ? NULL : segment;
                 break;
             }
             if (core->now.unix_ms - time_of(segment) <= config->retention_ms) {

@@ -11,7 +11,7 @@
 
 #include "millrace/base/bug.h"
 
-struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partition *partition, int64_t base)
+struct mr_segment *mr_segment_make(struct mr_storage_core *core, struct mr_partition *partition, int64_t base)
 {
     struct mr_segment *segment = mr_pool_get(&core->segment_pool);
     if (segment == NULL) {
@@ -33,8 +33,16 @@ struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partit
     };
     mr_list_init(&segment->by_use);
     mr_list_init(&segment->aborted);
-    mr_list_add_tail(&partition->segments, &segment->link);
-    partition->segment_count++;
+    return segment;
+}
+
+struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partition *partition, int64_t base)
+{
+    struct mr_segment *segment = mr_segment_make(core, partition, base);
+    if (segment != NULL) {
+        mr_list_add_tail(&partition->segments, &segment->link);
+        partition->segment_count++;
+    }
     return segment;
 }
 
@@ -292,7 +300,8 @@ void mr_segment_index(struct mr_storage_core *core, struct mr_segment *segment, 
     if (pos == 0) {
         segment->first_timestamp = batch->max_timestamp;
     }
-    if (batch->max_timestamp > segment->max_timestamp) {
+    /* A batch that compaction has emptied keeps its time, but no record has it. */
+    if (batch->max_timestamp > segment->max_timestamp && batch->record_count > 0) {
         segment->max_timestamp = batch->max_timestamp;
         segment->max_timestamp_offset = last_offset;
     }

@@ -119,7 +119,7 @@ static bool open_batch(struct mr_storage_core *core, struct mr_task *task, const
 /* Whether the batch can answer, by its header. */
 static bool can_answer(struct mr_task *task, const struct mr_batch *batch)
 {
-    if (batch->magic != 2 || mr_batch_last_offset(batch) < task->partition->log_start) {
+    if (batch->magic != 2 || batch->record_count == 0 || mr_batch_last_offset(batch) < task->partition->log_start) {
         return false;
     }
     switch ((enum search_goal)task->index) {
@@ -311,6 +311,11 @@ static bool choose(struct mr_storage_core *core, struct mr_task *task)
         int64_t            time = segment->max_timestamp;
         if (segment->is_gone || (!is_max && segment->base <= task->x)) {
             continue;
+        }
+        if (mr_cleaner_is_gated(core, segment)) {
+            task->segment = NULL;
+            task->at = SEARCH_CHOOSE;
+            return mr_core_task_wait(core, task, 0);
         }
         if (!segment->is_time_known) {
             return mr_segment_time_learn(core, task, segment, SEARCH_CHOOSE);
