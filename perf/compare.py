@@ -6,7 +6,7 @@
 
 Each measurement is a cell: scenario, point, durability, system, repetition; its JSON is kept in DIR/cells, and a
 second call goes on where the first one stopped; --for=SECONDS begins no cell later than that. Sizes: --quick (one
-repetition, under 10 minutes), the default (5 of 20 s), --full (7 of 60 s). Systems: millrace, kafka, bare (a bare loop of
+repetition, under 10 minutes), the default (5 of 20 s), --full (7 of 60 s, and the relaxed class too). Systems: millrace, kafka, bare (a bare loop of
 receive, one write and for the durable class a flush, answer) and null (drops everything: is the generator fast enough?).
 
 Durable is compared with durable (Kafka: flush.messages=1) and relaxed with relaxed (Millrace: millrace.ack=write).
@@ -452,13 +452,15 @@ class Bench:
         cells = self.plan()
         left = [c for c in cells if not self.path(*c).is_file()]
         print("%d cells, %d of them to be measured; %s" % (len(cells), len(left), self.out), flush=True)
-        began = time.monotonic()
+        began, took = time.monotonic(), []
         for n, cell in enumerate(left):
             if self.a.limit_s and time.monotonic() - began >= self.a.limit_s:
                 print("%d cells are left; the same command goes on from here" % (len(left) - n))
                 return
+            since = time.monotonic()
             result = self.measure(*cell)
-            eta = (time.monotonic() - began) / (n + 1) * (len(left) - n - 1)
+            took.append(time.monotonic() - since)
+            eta = statistics.median(took) * (len(left) - n - 1)  # the first of a system has its warming up in it
             print("%3d/%d %-4s %-11s %-8s %-9s %-42s %4.0f s left" % (
                 n + 1, len(left), cell[0].name, cell[1], cell[2], cell[3], compare_report.headline(result), eta), flush=True)
 
@@ -533,7 +535,7 @@ def arguments():
     a.layout = Layout(a.layout)
     a.layout.pin_load()
     a.seconds = a.seconds or SECONDS[size]
-    durability = a.durability or ("durable" if size == "quick" else "both")
+    durability = a.durability or ("both" if size == "full" else "durable")
     a.durability = ["durable", "relaxed"] if durability == "both" else [durability]
     return a, size
 

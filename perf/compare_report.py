@@ -453,7 +453,7 @@ def write(out):
     page += "<p>Medians; beside them the 95 % interval of the median. Durable: acknowledged means flushed, for both. Relaxed: written, not flushed, for both; "
     page += "durable survives power loss, relaxed only the death of the process. Latency counts from the intended start. Rows where %s wins are coloured. " % rival
     page += "The floor is the bare loop (receive, one write, in the durable class a flush, answer; what is read costs what a plain send loop costs), of starts and recoveries the null server. "
-    page += "Invalid: the generator could not do what was asked; such runs count only where there is no other.</p>"
+    page += "Invalid: the generator could not do what was asked; such runs count only where there is no other. RSS: Millrace's cache of up to 1 GiB is in it, Kafka's, the page cache, is not.</p>"
     page += "<h2>Rows where %s wins</h2>" % rival + listed("the other", lists.losses)
     page += "<h2>Rows that are farthest from their floor</h2>" + listed("floor", [(key, metric, m, floor, ratio(m, floor)) for _, key, metric, m, floor in sorted(
         lists.distances, key=lambda d: -d[0])[:10]])
