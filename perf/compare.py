@@ -473,7 +473,7 @@ class Bench:
         result.update(cell={"scenario": scenario.name, "point": point or "all", "durability": durability, "system": kind, "repetition": repetition},
                       others_busy=round(others, 3), made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), commit=compare_report.commit())
         path = self.path(scenario, point, durability, kind, repetition)
-        path.with_suffix(".part").write_text(json.dumps(result))
+        path.with_suffix(".part").write_text(json.dumps(result, separators=(",", ":")))
         path.with_suffix(".part").rename(path)
         return result
 

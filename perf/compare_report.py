@@ -141,7 +141,8 @@ def figures(found, metric):
     if not values:
         return None
     low, high = interval(values)
-    return {"median": statistics.median(values), "low": low, "high": high, "count": len(values), "is_valid": bool(good)}
+    return {"median": statistics.median(values), "low": low, "high": high, "count": len(values), "is_valid": bool(good),
+            "is_saturated": any(c.get("saturated") for c in good or done)}
 
 
 def ratio(a, b):
@@ -156,7 +157,7 @@ class Plots:
         self.gnuplot = shutil.which("gnuplot")
         self.made = {}
 
-    def draw(self, name, title, commands, series):
+    def draw(self, name, title, commands, series, style="linespoints lw 2 pt 7 ps 0.4"):
         """series: [(label, color, [(x, y)])]; commands come before the plot."""
         series = [s for s in series if s[2]]
         if not self.gnuplot or not series:
@@ -168,7 +169,7 @@ class Plots:
             for n, (label, color, points) in enumerate(series):
                 data = Path(work) / ("%d.dat" % n)
                 data.write_text("".join("%g %g\n" % p for p in points))
-                parts.append("'%s' using 1:2 with linespoints lw 2 pt 7 ps 0.4 lc rgb '%s' title '%s'" % (data, color, label))
+                parts.append("'%s' using 1:2 with %s lc rgb '%s' title '%s'" % (data, style, color, label))
             script = Path(work) / "plot.gp"
             script.write_text("\n".join(lines) + "\nplot " + ", ".join(parts) + "\n")
             subprocess.run([self.gnuplot, str(script)], check=True, capture_output=True, timeout=60)
@@ -195,7 +196,7 @@ class Plots:
                     points.append((total / (total - seen), max(us, 1)))
             series.append((system, COLORS[system], thin(points)))
         return self.draw(name, title, ["set logscale xy", "set xrange [1.05:20000]", "set xlabel 'percentile'", "set ylabel 'us'",
-                                       "set xtics ('p50' 2, 'p90' 10, 'p99' 100, 'p99.9' 1000, 'p99.99' 10000)"], series)
+                                       "set xtics ('p50' 2, 'p90' 10, 'p99' 100, 'p99.9' 1000, 'p99.99' 10000)"], series, "lines lw 2")
 
     def flatness(self, name, title, rows, metric, label):
         series = []
@@ -286,7 +287,8 @@ class Lists:
         if is_loss(metric, against):
             self.losses.append((key, metric, m, k, against))
         far = ratio(m, floor)
-        if far and metric[0] in FAR and not (is_open_loop and metric[2]):
+        # What a saturated run says of latency says how long it was.
+        if far and metric[0] in FAR and not (is_open_loop and (metric[2] or m["is_saturated"] or floor["is_saturated"])):
             self.distances.append((1 / far if metric[2] else far, key, metric, m, floor))
         if null and metric[0] == "requests/s" and not is_open_loop and ratio(null, m) < HEADROOM:
             self.bound.append((key, metric, m, null, ratio(null, m)))
