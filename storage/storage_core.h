@@ -563,6 +563,8 @@ enum mr_log_mark {
     MR_LOG_MARK_SAME,
     MR_LOG_MARK_OTHER,
 };
+/* _SAME: *topic_id is what it says. */
+enum mr_log_mark mr_log_directory_topic(struct mr_storage_core *core, struct mr_str dir_name, struct mr_uuid *topic_id);
 enum mr_log_mark mr_log_directory_mark(struct mr_storage_core *core, struct mr_str dir_name,
                                        const struct mr_uuid *topic_id);
 enum mr_err mr_log_remove_directory(struct mr_storage_core *core, struct mr_str dir_name,

@@ -180,6 +180,7 @@ uint32_t mr_commit_seal(struct mr_commit *commit, const struct mr_commit_key *ke
     mr_store_le64(at + 72, head->incarnation);
     mr_store_le32(at + 80, head->flags);
     mr_store_le32(at + 84, MR_JOURNAL_VERSION);
+    mr_store_le32(at + 88, commit->opened);
     uint32_t crc = mr_crc32c(commit->seed, at + 12, MR_COMMIT_HEAD - 12);
     mr_store_le32(at + 8, crc);
     memset(at + commit->used, 0, mr_commit_padded(commit->used) - commit->used);
@@ -205,6 +206,7 @@ bool mr_commit_head_check(const uint8_t *bytes, uint64_t room, const struct mr_c
         .length = mr_load_le32(bytes + 68),
         .incarnation = mr_load_le64(bytes + 72),
         .flags = mr_load_le32(bytes + 80),
+        .opened = mr_load_le32(bytes + 88),
     };
     return head->crc == mr_crc32c(mr_commit_seed(key->generation), bytes + 12, MR_COMMIT_HEAD - 12) &&
            head->length >= MR_COMMIT_HEAD && head->length <= MR_JOURNAL_COMMIT_MAX &&

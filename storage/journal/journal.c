@@ -388,6 +388,7 @@ static void begin_commit(struct mr_journal *journal)
     open->heads_crc = 0;
     open->seed = mr_commit_seed(active->generation);
     open->pos = active->used;
+    open->opened = journal->opened;
     open->is_early = false;
     if (active->first_seq == 0) {
         active->first_seq = open->seq;
@@ -449,6 +450,7 @@ enum mr_err mr_journal_add(struct mr_journal *journal, struct mr_journal_log *lo
         body.prefix_bytes = mr_commit_open_store(name, log);
         mr_commit_add(open, log->log_id, &binding, &body, body.prefix_bytes);
         log->opened_in = number;
+        journal->opened++;
         journal->stats.entries++;
     }
     uint32_t pieces = open->piece_count;

@@ -399,6 +399,9 @@ struct mr_journal_recover_ops {
     enum mr_err (*open)(void *context, const struct mr_journal_log_name *name,
                         const struct mr_journal_state_view *state, bool is_state_lost,
                         const struct mr_journal_first *first, void **log_out);
+    /* `found` for each log that has a directory, whatever the journal knows of it: under a log id that is new. */
+    enum mr_err (*each)(void *context, void (*found)(void *replay, const struct mr_journal_log_name *name),
+                        void *replay);
     /* TRUNCATE, LOG_START, RESET, SEAL, EPOCH_START, APPEND, CARRY, IMAGE, STATE. Bytes go to their
      * position, whatever is there. */
     enum mr_err (*redo)(void *context, void *log, const struct mr_journal_redo *redo);

@@ -43,6 +43,7 @@ struct mr_commit_head {
     uint32_t length; /* head and entries, without the padding */
     uint64_t incarnation;
     uint32_t flags;
+    uint32_t opened; /* OPEN entries of the incarnation in the commits before this one */
 };
 
 /* Blocks of lent memory that belong at `at` of the commit; the buffer is not used there. */
@@ -66,6 +67,7 @@ struct mr_commit {
     uint32_t seed; /* CRC of the generation of the file it goes into */
     uint64_t seq;
     uint64_t pos; /* in that file */
+    uint32_t opened; /* OPEN entries before it */
     bool     is_early;
 };
 
@@ -290,6 +292,7 @@ struct mr_journal {
     uint64_t            written_seq;
     uint64_t            durable_seq;
     uint64_t            start_seq;
+    uint32_t            opened; /* OPEN entries of this incarnation */
     uint64_t            cover_at_ns;
     bool                is_covered; /* the commit in flight is the empty one */
 

@@ -218,6 +218,7 @@ enum mr_err mr_journal_recover(const struct mr_journal_recover_params *params,
         for (uint32_t number = 0; number < MR_JOURNAL_RINGS && r.err == MR_OK; number++) {
             mr_replay_fold_ring(&r, &r.rings[number]);
         }
+        mr_replay_fold_unknown(&r);
         if (r.err == MR_OK) {
             mr_replay_fold_names(&r);
             mr_replay_redo_open(&r);

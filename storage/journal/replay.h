@@ -108,8 +108,9 @@ struct mr_replay_ring {
     struct mr_state_slot   slot;
     bool                   has_slot;
     bool                   has_both_slots;
-    bool                   has_lost_file;  /* or more, with entries of any log */
+    uint64_t               start_seq;
     bool                   has_unknown_loss; /* damage that no head explains: any log may have lost its end */
+    bool                   has_unknown_logs; /* among what is gone are OPENs: so may be logs without any other entry */
     struct mr_replay_place unknown_at;
 };
 
@@ -128,6 +129,8 @@ struct mr_replay_walk {
     uint64_t                      commit_end; /* of the entries of the current commit; 0: between commits */
     uint64_t                      next_commit;
     struct mr_replay_place        at;
+    uint32_t                      opened; /* OPENs so far, as far as that is known */
+    bool                          knows_opened;
 };
 
 struct mr_replay {
@@ -205,6 +208,8 @@ void mr_replay_state_remove(struct mr_replay *r);
 bool mr_replay_fold_next(struct mr_replay *r, struct mr_replay_ring *ring, struct mr_replay_walk *walk,
                          struct mr_commit_entry *entry, bool *is_damaged);
 void mr_replay_fold_ring(struct mr_replay *r, struct mr_replay_ring *ring);
+/* When a ring has lost logs without a name: every log of the directory that nothing names is one of them. */
+void mr_replay_fold_unknown(struct mr_replay *r);
 /* Of several logs with one directory the last born has it. */
 void mr_replay_fold_names(struct mr_replay *r);
 

@@ -5,6 +5,19 @@
 
 /* ---- Walking over entries ---- */
 
+/*
+ * Each commit tells how many OPENs there were before it. When more than were seen, some are lost, and with them perhaps all
+ * that named a log.
+ */
+static void count_opened(struct mr_replay_ring *ring, struct mr_replay_walk *walk, const struct mr_commit_head *head)
+{
+    bool is_first = (head->flags & MR_COMMIT_FIRST) != 0 || head->seq <= ring->start_seq;
+    bool is_same = walk->knows_opened ? walk->opened == head->opened : is_first || !ring->has_unknown_loss;
+    ring->has_unknown_logs |= !is_same;
+    walk->opened = head->opened;
+    walk->knows_opened = true;
+}
+
 /* The next entry of the ring's chain that is sound; false at the end. Damaged heads are told to `damage`. */
 bool mr_replay_fold_next(struct mr_replay *r, struct mr_replay_ring *ring, struct mr_replay_walk *walk,
                          struct mr_commit_entry *entry, bool *is_damaged)
@@ -62,6 +75,7 @@ bool mr_replay_fold_next(struct mr_replay *r, struct mr_replay_ring *ring, struc
                         walk->pos += MR_COMMIT_HEAD;
                         if (!r->is_redoing) {
                             r->result->commits++;
+                            count_opened(ring, walk, &head);
                         }
                     }
                     if (walk->pos == walk->commit_end) {
@@ -246,18 +260,70 @@ void mr_replay_fold_ring(struct mr_replay *r, struct mr_replay_ring *ring)
             }
         }
     }
+    uint64_t last_seq = 0;
     while (mr_replay_fold_next(r, ring, &walk, &entry, &is_damaged)) {
+        walk.opened += entry.entry.kind == MR_JOURNAL_OPEN;
+        last_seq = walk.at.seq;
         fold_entry(r, ring, &entry, mr_replay_entry_place(&walk), is_damaged);
+    }
+    ring->has_unknown_logs |= ring->has_unknown_loss && ring->unknown_at.seq > last_seq; /* nothing follows that counts */
+    for (const struct mr_replay_log *log = r->first; log != NULL; log = log->next) {
+        ring->has_unknown_logs |= !log->has_name && log->last.seq != 0 && log->ring == ring->number;
     }
     for (struct mr_replay_log *log = r->first; log != NULL; log = log->next) {
         /* Heads may be gone without a trace. A log whose later entries connect has lost nothing; of the
          * others nobody knows where they ended. */
         bool is_here = log->ring == ring->number && log->last.seq != 0 &&
                        mr_replay_is_before(log->last, ring->unknown_at);
-        bool is_perhaps_here = ring->has_lost_file && log->last.seq == 0;
+        bool is_perhaps_here = ring->has_unknown_logs && log->last.seq == 0;
         if (ring->has_unknown_loss && !log->is_lost && (is_here || is_perhaps_here)) {
             lose(log, ring->unknown_at, log->next_offset, -1);
         }
+    }
+}
+
+static bool is_named(const struct mr_replay *r, struct mr_str dir_name)
+{
+    for (const struct mr_replay_log *log = r->first; log != NULL; log = log->next) {
+        if (log->has_name && mr_str_equal(log->name.dir_name, dir_name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void found(void *replay, const struct mr_journal_log_name *name)
+{
+    struct mr_replay *r = replay;
+    if (is_named(r, name->dir_name)) {
+        return;
+    }
+    struct mr_replay_log *log = mr_replay_state_log(r, name->log_id);
+    char                 *text = mr_replay_get(r, (size_t)name->dir_name.len);
+    if (log == NULL || text == NULL) {
+        return;
+    }
+    memcpy(text, name->dir_name.data, (size_t)name->dir_name.len);
+    log->name = *name;
+    log->name.dir_name.data = text;
+    log->has_name = true;
+    lose(log, (struct mr_replay_place){0}, -1, -1);
+}
+
+void mr_replay_fold_unknown(struct mr_replay *r)
+{
+    bool has_unknown = false;
+    for (uint32_t number = 0; number < MR_JOURNAL_RINGS; number++) {
+        has_unknown |= r->rings[number].has_unknown_logs;
+    }
+    if (r->err != MR_OK || r->is_state_lost || !has_unknown) {
+        return;
+    }
+    mr_log(r->params->log, MR_LOG_ERROR, "the journal has lost entries and what says whose they are: "
+           "logs that it does not know stay offline");
+    enum mr_err err = r->params->ops->each(r->params->context, found, r);
+    if (err != MR_OK) {
+        (void)mr_replay_fail(r, err, "the logs of the directory cannot be listed: %s", mr_err_text(err));
     }
 }
 

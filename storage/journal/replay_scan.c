@@ -230,7 +230,7 @@ void mr_replay_scan_order(struct mr_replay *r, struct mr_replay_ring *ring)
         }
         return;
     }
-    ring->has_lost_file = lost > 0;
+    ring->start_seq = start;
     for (uint32_t at = 0; at < ring->order_count; at++) {
         struct mr_replay_file       *file = &ring->files[ring->order[at]];
         const struct mr_replay_file *before = at > 0 ? &ring->files[ring->order[at - 1]] : NULL;

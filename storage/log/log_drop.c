@@ -7,12 +7,10 @@
 
 #include "log/log_files.h"
 
-enum mr_log_mark mr_log_directory_mark(struct mr_storage_core *core, struct mr_str dir_name,
-                                       const struct mr_uuid *topic_id)
+enum mr_log_mark mr_log_directory_topic(struct mr_storage_core *core, struct mr_str dir_name, struct mr_uuid *topic_id)
 {
     static const char key[] = "topic_id: ";
     char              name[MR_FILE_NAME_BYTES];
-    struct mr_uuid    id;
     mr_fmt(name, sizeof name, "%.*s/partition.metadata", dir_name.len, dir_name.data);
     struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_READ_ONLY, .dir = core->root, .name = name};
     if (mr_core_disk(core, &op) != MR_OK) {
@@ -25,11 +23,19 @@ enum mr_log_mark mr_log_directory_mark(struct mr_storage_core *core, struct mr_s
     (void)mr_core_disk(core, &op);
     for (uint32_t at = 0; at + sizeof key - 1 + MR_UUID_TEXT <= len; at++) {
         struct mr_str text = {.data = (const char *)core->scratch + at + sizeof key - 1, .len = MR_UUID_TEXT};
-        if (memcmp(core->scratch + at, key, sizeof key - 1) == 0 && mr_uuid_parse(text, &id)) {
-            return mr_uuid_equal(&id, topic_id) ? MR_LOG_MARK_SAME : MR_LOG_MARK_OTHER;
+        if (memcmp(core->scratch + at, key, sizeof key - 1) == 0 && mr_uuid_parse(text, topic_id)) {
+            return MR_LOG_MARK_SAME;
         }
     }
     return MR_LOG_MARK_TORN;
+}
+
+enum mr_log_mark mr_log_directory_mark(struct mr_storage_core *core, struct mr_str dir_name,
+                                       const struct mr_uuid *topic_id)
+{
+    struct mr_uuid   id;
+    enum mr_log_mark mark = mr_log_directory_topic(core, dir_name, &id);
+    return mark == MR_LOG_MARK_SAME && !mr_uuid_equal(&id, topic_id) ? MR_LOG_MARK_OTHER : mark;
 }
 
 /* Blocking: at start only. The directory goes when it is not another topic's. */

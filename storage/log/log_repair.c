@@ -359,3 +359,21 @@ enum mr_err mr_log_repair(struct mr_storage_core *core, struct mr_arena *scratch
     }
     return err;
 }
+
+enum mr_err mr_log_each(struct mr_storage_core *core, struct mr_arena *scratch,
+                        void (*found)(void *context, const struct mr_journal_log_name *name), void *context)
+{
+    const struct mr_disk_list_entry *entry;
+    uint32_t                         bytes = 0;
+    uint8_t                         *names = mr_arena_try(scratch, LIST_BYTES, 16);
+    enum mr_err err = names == NULL ? MR_ERR_NO_MEMORY : list(core, NULL, names, &bytes);
+    for (uint32_t at = 0; err == MR_OK && (entry = next(names, bytes, &at)) != NULL;) {
+        struct mr_journal_log_name name = {.log_id = mr_prng_next(&core->prng) | 1, .dir_name = mr_str(entry->name)};
+        struct mr_str              topic;
+        if (entry->is_directory != 0 && mr_log_dir_parse(name.dir_name, &topic, &name.partition) &&
+            mr_log_directory_topic(core, name.dir_name, &name.topic_id) == MR_LOG_MARK_SAME) {
+            found(context, &name);
+        }
+    }
+    return err;
+}

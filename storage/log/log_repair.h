@@ -32,6 +32,10 @@ struct mr_log_repair_result {
 enum mr_err mr_log_repair(struct mr_storage_core *core, struct mr_arena *scratch, enum mr_log_repair_how how,
                           struct mr_log_repair_result *result);
 
+/* `found` for each directory that is marked as some topic's, under a new log id. Blocking. */
+enum mr_err mr_log_each(struct mr_storage_core *core, struct mr_arena *scratch,
+                        void (*found)(void *context, const struct mr_journal_log_name *name), void *context);
+
 /* recover.c: the directory of `p` and its partition.metadata. */
 enum mr_err mr_log_make_directory(struct mr_storage_core *core, struct mr_partition *p);
 

@@ -546,6 +546,12 @@ static enum mr_err finish_cb(void *context, bool is_state_lost)
     return err == MR_OK && r->core->is_offline ? MR_ERR_DIR_OFFLINE : err;
 }
 
+static enum mr_err each_cb(void *context, void (*found)(void *replay, const struct mr_journal_log_name *name), void *replay)
+{
+    struct recovery *r = context;
+    return mr_log_each(r->core, r->scratch, found, replay);
+}
+
 static bool store_cb(void *context, void *log, struct mr_journal_state_out *out)
 {
     const struct recovery *r = context;
@@ -572,7 +578,7 @@ static uint32_t owner_of(const struct mr_storage_core *core, const struct mr_par
 static enum mr_err put_in_order(struct mr_storage_core *core, struct recovery *r, struct mr_recover_op *op)
 {
     static const struct mr_journal_recover_ops ops = {
-        .open = open_cb, .redo = redo_cb, .drop = drop_cb, .lost = lost_cb, .finish = finish_cb, .store = store_cb};
+        .open = open_cb, .each = each_cb, .redo = redo_cb, .drop = drop_cb, .lost = lost_cb, .finish = finish_cb, .store = store_cb};
     struct mr_guard                 *guard = &core->guard;
     struct mr_log_repair_result      repaired;
     struct mr_journal_recover_result result = {0};

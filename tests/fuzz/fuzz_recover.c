@@ -75,7 +75,17 @@ static bool on_store(void *context, void *log, struct mr_journal_state_out *out)
     return true;
 }
 
+static enum mr_err on_each(void *context, void (*found)(void *replay, const struct mr_journal_log_name *name),
+                           void *replay)
+{
+    (void)context;
+    struct mr_journal_log_name name = {.log_id = 77, .dir_name = mr_str("unheard-of-0")};
+    found(replay, &name);
+    return MR_OK;
+}
+
 static const struct mr_journal_recover_ops ops = {.open = on_open,
+                                                  .each = on_each,
                                                   .redo = on_redo,
                                                   .drop = on_drop,
                                                   .lost = on_lost,

@@ -126,12 +126,70 @@ static void test_every_log_may_have_been_in_the_file(void **state)
     assert_int_equal(op.log_end_offset, 4);
 }
 
+/* An answer for each of the logs: all of it, or none. */
+static bool is_refused(const char *topic, int64_t end)
+{
+    struct mr_open_op op;
+    enum mr_err       err = open_log(topic, &op);
+    assert_true(err == MR_OK || err == MR_ERR_DIR_OFFLINE);
+    assert_true(err != MR_OK || op.log_end_offset == end);
+    return err != MR_OK;
+}
+
+/*
+ * Commits of "a", of "b", which nothing else names, and of "a" again; "idle" has only files. Any sector of them rots: "b" is
+ * refused, not empty, and stays so; "idle" is refused with it, for it might have been the one, but not for what "a" lost.
+ */
+static void test_log_that_only_rotten_entries_named_is_refused(void **state)
+{
+    (void)state;
+    static uint8_t bytes[FILE_BYTES];
+    uint32_t       refused_b = 0;
+    uint32_t       spared = 0;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    append("idle", 300);
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    append("a", 300);
+    append("b", 300);
+    append("a", 300);
+    append("a", 300);
+    mr_core_rig_kill(&rig);
+    struct mr_sim_fs *whole = rig.fs;
+    for (uint32_t at = 4096; at < 4 * 4096; at += 512) { /* the last commit would be the tail */
+        rig.fs = mr_sim_fs_clone(whole);
+        assert_int_equal(mr_sim_fs_get(rig.fs, "/data/millrace-journal-0-0", bytes, sizeof bytes), FILE_BYTES);
+        memset(bytes + at, 0xee, 512);
+        mr_sim_fs_put(rig.fs, "/data/millrace-journal-0-0", bytes, FILE_BYTES);
+        bool is_first_refused = false;
+        for (uint32_t life = 0; life < 2; life++) {
+            assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+            bool is_a = is_refused("a", 3);
+            bool is_b = is_refused("b", 1);
+            bool is_idle = is_refused("idle", 1);
+            assert_true(!is_idle || is_a || is_b);
+            assert_true(life == 0 || is_b == is_first_refused);
+            is_first_refused = is_b;
+            refused_b += is_b && !is_a;
+            spared += is_a && !is_idle;
+            mr_core_rig_kill(&rig);
+        }
+        mr_sim_fs_destroy(rig.fs);
+    }
+    rig.fs = whole;
+    assert_true(refused_b > 0 && spared > 0);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    assert_false(is_refused("a", 3) || is_refused("b", 1) || is_refused("idle", 1));
+}
+
 int main(void)
 {
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_no_commit_left_is_refused),
         TEST(test_every_log_may_have_been_in_the_file),
+        TEST(test_log_that_only_rotten_entries_named_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
