@@ -86,7 +86,7 @@ static void reduce_in_proportion(struct mr_tcp_conn *c, const struct mr_tcp_acke
         bound += is_good ? c->mss : 0;
         send = c->ssthresh - c->pipe < bound ? c->ssthresh - c->pipe : bound;
     }
-    if (c->prr_out == 0 && send < c->mss) {
+    if (c->prr_out == 0 && c->lost_bytes > 0 && send < c->mss) {
         send = c->mss; /* the first retransmission goes at once */
     }
     c->cwnd = c->pipe + (uint32_t)send;
@@ -188,7 +188,7 @@ void mr_tcp_loss_acked(struct mr_tcp_conn *c, const struct mr_tcp_segment *s, st
     }
     if (c->recovery == MR_TCP_RECOVERY || c->recovery == MR_TCP_REDUCING) {
         reduce_in_proportion(c, acked);
-    } else if (acked->delivered > 0) {
+    } else if (acked->is_una_new) { /* a duplicate lets out what it says has left, and no more (RFC 3042) */
         mr_tcp_cubic_acked(c, acked->delivered, acked->rtt_ns, acked->now_ns);
     }
 }

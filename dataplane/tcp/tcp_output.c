@@ -179,7 +179,8 @@ static bool send_lost(struct mr_tcp_conn *c, uint64_t now_ns, struct mr_tcp_segm
     struct mr_tcp_sent *sent = MR_LIST_ENTRY(c->lost.next, struct mr_tcp_sent, queue);
     uint32_t len = sent->end - sent->seq;
     len = len < mr_tcp_payload_max(c) ? len : mr_tcp_payload_max(c);
-    if (c->pipe > 0 && c->pipe + len > c->cwnd) {
+    bool is_next_hole = !c->has_sack && sent->seq == c->snd_una; /* at once: RFC 6582 3.2, step 3 */
+    if (c->pipe > 0 && c->pipe + len > c->cwnd && !is_next_hole) {
         c->is_window_full = true;
         return false;
     }
@@ -290,7 +291,7 @@ static bool send_tail_probe(struct mr_tcp_conn *c, uint64_t now_ns, struct mr_tc
         struct mr_tcp_sent *tail = mr_tcp_sent_split(c, last, last->end - last->has_fin - max);
         last = tail == NULL ? last : tail;
     }
-    c->has_tlp = last->state == MR_TCP_IN_FLIGHT;
+    c->has_tlp = last->state == MR_TCP_IN_FLIGHT && mr_tcp_seq_lt(last->seq, c->snd_una + c->snd_wnd);
     if (c->has_tlp) {
         send_again(c, last, now_ns, out);
     }
@@ -315,7 +316,7 @@ bool mr_tcp_output_next(struct mr_tcp_conn *c, uint64_t now_ns, struct mr_tcp_se
         return send_reset(c, now_ns, out);
     }
     if (!mr_tcp_is_synchronized(c)) {
-        return send_syn(c, now_ns, out);
+        return send_syn(c, now_ns, out) || (c->is_ack_due && send_ack(c, c->snd_nxt, now_ns, out));
     }
     /* What is missing is told at once and alone: the options would not leave room for a full segment. */
     if (c->is_ack_due && (c->disorder_count > 0 || c->has_dsack)) {

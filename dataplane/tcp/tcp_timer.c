@@ -7,6 +7,7 @@
 #include "tcp/tcp_conn.h"
 
 #define PERSIST_MAX_NS (60 * MR_NS_PER_S)
+#define TLP_MIN_NS       (2 * MR_NS_PER_MS) /* more than a scheduler takes: round trips may be shorter (class 8) */
 #define TLP_WORST_ACK_NS (40 * MR_NS_PER_MS) /* how long a peer may delay an ACK: RFC 8985 7.2, Linux's 40 ms */
 
 void mr_tcp_timer_reset(struct mr_tcp_conn *c)
@@ -37,7 +38,7 @@ void mr_tcp_timer_probe(struct mr_tcp_conn *c, uint64_t now_ns)
         return;
     }
     uint64_t wait_ns = c->srtt_ns == 0 ? MR_NS_PER_S : 2 * c->srtt_ns;
-    wait_ns += c->sent_count == 1 ? TLP_WORST_ACK_NS : 0;
+    wait_ns += c->sent_count == 1 ? TLP_WORST_ACK_NS : TLP_MIN_NS;
     if (now_ns + wait_ns < c->rto_at) {
         c->tlp_at = now_ns + wait_ns;
     }
