@@ -190,7 +190,13 @@ void mr_check_acked_retention(struct mr_check_acked *check, uint32_t index, int6
 void mr_check_acked_damage(struct mr_check_acked *check, uint32_t index, int64_t first, int64_t end)
 {
     struct mr_check_log *log = &check->logs[index];
-    mr_assert(log->damage_count < MR_CHECK_DAMAGES && first < end);
+    mr_assert(first < end);
+    if (log->damage_count == MR_CHECK_DAMAGES) { /* one more: the last one is that much larger */
+        struct mr_check_damage *last = &log->damages[MR_CHECK_DAMAGES - 1];
+        last->first = first < last->first ? first : last->first;
+        last->end = end > last->end ? end : last->end;
+        return;
+    }
     log->damages[log->damage_count++] = (struct mr_check_damage){.first = first, .end = end};
 }
 

@@ -93,7 +93,8 @@ enum mr_err mr_offsets_pending_end(struct mr_group_shard *shard, int64_t produce
         if (pending->producer_id != producer_id || pending->sequence > sequence) {
             continue;
         }
-        if (err == MR_OK && (is_commit || mr_bug("commit-aborted-offsets"))) {
+        bool is_kept = (is_commit && !mr_bug("forget-txn-offsets")) || mr_bug("commit-aborted-offsets");
+        if (err == MR_OK && is_kept) {
             err = mr_group_replay(shard, key_of(pending), value_of(pending));
         }
         pending_free(shard, pending);
@@ -232,7 +233,7 @@ void mr_offsets_commit_txn(const struct mr_group_shard *shard, struct mr_request
 void mr_offsets_hide_pending(const struct mr_group_shard *shard, int16_t version,
                              struct mr_offset_fetch_response_group *fetched)
 {
-    if (mr_list_is_empty(&shard->pending)) {
+    if (mr_list_is_empty(&shard->pending) || mr_bug("show-unstable-offsets")) {
         return;
     }
     for (int32_t at = 0; at < fetched->topics_count; at++) {

@@ -70,7 +70,7 @@ static mr_transaction_topic *topic_in(mr_transaction_topic *topics, int32_t *cou
 static bool unite(const struct mr_transaction *transaction, const struct mr_transaction_add *add,
                   bool is_begun, struct mr_transaction_values *values, struct mr_coord_out *out)
 {
-    int32_t held = is_begun ? transaction->now.topics_count : 0;
+    int32_t held = is_begun && !mr_bug("last-partition-only") ? transaction->now.topics_count : 0;
     int32_t count = held;
     mr_transaction_topic *topics =
         MR_COORD_NEW(out, mr_transaction_topic, held + add->topics_count + 1);
@@ -108,7 +108,7 @@ int16_t mr_transaction_add(const struct mr_transaction_shard *shard,
     if (transaction->now.producer_epoch != add->producer_epoch && !mr_bug("serve-zombies")) {
         return MR_KAFKA_PRODUCER_FENCED;
     }
-    if (mr_transaction_is_prepared(transaction)) {
+    if (mr_transaction_is_prepared(transaction) && !mr_bug("add-to-the-decided")) {
         return MR_KAFKA_CONCURRENT_TRANSACTIONS;
     }
     bool is_begun = transaction->now.state == MR_TRANSACTION_ONGOING;

@@ -53,7 +53,7 @@ static enum verdict judge_1(const struct ending *e, int16_t *error)
     if (e->producer_id != e->transaction->now.producer_id) {
         return refuse(error, MR_KAFKA_INVALID_PRODUCER_ID_MAPPING);
     }
-    if (e->producer_epoch != e->transaction->now.producer_epoch) {
+    if (e->producer_epoch != e->transaction->now.producer_epoch && !mr_bug("end-as-anybody")) {
         return refuse(error, MR_KAFKA_PRODUCER_FENCED);
     }
     if (state == MR_TRANSACTION_ONGOING) {
@@ -116,7 +116,7 @@ static int16_t prepare(const struct mr_transaction *transaction, bool is_commit,
     bool is_fenced = epoch != values.producer_epoch;
     int16_t last_epoch = (int16_t)(is_fenced ? -1 : transaction->last_epoch);
     values.producer_epoch = epoch;
-    if (is_bumped && epoch < INT16_MAX) {
+    if (is_bumped && epoch < INT16_MAX && !mr_bug("same-epoch-again")) {
         if (epoch == MR_TRANSACTION_EPOCH_LAST) {
             if (fresh_id < 0) {
                 return MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS;
@@ -148,7 +148,7 @@ int16_t mr_transaction_fence(const struct mr_transaction *transaction, int64_t f
     int16_t epoch = transaction->now.producer_epoch;
     bool is_bumped = transaction->shard->env->version >= 2;
     epoch = (int16_t)(epoch < INT16_MAX ? epoch + 1 : epoch);
-    return prepare(transaction, false, is_bumped, epoch, fresh_id, is_used, out);
+    return prepare(transaction, mr_bug("commit-the-late"), is_bumped, epoch, fresh_id, is_used, out);
 }
 
 bool mr_transaction_complete(const struct mr_transaction *transaction, struct mr_coord_out *out)
@@ -228,7 +228,8 @@ void mr_transaction_end(const struct mr_transaction_shard *shard, struct mr_requ
     error = prepare(e.transaction, e.is_commit, e.is_version_2, now->producer_epoch, fresh_id,
                     is_used, out);
     bool is_next = *is_used;
-    answer(shard, request, error == MR_KAFKA_NONE ? MR_COORD_DURABLE : MR_COORD_NOW, error,
+    bool is_parked = error == MR_KAFKA_NONE && !mr_bug("answer-ends-early");
+    answer(shard, request, is_parked ? MR_COORD_DURABLE : MR_COORD_NOW, error,
            is_next ? fresh_id : now->producer_id,
-           (int16_t)(is_next ? 0 : now->producer_epoch + 1), out);
+           (int16_t)(is_next ? 0 : now->producer_epoch + !mr_bug("same-epoch-again")), out);
 }

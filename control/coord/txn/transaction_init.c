@@ -4,6 +4,8 @@
  */
 #include "coord/txn/transaction.h"
 
+#include "millrace/base/bug.h"
+
 static void answer(const struct mr_transaction_shard *shard, struct mr_request *request,
                    enum mr_coord_when when, int16_t error,
                    const struct mr_transaction_values *values, struct mr_coord_out *out)
@@ -72,7 +74,7 @@ static int16_t next_epoch(const struct mr_transaction *transaction,
         return MR_KAFKA_NONE;
     }
     if (given == -1 || given == epoch) {
-        values->producer_epoch = (int16_t)(epoch + 1);
+        values->producer_epoch = (int16_t)(epoch + !mr_bug("begin-unfenced"));
         *last_epoch = given == -1 ? -1 : epoch;
         return MR_KAFKA_NONE;
     }
@@ -104,7 +106,7 @@ static void init_known(const struct mr_transaction *transaction, struct mr_reque
         refuse(shard, request, MR_KAFKA_CONCURRENT_TRANSACTIONS, out);
         return;
     }
-    if (transaction->now.state == MR_TRANSACTION_ONGOING) {
+    if (transaction->now.state == MR_TRANSACTION_ONGOING && !mr_bug("forget-what-is-open")) {
         int16_t error = mr_transaction_fence(transaction, fresh_id, is_used, out);
         refuse(shard, request, error != 0 ? error : (int16_t)MR_KAFKA_CONCURRENT_TRANSACTIONS, out);
         return;

@@ -155,7 +155,8 @@ static void send(struct mr_transaction_mark *mark, struct mr_now now)
     struct mr_control *control = mark->env->control;
     const struct mr_image *image = mr_control_image(control);
     const struct mr_image_topic *topic = mr_image_topic_by_name(image, mark->topic);
-    if (topic == NULL || mark->partition < 0 ||
+    bool is_left_out = mr_bug("one-marker") && mark != mark->block->marks;
+    if (is_left_out || topic == NULL || mark->partition < 0 ||
         (uint32_t)mark->partition >= topic->partition_count) {
         one_done(mark, now);
         return;
@@ -165,7 +166,8 @@ static void send(struct mr_transaction_mark *mark, struct mr_now now)
         .producer_id = transaction->now.producer_id,
         .producer_epoch = transaction->now.producer_epoch,
         .txn_version = transaction->now.client_version,
-        .marker = {.is_commit = transaction->now.state == MR_TRANSACTION_PREPARE_COMMIT,
+        .marker = {.is_commit = transaction->now.state == MR_TRANSACTION_PREPARE_COMMIT &&
+                                !(mr_bug("half-commit") && mark->partition == 1),
                    .coordinator_epoch = transaction->shard->runtime->leader_epoch},
     };
     mark->block->sent++;
@@ -221,7 +223,7 @@ void mr_transaction_mark_due(struct mr_transaction_shard *shard, struct mr_now n
     shard->is_marking_wanted = false;
     MR_LIST_EACH_SAFE(link, after, &shard->deciding) {
         struct mr_transaction *transaction = MR_LIST_ENTRY(link, struct mr_transaction, deciding);
-        bool is_durable = transaction->sequence <= shard->runtime->durable;
+        bool is_durable = transaction->sequence <= shard->runtime->durable || mr_bug("mark-early");
         if (transaction->marks != NULL || !is_durable) {
             continue;
         }

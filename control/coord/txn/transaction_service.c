@@ -522,7 +522,7 @@ static void txn_loaded(struct mr_coord_shard *shard, struct mr_coord_out *out)
     MR_LIST_EACH(link, &part->deciding) {
         MR_LIST_ENTRY(link, struct mr_transaction, deciding)->sequence = 0; /* durable since long */
     }
-    part->is_marking_wanted = true;
+    part->is_marking_wanted = !mr_bug("forget-the-decided");
     (void)mr_controller_producer_id(shard->coord->control); /* so that there are some when the first is asked for */
 }
 
