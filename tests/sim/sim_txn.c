@@ -8,6 +8,7 @@
 #define ALL         ((1u << PARTITIONS) - 1u)
 #define BATCH_MAX   4u
 #define ROUNDS_MAX  3u
+#define GOING       2u /* this one, alone under its id, may go for good with an open transaction */
 #define FETCH_BYTES (16 << 10) /* of the pipeline: some batches */
 
 static struct mr_sim_txn *txn_of(struct mr_sim_actor *actor)
@@ -175,6 +176,10 @@ static bool trouble(struct mr_sim_txn *t, struct mr_now now)
         mr_sim_actor_rest(&t->actor, now, 2 * MR_SIM_TXN_TIMEOUT_MS * MR_NS_PER_MS); /* for too long, maybe */
         return true;
     }
+    if (t->number == GOING && t->txn != MR_CHECK_NO_TXN && draw(t, 100) == 0) {
+        is_done(t, now); /* for good: nobody but the coordinator ends its transaction */
+        return true;
+    }
     if (draw(t, 80) == 0 && t->step > MR_SIM_TXN_INIT) {
         begin_anew(t, false);
     }
@@ -194,7 +199,7 @@ static void turn(struct mr_sim_actor *actor, struct mr_now now)
     if (!actor->is_quiet && trouble(t, now)) {
         return;
     }
-    if (t->step == MR_SIM_TXN_END && t->is_last && !t->is_pipe && t->number == 2 && t->txn % 2 == 0) {
+    if (t->step == MR_SIM_TXN_END && t->is_last && t->number == GOING && t->txn % 2 == 0) {
         is_done(t, now); /* its transaction stays open: the coordinator ends it */
         return;
     }

@@ -148,6 +148,9 @@ static void store_append(struct mr_rig_store *store, uint32_t core, struct mr_ap
         if (log == NULL || log->core != core) {
             entry->err = MR_ERR_UNKNOWN_LOG;
         }
+        if (entry->err == MR_OK && store->refused_topic != NULL && strcmp(log->topic, store->refused_topic) == 0) {
+            entry->err = MR_ERR_NOT_LEADER;
+        }
         if (entry->err != MR_OK) {
             continue;
         }
@@ -505,7 +508,8 @@ void mr_rig_send_bytes(struct mr_rig *rig, int16_t api_key, int16_t version, con
     mr_port_send(&rig->data_port, mr_endpoint_control(&rig->endpoints),
                  &(struct mr_plane_msg){.kind = MR_PLANE_REQUEST, .u.forward = forward});
     (void)mr_port_flush(&rig->data_port, woken);
-    rig->now.mono_ns = (uint64_t)forward->correlation_id * 1000000;
+    rig->sent = forward->correlation_id;
+    rig->now.mono_ns += MR_NS_PER_MS;
 }
 
 int32_t mr_rig_send(struct mr_rig *rig, int16_t api_key, int16_t version, const void *message)
@@ -526,7 +530,7 @@ int32_t mr_rig_send(struct mr_rig *rig, int16_t api_key, int16_t version, const 
     mr_rig_send_bytes(rig, api_key, version, flat, bytes);
     free(flat);
     free(memory);
-    return (int32_t)(rig->now.mono_ns / 1000000);
+    return rig->sent;
 }
 
 const struct mr_rig_reply *mr_rig_reply(const struct mr_rig *rig, int32_t number)

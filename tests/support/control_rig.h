@@ -49,6 +49,7 @@ struct mr_rig_store {
 
     enum mr_err open_err; /* of OPEN, except the metadata log */
     enum mr_err append_err;
+    const char *refused_topic; /* whose appends are refused with NOT_LEADER; NULL: none */
     bool        is_holding; /* answers of APPEND wait */
     uint32_t    empty_reads; /* so many reads of a log with a third batch end before that, without an error */
     bool        has_stray;  /* a log is there whose topic is gone: others of its name are refused */
@@ -77,6 +78,7 @@ struct mr_rig {
     void                  *memory;
     size_t                 memory_bytes;
     struct mr_now          now;
+    int32_t                sent; /* the latest request */
     const struct mr_image *image;
     uint64_t               images_seen;
     bool                   is_keeping_images; /* no IMAGE_DONE */

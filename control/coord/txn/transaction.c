@@ -141,6 +141,9 @@ static enum mr_err set(struct mr_transaction_shard *shard, struct mr_str id,
     if (transaction == NULL || !keep_topics(transaction, value->transaction_partitions, count, &values)) {
         return MR_ERR_NO_MEMORY;
     }
+    if (values.state == MR_TRANSACTION_ONGOING && transaction->now.state != MR_TRANSACTION_ONGOING) {
+        transaction->begun_ns = shard->env->control->now.mono_ns;
+    }
     transaction->now = values;
     transaction->last_epoch = transaction->given_last_epoch;
     transaction->given_last_epoch = -1;

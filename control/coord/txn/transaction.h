@@ -61,6 +61,7 @@ struct mr_transaction {
     int16_t last_epoch; /* -1: none */
     int16_t given_last_epoch;
     uint64_t sequence; /* the shard's batch with its latest record */
+    uint64_t begun_ns; /* when its transaction began, or was loaded: the wall clock may go back */
 
     struct mr_transaction_mark *marks; /* NULL: none is under way */
     uint32_t mark_count;

@@ -395,10 +395,15 @@ static void write_markers(struct mr_control *control, struct mr_now now, struct 
 
 /* ---- what took too long ---- */
 
+/* By the time in its record, as every coordinator sees it; or by our own, should the wall clock have gone back. */
 static bool is_timed_out(const struct mr_transaction *transaction, struct mr_now now)
 {
-    return transaction->now.state == MR_TRANSACTION_ONGOING && !mr_bug("no-txn-timeout") &&
-           transaction->now.start_ms + transaction->now.timeout_ms < now.unix_ms;
+    const struct mr_transaction_values *values = &transaction->now;
+    if (values->state != MR_TRANSACTION_ONGOING || mr_bug("no-txn-timeout")) {
+        return false;
+    }
+    return mr_age_ms(now.unix_ms, values->start_ms) > values->timeout_ms ||
+           (now.mono_ns > mr_deadline_ms(transaction->begun_ns, values->timeout_ms) && !mr_bug("wall-clock-timeouts"));
 }
 
 static bool is_expired(const struct mr_transaction *transaction, struct mr_now now)
@@ -408,7 +413,7 @@ static bool is_expired(const struct mr_transaction *transaction, struct mr_now n
                    state == MR_TRANSACTION_COMPLETE_ABORT;
     const struct mr_config *config = transaction->shard->env->control->config;
     return is_idle &&
-           now.unix_ms - transaction->now.update_ms >= config->transactional_id_expiration_ms;
+           mr_age_ms(now.unix_ms, transaction->now.update_ms) >= config->transactional_id_expiration_ms;
 }
 
 /* A step for each id of the shard that has had its time. */
@@ -518,7 +523,10 @@ static enum mr_err txn_replay(struct mr_coord_shard *shard, const struct mr_batc
 static void txn_loaded(struct mr_coord_shard *shard, struct mr_coord_out *out)
 {
     struct mr_transaction_shard *part = shard->part;
-    (void)out;
+    for (struct mr_table_node *node = mr_table_walk(&part->ids, NULL); node != NULL;
+         node = mr_table_walk(&part->ids, node)) {
+        MR_TABLE_ENTRY(node, struct mr_transaction, node)->begun_ns = out->now.mono_ns;
+    }
     MR_LIST_EACH(link, &part->deciding) {
         MR_LIST_ENTRY(link, struct mr_transaction, deciding)->sequence = 0; /* durable since long */
     }
