@@ -184,4 +184,10 @@ bool mr_marker_parse(struct mr_blob key, struct mr_blob value, struct mr_marker 
 enum mr_err mr_decompress(int codec, const struct mr_chain *in, uint8_t *out, uint32_t out_size,
                           uint32_t *out_len, struct mr_arena *scratch);
 
+/* The other way, in one piece and as Kafka's producers do it; `level` is Kafka's for the codec. MR_ERR_TOO_LARGE: it does
+ * not fit; MR_ERR_NO_MEMORY: the codec's state not into scratch; codec 0 is none. */
+#define MR_LEVEL_DEFAULT INT32_MIN
+enum mr_err mr_compress(int codec, int level, const uint8_t *in, uint32_t len, uint8_t *out, uint32_t out_size,
+                        uint32_t *out_len, struct mr_arena *scratch);
+
 #endif

@@ -184,7 +184,15 @@ static uint32_t xxh32_short(const uint8_t *at, uint32_t len)
 #define LZ4_CONTENT_SIZE    0x08u
 #define LZ4_CONTENT_SUM     0x04u
 #define LZ4_DICTIONARY_ID   0x01u
-#define LZ4_BLOCK_IS_STORED 0x80000000u
+#define LZ4_BLOCK_64K       4u
+
+void mr_lz4_head_store(uint8_t out[MR_LZ4_HEAD])
+{
+    mr_store_le32(out, LZ4_FRAME_MAGIC);
+    out[4] = 0x40u | LZ4_INDEPENDENT;
+    out[5] = LZ4_BLOCK_64K << 4;
+    out[6] = (uint8_t)(xxh32_short(out + 4, 2) >> 8);
+}
 
 static enum mr_err lz4_decompress(const struct mr_chain *in, uint8_t *out, uint32_t out_size,
                                   uint32_t *out_len, struct mr_arena *scratch)
@@ -216,7 +224,7 @@ static enum mr_err lz4_decompress(const struct mr_chain *in, uint8_t *out, uint3
             return MR_ERR_INVALID_RECORD;
         }
         uint32_t head = mr_load_le32(at);
-        uint32_t len = head & ~LZ4_BLOCK_IS_STORED;
+        uint32_t len = head & ~MR_LZ4_BLOCK_IS_STORED;
         at += 4;
         left -= 4;
         if (head == 0) {
@@ -226,7 +234,7 @@ static enum mr_err lz4_decompress(const struct mr_chain *in, uint8_t *out, uint3
         if (len > block_max || left < tail || len > left - tail) {
             return MR_ERR_INVALID_RECORD;
         }
-        if ((head & LZ4_BLOCK_IS_STORED) != 0) {
+        if ((head & MR_LZ4_BLOCK_IS_STORED) != 0) {
             if (len > out_size - used) {
                 return MR_ERR_TOO_LARGE;
             }

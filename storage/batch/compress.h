@@ -7,6 +7,7 @@
 #include "millrace/base/span.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum mr_batch_codec {
     MR_CODEC_NONE = 0,
@@ -15,6 +16,11 @@ enum mr_batch_codec {
     MR_CODEC_LZ4 = 3,
     MR_CODEC_ZSTD = 4,
 };
+
+/* The head of an lz4 frame as Kafka's clients begin it: independent blocks of 64 KiB, no sums but the head's own. */
+#define MR_LZ4_HEAD            7u
+#define MR_LZ4_BLOCK_IS_STORED 0x80000000u
+void mr_lz4_head_store(uint8_t out[MR_LZ4_HEAD]);
 
 /* Bytes of scratch that mr_decompress takes at most for its own state and for joining spans. */
 size_t mr_decompress_scratch(int codec, const struct mr_chain *in);

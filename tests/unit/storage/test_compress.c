@@ -302,6 +302,69 @@ static void test_decompress_unknown_codecs_are_refused(void **state)
     }
 }
 
+/* What we pack, we and the codecs' own libraries unpack. */
+static void test_what_is_packed_here_comes_out_again(void **state)
+{
+    (void)state;
+    static const uint32_t sizes[] = {1, 100, 32768, 65536, 65537, 700000, TEXT_MAX};
+    static const struct {
+        int codec;
+        int level;
+    } ways[] = {
+        {MR_CODEC_GZIP, MR_LEVEL_DEFAULT}, {MR_CODEC_GZIP, 1}, {MR_CODEC_GZIP, 9}, {MR_CODEC_SNAPPY, MR_LEVEL_DEFAULT},
+        {MR_CODEC_LZ4, MR_LEVEL_DEFAULT},  {MR_CODEC_LZ4, 3},  {MR_CODEC_LZ4, 12}, {MR_CODEC_ZSTD, MR_LEVEL_DEFAULT},
+        {MR_CODEC_ZSTD, -5},               {MR_CODEC_ZSTD, 6},
+    };
+    for (uint32_t way = 0; way < sizeof ways / sizeof ways[0]; way++) {
+        for (uint32_t size = 0; size < sizeof sizes / sizeof sizes[0]; size++) {
+            for (int kind = 0; kind < 2; kind++) { /* text, and what does not shrink */
+                uint64_t seed = 99;
+                for (uint32_t at = 0; at < sizes[size]; at++) {
+                    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+                    plain[at] = kind == 0 ? (uint8_t)("millrace "[at % 9] + (int)(at / 5000 % 7)) : (uint8_t)(seed >> 40);
+                }
+                uint32_t packed_len = 0;
+                uint32_t out_len = 0;
+                scratch.used = 0;
+                assert_int_equal(mr_compress(ways[way].codec, ways[way].level, plain, sizes[size], packed, 2 * TEXT_MAX,
+                                             &packed_len, &scratch),
+                                 MR_OK);
+                struct mr_span  span = {.data = packed, .len = packed_len};
+                struct mr_chain chain = {.spans = &span, .span_count = 1, .bytes = packed_len};
+                scratch.used = 0;
+                assert_int_equal(mr_decompress(ways[way].codec, &chain, out, TEXT_MAX, &out_len, &scratch), MR_OK);
+                assert_int_equal(out_len, sizes[size]);
+                assert_memory_equal(out, plain, out_len);
+                assert_true(kind == 1 || sizes[size] < 1000 || packed_len < sizes[size] / 4);
+                uint32_t cut = 0;
+                scratch.used = 0;
+                assert_int_equal(mr_compress(ways[way].codec, ways[way].level, plain, sizes[size], packed, packed_len - 1,
+                                             &cut, &scratch),
+                                 MR_ERR_TOO_LARGE);
+            }
+        }
+    }
+}
+
+/* liblz4 reads the frame that is made by hand. */
+static void test_lz4_frame_is_the_librarys(void **state)
+{
+    (void)state;
+    uint32_t packed_len = 0;
+    memset(plain, 'x', 200000);
+    scratch.used = 0;
+    assert_int_equal(mr_compress(MR_CODEC_LZ4, MR_LEVEL_DEFAULT, plain, 200000, packed, 2 * TEXT_MAX, &packed_len, &scratch),
+                     MR_OK);
+    LZ4F_dctx *context = NULL;
+    assert_int_equal(LZ4F_isError(LZ4F_createDecompressionContext(&context, LZ4F_VERSION)), 0);
+    size_t out_size = TEXT_MAX;
+    size_t in_size = packed_len;
+    assert_int_equal(LZ4F_decompress(context, out, &out_size, packed, &in_size, NULL), 0);
+    assert_int_equal(out_size, 200000);
+    assert_memory_equal(out, plain, out_size);
+    LZ4F_freeDecompressionContext(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +376,8 @@ int main(void)
         cmocka_unit_test(test_decompress_zstd_declared_sizes_are_not_believed),
         cmocka_unit_test(test_decompress_gzip_members_are_joined),
         cmocka_unit_test(test_decompress_unknown_codecs_are_refused),
+        cmocka_unit_test(test_what_is_packed_here_comes_out_again),
+        cmocka_unit_test(test_lz4_frame_is_the_librarys),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
