@@ -136,7 +136,7 @@ static void plan_cleaner(const struct mr_config *config, uint64_t storage_count,
     if (!config->log_cleaner_enable) {
         return;
     }
-    uint64_t batch_bytes = (uint64_t)config->message_max_bytes + 2 * MR_CLEAN_IO_UNIT;
+    uint64_t batch_bytes = (uint64_t)config->message_max_bytes + MR_CLEAN_IO_SLACK;
     uint64_t io_bytes = clamp((uint64_t)config->log_cleaner_io_buffer_size, batch_bytes, 64 * MIB);
     double   rate = config->log_cleaner_io_max_bytes_per_second;
     double   load = config->log_cleaner_io_buffer_load_factor;

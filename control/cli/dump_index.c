@@ -47,7 +47,7 @@ static void look(struct walk *walk)
     walk->is_over = walk->batch.batch_length < MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS ||
                     (uint64_t)walk->batch.batch_length + MR_BATCH_LENGTH_BIAS > left ||
                     walk->batch.last_offset_delta < 0;
-    if (!walk->is_over && walk->batch.max_timestamp > walk->largest) {
+    if (!walk->is_over && walk->batch.max_timestamp > walk->largest && walk->batch.record_count > 0) {
         walk->largest = walk->batch.max_timestamp;
     }
 }

@@ -394,7 +394,8 @@ struct mr_stop_op {
 struct mr_log;
 struct mr_storage_core;
 
-#define MR_CLEAN_IO_UNIT 4096u
+#define MR_CLEAN_IO_UNIT  4096u
+#define MR_CLEAN_IO_SLACK (256u << 10) /* beyond the largest batch: blocks of a codec that do not shrink */
 
 /* Run-time sizes, from the plan. */
 struct mr_storage_plan {

@@ -3,14 +3,20 @@
 #include "batch/compress.h"
 #include "batch/varint.h"
 
-enum mr_err mr_clean_batch_walk(const uint8_t *bytes, uint32_t len, struct mr_arena *scratch,
-                                mr_clean_record_found *found, void *context)
+#include "millrace/base/bug.h"
+
+#define DELTA_GROWTH 14u /* a time delta from 1 to 10 bytes, and with it the record's length */
+
+/* *plain_bytes: of all records, uncompressed. */
+static enum mr_err walk(const uint8_t *bytes, uint32_t len, struct mr_arena *scratch, mr_clean_record_found *found,
+                        void *context, uint32_t *plain_bytes)
 {
     struct mr_record_iter iter;
     struct mr_record      record;
     size_t                mark = scratch->used;
     enum mr_err           err = mr_record_iter_init(&iter, bytes, len, scratch);
     int64_t               least = err == MR_OK ? iter.batch.base_offset : 0;
+    *plain_bytes = err == MR_OK ? (uint32_t)(iter.end - iter.at) : 0;
     while (err == MR_OK && (err = mr_record_iter_next(&iter, &record)) == MR_OK) {
         if (record.offset < least || record.offset > mr_batch_last_offset(&iter.batch)) {
             err = MR_ERR_INVALID_RECORD;
@@ -23,6 +29,13 @@ enum mr_err mr_clean_batch_walk(const uint8_t *bytes, uint32_t len, struct mr_ar
     return err == MR_ERR_NOT_FOUND ? MR_OK : err;
 }
 
+enum mr_err mr_clean_batch_walk(const uint8_t *bytes, uint32_t len, struct mr_arena *scratch,
+                                mr_clean_record_found *found, void *context)
+{
+    uint32_t plain_bytes;
+    return walk(bytes, len, scratch, found, context, &plain_bytes);
+}
+
 /* ---- Which records stay ---- */
 
 struct choice {
@@ -31,7 +44,8 @@ struct choice {
     struct mr_batch              batch;
     uint8_t                     *stays; /* a bit for each record */
     int32_t                      index;
-    int32_t                      count; /* of those that stay */
+    uint32_t                     plain_bytes; /* of all, uncompressed */
+    int32_t                      count;       /* of those that stay */
     bool                         is_tombstone; /* one of them is */
     int64_t                      first_timestamp; /* of those that stay */
     int64_t                      max_timestamp;
@@ -55,7 +69,7 @@ static bool does_stay(const struct choice *choice, const struct mr_record *recor
         return false;
     }
     bool is_over = is_horizon_set(&choice->batch) && rules->now_ms >= choice->batch.base_timestamp;
-    return record->value.len >= 0 || !is_over;
+    return record->value.len >= 0 ? !mr_bug_each("lose-a-newest-value", 20) : !is_over;
 }
 
 static bool choose(void *context, const struct mr_record *record)
@@ -156,11 +170,37 @@ static enum mr_err store_empty(const struct choice *choice, uint8_t *out, uint32
     return MR_OK;
 }
 
+static enum mr_err store_records(const struct choice *choice, int64_t base_timestamp, const uint8_t *bytes,
+                                 uint32_t len, struct mr_arena *scratch, uint8_t *out, uint32_t room, uint32_t *out_len)
+{
+    struct build build = {.choice = choice, .base_timestamp = base_timestamp, .at = out, .end = out + room};
+    enum mr_err  err = mr_clean_batch_walk(bytes, len, scratch, store_record, &build);
+    *out_len = (uint32_t)(build.at - out);
+    return err == MR_OK && build.is_full ? MR_ERR_TOO_LARGE : err;
+}
+
+/* With the codec that the batch came with, at that codec's default level. */
+static enum mr_err pack_records(const struct choice *choice, int64_t base_timestamp, const uint8_t *bytes, uint32_t len,
+                                struct mr_arena *scratch, uint8_t *out, uint32_t room, uint32_t *out_len)
+{
+    uint64_t most = choice->plain_bytes + (uint64_t)choice->count * DELTA_GROWTH;
+    uint8_t *plain = most > INT32_MAX ? NULL : mr_arena_try(scratch, most, 1);
+    uint32_t plain_len = 0;
+    if (plain == NULL) {
+        return MR_ERR_NO_MEMORY;
+    }
+    enum mr_err err = store_records(choice, base_timestamp, bytes, len, scratch, plain, (uint32_t)most, &plain_len);
+    return err != MR_OK ? err
+                        : mr_compress(choice->batch.attributes & MR_BATCH_CODEC_MASK, MR_LEVEL_DEFAULT, plain,
+                                      plain_len, out, room, out_len, scratch);
+}
+
 static enum mr_err store_anew(const struct choice *choice, bool is_horizon_due, const uint8_t *bytes, uint32_t len,
                               struct mr_arena *scratch, uint8_t *out, uint32_t room, uint32_t *out_len)
 {
     const struct mr_clean_rules *rules = choice->rules;
     struct mr_batch              anew = choice->batch;
+    enum mr_err                  err;
     if (room < MR_BATCH_HEADER) {
         return MR_ERR_TOO_LARGE;
     }
@@ -176,16 +216,17 @@ static enum mr_err store_anew(const struct choice *choice, bool is_horizon_due, 
     if ((anew.attributes & MR_BATCH_LOG_APPEND_TIME) == 0) {
         anew.max_timestamp = choice->max_timestamp;
     }
-    anew.attributes &= (int16_t)~MR_BATCH_CODEC_MASK;
-    struct build build = {.choice = choice, .base_timestamp = anew.base_timestamp, .at = out + MR_BATCH_HEADER,
-                          .end = out + room};
-    enum mr_err  err = mr_clean_batch_walk(bytes, len, scratch, store_record, &build);
-    if (err != MR_OK || build.is_full) {
-        return err != MR_OK ? err : MR_ERR_TOO_LARGE;
+    bool     is_packed = (anew.attributes & MR_BATCH_CODEC_MASK) != MR_CODEC_NONE;
+    uint32_t body = 0;
+    err = is_packed ? pack_records(choice, anew.base_timestamp, bytes, len, scratch, out + MR_BATCH_HEADER,
+                                   room - MR_BATCH_HEADER, &body)
+                    : store_records(choice, anew.base_timestamp, bytes, len, scratch, out + MR_BATCH_HEADER,
+                                    room - MR_BATCH_HEADER, &body);
+    if (err == MR_OK) {
+        *out_len = MR_BATCH_HEADER + body;
+        store_header(&anew, out, *out_len);
     }
-    *out_len = (uint32_t)(build.at - out);
-    store_header(&anew, out, *out_len);
-    return MR_OK;
+    return err;
 }
 
 static enum mr_err store(const struct choice *choice, const uint8_t *bytes, uint32_t len, struct mr_arena *scratch,
@@ -226,7 +267,7 @@ enum mr_err mr_clean_batch(const struct mr_clean_rules *rules, const struct mr_c
         return MR_ERR_NO_MEMORY;
     }
     memset(choice.stays, 0, bit_bytes);
-    enum mr_err err = mr_clean_batch_walk(bytes, len, scratch, choose, &choice);
+    enum mr_err err = walk(bytes, len, scratch, choose, &choice, &choice.plain_bytes);
     err = err == MR_OK ? store(&choice, bytes, len, scratch, out, room, out_len) : err;
     scratch->used = mark;
     return err;

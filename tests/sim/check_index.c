@@ -43,7 +43,7 @@ static void look(struct walk *walk)
     mr_batch_header_load(walk->check->segment + walk->pos, &walk->batch);
     walk->is_over = walk->batch.batch_length < MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS ||
                     mr_batch_bytes(&walk->batch) > left;
-    if (!walk->is_over && walk->batch.max_timestamp > walk->largest) {
+    if (!walk->is_over && walk->batch.max_timestamp > walk->largest && walk->batch.record_count > 0) {
         walk->largest = walk->batch.max_timestamp;
     }
 }

@@ -13,16 +13,19 @@
 #define SEGMENT   (16 << 10)
 #define BACKOFF   100
 #define TOMBSTONE (-1)
+#define MARKER    (-2)
 
 static struct mr_core_rig rig;
 static uint64_t           log_id;
 static uint64_t           random_state;
 static uint8_t            bytes[1 << 20];
+static uint8_t            room[4 << 20];
+static int                codec; /* of the batches that are put */
 
 static struct {
     int64_t end;
     int16_t key[OFFSETS];
-    int32_t value[OFFSETS]; /* TOMBSTONE, or a number */
+    int32_t value[OFFSETS]; /* TOMBSTONE, MARKER, or a number */
     int64_t newest[KEYS];   /* offset; -1: none */
 } model;
 
@@ -52,6 +55,7 @@ static int setup(void **state)
 {
     (void)state;
     prepare();
+    codec = 0;
     random_state = 7;
     memset(&model, 0, sizeof model);
     for (int key = 0; key < KEYS; key++) {
@@ -75,10 +79,11 @@ static struct mr_blob key_blob(int16_t key, char text[16])
     return (struct mr_blob){.data = (const uint8_t *)text, .len = (int32_t)strlen(text)};
 }
 
-static enum mr_err put_bytes(const uint8_t *batch, uint32_t len, enum mr_append_origin origin, int64_t *offset)
+static enum mr_err put_bytes(const uint8_t *batch, uint32_t len, enum mr_append_origin origin, uint64_t guard,
+                             int64_t *offset)
 {
     struct mr_span         span = {.data = batch, .len = len};
-    struct mr_append_entry entry = {.log_id = log_id, .origin = origin, .leader_epoch = -1, .txn_version = 1,
+    struct mr_append_entry entry = {.log_id = log_id, .origin = origin, .leader_epoch = -1, .guard = guard,
                                     .batch = {.spans = &span, .span_count = 1, .bytes = len}};
     struct mr_append_op    op = {.op.kind = MR_STORAGE_APPEND, .acks = -1, .entry_count = 1, .entries = &entry};
     (void)mr_core_rig_do(&rig, &op.op);
@@ -86,6 +91,30 @@ static enum mr_err put_bytes(const uint8_t *batch, uint32_t len, enum mr_append_
         *offset = entry.base_offset;
     }
     return entry.err;
+}
+
+/* The batch in rig.bytes as a producer with compression.type would have made it. */
+static uint32_t compress(uint32_t len)
+{
+    static uint8_t  plain[65536];
+    struct mr_batch batch;
+    struct mr_arena scratch;
+    uint32_t        packed = 0;
+    if (codec == 0) {
+        return len;
+    }
+    mr_arena_init(&scratch, room, sizeof room);
+    memcpy(plain, rig.bytes + MR_BATCH_HEADER, len - MR_BATCH_HEADER);
+    assert_int_equal(mr_compress(codec, MR_LEVEL_DEFAULT, plain, len - MR_BATCH_HEADER, rig.bytes + MR_BATCH_HEADER,
+                                 1 << 20, &packed, &scratch),
+                     MR_OK);
+    len = MR_BATCH_HEADER + packed;
+    mr_batch_header_load(rig.bytes, &batch);
+    batch.attributes |= (int16_t)codec;
+    batch.batch_length = (int32_t)(len - MR_BATCH_LENGTH_BIAS);
+    mr_batch_header_store(&batch, rig.bytes);
+    mr_store_be32(rig.bytes + 17, mr_crc32c(0, rig.bytes + 21, len - 21));
+    return len;
 }
 
 /* One batch of `count` records of these keys, `first` and on; each value is its own offset. */
@@ -106,7 +135,7 @@ static void put(int16_t first, int count, bool is_tombstone)
         model.value[at] = is_tombstone ? TOMBSTONE : (int32_t)at;
         model.newest[key] = at;
     }
-    assert_int_equal(put_bytes(rig.bytes, mr_batch_end(&builder), MR_APPEND_CLIENT, &offset), MR_OK);
+    assert_int_equal(put_bytes(rig.bytes, compress(mr_batch_end(&builder)), MR_APPEND_CLIENT, 0, &offset), MR_OK);
     assert_int_equal(offset, model.end);
     model.end += count;
 }
@@ -130,7 +159,7 @@ struct seen {
     int64_t  records;
     int64_t  batches;
     int64_t  empty_batches;
-    int64_t  first; /* offset of the first record at or after the place asked */
+    int64_t  plain_batches;
     bool     is_there[OFFSETS];
 };
 
@@ -140,15 +169,24 @@ static void see_batch(const uint8_t *at, uint32_t len)
 {
     struct mr_record_iter iter;
     struct mr_record      record;
-    assert_int_equal(mr_record_iter_init(&iter, at, len, NULL), MR_OK);
+    struct mr_arena scratch;
+    mr_arena_init(&scratch, room, sizeof room);
+    assert_int_equal(mr_record_iter_init(&iter, at, len, &scratch), MR_OK);
     assert_int_equal(mr_crc32c(0, at + 21, len - 21), iter.batch.crc);
     seen.batches++;
     seen.empty_batches += iter.batch.record_count == 0;
+    seen.plain_batches += iter.batch.record_count > 0 && (iter.batch.attributes & MR_BATCH_CODEC_MASK) == 0;
     enum mr_err err;
     while ((err = mr_record_iter_next(&iter, &record)) == MR_OK) {
         char text[16];
         assert_in_range(record.offset, iter.batch.base_offset, mr_batch_last_offset(&iter.batch));
         assert_true(record.offset < model.end);
+        seen.is_there[record.offset] = true;
+        seen.records++;
+        if (model.value[record.offset] == MARKER) {
+            assert_true((iter.batch.attributes & MR_BATCH_CONTROL) != 0);
+            continue;
+        }
         struct mr_blob key = key_blob(model.key[record.offset], text);
         assert_int_equal(record.key.len, key.len);
         assert_memory_equal(record.key.data, key.data, (size_t)key.len);
@@ -157,9 +195,6 @@ static void see_batch(const uint8_t *at, uint32_t len)
             int64_t value = strtoll((const char *)record.value.data, NULL, 10);
             assert_int_equal(value, record.offset);
         }
-        seen.first = seen.first < 0 ? record.offset : seen.first;
-        seen.is_there[record.offset] = true;
-        seen.records++;
     }
     assert_int_equal(err, MR_ERR_NOT_FOUND);
 }
@@ -168,7 +203,6 @@ static void see_batch(const uint8_t *at, uint32_t len)
 static void read_from(int64_t offset, uint32_t max)
 {
     memset(&seen, 0, sizeof seen);
-    seen.first = -1;
     while (offset < model.end) {
         uint32_t len = 0;
         assert_int_equal(mr_core_rig_read(&rig, log_id, offset, max, bytes, &len), MR_OK);
@@ -408,6 +442,27 @@ static void test_map_that_is_too_small_takes_more_rounds(void **state)
     check_compact_below(active_base());
 }
 
+/* What is left of a compressed batch has the codec that it came with. */
+static void test_compressed_batches_stay_compressed(void **state)
+{
+    (void)state;
+    start();
+    for (codec = 1; codec <= 4; codec++) {
+        put_some(150, 10);
+    }
+    for (codec = 1; codec <= 4; codec++) {
+        put(0, 30, false); /* of which the next takes most */
+        put(5, 30, false);
+    }
+    codec = 4;
+    put_some(60, 0);
+    mr_core_rig_advance(&rig, 5000);
+    assert_true(rounds() > 0);
+    check_log();
+    check_compact_below(active_base());
+    assert_int_equal(seen.plain_batches, 0);
+}
+
 static void test_time_search_finds_what_is_left(void **state)
 {
     (void)state;
@@ -427,6 +482,147 @@ static void test_time_search_finds_what_is_left(void **state)
             assert_true(before >= 0);
         }
     }
+}
+
+/* ---- Producers and transactions ---- */
+
+/* One record of a key by a producer; `attributes` may say that it is transactional. */
+static uint32_t build_of(int64_t producer, int32_t sequence, int16_t key, int16_t attributes)
+{
+    struct mr_batch_builder builder;
+    char                    text[16];
+    uint8_t                 value[64] = {0};
+    mr_fmt((char *)value, sizeof value, "%lld", (long long)model.end);
+    mr_batch_begin(&builder, rig.bytes, MR_CORE_RIG_BATCH, 0, attributes);
+    builder.batch.producer_id = producer;
+    builder.batch.producer_epoch = 0;
+    builder.batch.base_sequence = sequence;
+    assert_true(mr_batch_add(&builder, rig.now.unix_ms, key_blob(key, text),
+                             (struct mr_blob){.data = value, .len = sizeof value}));
+    return mr_batch_end(&builder);
+}
+
+static void note_record(int16_t key)
+{
+    model.key[model.end] = key;
+    model.value[model.end] = (int32_t)model.end;
+    model.newest[key] = model.end++;
+}
+
+static void put_of(int64_t producer, int32_t sequence, int16_t key)
+{
+    int64_t offset = -1;
+    assert_int_equal(put_bytes(rig.bytes, build_of(producer, sequence, key, 0), MR_APPEND_CLIENT, 0, &offset), MR_OK);
+    assert_int_equal(offset, model.end);
+    note_record(key);
+}
+
+/* What a producer wrote last is known after its records are compacted away, from the log alone. */
+static void test_last_sequence_of_a_producer_is_kept(void **state)
+{
+    (void)state;
+    start();
+    for (int32_t sequence = 0; sequence < 30; sequence++) {
+        put_of(77, sequence, (int16_t)(sequence % 3));
+    }
+    int64_t last = model.end - 1;
+    put_some(600, 0);
+    put(0, KEYS, false);
+    mr_core_rig_advance(&rig, 5000);
+    check_log();
+    assert_false(seen.is_there[last]);
+    assert_int_equal(seen.empty_batches, 1);
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+    char   list[65536];
+    size_t len = mr_sim_fs_names(rig.fs, "/data/t-0", list, sizeof list);
+    for (size_t at = 0; at < len; at += strlen(list + at) + 1) {
+        char path[256];
+        mr_fmt(path, sizeof path, "/data/t-0/%s", list + at);
+        if (strstr(list + at, ".snapshot") != NULL) {
+            mr_sim_fs_remove(rig.fs, path);
+        }
+    }
+    start();
+    int64_t offset = -1;
+    assert_int_equal(put_bytes(rig.bytes, build_of(77, 29, 2, 0), MR_APPEND_CLIENT, 0, &offset), MR_OK);
+    assert_int_equal(offset, last);
+    assert_int_equal(put_bytes(rig.bytes, build_of(77, 31, 2, 0), MR_APPEND_CLIENT, 0, &offset),
+                     MR_ERR_OUT_OF_ORDER_SEQUENCE);
+    put_of(77, 30, 2);
+}
+
+static void put_in_txn(int64_t producer, int32_t sequence, int16_t key, bool is_committed)
+{
+    struct mr_txn_check_entry entry = {.log_id = log_id, .producer_id = producer, .base_sequence = sequence};
+    struct mr_txn_check_op    check = {.op.kind = MR_STORAGE_TXN_CHECK, .entry_count = 1, .entries = &entry};
+    (void)mr_core_rig_do(&rig, &check.op);
+    assert_int_equal(entry.err, MR_OK);
+    int64_t  offset = -1;
+    uint32_t len = build_of(producer, sequence, key, MR_BATCH_TRANSACTIONAL);
+    assert_int_equal(put_bytes(rig.bytes, len, MR_APPEND_CLIENT, entry.guard, &offset), MR_OK);
+    if (is_committed) {
+        note_record(key);
+    } else {
+        model.key[model.end] = key;
+        model.value[model.end] = (int32_t)model.end;
+        model.end++;
+    }
+}
+
+static void mark(int64_t producer, bool is_commit)
+{
+    uint8_t          marker_bytes[MR_MARKER_BYTES_MAX];
+    struct mr_marker marker = {.is_commit = is_commit, .coordinator_epoch = 3};
+    uint32_t         len = mr_marker_build(marker_bytes, producer, 0, &marker, rig.now.unix_ms);
+    int64_t          offset = -1;
+    assert_int_equal(put_bytes(marker_bytes, len, MR_APPEND_COORDINATOR, 0, &offset), MR_OK);
+    assert_int_equal(offset, model.end);
+    model.value[model.end] = MARKER;
+    model.end++;
+}
+
+/* An aborted value replaces nothing, and goes; its marker, and a committed one's, when nothing of them is left. */
+static void test_aborted_records_replace_nothing(void **state)
+{
+    (void)state;
+    rig.config.producer_expiration_ms = 1000000;
+    rig.plan.producer_check_ms = 1000;
+    start();
+    put(0, KEYS, false);
+    for (int32_t at = 0; at < 20; at++) {
+        put_in_txn(100, at, (int16_t)at, false);
+        put_in_txn(200, at, (int16_t)(at + 20), true);
+    }
+    int64_t aborted_to = model.end;
+    mark(100, false);
+    mark(200, true);
+    int64_t marker = model.end - 2;
+    for (int16_t round = 0; round < 60; round++) {
+        put(30, 6, false);
+    }
+    mr_core_rig_advance(&rig, 5000);
+    check_log();
+    for (int64_t at = 0; at < 20; at++) {
+        assert_true(seen.is_there[at]); /* the committed value of that key */
+    }
+    for (int64_t at = KEYS; at < aborted_to; at += 2) {
+        assert_false(seen.is_there[at]);
+    }
+    assert_true(seen.is_there[marker]);
+    for (int again = 0; again < 5; again++) {
+        for (int16_t round = 0; round < 60; round++) {
+            put(34, 6, false);
+        }
+        mr_core_rig_advance(&rig, 3700000);
+        assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+        mr_core_rig_kill(&rig);
+        start();
+        check_log();
+    }
+    /* The producer was forgotten, then its last batch, empty by now, was gone, then the marker had its time. */
+    assert_false(seen.is_there[marker]);
+    assert_true(seen.is_there[marker + 1]); /* its transaction has data still */
 }
 
 /* ---- A power cut at every operation ---- */
@@ -483,7 +679,10 @@ int main(void)
         TEST(test_young_records_are_left_alone),
         TEST(test_old_records_are_compacted_in_any_case),
         TEST(test_map_that_is_too_small_takes_more_rounds),
+        TEST(test_compressed_batches_stay_compressed),
         TEST(test_time_search_finds_what_is_left),
+        TEST(test_last_sequence_of_a_producer_is_kept),
+        TEST(test_aborted_records_replace_nothing),
         TEST(test_power_lost_anywhere_leaves_the_old_or_the_new),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
