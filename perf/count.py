@@ -4,7 +4,8 @@
     perf/count.py [--update] [--results FILE] [CASE...]
 
     CASE               instructions of one time, under callgrind
-    CASE.copies        bytes copied for each byte of a batch, under DHAT: the way of the records
+    CASE.copies        bytes copied by memcpy for each byte of a batch, under DHAT: the way of the records. What the
+                       tail copies past the caches (base/copy.h) is no memcpy: once more for a batch of 32 KiB and more
     CASE.allocations   calls of malloc and its like in one time, under DHAT
     CASE.writes ...    what one time asks of the disk: writes, bytes of them, flushes
 
@@ -74,7 +75,7 @@ def count(row):
     out = [(case, (many - few) / (TIMES[1] - TIMES[0]) / units, text)]
     if batch_bytes:
         few, many = (seen_by_dhat("copy", "tb", case, function, n) for n in TIMES)
-        out.append((case + ".copies", (many - few) / (TIMES[1] - TIMES[0]) / batch_bytes, "bytes copied for each byte of its batches"))
+        out.append((case + ".copies", (many - few) / (TIMES[1] - TIMES[0]) / batch_bytes, "bytes copied by memcpy for each byte of its batches"))
     out.append((case + ".allocations", seen_by_dhat("heap", "tbk", case, function, TIMES[1]) / TIMES[1], "allocations"))
     few, many = (asked_of_disk(case, n) for n in LARGE_TIMES)
     each = {name: (many[name] - few[name]) / (LARGE_TIMES[1] - LARGE_TIMES[0]) for name in many}

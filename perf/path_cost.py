@@ -10,6 +10,7 @@ client can. Where perf may, system calls are counted as well, in a run of their 
 import argparse
 import re
 import signal
+import socket
 import statistics
 import struct
 import subprocess
@@ -37,8 +38,10 @@ def switches(pid):
 class Pipe:
     """One connection with a number of requests under way."""
 
-    def __init__(self, port):
+    def __init__(self, port, send_buffer=0):
         self.s = wire.Wire(port, timeout_s=60).s
+        if send_buffer:
+            self.s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         self.buffer = bytearray(4 << 20)
 
     def frame(self, api, version, body):
@@ -80,6 +83,7 @@ def fetch_frame(pipe, partition_max):
 # name, what is divided by (bytes: GB), requests, depth, frame
 SCENES = {
     "produce 1 MB": dict(size=1000, records=990, count=600, depth=3, per_gb=True),
+    "produce 1 MB as Java sends it": dict(size=1000, records=990, count=600, depth=5, send_buffer=131072, per_gb=True),
     "fetch 1 MB": dict(fetch=1 << 20, count=1500, depth=1, per_gb=True),
     "produce 100 B, 1 in flight": dict(size=100, records=1, count=8000, depth=1),
     "produce 100 B, 5 in flight": dict(size=100, records=1, count=20000, depth=5),
@@ -124,7 +128,7 @@ def start(binary, conf=None):
 def measure(binary, scene, scale):
     b = start(binary)
     try:
-        pipe = Pipe(b.port)
+        pipe = Pipe(b.port, scene.get("send_buffer", 0))
         if "fetch" in scene:
             if scene.get("per_gb"):
                 pipe.run(produce_frame(pipe, 1000, 990), 3, 1)

@@ -11,6 +11,7 @@
 #include "storage_core.h"
 
 #include "millrace/base/bug.h"
+#include "millrace/base/copy.h"
 
 #define EVICTION_LOOKS 64 /* runs that may not go and are passed over for one page */
 
@@ -168,6 +169,17 @@ uint32_t mr_tail_lend(struct mr_storage_core *core, const struct mr_partition *p
     return count;
 }
 
+/* Of a batch that is lent to a commit the disk is the first reader. */
+static void copy_in(const struct mr_journal_payload *payload, uint32_t at, uint8_t *out, uint32_t len)
+{
+    uint32_t head = payload->lent_count == 0 ? len : at < payload->prefix_bytes ? payload->prefix_bytes - at : 0;
+    head = head < len ? head : len;
+    mr_journal_payload_copy(payload, at, out, head);
+    if (len > head) {
+        mr_chain_copy_past_caches(payload->chain, at + head, out + head, len - head);
+    }
+}
+
 void mr_tail_append(struct mr_storage_core *core, struct mr_partition *p, const struct mr_journal_payload *payload,
                     int64_t batch_offset, uint64_t seq)
 {
@@ -188,7 +200,7 @@ void mr_tail_append(struct mr_storage_core *core, struct mr_partition *p, const 
             run->first_pos = segment->size;
         }
         batch_offset = -1; /* it begins in one run only */
-        mr_journal_payload_copy(payload, at, mr_page_memory(&core->cache, run) + run->used, part);
+        copy_in(payload, at, mr_page_memory(&core->cache, run) + run->used, part);
         run->used += part;
         mr_list_remove(&run->by_age); /* not clean any more */
         segment->size += part;
