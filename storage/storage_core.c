@@ -10,6 +10,7 @@
 #define REAP_MAX  64
 #define MAIL_MAX  256
 #define TASKS_KEPT 32 /* for closing files, whatever happens */
+#define PARKED_NS (20 * MR_NS_PER_MS) /* room comes with a completion; the clock is for what has none */
 
 static uint32_t watch_count(const struct mr_storage_plan *plan)
 {
@@ -581,7 +582,10 @@ uint64_t mr_storage_core_deadline_ns(const struct mr_storage_core *core)
     } else if (!mr_list_is_empty(&core->retry_tasks)) {
         at = mr_earlier(at, core->now.mono_ns + MR_NS_PER_MS);
     }
-    if (!mr_list_is_empty(&core->parked) || !mr_list_is_empty(&core->again)) {
+    if (!mr_list_is_empty(&core->parked)) {
+        at = mr_earlier(at, core->now.mono_ns + (core->disk->in_flight > 0 ? PARKED_NS : MR_NS_PER_MS));
+    }
+    if (!mr_list_is_empty(&core->again)) {
         at = mr_earlier(at, core->now.mono_ns + MR_NS_PER_MS);
     }
     return at;
