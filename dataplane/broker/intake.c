@@ -41,7 +41,7 @@ void mr_intake_grow(struct mr_session *session)
     if (session->frame_bytes <= window || session->inbox_bytes * 2ull <= window) {
         return;
     }
-    uint64_t want = session->inbox_bytes * 2ull + 4 * MR_NET_WINDOW;
+    uint64_t want = session->inbox_bytes * 4ull + 4 * MR_NET_WINDOW;
     if (want > session->frame_bytes) {
         want = session->frame_bytes;
     }

@@ -1,7 +1,7 @@
 /*
  * intake: who may fill receive memory. A peer announces the size of a frame and owes the bytes, so
  * nothing is set aside for an announcement: a connection holds one window (MR_NET_WINDOW) for free
- * and asks for more as bytes really arrive, twice what it has, until the frame is whole.
+ * and asks for more as bytes really arrive, four times what it has, until the frame is whole.
  *
  * No deadlock: what is asked for beyond the windows stays below `limit`, except for one privileged
  * connection at a time, which may finish a frame of the largest size. Whole frames end by themselves.

@@ -276,7 +276,9 @@ static void session_read(struct mr_session *session)
         request->blocks_kept = request->block_count;
         core->stats.requests++;
     }
-    if (session->frame_bytes > 0 && session->inbox_bytes < session->frame_bytes) {
+    bool is_part = session->frame_bytes > 0 && session->inbox_bytes < session->frame_bytes;
+    session->conn->rest_bytes = is_part ? session->frame_bytes - session->inbox_bytes : 0;
+    if (is_part) {
         mr_intake_grow(session);
     }
 }

@@ -81,11 +81,13 @@ struct mr_uring_conn *mr_transport_conn_open(struct mr_uring *t, int fd, uint32_
     c->conn.transport = &t->base;
     c->conn.listener = listener;
     c->conn.window_bytes = MR_NET_WINDOW;
+    c->mark = 1;
     c->recv = (struct mr_uring_op){.kind = MR_URING_RECV, .owner = c};
     c->send = (struct mr_uring_op){.kind = MR_URING_SEND, .owner = c};
     c->cancel = (struct mr_uring_op){.kind = MR_URING_CANCEL, .owner = c};
     mr_list_init(&c->dirty_link);
     mr_list_init(&c->link);
+    mr_list_init(&c->marked_link);
     struct sockaddr_storage address;
     socklen_t len = sizeof address;
     if (getpeername(fd, (struct sockaddr *)&address, &len) == 0) {

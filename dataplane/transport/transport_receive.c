@@ -4,6 +4,18 @@
 #include "transport/transport_uring.h"
 
 #include <errno.h>
+#include <sys/socket.h>
+
+/*
+ * The mark. A frame of a megabyte comes in sixteen segments or a thousand; to be woken up for each of
+ * them costs more than the bytes. So while much of a frame is to come, the receive waits in the kernel
+ * until MARK_MAX bytes are there, or the window is full, or the frame is whole: SO_RCVLOWAT, with
+ * IORING_RECVSEND_POLL_FIRST, because a receive that does not wait takes whatever there is. Below
+ * MARK_MIN it is not worth its system call. The kernel wakes us as well when the peer has closed, and
+ * when its receive buffer cannot hold more; and after MR_NET_KEPT_MS we look for ourselves.
+ */
+#define MARK_MIN 65536u
+#define MARK_MAX 262144u
 
 static uint8_t *buffer_data(struct mr_uring *t, uint32_t id)
 {
@@ -71,6 +83,34 @@ void mr_transport_receive_drop(struct mr_uring *t, struct mr_uring_conn *c)
     }
 }
 
+static void mark_set(struct mr_uring_conn *c, uint32_t mark)
+{
+    if (c->mark != mark) {
+        int value = (int)mark;
+        (void)setsockopt(c->fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof value);
+        c->mark = mark;
+    }
+}
+
+static uint32_t mark_for(const struct mr_uring_conn *c, uint32_t room)
+{
+    uint32_t mark = c->conn.rest_bytes < room ? c->conn.rest_bytes : room;
+    mark = mark < MARK_MAX ? mark : MARK_MAX;
+    return mark < MARK_MIN ? 1 : mark;
+}
+
+void mr_transport_receive_unmark(struct mr_uring *t)
+{
+    while (!mr_list_is_empty(&t->marked)) {
+        struct mr_uring_conn *c = MR_LIST_ENTRY(t->marked.next, struct mr_uring_conn, marked_link);
+        if (c->marked_until_ns > t->now_ns) {
+            return;
+        }
+        mr_list_remove(&c->marked_link);
+        mark_set(c, 1); /* ends the receive, if anything is there */
+    }
+}
+
 /* In the middle of a frame: go on in the last buffer, then in new ones, up to the window. */
 static void recv_more(struct mr_uring *t, struct mr_uring_conn *c)
 {
@@ -106,6 +146,12 @@ static void recv_more(struct mr_uring *t, struct mr_uring_conn *c)
     } else {
         io_uring_prep_recvmsg(sqe, c->fd, mr_transport_uring_msg(t, iovs, count), 0);
     }
+    mark_set(c, mark_for(c, room));
+    if (c->mark > 1) {
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+        c->marked_until_ns = t->now_ns + MR_NET_KEPT_MS * MR_NS_PER_MS;
+        mr_list_add_tail(&t->marked, &c->marked_link);
+    }
     mr_transport_conn_tag(sqe, &c->recv);
 }
 
@@ -125,6 +171,7 @@ void mr_transport_receive_arm(struct mr_uring *t, struct mr_uring_conn *c)
         starve(t, c);
         return;
     }
+    mark_set(c, 1);
     struct io_uring_sqe *sqe = mr_transport_conn_sqe(t, &c->recv);
     io_uring_prep_recv(sqe, c->fd, NULL, MR_URING_BUFFER_BYTES, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
@@ -143,12 +190,14 @@ static void emit_data(struct mr_uring_conn *c, uint32_t id, const uint8_t *data,
         .buffer = (void *)(uintptr_t)(id + 1),
     };
     c->outstanding += len;
+    c->conn.rest_bytes -= len < c->conn.rest_bytes ? len : c->conn.rest_bytes;
 }
 
 void mr_transport_receive_done(struct mr_uring *t, struct mr_uring_conn *c, int32_t res,
                                uint32_t flags, struct mr_net_event *events, uint32_t *count)
 {
     uint32_t left = res > 0 ? (uint32_t)res : 0;
+    mr_list_remove(&c->marked_link);
     if ((flags & IORING_CQE_F_BUFFER) != 0) {
         uint32_t id = flags >> IORING_CQE_BUFFER_SHIFT;
         mr_assert(t->provided > 0 && id < t->buffer_count);

@@ -4,7 +4,8 @@
  *   listening   one multishot accept per socket and data core
  *   receiving   one receive per connection. A connection between frames selects a provided buffer, so
  *               it holds none while it waits; one in the middle of a frame goes on filling its last
- *               buffer and takes more of them, up to its window, in one recvmsg.
+ *               buffer and takes more of them, up to its window, in one recvmsg. When much of the frame
+ *               is to come it waits in the kernel for a good part of that (transport_receive.c).
  *   sending     one sendmsg per connection at a time, with everything that was queued when it was
  *               made (up to 1024 pieces); the rest follows when it completes. Prepared at the end of
  *               the turn, so the replies of one turn leave together.
@@ -90,6 +91,7 @@ static uint32_t uring_poll(struct mr_transport *transport, uint64_t now_ns,
     struct mr_uring *t = (struct mr_uring *)(void *)transport;
     uint32_t count = 0;
     struct mr_list *link;
+    t->now_ns = now_ns;
     if (events_max == 0) {
         transmit(t);
         return 0;
@@ -107,6 +109,7 @@ static uint32_t uring_poll(struct mr_transport *transport, uint64_t now_ns,
             mr_transport_listen_arm(t, index);
         }
     }
+    mr_transport_receive_unmark(t);
     while (events_max - count >= EVENTS_EACH) {
         struct mr_completion done[TAKE_MAX];
         uint32_t max = (events_max - count) / EVENTS_EACH;
@@ -135,7 +138,13 @@ static uint64_t uring_deadline_ns(const struct mr_transport *transport)
         mr_wait_ready(t->wait, MR_WAIT_TAG_TRANSPORT) > 0) {
         return 0;
     }
-    return t->accept_again_ns != 0 ? t->accept_again_ns : MR_NEVER;
+    uint64_t deadline_ns = t->accept_again_ns != 0 ? t->accept_again_ns : MR_NEVER;
+    if (!mr_list_is_empty(&t->marked)) {
+        const struct mr_uring_conn *c =
+            MR_LIST_ENTRY(t->marked.next, const struct mr_uring_conn, marked_link);
+        deadline_ns = c->marked_until_ns < deadline_ns ? c->marked_until_ns : deadline_ns;
+    }
+    return deadline_ns;
 }
 
 static uint32_t buffer_total(uint64_t bytes)
@@ -194,6 +203,7 @@ struct mr_transport *mr_transport_uring_init(const struct mr_transport_uring_par
     mr_list_init(&t->starved);
     mr_list_init(&t->closed);
     mr_list_init(&t->freed);
+    mr_list_init(&t->marked);
     t->memory = mr_arena_get_bulk(arena, (size_t)t->buffer_count * MR_URING_BUFFER_BYTES);
     t->buffers = mr_arena_get_fresh(arena, sizeof *t->buffers * t->buffer_count, 64);
     t->ring = mr_arena_get(arena, t->provided_max * sizeof(struct io_uring_buf), 4096);

@@ -58,6 +58,9 @@ struct mr_uring_conn {
     struct mr_conn conn; /* first */
     struct mr_list link; /* in conns */
     struct mr_list dirty_link;
+    struct mr_list marked_link; /* in marked, while the receive under way waits for `mark` bytes */
+    uint64_t marked_until_ns;
+    uint32_t mark; /* the socket's SO_RCVLOWAT */
     struct mr_uring_op recv;
     struct mr_uring_op send;
     struct mr_uring_op cancel;
@@ -92,6 +95,8 @@ struct mr_uring {
     struct mr_list dirty;
     struct mr_list starved;
     struct mr_list closed; /* ready to be reported */
+    struct mr_list marked; /* by marked_until_ns */
+    uint64_t now_ns;       /* of this turn */
 
     uint8_t *memory;
     struct mr_uring_buffer *buffers;
@@ -156,6 +161,8 @@ void mr_transport_receive_arm(struct mr_uring *t, struct mr_uring_conn *c);
 /* A completion; at most MR_URING_RECV_BUFFERS + 1 events are added. */
 void mr_transport_receive_done(struct mr_uring *t, struct mr_uring_conn *c, int32_t res,
                                uint32_t flags, struct mr_net_event *events, uint32_t *count);
+/* Whoever has waited for its mark for too long gets what is there. */
+void mr_transport_receive_unmark(struct mr_uring *t);
 /* mr_transport_ops.consumed, .release */
 void mr_transport_receive_consumed(struct mr_conn *conn, uint32_t len_bytes);
 void mr_transport_receive_release(struct mr_transport *transport, void *buffer);

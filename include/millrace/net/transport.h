@@ -38,9 +38,15 @@ struct mr_conn {
     /* How many bytes may be delivered and not yet consumed: the session sets it, larger while it
      * collects a large frame. The transport asks for no more; it starts at MR_NET_WINDOW. */
     uint32_t window_bytes;
+
+    /* How many bytes the frame at hand still lacks, 0: none, or not known. The session says it, the
+     * transport counts it down. While so many are to come, nobody is helped by the first of them: the
+     * transport may keep bytes back until there are more, for MR_NET_KEPT_MS at the most. */
+    uint32_t rest_bytes;
 };
 
-#define MR_NET_WINDOW 16384u /* also the size of the transport's receive buffers */
+#define MR_NET_WINDOW  16384u /* also the size of the transport's receive buffers */
+#define MR_NET_KEPT_MS 50u
 
 struct mr_net_event {
     enum mr_net_event_kind kind;

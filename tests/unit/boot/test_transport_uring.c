@@ -29,7 +29,8 @@ struct side { /* what the broker's side of a connection has seen */
     uint64_t sent_token;
     uint32_t held_count;
     void *held[4096];
-    bool is_keeping; /* neither consumes nor releases */
+    uint32_t deliveries; /* polls that brought bytes */
+    bool is_keeping;     /* neither consumes nor releases */
     bool is_closed;
     bool is_room;
 };
@@ -48,6 +49,7 @@ static void step(void)
 {
     struct mr_net_event events[EVENTS];
     uint32_t count = transport->ops->poll(transport, now_ns(), events, EVENTS);
+    const struct side *before = NULL;
     for (uint32_t i = 0; i < count; i++) {
         struct side *side = events[i].conn->user;
         switch (events[i].kind) {
@@ -60,6 +62,8 @@ static void step(void)
                 side->checksum = side->checksum * 31 + events[i].span.data[at];
             }
             side->received += events[i].span.len;
+            side->deliveries += side != before;
+            before = side;
             if (side->is_keeping) {
                 side->held[side->held_count++] = events[i].buffer;
             } else {
@@ -91,9 +95,8 @@ static void step(void)
         }                                          \
     } while (0)
 
-static int setup(void **state)
+static int setup_with(int32_t receive_buffer_bytes)
 {
-    (void)state;
     static struct mr_endpoint listener;
     int os_errno;
     /* a free port, asked from the kernel */
@@ -122,13 +125,25 @@ static int setup(void **state)
                                                      .connections_max = 32,
                                                      .receive_bytes = 4u << 20,
                                                      .socket_send_buffer_bytes = -1,
-                                                     .socket_receive_buffer_bytes = -1,
+                                                     .socket_receive_buffer_bytes = receive_buffer_bytes,
                                                      .listen_backlog = 50};
     size_t before = arena.used;
     transport = mr_transport_uring_init(&params);
     assert_true(arena.used - before <= mr_transport_uring_bytes(&params));
     assert_int_equal(transport->ops->listen(transport), MR_OK);
     return 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return setup_with(-1);
+}
+
+static int setup_small_socket(void **state)
+{
+    (void)state;
+    return setup_with(8192);
 }
 
 static int teardown(void **state)
@@ -221,6 +236,115 @@ static void test_window_bounds_what_is_delivered_and_grows(void **state)
     UNTIL(side->is_closed);
 }
 
+/* As a session that has seen the head of a frame: the window is open, and so much is to come. */
+static struct side *expect(uint32_t rest)
+{
+    struct side *side = &sides[0];
+    side->is_keeping = true;
+    side->conn->window_bytes = 2u << 20;
+    side->conn->rest_bytes = rest;
+    return side;
+}
+
+static void give_back(struct side *side)
+{
+    for (uint32_t i = 0; i < side->held_count; i++) {
+        transport->ops->release(transport, side->held[i]);
+    }
+    transport->ops->consumed(side->conn, (uint32_t)side->received);
+    side->held_count = 0;
+    side->is_keeping = false;
+}
+
+/* `len` bytes in writes of `each`, with a turn of the broker behind every one. */
+static uint64_t write_slowly(int fd, size_t len, size_t each)
+{
+    static uint8_t data[1u << 20];
+    uint64_t checksum = 0;
+    assert_true(len <= sizeof data);
+    for (size_t i = 0; i < len; i++) {
+        data[i] = (uint8_t)(i * 7 + (i >> 9));
+        checksum = checksum * 31 + data[i];
+    }
+    for (size_t at = 0; at < len;) {
+        ssize_t put = write(fd, data + at, len - at < each ? len - at : each);
+        at += put > 0 ? (size_t)put : 0;
+        step();
+    }
+    return checksum;
+}
+
+static void test_a_large_frame_comes_in_large_pieces(void **state)
+{
+    (void)state;
+    int fd = join();
+    const uint8_t first[16] = {0};
+    struct side *side = expect(sizeof first + (1u << 20));
+    assert_int_equal(write(fd, first, sizeof first), sizeof first);
+    UNTIL(side->received == sizeof first); /* a new frame waits for nothing */
+    side->deliveries = 0;
+    uint64_t checksum = write_slowly(fd, 1u << 20, 16384);
+    UNTIL(side->received == sizeof first + (1u << 20));
+    assert_true(side->checksum == checksum);
+    assert_int_equal(side->conn->rest_bytes, 0);
+    assert_in_range(side->deliveries, 1, 16); /* of 64 writes; a machine that stands still may add some */
+    give_back(side);
+
+    /* The frame behind it is small, and is not waited for. */
+    side->received = 0;
+    assert_int_equal(write(fd, first, sizeof first), sizeof first);
+    UNTIL(side->received == sizeof first);
+    close(fd);
+    UNTIL(side->is_closed);
+}
+
+static void test_bytes_are_kept_back_for_a_moment_only(void **state)
+{
+    (void)state;
+    int fd = join();
+    struct side *side = expect(500000);
+    uint64_t checksum = write_slowly(fd, 50000, 1000);
+    UNTIL(side->received == 50000); /* there is no more to come, as far as anybody knows */
+    assert_true(side->checksum == checksum);
+    assert_int_equal(side->conn->rest_bytes, 450000);
+    assert_int_equal(write(fd, "x", 1), 1);
+    UNTIL(side->received == 50001);
+    give_back(side);
+    close(fd);
+    UNTIL(side->is_closed);
+}
+
+static void test_a_peer_that_leaves_in_the_middle_of_a_frame_is_noticed(void **state)
+{
+    (void)state;
+    int fd = join();
+    struct side *side = expect(900000);
+    uint64_t checksum = write_slowly(fd, 200000, 200000);
+    uint64_t left_ns = now_ns();
+    close(fd);
+    UNTIL(side->is_closed);
+    assert_true(now_ns() - left_ns < 5000000000u);
+    assert_int_equal(side->received, 200000);
+    assert_true(side->checksum == checksum);
+    give_back(side);
+}
+
+/* The kernel's buffer is full long before the mark is reached: it has to wake us then. */
+static void test_a_frame_larger_than_the_kernels_buffer_flows(void **state)
+{
+    (void)state;
+    int fd = join();
+    struct side *side = expect(1u << 20);
+    uint64_t began_ns = now_ns();
+    uint64_t checksum = write_slowly(fd, 1u << 20, 65536);
+    UNTIL(side->received == 1u << 20);
+    assert_true(side->checksum == checksum);
+    assert_true(now_ns() - began_ns < 3000000000u); /* 6 s, if every piece waited to be given up */
+    give_back(side);
+    close(fd);
+    UNTIL(side->is_closed);
+}
+
 static void test_many_pieces_leave_in_order_and_are_reported_when_done(void **state)
 {
     (void)state;
@@ -309,6 +433,11 @@ int main(void)
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
         TEST(test_bytes_arrive_in_order_however_they_were_sent),
         TEST(test_window_bounds_what_is_delivered_and_grows),
+        TEST(test_a_large_frame_comes_in_large_pieces),
+        TEST(test_bytes_are_kept_back_for_a_moment_only),
+        TEST(test_a_peer_that_leaves_in_the_middle_of_a_frame_is_noticed),
+        TEST(test_a_frame_larger_than_the_kernels_buffer_flows),
+        cmocka_unit_test_setup_teardown(test_a_frame_larger_than_the_kernels_buffer_flows, setup_small_socket, teardown),
         TEST(test_many_pieces_leave_in_order_and_are_reported_when_done),
         TEST(test_connections_come_and_go_without_mixing),
         TEST(test_reader_that_does_not_read_is_cut_by_an_error_close),

@@ -154,6 +154,33 @@ static void test_frames_cut_at_every_byte_do_no_harm(void **state)
     assert_int_equal(stats.connections, 1);
 }
 
+static void test_transport_is_told_what_a_frame_lacks(void **state)
+{
+    (void)state;
+    uint32_t len;
+    const uint8_t *frame =
+        mr_wire_produce(1, -1, MR_STR("t"), 0, mr_wire_batch(900, 100, w->now.unix_ms), &len);
+    assert_in_range(len, 5 * MR_NET_WINDOW, UINT32_MAX);
+    struct mr_sim_peer *peer = mr_data_rig_join(w);
+    mr_data_rig_run(w);
+    const struct mr_session *session =
+        MR_LIST_ENTRY(w->core->session_list.prev, const struct mr_session, link);
+    assert_int_equal(session->conn->rest_bytes, 0);
+    mr_sim_peer_send(peer, frame, 4); /* its length, and not yet what it is */
+    mr_data_rig_run(w);
+    assert_int_equal(session->conn->rest_bytes, 0);
+    mr_sim_peer_send(peer, frame + 4, MR_NET_WINDOW);
+    mr_data_rig_run(w);
+    assert_int_equal(session->conn->rest_bytes, len - 4 - MR_NET_WINDOW);
+    mr_sim_peer_send(peer, frame + 4 + MR_NET_WINDOW, len - 4 - MR_NET_WINDOW);
+    mr_sim_peer_send(peer, frame, MR_NET_WINDOW); /* a part of the next one comes with it */
+    mr_data_rig_run(w);
+    assert_int_equal(session->conn->rest_bytes, len - MR_NET_WINDOW);
+    mr_sim_peer_send(peer, frame + MR_NET_WINDOW, len - MR_NET_WINDOW);
+    mr_data_rig_run(w);
+    assert_int_equal(session->conn->rest_bytes, 0);
+}
+
 static void test_large_frames_that_never_end_do_not_lock_out_others(void **state)
 {
     (void)state;
@@ -266,6 +293,7 @@ int main(void)
         TEST(test_request_without_memory_waits_until_there_is_some),
         TEST(test_frames_that_lie_close_the_connection),
         TEST(test_frames_cut_at_every_byte_do_no_harm),
+        TEST(test_transport_is_told_what_a_frame_lacks),
         TEST(test_large_frames_that_never_end_do_not_lock_out_others),
         TEST(test_idle_connection_is_closed_a_waiting_one_is_not),
         TEST(test_slow_reader_is_given_up_when_another_waits),
