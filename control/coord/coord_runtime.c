@@ -456,7 +456,8 @@ static void purge_shard(struct mr_coord_shard *shard, struct mr_now now)
     struct mr_coord_out out;
     mr_arena_reset(&coord->scratch);
     mr_coord_out_init(&out, &coord->scratch, now);
-    shard->is_purge_wanted = !mr_offsets_purge(&shard->groups, &out);
+    shard->is_purge_wanted =
+        !mr_offsets_purge(&shard->groups, &out) || !mr_offsets_pending_purge(&shard->groups, &out);
     mr_coord_apply(shard, &out);
 }
 
@@ -507,6 +508,7 @@ static enum mr_err group_replay(struct mr_coord_shard *shard, const struct mr_ba
         uint64_t sequence = shard->state == MR_COORD_ACTIVE ? shard->sealed + 1 : 0;
         return mr_offsets_pending_add(&shard->groups, batch->producer_id, sequence, key, value);
     }
+    mr_offsets_pending_overtake(&shard->groups, key, value.len < 0);
     return mr_group_replay(&shard->groups, key, value);
 }
 

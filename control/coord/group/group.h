@@ -362,6 +362,11 @@ enum mr_err mr_offsets_pending_add(struct mr_group_shard *shard, int64_t produce
 /* A marker: what came up to that batch is committed, or gone. */
 enum mr_err mr_offsets_pending_end(struct mr_group_shard *shard, int64_t producer_id,
                                    uint64_t sequence, bool is_commit);
+/* A record of no transaction is replayed: pending offsets of its partition that came before it lose against it; a
+ * tombstone takes them away. */
+void mr_offsets_pending_overtake(struct mr_group_shard *shard, struct mr_blob key, bool is_tombstone);
+/* Tombstones for those of topics that are gone. False: some are left. */
+bool mr_offsets_pending_purge(const struct mr_group_shard *shard, struct mr_coord_out *out);
 void mr_offsets_pending_clear(struct mr_group_shard *shard);
 /* A null topic: any of the group's. */
 bool mr_offsets_is_pending(const struct mr_group_shard *shard, struct mr_str group,

@@ -3,6 +3,8 @@
  *
  * They are kept as the records that they are, by producer, in the order in which they came; a commit replays them like
  * any other. A batch number of the shard tells those that came before a marker from those of the next transaction.
+ * The latest record wins, not the latest marker: a commit that came behind a pending one overtakes it, and a tombstone
+ * takes it away.
  */
 #include "coord/group/group.h"
 
@@ -18,6 +20,7 @@ struct mr_pending_offset {
     int32_t partition;
     uint32_t key_len;
     uint32_t value_len;
+    bool is_overtaken; /* by a commit of the same partition that came later */
     uint8_t bytes[];
 };
 
@@ -37,6 +40,59 @@ static void pending_free(struct mr_group_shard *shard, struct mr_pending_offset 
     mr_list_remove(&pending->link);
     mr_heap_free(shard->env->heap, pending,
                  sizeof *pending + pending->key_len + pending->value_len);
+}
+
+/* Whether it is of the partition of this key, whose version is none of its business. */
+static bool is_of(const struct mr_pending_offset *pending, struct mr_blob key)
+{
+    return key.len > 2 && pending->key_len == (uint32_t)key.len &&
+           memcmp(pending->bytes + 2, key.data + 2, (size_t)key.len - 2) == 0;
+}
+
+/* What the record with this key overtakes of those before `end`. */
+static void overtake(struct mr_group_shard *shard, struct mr_blob key, const struct mr_list *end)
+{
+    for (struct mr_list *link = shard->pending.next; link != end; link = link->next) {
+        struct mr_pending_offset *pending = MR_LIST_ENTRY(link, struct mr_pending_offset, link);
+        pending->is_overtaken = pending->is_overtaken || is_of(pending, key);
+    }
+}
+
+void mr_offsets_pending_overtake(struct mr_group_shard *shard, struct mr_blob key, bool is_tombstone)
+{
+    if (mr_list_is_empty(&shard->pending) || key.len < 2 || mr_load_be16(key.data) > 1) {
+        return;
+    }
+    if (!is_tombstone) {
+        overtake(shard, key, &shard->pending);
+        return;
+    }
+    MR_LIST_EACH_SAFE(link, after, &shard->pending)
+    {
+        struct mr_pending_offset *pending = MR_LIST_ENTRY(link, struct mr_pending_offset, link);
+        if (is_of(pending, key)) {
+            pending_free(shard, pending);
+        }
+    }
+}
+
+bool mr_offsets_pending_purge(const struct mr_group_shard *shard, struct mr_coord_out *out)
+{
+    MR_LIST_EACH(link, &shard->pending)
+    {
+        const struct mr_pending_offset *pending =
+            MR_LIST_ENTRY(link, struct mr_pending_offset, link);
+        struct mr_offset_commit_key key = {
+            .group = pending->group, .topic = pending->topic, .partition = pending->partition};
+        if (mr_image_topic_by_name(shard->env->image, pending->topic) != NULL) {
+            continue;
+        }
+        if (mr_coord_out_bytes(out) > shard->env->record_bytes_max / 2 ||
+            !mr_coord_out_record(out, shard->index, &mr_msg_offset_commit_key, &key, NULL, 0, NULL)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* Names that point into the copied key. */
@@ -94,7 +150,8 @@ enum mr_err mr_offsets_pending_end(struct mr_group_shard *shard, int64_t produce
             continue;
         }
         bool is_kept = (is_commit && !mr_bug("forget-txn-offsets")) || mr_bug("commit-aborted-offsets");
-        if (err == MR_OK && is_kept) {
+        if (err == MR_OK && is_kept && !pending->is_overtaken) {
+            overtake(shard, key_of(pending), link);
             err = mr_group_replay(shard, key_of(pending), value_of(pending));
         }
         pending_free(shard, pending);
