@@ -287,6 +287,7 @@ def main():
     python = deps.venv_python()
     deps.jars("tools")
     deps.programs()
+    deps.streams_programs()
     if time.monotonic() - started > 5:
         print("clients fetched in %.0f s" % (time.monotonic() - started), flush=True)
     if arguments.bugs:

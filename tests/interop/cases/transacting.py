@@ -123,3 +123,35 @@ def transaction_files_are_kafkas(t):
     t.equal(out.count("producerId"), 3, "entries of the .txnindex in:\n" + out)
     out = t.tool("dump-log", "--deep-iteration", "--print-data-log", "--files", index.with_suffix(".log")).stdout()
     t.equal((out.count("endTxnMarker: COMMIT"), out.count("endTxnMarker: ABORT")), (6, 3), "markers in:\n" + out[-2000:])
+
+
+@test(seconds=120)
+def streams_counts_words_exactly(t):
+    """Kafka Streams' word count with exactly_once_v2: the application is killed in its first transaction and again later; every
+    count of every word once, over a repartition topic and a changelog."""
+    b = t.own({"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500"})
+    source, to, words, lines = t.topic(2, broker=b), t.topic(2, broker=b), 20, 1200
+    t.kcat("-P", "-t", source, "-p", "-1", broker=b,
+           input="".join("w%d w%d\n" % (i % words, (i * 7 + 3) % words) for i in range(lines)))
+    expected = {}
+    for i in range(lines):
+        for word in (i % words, (i * 7 + 3) % words):
+            expected[word] = expected.get(word, 0) + 1
+    expected = sorted("w%d:%d" % (w, n + 1) for w, count in expected.items() for n in range(count))
+    w = t.wire(b)
+    written = lambda: sum(w.list_offsets(to, p, -1)[2] for p in range(2))
+
+    def app(number):
+        return t.streams_start("WordCount", b.bootstrap, "words-" + to, source, to, t.dir / ("state-%d" % number))
+
+    first = app(1)
+    t.eventually(lambda: written() > 0, 30, "counts of the first transaction")
+    first.kill()
+    before = written()
+    second = app(2)
+    t.eventually(lambda: written() > before, 30, "counts of the second application")
+    second.kill()
+    third = app(3)
+    t.eventually(lambda: len(values(t, to, b, 2)) >= len(expected), 40, "all counts")
+    third.kill()
+    t.equal(sorted(values(t, to, b, 2)), expected, "counts that committed readers see")

@@ -176,6 +176,9 @@ class Context:
     def tool_start(self, name, *args, input=None):
         return self._keep(clients.Process(clients.java_tool_argv(name, *args), input))
 
+    def streams_start(self, program, *args):
+        return self._keep(clients.Process(clients.streams_argv(program, *args)))
+
     def tools_at_once(self, count, name, *args, timeout_s=60):
         return clients.run(clients.java_crowd_argv(count, name, *args), None, timeout_s)
 

@@ -47,6 +47,13 @@ def java_tool_argv(name, *args, heap="256m"):
             "-cp", deps.classpath("tools"), TOOLS[name], *map(str, args)]
 
 
+def streams_argv(program, *args, heap="256m"):
+    """A Kafka Streams application of java/streams."""
+    return ["java", "-Xmx" + heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-cp", "%s:%s" % (deps.streams_programs(), deps.classpath("streams")), program, *map(str, args)]
+
+
 def java_crowd_argv(count, name, *args, heap="512m"):
     """The tool `count` times at once, in threads of one JVM (Crowd.java)."""
     argv = java_tool_argv(name, heap=heap)

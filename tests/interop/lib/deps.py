@@ -78,16 +78,25 @@ def classpath(profile):
     return str(jars(profile)) + "/*"
 
 
-def programs():
-    """The directory with our compiled Java programs (kafka-clients 4.4.0)."""
-    sources = sorted((JAVA / "src" / "interop").glob("*.java"))
-    final = cache_dir() / ("programs-" + _digest(JAVA / "pom.xml", *sources))
+def _compiled(name, directory, profile):
+    sources = sorted(directory.glob("*.java"))
+    final = cache_dir() / (name + "-" + _digest(JAVA / "pom.xml", *sources))
 
-    def make(directory):
-        _run(["javac", "-nowarn", "-Xlint:none", "-cp", classpath("clients"), "-d", str(directory)]
+    def make(target):
+        _run(["javac", "-nowarn", "-Xlint:none", "-cp", classpath(profile), "-d", str(target)]
              + [str(s) for s in sources], 300)
 
     return _made_once(final, make)
+
+
+def programs():
+    """The directory with our compiled Java programs (kafka-clients 4.4.0)."""
+    return _compiled("programs", JAVA / "src" / "interop", "clients")
+
+
+def streams_programs():
+    """The directory with our compiled Kafka Streams program."""
+    return _compiled("streams", JAVA / "streams", "streams")
 
 
 def venv_python():
