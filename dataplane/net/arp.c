@@ -62,7 +62,7 @@ void mr_arp_input(struct mr_net *n, const uint8_t *bytes, uint32_t len)
     bool is_for_us = mr_net_is_ours(n, &target);
     bool is_near = mr_net_source(n, &from) != NULL && mr_neighbour_route(n, &from) != NULL &&
                    mr_address_equal(mr_neighbour_route(n, &from), &from);
-    if (!is_near && !mr_net_is_unspecified(&from)) {
+    if (!is_near && !mr_tcp_is_unspecified(&from)) {
         mr_net_drop(n, MR_NET_DROP_ARP);
         return;
     }

@@ -28,7 +28,7 @@ enum icmp6_type {
 /* Back where it came from, without asking for the way. */
 static uint8_t *begin_echo(struct mr_net *n, const struct mr_net_packet *p, uint32_t ip, uint16_t ether)
 {
-    if (mr_net_is_multicast(&p->to) || mr_net_is_unspecified(&p->from)) {
+    if (mr_net_is_multicast(&p->to) || mr_tcp_is_unspecified(&p->from)) {
         mr_net_drop(n, MR_NET_DROP_ICMP);
         return NULL;
     }

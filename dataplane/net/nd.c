@@ -84,7 +84,7 @@ void mr_nd_announce(struct mr_net *n, const struct mr_address *ours)
     send(n, &mac, &none, &group, ND_SOLICITATION, 0, ours, 0);
     mac = group_mac(&all_nodes);
     send(n, &mac, ours, &all_nodes, ND_ADVERTISEMENT, 0x20, ours, ND_TARGET_MAC);
-    if (mr_net_is_unspecified(&n->params.gateway6)) {
+    if (mr_tcp_is_unspecified(&n->params.gateway6)) {
         mac = group_mac(&all_routers);
         send(n, &mac, ours, &all_routers, ND_ROUTER_SOLICITATION, 0, NULL, ND_SOURCE_MAC);
     }
@@ -117,7 +117,7 @@ static void take_solicitation(struct mr_net *n, const struct mr_net_packet *p, c
     if (!mr_net_is_ours(n, target)) {
         return;
     }
-    if (mr_net_is_unspecified(&p->from)) { /* somebody is about to take our address (RFC 4862 5.4.3): it is taken */
+    if (mr_tcp_is_unspecified(&p->from)) { /* somebody is about to take our address (RFC 4862 5.4.3): it is taken */
         struct mr_net_mac all = group_mac(&all_nodes);
         n->conflicts++;
         send(n, &all, target, &all_nodes, ND_ADVERTISEMENT, 0x20, target, ND_TARGET_MAC);
@@ -163,7 +163,7 @@ static void take_router(struct mr_net *n, const struct mr_net_packet *p)
     bool is_leaving = mr_load_be16(p->bytes + 6) == 0;
     if (is_leaving && mr_address_equal(&n->params.gateway6, &p->from)) {
         n->params.gateway6 = (struct mr_address){{0}};
-    } else if (!is_leaving && mr_net_is_unspecified(&n->params.gateway6)) {
+    } else if (!is_leaving && mr_tcp_is_unspecified(&n->params.gateway6)) {
         n->params.gateway6 = p->from;
     }
     if (has_mac) {
@@ -191,7 +191,7 @@ void mr_nd_input(struct mr_net *n, const struct mr_net_packet *p)
     bool has_mac = p->len >= ND_BYTES &&
                    find_mac(p->bytes + ND_BYTES, p->len - ND_BYTES, is_asking ? ND_SOURCE_MAC : ND_TARGET_MAC, &mac, &is_good);
     struct mr_address target;
-    if (!is_good || (is_asking && has_mac && mr_net_is_unspecified(&p->from))) {
+    if (!is_good || (is_asking && has_mac && mr_tcp_is_unspecified(&p->from))) {
         mr_net_drop(n, MR_NET_DROP_ND);
         return;
     }

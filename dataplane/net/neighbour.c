@@ -28,12 +28,12 @@ const struct mr_address *mr_neighbour_route(const struct mr_net *n, const struct
             return to;
         }
     }
-    const struct mr_address *gateway = mr_net_is_ip4(to) ? &n->params.gateway4 : &n->params.gateway6;
+    const struct mr_address *gateway = mr_tcp_is_ip4(to) ? &n->params.gateway4 : &n->params.gateway6;
     static const uint8_t link_local[2] = {0xfe, 0x80};
     if (memcmp(to->bytes, link_local, sizeof link_local) == 0) {
         return to;
     }
-    return mr_net_is_unspecified(gateway) ? NULL : gateway;
+    return mr_tcp_is_unspecified(gateway) ? NULL : gateway;
 }
 
 struct mr_neighbour *mr_neighbour_find(struct mr_net *n, const struct mr_address *address)
@@ -74,7 +74,7 @@ static void ask(struct mr_net *n, struct mr_neighbour *neighbour)
     neighbour->tries++;
     neighbour->until_ns = n->now_ns + RETRY_NS;
     n->neighbour_due_ns = mr_earlier(n->neighbour_due_ns, neighbour->until_ns);
-    if (mr_net_is_ip4(&neighbour->address)) {
+    if (mr_tcp_is_ip4(&neighbour->address)) {
         mr_arp_ask(n, &neighbour->address);
     } else {
         mr_nd_ask(n, &neighbour->address, neighbour->state == MR_NEIGHBOUR_PROBED ? &neighbour->mac : NULL);
@@ -139,7 +139,7 @@ void mr_neighbour_learn(struct mr_net *n, const struct mr_address *address, cons
 {
     struct mr_neighbour *neighbour = mr_neighbour_find(n, address);
     bool is_known = neighbour != NULL;
-    if (mr_net_is_unspecified(address) || mr_net_is_multicast(address) || (mac->bytes[0] & 1) != 0 ||
+    if (mr_tcp_is_unspecified(address) || mr_net_is_multicast(address) || (mac->bytes[0] & 1) != 0 ||
         (!is_known && !is_new_welcome)) {
         return;
     }

@@ -43,22 +43,9 @@ static inline struct mr_address mr_net_ip4(const uint8_t *bytes)
     return a;
 }
 
-static inline bool mr_net_is_ip4(const struct mr_address *a)
-{
-    static const struct mr_address mapped = {.bytes = {[10] = 0xff, [11] = 0xff}};
-    return memcmp(a->bytes, mapped.bytes, 12) == 0;
-}
-
-static inline bool mr_net_is_unspecified(const struct mr_address *a)
-{
-    static const uint8_t zeros[16];
-    return memcmp(a->bytes, zeros, 10) == 0 && memcmp(a->bytes + 12, zeros, 4) == 0 &&
-           (mr_net_is_ip4(a) || memcmp(a->bytes + 10, zeros, 2) == 0);
-}
-
 static inline bool mr_net_is_multicast(const struct mr_address *a)
 {
-    return mr_net_is_ip4(a) ? (a->bytes[12] & 0xf0) == 0xe0 : a->bytes[0] == 0xff;
+    return mr_tcp_is_ip4(a) ? (a->bytes[12] & 0xf0) == 0xe0 : a->bytes[0] == 0xff;
 }
 
 /* ---- net.c ---- */

@@ -150,7 +150,7 @@ struct mr_tcp_conn *mr_tcp_new(struct mr_tcp *t, const struct mr_tcp_path *path,
     mr_list_init(&c->received);
     mr_list_init(&c->disorder);
     mr_tcp_timer_reset(c);
-    c->mss = c->mss_peer = (uint16_t)(t->params.mtu - mr_tcp_headers(path));
+    c->mss = (uint16_t)(t->params.mtu - mr_tcp_headers(path));
     c->mss_seen = (uint16_t)mr_tcp_mss_floor(c);
     c->window = t->params.window_initial;
     c->quick_acks = MR_TCP_QUICK_ACKS;
@@ -317,7 +317,8 @@ uint32_t mr_tcp_output(struct mr_tcp *t, uint64_t now_ns, struct mr_tcp_segment 
 
 uint64_t mr_tcp_deadline_ns(const struct mr_tcp *t)
 {
-    return !mr_list_is_empty(&t->dirty) || t->reply_count > 0 ? 0 : mr_timers_next_ns(&t->timers);
+    bool is_waiting = !mr_list_is_empty(&t->dirty) || !mr_list_is_empty(&t->eventful) || t->reply_count > 0;
+    return is_waiting ? 0 : mr_timers_next_ns(&t->timers);
 }
 
 /* One event of the connection; false: there is none. */

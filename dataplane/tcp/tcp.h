@@ -201,6 +201,21 @@ struct mr_tcp_counts {
 
 struct mr_tcp;
 
+/* Whether it is an IPv4-mapped address. */
+static inline bool mr_tcp_is_ip4(const struct mr_address *a)
+{
+    static const struct mr_address mapped = {.bytes = {[10] = 0xff, [11] = 0xff}};
+    return memcmp(a->bytes, mapped.bytes, MR_ADDRESS_IP4_BITS / 8) == 0;
+}
+
+/* :: or 0.0.0.0. */
+static inline bool mr_tcp_is_unspecified(const struct mr_address *a)
+{
+    static const struct mr_address none;
+    uint32_t skip = mr_tcp_is_ip4(a) ? MR_ADDRESS_IP4_BITS / 8 : 0;
+    return memcmp(a->bytes + skip, none.bytes, sizeof none.bytes - skip) == 0;
+}
+
 /* Sensible values for a broker on Ethernet; pools for `conns_max` connections. The secret is the caller's. */
 struct mr_tcp_params mr_tcp_params_default(uint32_t conns_max);
 
@@ -223,7 +238,8 @@ bool mr_tcp_input(struct mr_tcp *t, const struct mr_tcp_segment *segment, uint64
 /* Run what is due and write what is to be sent now, at most `max`; fewer than that: nothing is left. */
 uint32_t mr_tcp_output(struct mr_tcp *t, uint64_t now_ns, struct mr_tcp_segment *segments, uint32_t max);
 
-/* When mr_tcp_output() next has something to do if nothing arrives. MR_NEVER: never. It may be early. */
+/* When mr_tcp_output() next has something to do if nothing arrives. MR_NEVER: never. It may be early; 0: there is output,
+ * or an event, now. */
 uint64_t mr_tcp_deadline_ns(const struct mr_tcp *t);
 
 /* What happened, oldest connection first. Returns the number written; 0: nothing is left. An accepted connection's OPENED is

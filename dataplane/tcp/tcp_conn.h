@@ -86,7 +86,6 @@ struct mr_tcp_cubic {
     uint64_t epoch_ns; /* 0: none yet */
     uint64_t k_ms;
     uint32_t w_max;
-    uint32_t cwnd_epoch;
     uint32_t w_est;
     uint32_t w_est_acked;
     uint32_t acked; /* not yet turned into window */
@@ -145,7 +144,6 @@ struct mr_tcp_conn {
     uint8_t snd_scale;
     uint8_t rcv_scale;
     uint16_t mss;      /* payload of a segment without options: what both sides and the path allow */
-    uint16_t mss_peer; /* as announced */
     uint16_t mss_seen; /* largest received: estimates the peer's, for delayed ACKs */
     uint32_t ts_offset;
     uint32_t ts_recent;
@@ -224,8 +222,9 @@ struct mr_tcp_conn {
     uint32_t disorder_count;
     uint32_t disorder_ranges;
     uint32_t disorder_bytes;
-    uint32_t recent[MR_TCP_SACKS]; /* sequence numbers that arrived out of order, newest first */
+    uint32_t recent[MR_TCP_SACKS]; /* where runs that arrived out of order began, newest first */
     uint32_t recent_count;
+    uint32_t recent_end; /* of the run that recent[0] began */
     struct mr_tcp_sack dsack;
     bool has_dsack;
     bool has_fin; /* at fin_seq, not yet reached */
@@ -316,12 +315,6 @@ static inline bool mr_tcp_is_synchronized(const struct mr_tcp_conn *c)
 static inline uint32_t mr_tcp_in_flight(const struct mr_tcp_conn *c)
 {
     return c->snd_nxt - c->snd_una;
-}
-
-static inline bool mr_tcp_is_ip4(const struct mr_address *a)
-{
-    static const struct mr_address mapped = {.bytes = {[10] = 0xff, [11] = 0xff}};
-    return memcmp(a->bytes, mapped.bytes, MR_ADDRESS_IP4_BITS / 8) == 0;
 }
 
 static inline uint32_t mr_tcp_mss_floor(const struct mr_tcp_conn *c)

@@ -58,7 +58,6 @@ static void begin_epoch(struct mr_tcp_conn *c, uint64_t now_ns)
     cubic->epoch_ns = now_ns;
     cubic->w_est = c->cwnd;
     cubic->acked = cubic->w_est_acked = 0;
-    cubic->cwnd_epoch = c->cwnd;
     if (cubic->w_max > c->cwnd) { /* 4.2, figure 2: K = cbrt((W_max - cwnd) / C) in seconds, of segments */
         cubic->k_ms = cube_root((uint64_t)(cubic->w_max - c->cwnd) * 2500000000u / c->mss);
     } else {

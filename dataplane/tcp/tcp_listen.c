@@ -69,13 +69,6 @@ uint16_t mr_tcp_listen_port(struct mr_tcp *t, const struct mr_tcp_path *path)
 
 /* ---- listeners ---- */
 
-static bool is_any_address(const struct mr_address *a)
-{
-    static const struct mr_address none;
-    return memcmp(a->bytes, none.bytes, mr_tcp_is_ip4(a) ? 10 : 16) == 0 &&
-           (!mr_tcp_is_ip4(a) || memcmp(a->bytes + 12, none.bytes, 4) == 0);
-}
-
 enum mr_err mr_tcp_listen(struct mr_tcp *t, const struct mr_address *local, uint16_t port, uint32_t listener)
 {
     for (uint32_t index = 0; index < t->listener_count; index++) {
@@ -87,7 +80,7 @@ enum mr_err mr_tcp_listen(struct mr_tcp *t, const struct mr_address *local, uint
         return MR_ERR_NO_MEMORY;
     }
     t->listeners[t->listener_count++] = (struct mr_tcp_listener){
-        .local = *local, .port = port, .index = listener, .is_any = is_any_address(local)};
+        .local = *local, .port = port, .index = listener, .is_any = mr_tcp_is_unspecified(local)};
     return MR_OK;
 }
 
@@ -123,7 +116,6 @@ void mr_tcp_listen_agree(struct mr_tcp_conn *c, const struct mr_tcp_segment *s, 
     uint32_t floor = mr_tcp_mss_floor(c);
     uint32_t mss = s->has_mss ? s->mss : floor; /* RFC 9293 3.7.1: the default is the floor */
     mss = mss > floor ? mss : floor;
-    c->mss_peer = (uint16_t)mss;
     c->mss = (uint16_t)(mss < c->mss ? mss : c->mss);
     c->has_sack = s->is_sack_permitted && p->has_sack;
     c->has_ts = s->has_ts && p->has_timestamps;

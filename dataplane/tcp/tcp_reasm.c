@@ -77,8 +77,14 @@ static void join_disorder(struct mr_tcp_conn *c)
     }
 }
 
-static void note_recent(struct mr_tcp_conn *c, uint32_t seq)
+/* A run of segments one behind the other is one arrival: what came before it is still to be told. */
+static void note_recent(struct mr_tcp_conn *c, uint32_t seq, uint32_t end)
 {
+    bool is_run = c->recent_count > 0 && seq == c->recent_end;
+    c->recent_end = end;
+    if (is_run) {
+        return;
+    }
     memmove(c->recent + 1, c->recent, sizeof c->recent - sizeof c->recent[0]);
     c->recent[0] = seq;
     c->recent_count += c->recent_count < MR_TCP_SACKS;
@@ -118,7 +124,7 @@ static bool add_disorder(struct mr_tcp_conn *c, const struct mr_tcp_segment *s, 
         note_duplicate(c, seq, known);
         seq = known;
     }
-    note_recent(c, s->seq);
+    note_recent(c, s->seq, s->seq + s->len);
     struct mr_list *after = before->next;
     while (after != &c->disorder && mr_tcp_seq_le(end_of(piece_of(after)), end)) {
         struct mr_tcp_piece *covered = piece_of(after);
@@ -271,39 +277,63 @@ bool mr_tcp_reasm_add(struct mr_tcp_conn *c, const struct mr_tcp_segment *s, uin
     return is_kept;
 }
 
-/* The range around `seq`. False: it is there no longer. */
-static bool range_of(const struct mr_tcp_conn *c, uint32_t seq, struct mr_tcp_sack *range)
+/* Ranges by when something last arrived in them. */
+struct ranges {
+    struct mr_tcp_sack recent[MR_TCP_SACKS];
+    struct mr_tcp_sack others[MR_TCP_SACKS];
+    bool has_recent[MR_TCP_SACKS];
+    uint32_t other_count;
+};
+
+static void note_range(const struct mr_tcp_conn *c, struct ranges *ranges, struct mr_tcp_sack range)
 {
-    bool is_found = false;
-    *range = (struct mr_tcp_sack){0};
-    MR_LIST_EACH (link, &c->disorder) {
-        const struct mr_tcp_piece *piece = piece_of(link);
-        if (range->end != piece->seq || link == c->disorder.next) {
-            if (is_found) {
-                return true;
-            }
-            range->start = piece->seq;
+    for (uint32_t index = 0; index < c->recent_count; index++) {
+        if (mr_tcp_seq_within(c->recent[index], range.start, range.end)) {
+            ranges->recent[index] = range;
+            ranges->has_recent[index] = true;
+            return;
         }
-        range->end = end_of(piece);
-        is_found = is_found || mr_tcp_seq_within(seq, piece->seq, range->end);
     }
-    return is_found;
+    if (ranges->other_count < MR_TCP_SACKS) {
+        ranges->others[ranges->other_count++] = range;
+    }
 }
 
-/* RFC 2883 4: a duplicate goes first. RFC 2018 4: then what arrived last, then the ones told before. */
+static void find_ranges(const struct mr_tcp_conn *c, struct ranges *ranges)
+{
+    struct mr_tcp_sack range = {0};
+    MR_LIST_EACH (link, &c->disorder) {
+        const struct mr_tcp_piece *piece = piece_of(link);
+        if (link != c->disorder.next && range.end != piece->seq) {
+            note_range(c, ranges, range);
+        }
+        if (link == c->disorder.next || range.end != piece->seq) {
+            range.start = piece->seq;
+        }
+        range.end = end_of(piece);
+    }
+    if (!mr_list_is_empty(&c->disorder)) {
+        note_range(c, ranges, range);
+    }
+}
+
+/* RFC 2883 4: a duplicate goes first. RFC 2018 4: then the range in which something arrived last, and as many others as
+ * there is room for: one acknowledgement may stand for many segments. */
 uint32_t mr_tcp_reasm_sacks(const struct mr_tcp_conn *c, struct mr_tcp_sack *sacks, uint32_t max)
 {
+    struct ranges ranges = {0};
     uint32_t count = 0;
     if (c->has_dsack && max > 0) {
         sacks[count++] = c->dsack;
     }
-    uint32_t first = count;
-    for (uint32_t index = 0; index < c->recent_count && count < max; index++) {
-        bool is_told = false;
-        for (uint32_t told = first; told < count && !is_told; told++) {
-            is_told = mr_tcp_seq_within(c->recent[index], sacks[told].start, sacks[told].end);
+    find_ranges(c, &ranges);
+    for (uint32_t index = 0; index < MR_TCP_SACKS && count < max; index++) {
+        if (ranges.has_recent[index]) {
+            sacks[count++] = ranges.recent[index];
         }
-        count += !is_told && range_of(c, c->recent[index], &sacks[count]);
+    }
+    for (uint32_t index = 0; index < ranges.other_count && count < max; index++) {
+        sacks[count++] = ranges.others[index];
     }
     return count;
 }

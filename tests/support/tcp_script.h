@@ -2,10 +2,10 @@
  * tcp_script: conversations with our TCP as text, in the manner of packetdrill: what arrives and what the session does is
  * written down, what leaves and what is told is found out, and the whole is compared with the file.
  *
- *   set no-sack | no-ts | no-scale | ecn | window N | mtu N | sent N | pieces N | time N (ms)
+ *   set no-sack | no-ts | no-scale | ecn | window N | mtu N | sent N | half-open N | user-timeout N | wrap N | ... (see set())
  *   listen | connect
  *   < FLAGS seq:len ack N win N [mss N] [scale N] [ts V E] [sack A-B]... [permit] [ce]
- *   ! send N | consume N | finish | close | abort | too-big SEQ MTU | forget (the peer's packets are dropped unread)
+ *   ! send N | consume N | finish | close | abort | too-big SEQ MTU | show | count
  *   + N                      so many milliseconds go by; what is due happens when it is due
  *   > ...                    found out, with the time in ms
  *   * ...                    an event of the session
