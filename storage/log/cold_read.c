@@ -6,14 +6,14 @@
  *            one that the entry tells of, the index is wrong there: the entry before it is asked
  *   data     256 KiB to 1 MiB from there; the batch with the offset is looked for; more pages while the first
  *            batch is not whole
- *   checks   offsets rise, lengths hold, CRC of every batch that is lent (a rotten one is MR_ERR_CORRUPT); where
- *            offsets are missing the file is read again, a device may have answered with another place
+ *   checks   lengths hold, CRC of every batch that is lent (a rotten one is MR_ERR_CORRUPT); where offsets are
+ *            missing the file is read again, a device may have answered with another place
+ *   offsets  no CRC covers the base offset: it must lie between the batch before and the one behind. A batch that
+ *            neither of them joins is looked at again from further ahead, where the one before is known
  *
  * Nothing above segment->written is read from a file: what is not there yet is in the runs.
  */
 #include "log/log_walk.h"
-#include "millrace/base/bug.h"
-
 #include "millrace/base/bug.h"
 
 #define COLD_READ_BYTES (256u << 10)
@@ -25,8 +25,9 @@ enum cold_at {
     COLD_DATA_READ,
 };
 
-/* Task fields: index: of the entry; x: the offset looked for; y: what follows the last batch that is lent; a: file
- * position where the scan goes on; b: where the page's bytes begin; c: bytes in it; op: the read. */
+/* Task fields: index: of the entry; x: the offset looked for; y: what follows the batch before the scan, -1: not known,
+ * and at last what follows the last batch that is lent; a: file position where the scan goes on; b: where the page's
+ * bytes begin; op: the read. */
 
 static struct mr_read_entry *entry_of(struct mr_task *task)
 {
@@ -76,6 +77,14 @@ static bool go_on_behind(struct mr_storage_core *core, struct mr_task *task)
     finish(core, task, MR_OK);
     task->op->pending--; /* not done with */
     return false;
+}
+
+/* Nothing of the file is held any more. */
+static void drop_page(struct mr_storage_core *core, struct mr_task *task)
+{
+    task->page->is_busy = false;
+    mr_page_pool_put(&core->cold, task->page);
+    task->page = NULL;
 }
 
 /* Who has something to return does not wait for more: readers that hold pages and wait for each other's would wait for
@@ -136,11 +145,60 @@ static void lend_page(struct mr_storage_core *core, struct mr_read_op *op, struc
 
 static bool is_batch(const struct mr_batch *batch, const struct mr_segment *segment, uint64_t at)
 {
-    return batch->batch_length >= MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS && batch->base_offset >= segment->base &&
-           batch->last_offset_delta >= 0 && at + mr_batch_bytes(batch) <= segment->written;
+    return batch->batch_length >= MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS && batch->last_offset_delta >= 0 &&
+           at + mr_batch_bytes(batch) <= segment->written;
 }
 
-/* The page holds bytes [b, b + c) of the file; the scan is at a. */
+/* The offset behind the segment's last one. */
+static int64_t segment_end(const struct mr_segment *segment)
+{
+    const struct mr_segment *next = mr_segment_next(segment);
+    return next != NULL ? next->base : segment->partition->end.offset;
+}
+
+/* Where the batch at `at` should begin by the one behind it or the end of the log; -1: that is not in the page. `end`:
+ * of the bytes. */
+static int64_t offset_at(const struct mr_task *task, const uint8_t *memory, uint64_t at, uint64_t end)
+{
+    const struct mr_partition *p = task->partition;
+    struct mr_batch            batch;
+    if (at >= task->segment->size) {
+        return segment_end(task->segment);
+    }
+    if (task->segment->base == p->high_watermark.base && at == p->high_watermark.pos) {
+        return p->high_watermark.offset;
+    }
+    if (at + MR_BATCH_HEADER > end) {
+        return -1;
+    }
+    mr_batch_header_load(memory + (at - task->b), &batch);
+    return batch.base_offset;
+}
+
+enum base {
+    BASE_GOOD,
+    BASE_ALONE, /* it joins no neighbour: offsets are missing, or it is wrong by a few */
+    BASE_WRONG,
+};
+
+/* What its neighbours say of a batch's offsets: `before` is what follows the one before it, `after` where the next one
+ * begins; -1: not known. */
+static enum base judge_base(const struct mr_task *task, const struct mr_batch *batch, int64_t before, int64_t after)
+{
+    int64_t next = mr_batch_last_offset(batch) + 1;
+    if (batch->base_offset < task->segment->base || batch->base_offset < before ||
+        next > segment_end(task->segment) || batch->leader_epoch < -1 ||
+        (!task->partition->is_internal && batch->leader_epoch > task->partition->leader_epoch)) {
+        return BASE_WRONG;
+    }
+    if (batch->base_offset == before || next == after ||
+        (before < 0 && next - 1 == task->find.offset && task->find.kind == MR_INDEX_OFFSET && task->find.offset > 0)) {
+        return BASE_GOOD;
+    }
+    return after >= 0 && next > after ? BASE_WRONG : BASE_ALONE;
+}
+
+/* The page holds the file's bytes from b on; the scan is at a. */
 static bool use_data(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_read_op    *op = (struct mr_read_op *)(void *)task->op;
@@ -158,7 +216,8 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
 
     uint64_t at = task->a;
     uint64_t first = UINT64_MAX; /* where the answer begins */
-    int64_t  next_offset = -1;
+    int64_t  next_offset = task->y; /* what follows the batch before; -1: not known */
+    int64_t  first_before = -1;
     bool     is_max_reached = false;
     while (at + MR_BATCH_HEADER <= end) {
         struct mr_batch batch;
@@ -170,26 +229,48 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
             }
             return finish(core, task, MR_ERR_CORRUPT);
         }
-        uint64_t bytes = mr_batch_bytes(&batch);
-        if (first == UINT64_MAX && mr_batch_last_offset(&batch) < task->x) {
-            at += bytes;
+        uint64_t  bytes = mr_batch_bytes(&batch);
+        int64_t   after = offset_at(task, memory, at + bytes, end);
+        enum base base = judge_base(task, &batch, next_offset, after);
+        if (base == BASE_ALONE && at == task->a && next_offset < 0 && task->a > 0 && task->find.result == (int64_t)at) {
+            drop_page(core, task);
+            return mr_index_find_before(core, task, COLD_PLACED);
+        }
+        if (base == BASE_WRONG && first == UINT64_MAX && after > task->segment->base && task->x >= after) {
+            at += bytes; /* it is not what is looked for */
+            next_offset = -1;
             continue;
         }
-        if (batch.base_offset >= entry->limit) {
-            is_max_reached = true;
-            break;
+        if (base == BASE_WRONG && !mr_bug("believe-bases")) {
+            if (first != UINT64_MAX) {
+                break;
+            }
+            mr_log(core->log, MR_LOG_ERROR, "wrong base offset dir=%s segment=%lld pos=%llu offset=%lld",
+                   task->partition->dir_name, (long long)segment->base, (unsigned long long)at,
+                   (long long)batch.base_offset);
+            return finish(core, task, MR_ERR_CORRUPT);
+        }
+        if (first == UINT64_MAX && mr_batch_last_offset(&batch) < task->x) {
+            at += bytes;
+            next_offset = mr_batch_last_offset(&batch) + 1;
+            continue;
         }
         bool is_hole = batch.base_offset > (first == UINT64_MAX ? task->x : next_offset);
         if (is_hole && first != UINT64_MAX && !task->partition->config.is_cleanup_compact) {
             break;
         }
-        if (is_hole && first == UINT64_MAX && !task->is_again) {
+        if (is_hole && !task->is_again) {
             /* Nothing in the batch says whose it is. What is missing the second time too is missing in the file. */
             task->is_again = true;
             return read_data(core, task);
         }
+        if (batch.base_offset >= entry->limit) {
+            is_max_reached = true;
+            break;
+        }
         if (first == UINT64_MAX) {
             first = at;
+            first_before = next_offset;
         }
         if (at + bytes - first > max && !(is_first_whole && at == first)) {
             is_max_reached = true;
@@ -236,11 +317,10 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
         return gather(core, task, from);
     }
     task->is_whole_wanted = from == task->a;
+    task->y = first != UINT64_MAX ? first_before : next_offset;
     task->a = from;
     if (mr_page_capacity(task->page) < (MR_PAGE_BYTES << MR_PAGE_ORDER_MAX)) {
-        task->page->is_busy = false;
-        mr_page_pool_put(&core->cold, task->page);
-        task->page = NULL;
+        drop_page(core, task);
     }
     return read_data(core, task);
 }
@@ -316,9 +396,7 @@ static bool gather(struct mr_storage_core *core, struct mr_task *task, uint64_t 
     task->y = 0;
     task->crc = batch.crc;
     task->step = gather_step;
-    task->page->is_busy = false;
-    mr_page_pool_put(&core->cold, task->page);
-    task->page = NULL;
+    drop_page(core, task);
     return gather_step(core, task);
 }
 
@@ -331,6 +409,7 @@ static bool cold_step(struct mr_storage_core *core, struct mr_task *task)
             const struct mr_place *hint = &task->partition->hints[index];
             if (hint->offset == task->x && hint->base == task->segment->base) {
                 task->a = hint->pos;
+                task->y = hint->offset;
                 task->at = COLD_DATA;
                 return read_data(core, task);
             }
@@ -338,6 +417,7 @@ static bool cold_step(struct mr_storage_core *core, struct mr_task *task)
         return mr_index_find(core, task, MR_INDEX_OFFSET, task->x, COLD_PLACED);
     case COLD_PLACED:
         task->a = (uint64_t)task->find.result;
+        task->y = task->a == 0 ? task->segment->base : -1;
         task->at = COLD_DATA;
         return read_data(core, task);
     case COLD_DATA:
@@ -348,9 +428,7 @@ static bool cold_step(struct mr_storage_core *core, struct mr_task *task)
             return finish(core, task, MR_ERR_IO);
         }
         if (!mr_index_is_true(task, mr_page_memory(&core->cold, task->page), op->done_bytes)) {
-            task->page->is_busy = false;
-            mr_page_pool_put(&core->cold, task->page);
-            task->page = NULL;
+            drop_page(core, task);
             return mr_index_find_before(core, task, COLD_PLACED);
         }
         return use_data(core, task);

@@ -110,7 +110,8 @@ static uint32_t batch_at(uint32_t pos, struct mr_batch *batch)
     }
 }
 
-/* What is between the segment's batch at `pos` and the next one's is spoiled: not the bytes that no CRC covers. */
+/* What is between the segment's batch at `pos` and the next one's is spoiled. Of the bytes that no CRC covers only the
+ * base offset: that of a batch between others. */
 static uint32_t spoil(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, const char *path, uint32_t pos, uint32_t max)
 {
     static const uint32_t sizes[] = {1, 1, 64, 512};
@@ -148,12 +149,17 @@ bool mr_sim_rot_segment(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, struct
     uint32_t pos = (uint32_t)lot(swarm, MR_SIM_TROUBLE_rot, end);
     uint32_t start = batch_at(pos, &batch);
     uint32_t in_batch = pos - start;
-    if (in_batch < 8 || (in_batch >= 12 && in_batch < 16)) {
+    bool     is_last = start + mr_batch_bytes(&batch) == end; /* nothing behind it shows its base offset */
+    uint32_t max = start + mr_batch_bytes(&batch) - pos;
+    if (in_batch < 8 && !is_last) {
+        max = 8 - in_batch;
+    } else if (in_batch < 8 || (in_batch >= 12 && in_batch < 16)) {
         pos = start + 16; /* the magic */
+        max = mr_batch_bytes(&batch) - 16;
     } else if (in_batch < 12) {
         pos = start + 8;
+        max = 1;
     }
-    uint32_t max = pos < start + 12 ? 1 : start + mr_batch_bytes(&batch) - pos;
     (void)spoil(fs, swarm, path, pos, max);
     /* Behind a head that is not one nothing of the segment can be found. */
     bool is_head = pos < start + MR_BATCH_HEADER;
