@@ -95,6 +95,7 @@ struct mr_segment {
     bool                 is_seal_done;    /* everything of it is in files, truncated and synced */
     bool                 is_time_known;   /* max_timestamp is what memory or the time index say */
     bool                 is_time_scanned; /* no index said it, and all headers have been read */
+    bool                 is_time_unproven; /* a time index in a file said it */
     bool                 is_gone;         /* below the log start: files go when the journal lets them */
     bool                 has_file;        /* recovery: its .log was listed, or written; `allocated` is its size */
     bool                 has_index_files; /* .index and .timeindex exist and are continued */
@@ -215,7 +216,8 @@ struct mr_index_search {
     uint32_t           file_bytes;
     /* Of a file position from a file: whoever reads there asks mr_index_is_true. */
     bool               is_unproven;
-    int64_t            offset; /* the entry's */
+    int64_t            offset;    /* the entry's */
+    int64_t            timestamp; /* likewise, of a time index */
     uint32_t           tries;
 };
 
@@ -250,6 +252,13 @@ struct mr_task {
     int32_t               file;
     int32_t               dir;
     struct mr_index_search find;
+    /* A search by time (time_search.c): up to `offset` nothing is newer than `timestamp`, says an entry of a file. */
+    struct {
+        int64_t  offset;
+        int64_t  timestamp;
+        uint32_t tries;
+        bool     is_unproven;
+    } clue;
     uint64_t              a, b, c;
     int64_t               x, y;
     enum mr_err           err;

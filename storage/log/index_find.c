@@ -4,7 +4,8 @@
  *
  * What the file says is only a hint: an index that cannot be read, or makes no sense, means the start of the
  * segment, and the reader scans more. A single entry that is not true is found out by the batch that the reader sees
- * there, without an operation more: then the entry before it is asked.
+ * there, without an operation more: then the entry before it is asked. The same holds for entries of a time index
+ * (time_search.c).
  */
 #include "storage_core.h"
 
@@ -37,6 +38,8 @@ static bool find_in(const struct mr_segment *segment, struct mr_index_search *se
             return false;
         }
         search->result = segment->base + entry.relative;
+        search->timestamp = entry.timestamp;
+        search->is_unproven = true;
         *is_last = count > 0 && mr_time_index_load(entries + (size_t)(count - 1) * MR_TIME_INDEX_ENTRY).relative ==
                                     entry.relative;
         return true;

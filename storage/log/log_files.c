@@ -359,6 +359,7 @@ static uint32_t load_time(struct mr_task *task, const uint8_t *at, uint32_t len)
         active->last_time_relative = last.relative;
         active->max_timestamp = last.timestamp;
         active->max_timestamp_offset = active->base + last.relative;
+        active->is_time_unproven = true;
     }
     active->time_bytes += count * MR_TIME_INDEX_ENTRY;
     return count * MR_TIME_INDEX_ENTRY;
@@ -558,7 +559,9 @@ static bool load_finish(struct mr_storage_core *core, struct mr_task *task, enum
         mr_page_pool_put(&core->cache, task->page);
         task->page = NULL;
     }
-    if (err == MR_OK && task->load == NULL && task->x > p->end.offset) {
+    /* Where the batches end before the file does, the last one's offset may be wrong as well. */
+    bool is_cut = task->scan.state == MR_LOG_SCAN_DAMAGED && task->x >= 0 && task->x != p->end.offset;
+    if (err == MR_OK && task->load == NULL && (task->x > p->end.offset || is_cut)) {
         /* The journal has nothing of it: it is as a clean stop left it, in this start or one before. Cut here and gone
          * on with, other records would get the offsets of those that were acknowledged. */
         mr_log(core->log, MR_LOG_ERROR, "a log has lost records since it was closed dir=%s end=%lld was=%lld",

@@ -3,6 +3,8 @@
  *
  *   size of .timeindex -> its last entry (forced when a segment ends) -> mtime of .log
  *
+ * A search by time looks at the batch that the entry names before it believes it; retention does not.
+ *
  * An index that is missing or makes no sense leaves max_timestamp at -1: retention then goes by the time of the
  * last change, as Kafka does, and a search by time scans the segment.
  */
@@ -31,6 +33,7 @@ static void use_entry(struct mr_segment *segment, const uint8_t *bytes)
     }
     segment->max_timestamp = entry.timestamp;
     segment->max_timestamp_offset = segment->base + entry.relative;
+    segment->is_time_unproven = true;
 }
 
 static bool time_step(struct mr_storage_core *core, struct mr_task *task)

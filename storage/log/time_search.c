@@ -7,6 +7,10 @@
  *   scan     headers from there on, in files 256 KiB at a time, in tail runs in place; the one batch that can
  *            answer is opened
  *
+ * An entry of a time index in a file says: up to this offset nothing is newer than this, and the batch of the offset is
+ * as new. Batches that the scan meets up to there must fit, or the entry before it is asked; likewise the largest
+ * timestamp of a segment, before the segment is passed over for it.
+ *
  * Only below the high watermark and at or above the log start. A batch whose header lied about its largest
  * timestamp is passed over. Source: Kafka's UnifiedLog.fetchOffsetByTimestamp, LogSegment.findOffsetByTimestamp.
  */
@@ -16,6 +20,7 @@
 
 #define CHUNK_ORDER      6u    /* 256 KiB */
 #define BATCHES_PER_TURN 4096u /* of tail runs */
+#define TRIES_MAX        8u    /* entries that are not true: then the scan begins with the segment */
 
 enum search_at {
     SEARCH_CHOOSE,
@@ -29,6 +34,7 @@ enum search_goal {
     GOAL_FIRST, /* the first record that is not older */
     GOAL_MAX,   /* the first record with timestamp y */
     GOAL_LEARN, /* the segment's largest timestamp */
+    GOAL_PROVE, /* that the segment's largest timestamp is what its time index says */
     GOAL_REST,  /* the largest timestamp of whole batches above the log start, where the segment's is below it */
 };
 
@@ -67,11 +73,89 @@ static bool finish(struct mr_storage_core *core, struct mr_task *task, enum mr_e
 
 static bool choose(struct mr_storage_core *core, struct mr_task *task);
 
+/* ---- Whether an index is true ---- */
+
+enum fit {
+    FITS,
+    FITS_WHOLE, /* the batch is the one that was named: all is true */
+    FITS_NOT,
+};
+
+/* A batch against what is said: up to `offset` nothing is newer than `timestamp`, and the batch there is as new. */
+static enum fit fit(const struct mr_batch *batch, int64_t offset, int64_t timestamp)
+{
+    if (mr_batch_last_offset(batch) < offset) {
+        return batch->max_timestamp <= timestamp ? FITS : FITS_NOT;
+    }
+    return batch->base_offset <= offset && batch->max_timestamp == timestamp ? FITS_WHOLE : FITS_NOT;
+}
+
+static bool scan(struct mr_storage_core *core, struct mr_task *task);
+
+static void say_untrue(const struct mr_storage_core *core, const struct mr_task *task, int64_t offset)
+{
+    mr_log(core->log, MR_LOG_WARN, "an entry of a time index is not true dir=%s segment=%lld offset=%lld",
+           task->partition->dir_name, (long long)task->segment->base, (long long)offset);
+}
+
+/* The entry that the scan began with is not true: the one before it. */
+static bool step_back(struct mr_storage_core *core, struct mr_task *task)
+{
+    drop_page(core, task);
+    say_untrue(core, task, task->clue.offset);
+    task->clue.is_unproven = false;
+    if (++task->clue.tries == TRIES_MAX) {
+        task->a = 0;
+        task->find.is_unproven = false;
+        return scan(core, task);
+    }
+    return mr_index_find(core, task, MR_INDEX_TIME, task->clue.timestamp, SEARCH_TIMED);
+}
+
+static bool proved(struct mr_storage_core *core, struct mr_task *task, bool is_true)
+{
+    struct mr_segment *segment = task->segment;
+    drop_page(core, task);
+    segment->is_time_unproven = false;
+    if (!is_true) {
+        say_untrue(core, task, segment->max_timestamp_offset);
+        segment->max_timestamp = -1; /* all headers are read */
+    }
+    segment->users--;
+    task->segment = NULL;
+    return choose(core, task);
+}
+
+/* What a batch says of the index that led here. True: *is_going is what the step returns. */
+static bool is_index_judged(struct mr_storage_core *core, struct mr_task *task, const struct mr_batch *batch,
+                            bool *is_going)
+{
+    const struct mr_segment *segment = task->segment;
+    if (task->index == GOAL_PROVE) {
+        enum fit fits = fit(batch, segment->max_timestamp_offset, segment->max_timestamp);
+        *is_going = fits != FITS && proved(core, task, fits == FITS_WHOLE);
+        return fits != FITS;
+    }
+    if (!task->clue.is_unproven) {
+        return false;
+    }
+    enum fit fits = fit(batch, task->clue.offset, task->clue.timestamp);
+    task->clue.is_unproven = fits == FITS;
+    *is_going = fits == FITS_NOT && step_back(core, task);
+    return fits == FITS_NOT;
+}
+
 /* Nothing more in this segment. */
 static bool leave(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_segment *segment = task->segment;
     enum search_goal   goal = (enum search_goal)task->index;
+    if (goal == GOAL_PROVE) {
+        return proved(core, task, false);
+    }
+    if (task->clue.is_unproven) {
+        return step_back(core, task);
+    }
     drop_page(core, task);
     segment->users--;
     task->segment = NULL;
@@ -138,6 +222,8 @@ static bool can_answer(struct mr_task *task, const struct mr_batch *batch)
             task->segment->max_timestamp_offset = mr_batch_last_offset(batch);
         }
         return false;
+    case GOAL_PROVE:
+        return false;
     }
     return false;
 }
@@ -165,6 +251,10 @@ static bool scan_runs(struct mr_storage_core *core, struct mr_task *task, struct
         }
         run = mr_walk_run_of(p, run, pos);
         mr_walk_head(core, p, run, pos, &batch);
+        bool is_going;
+        if (is_index_judged(core, task, &batch, &is_going)) {
+            return is_going;
+        }
         if (can_answer(task, &batch)) {
             struct mr_arena scratch;
             mr_arena_init(&scratch, core->scratch, MR_SCRATCH_BYTES);
@@ -211,8 +301,6 @@ static bool read_chunk(struct mr_storage_core *core, struct mr_task *task, uint3
     return true;
 }
 
-static bool scan(struct mr_storage_core *core, struct mr_task *task);
-
 static bool scan_file(struct mr_storage_core *core, struct mr_task *task, uint64_t limit)
 {
     struct mr_segment *segment = task->segment;
@@ -227,6 +315,10 @@ static bool scan_file(struct mr_storage_core *core, struct mr_task *task, uint64
         if (batch.batch_length < MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS || batch.last_offset_delta < 0 ||
             batch.base_offset < segment->base || task->a + mr_batch_bytes(&batch) > segment->size) {
             return finish(core, task, MR_ERR_CORRUPT);
+        }
+        bool is_going;
+        if (is_index_judged(core, task, &batch, &is_going)) {
+            return is_going;
         }
         uint32_t bytes = mr_batch_bytes(&batch);
         if (can_answer(task, &batch)) {
@@ -279,6 +371,8 @@ static bool begin(struct mr_storage_core *core, struct mr_task *task, struct mr_
     task->index = goal;
     task->a = 0;
     task->find.is_unproven = false;
+    task->clue.is_unproven = false;
+    task->clue.tries = 0;
     segment->users++;
     switch (goal) {
     case GOAL_FIRST:
@@ -295,6 +389,8 @@ static bool begin(struct mr_storage_core *core, struct mr_task *task, struct mr_
     case GOAL_LEARN:
         task->y = -1;
         return scan(core, task);
+    case GOAL_PROVE:
+        return mr_index_find(core, task, MR_INDEX_OFFSET, segment->max_timestamp_offset, SEARCH_PLACED);
     }
     mr_unreachable("goal of a search by time");
 }
@@ -319,6 +415,9 @@ static bool choose(struct mr_storage_core *core, struct mr_task *task)
         }
         if (!segment->is_time_known) {
             return mr_segment_time_learn(core, task, segment, SEARCH_CHOOSE);
+        }
+        if (segment->is_time_unproven) {
+            return begin(core, task, segment, GOAL_PROVE);
         }
         if (segment->max_timestamp < 0 && segment->size > 0 && !segment->is_time_scanned) {
             return begin(core, task, segment, GOAL_LEARN);
@@ -349,6 +448,10 @@ static bool search_step(struct mr_storage_core *core, struct mr_task *task)
     case SEARCH_CHOOSE:
         return choose(core, task);
     case SEARCH_TIMED:
+        /* One below the log start leaves nothing out. */
+        task->clue.is_unproven = task->find.is_unproven && task->find.result >= log_start;
+        task->clue.offset = task->find.result;
+        task->clue.timestamp = task->find.timestamp;
         return mr_index_find(core, task, MR_INDEX_OFFSET,
                              task->find.result > log_start ? task->find.result : log_start, SEARCH_PLACED);
     case SEARCH_PLACED:

@@ -5,10 +5,12 @@
 
 #include "core_rig.h"
 #include "log/offset_index.h"
+#include "log/time_index.h"
 
 #define RECORDS 120u /* one in each batch */
 #define TIME    1000 /* of the first */
 #define INDEX   "/data/a-0/00000000000000000000.index"
+#define TIMES   "/data/a-0/00000000000000000000.timeindex"
 #define ENTRIES 64u
 
 static struct mr_core_rig rig;
@@ -57,6 +59,24 @@ static void tell(const struct lie *lie)
         mr_offset_index_store(at, entry);
     }
     mr_sim_fs_put(rig.fs, INDEX, bytes, (size_t)len);
+}
+
+/* The same of the time index, `pos_add` is milliseconds. first UINT32_MAX: the last entry, which tells the segment's. */
+static void tell_time(const struct lie *lie)
+{
+    uint8_t  bytes[ENTRIES * MR_TIME_INDEX_ENTRY];
+    int64_t  len = mr_sim_fs_get(rig.fs, TIMES, bytes, sizeof bytes);
+    uint32_t entries = (uint32_t)len / MR_TIME_INDEX_ENTRY;
+    uint32_t first = lie->first == UINT32_MAX ? entries - 1 : lie->first;
+    assert_true(len <= (int64_t)sizeof bytes && first + lie->count <= entries);
+    for (uint32_t index = first; index < first + lie->count; index++) {
+        uint8_t                   *at = bytes + (size_t)index * MR_TIME_INDEX_ENTRY;
+        struct mr_time_index_entry entry = mr_time_index_load(at);
+        entry.relative += lie->offset_add;
+        entry.timestamp += lie->pos_add;
+        mr_time_index_store(at, entry);
+    }
+    mr_sim_fs_put(rig.fs, TIMES, bytes, (size_t)len);
 }
 
 /* In falling order, so that no read begins where the one before ended. */
@@ -109,9 +129,43 @@ static void test_untrue_entries_are_not_followed(void **state)
     rig.fs = whole;
 }
 
+static void test_untrue_times_are_not_followed(void **state)
+{
+    (void)state;
+    static const struct lie lies[] = {
+        {"true", 0, 0, 0, 0},
+        {"a little older", 5, 1, 0, -1},
+        {"older", 5, 1, 0, -3},
+        {"newer", 5, 1, 0, 3},
+        {"far newer", 5, 1, 0, 1 << 30},
+        {"one offset on", 5, 1, 1, 0},
+        {"further on", 5, 1, 3, 0},
+        {"back", 5, 1, -2, 0},
+        {"two of them", 5, 2, 3, 0},
+        {"more than are tried", 2, 12, 2, 0},
+        {"the segment is older", UINT32_MAX, 1, 0, -3},
+        {"much older", UINT32_MAX, 1, 0, -900},
+        {"newer than it is", UINT32_MAX, 1, 0, 1 << 20},
+        {"its newest is elsewhere", UINT32_MAX, 1, -2, 0},
+    };
+    struct mr_sim_fs *whole = rig.fs;
+    for (uint32_t index = 0; index < sizeof lies / sizeof lies[0]; index++) {
+        rig.fs = mr_sim_fs_clone(whole);
+        tell_time(&lies[index]);
+        assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+        check(lies[index].about);
+        struct mr_list_offsets_entry newest = mr_core_rig_list(&rig, mr_core_rig_open(&rig, "a", 0, false), MR_LIST_MAX_TIMESTAMP);
+        assert_int_equal(newest.offset, RECORDS - 1);
+        mr_core_rig_kill(&rig);
+        mr_sim_fs_destroy(rig.fs);
+    }
+    rig.fs = whole;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_untrue_times_are_not_followed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_untrue_entries_are_not_followed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
