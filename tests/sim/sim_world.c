@@ -3,11 +3,13 @@
 #include "check_acked.h"
 #include "millrace/base/fmt.h"
 #include "millrace/base/hash.h"
+#include "millrace/kafka/api.h"
 #include "check_group.h"
 #include "sim_admin.h"
 #include "sim_auditor.h"
 #include "sim_broker.h"
 #include "sim_client.h"
+#include "sim_follower.h"
 #include "sim_idle.h"
 #include "sim_consumer.h"
 #include "sim_member.h"
@@ -24,11 +26,12 @@
 #define CLIENTS_MAX 4u
 #define MEMBERS     3u
 #define ACTORS_MAX \
-    (CLIENTS_MAX + MEMBERS + MR_SIM_CONSUMERS + MR_SIM_TXN_ACTORS + 3u) /* and the admin and two who read */
+    (CLIENTS_MAX + MEMBERS + MR_SIM_CONSUMERS + MR_SIM_TXN_ACTORS + 4u) /* and the admin and three who read */
 #define OFFSETS_MAX (1u << 14)
 #define VALUES_MAX  12000u
 #define STEPS_STOP  200000u /* steps in which a stop must be over; */
 #define STOP_NS     (90 * MR_NS_PER_S) /* but a disk may be stuck for a while, and steps are short */
+#define PRODUCE_NS  (80 * MR_NS_PER_MS) /* in which a Produce is answered while nothing disturbs */
 #define STEPS_POINT 700u    /* of the life in which power goes at every operation */
 #define STEPS_CALM  100000u
 #define STEPS_REST  200u
@@ -48,6 +51,7 @@ struct world {
     struct mr_sim_consumers consumers;
     struct mr_sim_txns    txns;
     struct mr_sim_admin   admin;
+    struct mr_sim_follower follower;
     struct mr_sim_auditor auditor;
     struct mr_sim_wire    wires[ACTORS_MAX];
     uint32_t              actor_count;
@@ -57,6 +61,7 @@ struct world {
     bool                  was_full;  /* the disk was, in this life */
     bool                  has_served; /* this life has come so far */
     bool                  is_stopping;
+    uint64_t              undisturbed_ns; /* since then; the follower knows whether it is */
     const struct mr_sim_params *params;
     struct mr_sim_result       *result;
 };
@@ -244,9 +249,54 @@ static bool may_fail(const struct world *world)
     return world->has_error || (world->was_full && (!world->has_served || world->is_stopping));
 }
 
+/* Nothing happens that takes time: what the broker does must be done soon. */
+static bool is_undisturbed(const struct world *world)
+{
+    static const enum mr_sim_trouble slow[] = {
+        MR_SIM_TROUBLE_reset,       MR_SIM_TROUBLE_delay,       MR_SIM_TROUBLE_partition,  MR_SIM_TROUBLE_half_open,
+        MR_SIM_TROUBLE_slow_reader, MR_SIM_TROUBLE_stuck_disk,  MR_SIM_TROUBLE_disk_full,  MR_SIM_TROUBLE_write_error,
+        MR_SIM_TROUBLE_flush_error, MR_SIM_TROUBLE_disk_error,  MR_SIM_TROUBLE_misread,    MR_SIM_TROUBLE_rot,
+        MR_SIM_TROUBLE_pause,       MR_SIM_TROUBLE_starve};
+    bool is_slow = false;
+    for (uint32_t index = 0; index < sizeof slow / sizeof slow[0]; index++) {
+        is_slow |= mr_sim_swarm_has(&world->swarm, slow[index]);
+    }
+    return (!is_slow || world->swarm.is_calm) && world->params->nth == 0 && world->has_served && !world->is_stopping;
+}
+
+/* A Produce that waits for longer than a few commits take. */
+static bool is_any_late(const struct world *world)
+{
+    for (uint32_t index = 0; index < world->actor_count; index++) {
+        const struct mr_sim_actor *actor = world->wires[index].actor;
+        for (uint32_t call = 0; call < actor->call_count; call++) {
+            uint64_t sent_ns = actor->calls[call].sent_ns;
+            uint64_t from_ns = sent_ns > world->undisturbed_ns ? sent_ns : world->undisturbed_ns;
+            if (actor->calls[call].key == MR_API_PRODUCE && world->now.mono_ns - from_ns > PRODUCE_NS) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool judge_times(struct world *world)
+{
+    bool was_strict = world->follower.is_strict;
+    world->follower.is_strict = is_undisturbed(world);
+    if (!was_strict) {
+        world->undisturbed_ns = world->now.mono_ns;
+    }
+    return !world->follower.is_strict || !is_any_late(world) ||
+           fail(world, "a Produce waits though nothing disturbs", "");
+}
+
 /* Whether something has been found. */
 static bool judge(struct world *world)
 {
+    if (!judge_times(world)) {
+        return false;
+    }
     for (uint32_t index = 0; index < world->actor_count; index++) {
         if (world->wires[index].actor->why[0] != '\0') {
             return fail(world, world->wires[index].actor->why, "");
@@ -594,6 +644,8 @@ static void set_up_actors(struct world *world, struct mr_arena *arena)
     if (mr_sim_swarm_has(&world->swarm, MR_SIM_TROUBLE_transactions)) {
         set_up_transactions(world, arena);
     }
+    mr_sim_follower_init(&world->follower, arena, &world->check, mr_hash_u64(world->params->seed + 2));
+    add_actor(world, &world->follower.actor);
     mr_sim_auditor_init(&world->auditor, arena, &world->check, mr_prng_next(&world->prng));
     add_actor(world, &world->auditor.actor);
 }
