@@ -645,6 +645,9 @@ static enum mr_clean_progress copy(struct mr_storage_core *core, struct mr_clean
             return mr_cleaner_failed(core, c, "writing a compacted segment");
         }
     }
+    if (mr_space_is_full(core)) {
+        return mr_cleaner_undo(c, false); /* what is left is for others */
+    }
     if (c->at != COPY_READ) {
         struct mr_segment *next = mr_segment_next(c->source);
         bool               is_over = next->base >= c->group_end;

@@ -158,3 +158,28 @@ def kafka_takes_a_compacted_directory(t):
     w.put(t, topic, 3000, 10000)
     wait_compacted(t, b, topic)
     check_read(t, topic, w)
+
+
+@test(seconds=120, millrace_only=True)
+def committed_offsets_are_compacted(t):
+    from confluent_kafka import TopicPartition
+    b = t._broker = t.own({**CLEANER, "offsets.topic.num.partitions": 1, "offsets.topic.segment.bytes": 1048576})
+    topic, count = t.topic(40), 1000
+    c = python_consumer(b.bootstrap, group_id="g")
+    for n in range(1, count + 1):
+        c.commit(offsets=[TopicPartition(topic, p, n) for p in range(40)], asynchronous=n % 20 != 0)
+
+    def committed(consumer):
+        return {(x.partition, x.offset) for x in consumer.committed([TopicPartition(topic, p) for p in range(40)], timeout=10)}
+
+    def sealed():
+        return sum(f.stat().st_size for f in segments(b, "__consumer_offsets")[:-1])
+    t.check(len(segments(b, "__consumer_offsets")) > 1, "no segment of __consumer_offsets was sealed")
+    t.eventually(lambda: sealed() < 100000, 60, "__consumer_offsets to be compacted")
+    t.equal(committed(c), {(p, count) for p in range(40)}, "what is committed")
+    c.close()
+    t.equal(b.stop(), 0, "exit status")
+    b.start()
+    c = python_consumer(b.bootstrap, group_id="g")
+    t.eventually(lambda: committed(c) == {(p, count) for p in range(40)}, 20, "what was committed, after a restart")
+    c.close()

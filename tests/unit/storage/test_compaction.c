@@ -667,6 +667,154 @@ static void test_power_lost_anywhere_leaves_the_old_or_the_new(void **state)
     }
 }
 
+/* ---- Company: no space, deletion, retention, everything at random ---- */
+
+static void test_full_directory_keeps_the_old_segments(void **state)
+{
+    (void)state;
+    rig.plan.disk_reserve_bytes = 4096;
+    start();
+    put_some(600, 0);
+    mr_sim_fs_capacity(rig.fs, mr_sim_fs_used(rig.fs) + 24000); /* less than the first segment becomes */
+    mr_core_rig_advance(&rig, 5000);
+    assert_int_equal(rig.offlines, 0);
+    assert_int_equal(check_log(), model.end);
+    assert_int_equal(files_with(".cleaned"), 0);
+    mr_sim_fs_capacity(rig.fs, mr_sim_fs_used(rig.fs) + (64 << 20));
+    mr_core_rig_advance(&rig, 20000);
+    assert_true(rounds() > 0);
+    check_log();
+    check_compact_below(active_base());
+}
+
+/* A log is deleted in the middle of its compaction, wherever that is: it ends, and nothing of it stays. */
+static void test_log_is_dropped_at_any_step_of_its_compaction(void **state)
+{
+    (void)state;
+    for (uint32_t turns = 0; turns < 120; turns += 3) {
+        mr_core_rig_deinit(&rig);
+        prepare();
+        memset(&model, 0, sizeof model);
+        rig.config.file_delete_delay_ms = 0;
+        start();
+        put_some(120, 0);
+        mr_core_rig_advance(&rig, BACKOFF - 1);
+        for (uint32_t turn = 0; turn < turns; turn++) {
+            mr_core_rig_advance(&rig, 1);
+        }
+        assert_int_equal(mr_core_rig_drop(&rig, log_id), MR_OK);
+        mr_core_rig_advance(&rig, 3000);
+        assert_int_equal(files_with(""), 0);
+        log_id = mr_core_rig_open(&rig, "t", 0, false);
+        memset(&model, 0, sizeof model);
+        memset(model.newest, 0xff, sizeof model.newest);
+        put_some(120, 0);
+        mr_core_rig_advance(&rig, 3000);
+        check_log();
+        check_compact_below(active_base());
+    }
+}
+
+/* compact,delete: what compaction leaves is too much one day as well. */
+static void test_compacted_log_is_deleted_from_its_start_too(void **state)
+{
+    (void)state;
+    rig.plan.retention_check_ms = 1000;
+    rig.config.is_cleanup_delete = true;
+    rig.config.retention_ms = 60000;
+    start();
+    put_some(600, 0);
+    mr_core_rig_advance(&rig, 5000);
+    assert_true(rounds() > 0);
+    check_log();
+    mr_core_rig_advance(&rig, 70000);
+    assert_int_equal(mr_core_rig_stat(&rig, log_id, NULL).log_start_offset, model.end);
+    memset(model.newest, 0xff, sizeof model.newest);
+    int64_t from = model.end;
+    put_some(600, 0);
+    mr_core_rig_advance(&rig, 5000);
+    read_from(from, 100000);
+    for (int key = 0; key < KEYS; key++) {
+        assert_true(model.newest[key] < 0 || seen.is_there[model.newest[key]]);
+    }
+}
+
+static void check_from_start(void)
+{
+    int64_t log_start = mr_core_rig_stat(&rig, log_id, NULL).log_start_offset;
+    read_from(log_start, 3000 + draw(100000));
+    for (int key = 0; key < KEYS; key++) {
+        int64_t newest = model.newest[key];
+        assert_true(newest < log_start || model.value[newest] == TOMBSTONE || seen.is_there[newest]);
+    }
+}
+
+static void end_of_life(void)
+{
+    switch (draw(4)) {
+    case 0:
+        assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+        mr_core_rig_kill(&rig);
+        return;
+    case 1:
+        mr_core_rig_kill(&rig);
+        return;
+    default: /* in the middle of something */
+        mr_sim_fs_die_at(rig.fs, mr_sim_fs_op_count(rig.fs) + draw(200));
+        mr_core_rig_advance(&rig, 1500);
+        mr_sim_disk_destroy(rig.disk);
+        mr_sim_fs_power_cut(rig.fs, (enum mr_sim_cut)draw(MR_SIM_CUT_COUNT), random_state);
+        rig.disk = mr_sim_disk_create(rig.fs); /* for kill to destroy */
+        mr_core_rig_kill(&rig);
+    }
+}
+
+static void swarm(uint64_t seed)
+{
+    random_state = seed * 7919;
+    memset(&model, 0, sizeof model);
+    memset(model.newest, 0xff, sizeof model.newest);
+    prepare();
+    codec = (int)draw(6) > 4 ? 0 : (int)draw(5);
+    rig.config.segment_bytes = 4000 + draw(30000);
+    rig.config.is_cleanup_delete = draw(2) == 0;
+    rig.config.delete_retention_ms = draw(2) == 0 ? 0 : 2000;
+    rig.config.min_cleanable_dirty_ratio = draw(2) == 0 ? 0.01 : 0.5;
+    rig.config.file_delete_delay_ms = draw(2) * 500;
+    rig.plan.clean_map_bytes = draw(2) == 0 ? 64 * 24 : 1 << 20;
+    start();
+    for (int life = 0; life < 5; life++) {
+        for (uint32_t step = 4 + draw(6); step > 0; step--) {
+            put_some(10 + draw(40), 15);
+            mr_core_rig_advance(&rig, draw(600));
+            if (draw(6) == 0 && rig.config.is_cleanup_delete) {
+                int64_t least = mr_core_rig_stat(&rig, log_id, NULL).log_start_offset;
+                int64_t to = least + (int64_t)draw((uint32_t)(model.end - least) / 3 + 1);
+                assert_int_equal(mr_core_rig_delete_records(&rig, log_id, to), MR_OK);
+            }
+            check_from_start();
+        }
+        end_of_life();
+        start();
+        check_from_start();
+    }
+    mr_core_rig_advance(&rig, 3000);
+    check_from_start();
+}
+
+static void test_lives_at_random_keep_the_newest(void **state)
+{
+    (void)state;
+    const char *only = getenv("MR_SEED");
+    uint64_t    first = only != NULL ? strtoull(only, NULL, 10) : 1;
+    uint64_t    count = only != NULL ? 1 : getenv("MR_FULL") != NULL ? 500 : 15;
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        mr_core_rig_deinit(&rig);
+        printf("seed %llu\n", (unsigned long long)seed);
+        swarm(seed);
+    }
+}
+
 int main(void)
 {
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
@@ -684,6 +832,10 @@ int main(void)
         TEST(test_last_sequence_of_a_producer_is_kept),
         TEST(test_aborted_records_replace_nothing),
         TEST(test_power_lost_anywhere_leaves_the_old_or_the_new),
+        TEST(test_full_directory_keeps_the_old_segments),
+        TEST(test_log_is_dropped_at_any_step_of_its_compaction),
+        TEST(test_compacted_log_is_deleted_from_its_start_too),
+        TEST(test_lives_at_random_keep_the_newest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
