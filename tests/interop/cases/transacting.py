@@ -155,3 +155,65 @@ def streams_counts_words_exactly(t):
     t.eventually(lambda: len(values(t, to, b, 2)) >= len(expected), 40, "all counts")
     third.kill()
     t.equal(sorted(values(t, to, b, 2)), expected, "counts that committed readers see")
+
+
+@test(seconds=120)
+def librdkafka_moves_exactly_once(t):
+    """The same by librdkafka (version 1 of the protocol), killed with -9 and started again; some transactions given up."""
+    b = t.own({"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500"})
+    source, to, count = t.topic(2, broker=b), t.topic(2, broker=b), 1000
+    fill = fields(t.java("produce", topic=source, count=count, partitions=2, prefix="r", broker=b))
+    t.equal(fill["acked"], str(count), "records produced")
+
+    def app():
+        return t.python_start("transform.py", b.bootstrap, source, to, source, "move-" + source)
+
+    first = app()
+    first.line(lambda line: line.startswith("moved") and int(line.split()[1]) > 100, 30)
+    first.kill()
+    second = app()
+    t.eventually(lambda: len(values(t, to, b, 2)) >= count, 40, "all records on the other side")
+    second.kill()
+    t.equal(sorted(values(t, to, b, 2)), sorted("r%d:%d" % (p, i) for p in range(2) for i in range(count // 2)),
+            "each record once")
+
+
+@test(seconds=150, millrace_only=True)
+def kafka_goes_on_with_transactions(t):
+    """Transactions that are open when the broker stops: Kafka 4.3.1 starts on the directory, and the producers commit and abort
+    there; a dead one's is aborted by Kafka in time. Then the other way round."""
+    conf = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500"}
+    b = t.own(conf)
+    topics = [t.topic(1, broker=b) for _ in range(3)]
+    jvm = t.jvm()
+
+    def begin(broker, round):
+        jobs = [t.java_start("open_transaction", jvm=j, broker=broker, topic=x, id="%s-%d" % (x, round), count=10,
+                             **{"p.transaction.timeout.ms": limit})
+                for x, j, limit in ((topics[0], None, 60000), (topics[1], None, 60000), (topics[2], jvm, 6000))]
+        for job in jobs:
+            job.event("open", 30)
+        return jobs
+
+    def finish(broker, jobs, round):
+        jobs[0].tell("commit")
+        jobs[1].tell("abort")
+        t.equal(jobs[0].wait(40), "ended=commit", "the commit")
+        t.equal(jobs[1].wait(40), "ended=abort", "the abort")
+        t.equal(seen(t, topics[0], "read_committed", broker), 10 * round, "committed records")
+        t.equal(seen(t, topics[1], "read_committed", broker), 0, "aborted records")
+        w = t.wire(broker)
+        t.eventually(lambda: w.list_offsets(topics[2], 0, -1)[2] == 11 * round, 30, "the marker of the dead one's")
+        t.equal(seen(t, topics[2], "read_committed", broker), 0, "records of the dead one")
+
+    jobs = begin(b, 1)
+    jvm.kill()
+    b.stop()
+    k = t.own(conf, kind="kafka", directory=b.directory, port=b.port)
+    finish(k, jobs, 1)
+    jvm = t.jvm()
+    jobs = begin(k, 2)
+    jvm.kill()
+    k.stop()
+    b.start()
+    finish(b, jobs, 2)
