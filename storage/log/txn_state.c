@@ -149,6 +149,21 @@ static struct mr_txn_guard *guard_new(struct mr_storage_core *core, struct mr_pa
     return guard;
 }
 
+/*
+ * Whether one more transaction may begin: there is room for it, and for its abort. Whoever is in has that for sure, so that
+ * a marker never waits; others wait, until segments go that have aborted ones.
+ */
+static bool has_room(struct mr_storage_core *core, const struct mr_partition *p)
+{
+    struct mr_txn_pools *pools = &core->txns;
+    bool has_abort = pools->aborted.used + pools->txns.used < pools->aborted.capacity;
+    if (!has_abort && mr_log_may(&pools->brake, core->now.mono_ns, MR_NS_PER_S)) {
+        mr_log(core->log, MR_LOG_WARN, "no room for more aborted transactions: new ones wait dir=%s max=%u", p->dir_name,
+               pools->aborted.capacity);
+    }
+    return has_abort && p->txns.undecided_count < MR_TXNS_PER_LOG && pools->txns.used < pools->txns.capacity;
+}
+
 enum mr_err mr_txn_allow(struct mr_storage_core *core, struct mr_partition *p, struct mr_txn_check_entry *entry)
 {
     const struct mr_producer *producer = mr_producer_find(&core->producers, &p->producers, entry->producer_id);
@@ -159,7 +174,7 @@ enum mr_err mr_txn_allow(struct mr_storage_core *core, struct mr_partition *p, s
     if (producer != NULL && producer->epoch > entry->producer_epoch && !mr_bug("serve-zombies")) {
         return MR_ERR_INVALID_PRODUCER_EPOCH;
     }
-    if (p->txns.undecided_count >= MR_TXNS_PER_LOG || core->txns.txns.used == core->txns.txns.capacity) {
+    if (!has_room(core, p)) {
         return MR_ERR_TXN_LIMIT;
     }
     struct mr_txn_guard *guard = guard_find(p, entry->producer_id);
@@ -189,7 +204,7 @@ enum mr_err mr_txn_check_data(struct mr_storage_core *core, struct mr_partition 
     if (guard == NULL || guard->token != entry->guard || guard->epoch != batch->producer_epoch) {
         return MR_ERR_INVALID_TXN_STATE;
     }
-    if (p->txns.undecided_count >= MR_TXNS_PER_LOG || core->txns.txns.used == core->txns.txns.capacity) {
+    if (!has_room(core, p)) {
         return MR_ERR_TXN_LIMIT;
     }
     if (batch->base_sequence > guard->lowest_sequence ||
@@ -228,14 +243,8 @@ enum mr_err mr_txn_check_marker(struct mr_storage_core *core, struct mr_partitio
     if (marker.coordinator_epoch < producer->coordinator_epoch) {
         return MR_ERR_COORDINATOR_FENCED;
     }
-    if (!marker.is_commit && core->txns.aborted.used == core->txns.aborted.capacity) {
-        if (mr_log_may(&core->txns.brake, core->now.mono_ns, MR_NS_PER_S)) {
-            mr_log(core->log, MR_LOG_ERROR, "no memory for more aborted transactions dir=%s max=%u", p->dir_name,
-                   MR_ABORTED_PER_CORE);
-        }
-        return MR_ERR_NO_MEMORY;
-    }
-    return MR_OK;
+    bool is_short = !marker.is_commit && core->txns.aborted.used == core->txns.aborted.capacity;
+    return is_short ? MR_ERR_NO_MEMORY : MR_OK; /* for a moment: the cleaner has copies */
 }
 
 /* What a marker at `offset` aborts. False: no transaction of the producer is open. */

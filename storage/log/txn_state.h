@@ -24,7 +24,7 @@
 #define MR_ABORTED_ENTRY      34u
 #define MR_TXNS_PER_LOG       1000u /* open at a time; more producers are told to wait */
 #define MR_TXN_GUARDS_MAX     4096u /* of a core; the oldest gives way */
-#define MR_ABORTED_PER_CORE   65536u
+#define MR_ABORTED_PER_CORE   65536u /* with those that are open; more are told to wait, until segments go */
 
 struct mr_storage_core;
 struct mr_partition;

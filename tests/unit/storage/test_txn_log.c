@@ -4,6 +4,7 @@
  */
 #include "core_rig.h"
 #include "log/txn_state.h"
+#include "storage_core.h"
 #include "test.h"
 
 #define PRODUCERS 5
@@ -300,11 +301,57 @@ static void test_marker_takes_the_permission_back(void **state)
     mr_core_rig_deinit(&rig);
 }
 
+/* A transaction of producer `p`, by a fresh epoch; its error when it may not begin. */
+static enum mr_err transaction(int p, uint32_t count, bool is_commit)
+{
+    int64_t                   offset = -1;
+    struct mr_txn_check_entry allowed = check(p);
+    if (allowed.err != MR_OK) {
+        return allowed.err;
+    }
+    assert_int_equal(data(p, count, allowed.guard, &offset), MR_OK);
+    model.epoch[p]++;
+    assert_int_equal(mark(p, model.epoch[p], is_commit, &offset), MR_OK);
+    return MR_OK;
+}
+
+/* Aborted transactions fill the pool: what is open can be aborted all the same, others wait until segments go. */
+static void test_room_for_the_aborts_of_what_is_open(void **state)
+{
+    (void)state;
+    int64_t offset = -1;
+    memset(&model, 0, sizeof model);
+    mr_core_rig_init(&rig);
+    begin_life();
+    rig.core->txns.aborted.capacity = 4;
+    assert_int_equal(transaction(0, 1, false), MR_OK);
+    struct mr_txn_check_entry open[4];
+    for (int p = 0; p < 4; p++) { /* permissions come before batches: they are held against the room again */
+        open[p] = check(p);
+        assert_int_equal(open[p].err, MR_OK);
+    }
+    for (int p = 0; p < 3; p++) {
+        assert_int_equal(data(p, 1, open[p].guard, &offset), MR_OK);
+    }
+    assert_int_equal(data(3, 1, open[3].guard, &offset), MR_ERR_TXN_LIMIT);
+    assert_int_equal(check(3).err, MR_ERR_TXN_LIMIT);
+    for (int p = 0; p < 3; p++) {
+        model.epoch[p]++;
+        assert_int_equal(mark(p, model.epoch[p], false, &offset), MR_OK);
+    }
+    assert_int_equal(rig.core->txns.aborted.used, 4);
+    assert_int_equal(transaction(3, 1, true), MR_ERR_TXN_LIMIT);
+    rig.core->txns.aborted.capacity = 5; /* as when one has gone with its segment */
+    assert_int_equal(transaction(3, 1, true), MR_OK);
+    mr_core_rig_deinit(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_histories_are_what_committed_readers_see),
         cmocka_unit_test(test_marker_takes_the_permission_back),
+        cmocka_unit_test(test_room_for_the_aborts_of_what_is_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
