@@ -5,8 +5,10 @@
 #include "sim_client.h"
 
 #define FETCH_BYTES (256u << 10)
+#define SILENCE_NS  (3 * MR_NS_PER_S) /* several sessions and rebalances of any member */
 
 enum {
+    COORDINATOR_LOADING = 14,
     CORRUPT_MESSAGE = 2,
     NO_LEADER = 5,
     NOT_LEADER = 6,
@@ -67,10 +69,45 @@ static void send_fetch(struct mr_sim_auditor *auditor, const struct mr_check_log
     mr_sim_actor_send(&auditor->actor, MR_API_FETCH, 17, &request, 0, true, now);
 }
 
+static void send_describe(struct mr_sim_auditor *auditor, struct mr_now now)
+{
+    struct mr_describe_groups_request request;
+    struct mr_str                     group = MR_STR("sim-group");
+    MR_DEFAULTS(describe_groups_request, &request);
+    request.groups = &group;
+    request.groups_count = 1;
+    mr_sim_actor_send(&auditor->actor, MR_API_DESCRIBE_GROUPS, 5, &request, 0, true, now);
+}
+
+/* Nobody has said anything for a while: the group must have put everybody out. */
+static void take_group(struct mr_sim_auditor *auditor, const struct mr_describe_groups_response *response)
+{
+    bool is_whole = response->groups_count == 1;
+    if (is_whole && response->groups[0].error_code == COORDINATOR_LOADING) {
+        return;
+    }
+    if (!is_whole || response->groups[0].error_code != 0) {
+        mr_sim_actor_refuse(&auditor->actor, "a group cannot be described in the calm",
+                            is_whole ? response->groups[0].error_code : -1);
+    } else if (response->groups[0].members_count > 0) {
+        mr_sim_actor_refuse(&auditor->actor, "silent members are still in their group", response->groups[0].members_count);
+    }
+    auditor->is_group_seen = true;
+}
+
 static void turn(struct mr_sim_actor *actor, struct mr_now now)
 {
     struct mr_sim_auditor *auditor = auditor_of(actor);
     if (!auditor->is_begun || auditor->is_done || actor->call_count > 0) {
+        return;
+    }
+    if (auditor->has_group && !auditor->is_silence_over) {
+        auditor->is_silence_over = true;
+        actor->wake_ns = now.mono_ns + SILENCE_NS;
+        return;
+    }
+    if (auditor->has_group && !auditor->is_group_seen) {
+        send_describe(auditor, now);
         return;
     }
     if (!auditor->has_topics) {
@@ -207,6 +244,9 @@ static void answer(struct mr_sim_actor *actor, const struct mr_sim_call *call, c
         break;
     case MR_API_LIST_OFFSETS:
         take_start(auditor, response);
+        break;
+    case MR_API_DESCRIBE_GROUPS:
+        take_group(auditor, response);
         break;
     default:
         mr_assert(call->key == MR_API_FETCH);

@@ -149,6 +149,9 @@ bool mr_sim_rot_segment(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, struct
     uint32_t pos = (uint32_t)lot(swarm, MR_SIM_TROUBLE_rot, end);
     uint32_t start = batch_at(pos, &batch);
     uint32_t in_batch = pos - start;
+    if (batch.base_offset < 0 || batch.base_offset > INT32_MAX) {
+        return false; /* it has rotted before */
+    }
     bool     is_last = start + mr_batch_bytes(&batch) == end; /* nothing behind it shows its base offset */
     uint32_t max = start + mr_batch_bytes(&batch) - pos;
     if (in_batch < 8 && !is_last) {

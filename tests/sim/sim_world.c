@@ -647,6 +647,7 @@ static void set_up_actors(struct world *world, struct mr_arena *arena)
     mr_sim_follower_init(&world->follower, arena, &world->check, mr_hash_u64(world->params->seed + 2));
     add_actor(world, &world->follower.actor);
     mr_sim_auditor_init(&world->auditor, arena, &world->check, mr_prng_next(&world->prng));
+    world->auditor.has_group = mr_sim_swarm_has(&world->swarm, MR_SIM_TROUBLE_group);
     add_actor(world, &world->auditor.actor);
 }
 
