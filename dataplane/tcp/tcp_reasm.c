@@ -211,7 +211,7 @@ static void refuse_text(struct mr_tcp_conn *c, uint32_t end, uint64_t now_ns)
         return;
     }
     c->rcv_pos += end - c->rcv_nxt;
-    c->consumed_pos = c->rcv_pos;
+    c->consumed_pos += end - c->rcv_nxt; /* what was delivered before may still be told as consumed */
     c->rcv_nxt = end;
     acknowledge(c, 0, true, now_ns);
 }
