@@ -1,6 +1,7 @@
 /*
- * fuzz_group: a script of records of __consumer_offsets, replayed into the groups of one partition, which then go on:
- * sessions begin, groups are listed and described, offsets expire.
+ * fuzz_group: a script of records of __consumer_offsets, of both kinds of groups, replayed into the groups of one
+ * partition, which then go on: sessions begin, groups are listed and described, sessions end, members join groups that
+ * change their protocol for it, offsets expire.
  *
  *   item   kind: the record's type, who: version of its value (the highest bit: a tombstone),
  *          bytes: | length of the key's body u8 | key's body | value's body |
@@ -18,17 +19,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define HEAP_BYTES    (16u << 20)
 #define SCRATCH_BYTES (4u << 20)
 #define TOMBSTONE     0x80u
-#define TYPES         4u /* one beyond those that there are */
+
+/* Types of records: those that are read, share groups' and what nobody has written yet are skipped. */
+static const uint8_t types[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 16, 99};
+#define TYPES ((uint32_t)sizeof types)
 
 static struct mr_timers timers;
 static struct mr_heap heap;
 static struct mr_group_env env;
 static struct mr_arena scratch;
-static struct mr_image image;
+static const struct mr_image_feature features[] = {{{"group.version", 13}, 1}};
+static struct mr_image image = {.feature_count = 1, .features = features};
+
+/* A type without messages of its own looks like an offset. */
+static const struct mr_msg *message_of(enum mr_msg_sort sort, uint8_t type)
+{
+    const struct mr_msg *msg = mr_msg_find(sort, type);
+    return msg != NULL ? msg : mr_msg_find(sort, 1);
+}
 
 static const struct mr_msg *value_msg(uint8_t type)
 {
-    return mr_msg_find(MR_MSG_COORDINATOR_VALUE, type % (TYPES - 1));
+    return message_of(MR_MSG_COORDINATOR_VALUE, type);
 }
 
 static int16_t value_version(const struct mr_msg *msg, uint8_t who)
@@ -41,10 +53,10 @@ static void draw(struct mr_prng *prng, struct mr_script_item *item, uint8_t *out
 {
     bool is_new = item->bytes == NULL || item->len == 0 || item->bytes[0] >= item->len;
     if (item->bytes == NULL) {
-        item->kind = (uint8_t)mr_prng_below(prng, TYPES);
+        item->kind = types[mr_prng_below(prng, TYPES)];
         item->who = (uint8_t)mr_prng_below(prng, mr_prng_below(prng, 6) == 0 ? 256 : TOMBSTONE);
     }
-    const struct mr_msg *key = mr_msg_find(MR_MSG_COORDINATOR_KEY, item->kind % (TYPES - 1));
+    const struct mr_msg *key = message_of(MR_MSG_COORDINATOR_KEY, item->kind);
     const struct mr_msg *value = value_msg(item->kind);
     const uint8_t *bytes = is_new ? NULL : item->bytes + 1;
     uint32_t key_len = is_new ? 0 : item->bytes[0];
@@ -80,6 +92,14 @@ static void uuid(void *user, struct mr_uuid *id)
     *id = (struct mr_uuid){{1}};
 }
 
+static int64_t setting(void *user, struct mr_str group, enum mr_group_config_id id)
+{
+    (void)user;
+    (void)group;
+    (void)id;
+    return 1000;
+}
+
 static void start(struct mr_log *log)
 {
     static struct mr_arena arena;
@@ -102,7 +122,13 @@ static void start(struct mr_log *log)
                                 .log = log,
                                 .fire = fire,
                                 .uuid = uuid,
-                                .image = &image};
+                                .image = &image,
+                                .setting = setting,
+                                .consumer_size_max = 1000,
+                                .assignors = {MR_STR("uniform")},
+                                .assignor_count = 1,
+                                .may_upgrade = true,
+                                .may_downgrade = true};
     mr_arena_init(&env.decode, mr_arena_get_fresh(&arena, SCRATCH_BYTES, 64), SCRATCH_BYTES);
 }
 
@@ -127,6 +153,65 @@ static enum mr_err replay(struct mr_group_shard *shard, const struct mr_script_i
                                : (struct mr_blob){.data = value, .len = (int32_t)value_len + 2});
 }
 
+/* Everything that a step decided becomes state; who is answered is not looked at. False: the shard is full. */
+static bool apply(struct mr_group_shard *shard, struct mr_coord_out *out)
+{
+    for (struct mr_coord_record *record = out->records; record != NULL; record = record->next) {
+        if (mr_group_replay(shard, record->key, record->value) != MR_OK) {
+            return false;
+        }
+    }
+    if (out->then != NULL) {
+        out->then(out->then_user, out);
+    }
+    return true;
+}
+
+/* A member of either protocol joins the group, which may change its own for it. */
+static bool join(struct mr_group_shard *shard, struct mr_str group, bool is_classic)
+{
+    static struct mr_coord_answer answer;
+    static struct mr_str topic = {"t", 1};
+    static const uint8_t subscription[] = {0, 0, 0, 0, 0, 0, 255, 255, 255, 255};
+    struct mr_join_group_request_protocol protocol = {
+        .name = MR_STR("range"),
+        .metadata = {.data = subscription, .len = (int32_t)sizeof subscription}};
+    struct mr_join_group_request classic;
+    struct mr_consumer_group_heartbeat_request beat;
+    struct mr_forward forward = {.api_key = is_classic ? MR_API_JOIN_GROUP
+                                                       : MR_API_CONSUMER_GROUP_HEARTBEAT,
+                                 .api_version = is_classic ? 3 : 1};
+    struct mr_request request = {.forward = &forward, .user = &answer};
+    MR_DEFAULTS(join_group_request, &classic);
+    MR_DEFAULTS(consumer_group_heartbeat_request, &beat);
+    classic.group_id = beat.group_id = group;
+    classic.session_timeout_ms = 10000;
+    classic.protocol_type = MR_STR("consumer");
+    classic.protocols = &protocol;
+    classic.protocols_count = 1;
+    beat.member_id = MR_STR("m");
+    beat.rebalance_timeout_ms = 1000;
+    beat.subscribed_topic_names = &topic;
+    beat.subscribed_topic_names_count = 1;
+    beat.topic_partitions_count = 0;
+    request.message = is_classic ? (void *)&classic : (void *)&beat;
+    for (uint32_t step = 0; step < 8; step++) {
+        struct mr_coord_out out;
+        mr_arena_reset(&scratch);
+        mr_coord_out_init(&out, &scratch,
+                          (struct mr_now){.mono_ns = MR_NS_PER_S, .unix_ms = 1700000000000});
+        out.step = step;
+        mr_group_handle(shard, &request, &out);
+        if (!apply(shard, &out)) {
+            return false;
+        }
+        if (!out.is_again) {
+            break;
+        }
+    }
+    return true;
+}
+
 /* What a loaded shard does by itself and is asked by administrators. */
 static void go_on(struct mr_group_shard *shard)
 {
@@ -134,6 +219,7 @@ static void go_on(struct mr_group_shard *shard)
     struct mr_list_groups_request list;
     struct mr_list_groups_response_listed_group listed[64];
     struct mr_describe_groups_response_described_group described;
+    struct mr_consumer_group_describe_response_described_group consumers;
     mr_arena_reset(&scratch);
     mr_coord_out_init(&out, &scratch,
                       (struct mr_now){.mono_ns = MR_NS_PER_S, .unix_ms = 1700000000000});
@@ -143,12 +229,21 @@ static void go_on(struct mr_group_shard *shard)
     count = mr_group_list(shard, &list, listed, 64);
     for (uint32_t index = 0; index < count && index < 64; index++) {
         MR_DEFAULTS(describe_groups_response_described_group, &described);
+        MR_DEFAULTS(consumer_group_describe_response_described_group, &consumers);
         mr_group_describe(shard, listed[index].group_id, 6, true, &out, &described);
+        mr_consumer_describe(shard, listed[index].group_id, true, &out, &consumers);
         struct mr_group *group = mr_group_find(shard, listed[index].group_id);
         mr_assert(group != NULL);
         mr_offsets_expire(group, &out);
     }
     (void)mr_offsets_purge(shard, &out);
+    struct mr_group *group = NULL;
+    if (count > 0 && (group = mr_group_find(shard, listed[0].group_id)) != NULL) {
+        static char id[UINT8_MAX + 1];
+        struct mr_str name = {.data = id, .len = group->id.len};
+        memcpy(id, group->id.data, (size_t)group->id.len);
+        (void)(join(shard, name, false) && join(shard, name, true));
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -169,7 +264,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (err == MR_OK) {
         go_on(&shard);
     }
-    mr_group_shard_deinit(&shard, NULL, 0);
+    struct mr_coord_out out;
+    mr_arena_reset(&scratch);
+    mr_coord_out_init(&out, &scratch, (struct mr_now){.mono_ns = MR_NS_PER_S});
+    mr_group_shard_deinit(&shard, &out, 0);
     mr_assert(heap.used_bytes == 0);
     mr_assert(timers.count == 0 && env.timers_reserved == 0);
     return 0;

@@ -7,7 +7,7 @@
 #include "sim_client.h"
 #include "sim_member.h"
 
-#define GROUP MR_STR("sim-consumers")
+#define GROUP MR_SIM_CONSUMERS_GROUP
 
 static struct mr_sim_consumer *consumer_of(struct mr_sim_actor *actor)
 {
@@ -31,10 +31,14 @@ static bool is_anothers(const struct mr_sim_consumer *c, uint32_t partition, str
     return false;
 }
 
-static void is_out(struct mr_sim_consumer *c)
+void mr_sim_consumer_is_out(struct mr_sim_consumer *c)
 {
     c->epoch = 0;
     c->owned = 0;
+    c->given = 0;
+    c->id[0] = '\0';
+    c->must_sync = false;
+    c->is_classic = draw(c, 2) == 0;
 }
 
 /* ---- Sending ---- */
@@ -49,6 +53,9 @@ static void send_find(struct mr_sim_consumer *c, struct mr_now now)
 
 static struct mr_str id_of(const struct mr_sim_consumer *c, char text[32])
 {
+    if (c->is_classic) {
+        return mr_str(c->id);
+    }
     mr_fmt(text, 32, "c%u-%u", c->number, c->joins);
     return mr_str(text);
 }
@@ -73,7 +80,7 @@ static void send_heartbeat(struct mr_sim_consumer *c, int32_t epoch, struct mr_n
     request.group_id = GROUP;
     request.member_id = id_of(c, text);
     request.member_epoch = epoch;
-    request.rebalance_timeout_ms = MR_SIM_SESSION_MS;
+    request.rebalance_timeout_ms = MR_SIM_REBALANCE_MS;
     request.subscribed_topic_names = &name;
     request.subscribed_topic_names_count = 1;
     request.topic_partitions = &has;
@@ -123,8 +130,8 @@ static void go_on(struct mr_sim_consumer *c, struct mr_now now)
         return;
     }
     if (way == 1 && c->epoch != 0) {
-        send_heartbeat(c, -1, now);
-        is_out(c);
+        c->is_classic ? mr_sim_classic_leave(c, now) : send_heartbeat(c, -1, now);
+        mr_sim_consumer_is_out(c);
         c->joins++;
         return;
     }
@@ -132,6 +139,8 @@ static void go_on(struct mr_sim_consumer *c, struct mr_now now)
         send_commit(c, partition, now);
     } else if (way < 24) {
         send_read(c, now);
+    } else if (c->is_classic) {
+        mr_sim_classic_heartbeat(c, now);
     } else {
         send_heartbeat(c, c->epoch, now);
     }
@@ -148,14 +157,14 @@ static void turn(struct mr_sim_actor *actor, struct mr_now now)
         send_find(c, now);
     } else if (actor->is_quiet) {
         send_read(c, now);
-    } else {
+    } else if (!c->is_classic || !mr_sim_classic_join(c, now)) {
         go_on(c, now);
     }
 }
 
 /* ---- Answers ---- */
 
-static void wait_or_refuse(struct mr_sim_consumer *c, int16_t error, const char *what, struct mr_now now)
+void mr_sim_consumer_wait(struct mr_sim_consumer *c, int16_t error, const char *what, struct mr_now now)
 {
     if (!mr_errors_is_retriable(error)) {
         mr_sim_actor_refuse(&c->actor, what, error);
@@ -178,7 +187,7 @@ static uint32_t assigned(struct mr_sim_consumer *c, const struct mr_consumer_gro
     return given;
 }
 
-static void own(struct mr_sim_consumer *c, uint32_t given, struct mr_now now)
+void mr_sim_consumer_take(struct mr_sim_consumer *c, uint32_t given, struct mr_now now)
 {
     for (uint32_t partition = 0; partition < MR_CHECK_GROUP_PARTITIONS; partition++) {
         c->all->assigned += (given & ~c->owned) >> partition & 1u;
@@ -196,14 +205,17 @@ static void take_heartbeat(struct mr_sim_consumer *c, const struct mr_sim_call *
     if ((int64_t)call->user < 0) {
         return; /* whatever it says, we are out */
     }
+    if (error == MR_KAFKA_GROUP_ID_NOT_FOUND && (int64_t)call->user == 0) {
+        mr_sim_actor_refuse(&c->actor, "a group did not change its protocol for a member that joins", error);
+    }
     if (error == MR_KAFKA_UNKNOWN_MEMBER_ID || error == MR_KAFKA_FENCED_MEMBER_EPOCH ||
         error == MR_KAFKA_GROUP_ID_NOT_FOUND) {
-        is_out(c);
+        mr_sim_consumer_is_out(c);
         c->joins += draw(c, 2) == 0 ? 1u : 0u;
         return;
     }
     if (error != 0) {
-        wait_or_refuse(c, error, "ConsumerGroupHeartbeat failed for good", now);
+        mr_sim_consumer_wait(c, error, "ConsumerGroupHeartbeat failed for good", now);
         return;
     }
     if (response->assignment == NULL) {
@@ -228,7 +240,7 @@ static void take_heartbeat(struct mr_sim_consumer *c, const struct mr_sim_call *
         c->owned = 0; /* an answer that comes too late gives nothing */
         return;
     }
-    own(c, given, now);
+    mr_sim_consumer_take(c, given, now);
 }
 
 static void take_commit(struct mr_sim_consumer *c, const struct mr_sim_call *call,
@@ -242,17 +254,18 @@ static void take_commit(struct mr_sim_consumer *c, const struct mr_sim_call *cal
     if (error == 0) {
         mr_check_group_acked(&c->all->check, (uint32_t)call->user);
     } else if (error == MR_KAFKA_STALE_MEMBER_EPOCH || error == MR_KAFKA_UNKNOWN_MEMBER_ID ||
-               error == MR_KAFKA_GROUP_ID_NOT_FOUND) {
+               error == MR_KAFKA_GROUP_ID_NOT_FOUND || error == MR_KAFKA_ILLEGAL_GENERATION ||
+               error == MR_KAFKA_REBALANCE_IN_PROGRESS) {
         mr_check_group_refused(&c->all->check, (uint32_t)call->user);
     } else {
-        wait_or_refuse(c, error, "OffsetCommit failed for good", now);
+        mr_sim_consumer_wait(c, error, "OffsetCommit failed for good", now);
     }
 }
 
 static void take_read(struct mr_sim_consumer *c, const struct mr_offset_fetch_response *response, struct mr_now now)
 {
     if (response->groups_count != 1 || response->groups[0].error_code != 0) {
-        wait_or_refuse(c, response->groups_count == 1 ? response->groups[0].error_code : -1,
+        mr_sim_consumer_wait(c, response->groups_count == 1 ? response->groups[0].error_code : -1,
                        "OffsetFetch failed for good", now);
         return;
     }
@@ -260,7 +273,7 @@ static void take_read(struct mr_sim_consumer *c, const struct mr_offset_fetch_re
     for (int32_t index = 0; group->topics_count == 1 && index < group->topics[0].partitions_count; index++) {
         const struct mr_offset_fetch_response_partitions *partition = &group->topics[0].partitions[index];
         if (partition->error_code != 0) {
-            wait_or_refuse(c, partition->error_code, "OffsetFetch of a partition failed for good", now);
+            mr_sim_consumer_wait(c, partition->error_code, "OffsetFetch of a partition failed for good", now);
             return;
         }
         mr_check_group_seen(&c->all->check, c->read_at, (uint32_t)partition->partition_index,
@@ -279,7 +292,7 @@ static void answer(struct mr_sim_actor *actor, const struct mr_sim_call *call, c
         int16_t error = ((const struct mr_find_coordinator_response *)response)->error_code;
         c->is_coordinator_known = error == 0;
         if (error != 0) {
-            wait_or_refuse(c, error, "FindCoordinator failed for good", now);
+            mr_sim_consumer_wait(c, error, "FindCoordinator failed for good", now);
         }
         break;
     }
@@ -289,9 +302,11 @@ static void answer(struct mr_sim_actor *actor, const struct mr_sim_call *call, c
     case MR_API_OFFSET_COMMIT:
         take_commit(c, call, response, now);
         break;
-    default:
-        mr_assert(call->key == MR_API_OFFSET_FETCH);
+    case MR_API_OFFSET_FETCH:
         take_read(c, response, now);
+        break;
+    default:
+        mr_sim_classic_answer(c, call, response, now);
         break;
     }
     if (!mr_check_group_is_ok(&c->all->check)) {
@@ -314,5 +329,6 @@ void mr_sim_consumers_init(struct mr_sim_consumers *all, struct mr_arena *arena,
         struct mr_sim_consumer *c = &all->members[index];
         *c = (struct mr_sim_consumer){.all = all, .number = index};
         mr_sim_actor_init(&c->actor, &ops, arena, seed + index);
+        mr_sim_consumer_is_out(c);
     }
 }

@@ -271,7 +271,9 @@ int16_t mr_consumer_classic_sync(const struct mr_group *group, struct mr_request
     struct mr_sync_group_response *response = MR_COORD_NEW(out, struct mr_sync_group_response, 1);
     struct mr_blob assignment;
     if (response == NULL ||
-        !mr_consumer_write_assignment(group, &member->assigned,
+        !mr_consumer_write_assignment(group,
+                                      mr_bug("sync-the-target") ? &member->target
+                                                                : &member->assigned,
                                       member->classic->items[0].metadata, out, &assignment)) {
         return MR_KAFKA_UNKNOWN_SERVER_ERROR;
     }
