@@ -283,7 +283,8 @@ static void leave(struct mr_consumer_beat *beat)
 {
     bool is_written = beat->message->member_epoch == MR_CONSUMER_LEAVE_STATIC
                           ? record_away(beat->member, beat->out)
-                          : mr_consumer_fence(beat->member, beat->out);
+                          : mr_bug("ignore-new-leave") ||
+                                mr_consumer_fence(beat->member, beat->out);
     if (!is_written) {
         no_answer(beat);
         return;

@@ -551,7 +551,7 @@ void mr_offsets_expire(const struct mr_group *group, struct mr_coord_out *out)
     if (!is_simple && !is_idle && !(is_consumer && classic->state == MR_CLASSIC_STABLE)) {
         return;
     }
-    bool is_all = true;
+    bool is_all = !mr_bug("keep-offsets");
     MR_LIST_EACH(link, &group->topics)
     {
         const struct mr_group_topic *topic = MR_LIST_ENTRY(link, struct mr_group_topic, link);

@@ -477,6 +477,16 @@ def commit_with_metadata(t):
     t.equal(t.java("commit_metadata", topic=topic, group=topic, bytes=4096), "committed", "4096 bytes")
     t.equal(t.java("committed", topic=topic, group=topic), "committed=7 epoch=0 metadata_bytes=4096", "read back")
     t.equal(t.java("commit_metadata", topic=topic, group=topic, bytes=4097), "error=OffsetMetadataTooLarge", "4097 bytes")
+    from confluent_kafka import KafkaException, TopicPartition
+    c = python_consumer(t.broker.bootstrap, group_id=topic + "-py")
+    c.commit(offsets=[TopicPartition(topic, 0, 9, "p" * 4096)], asynchronous=False)
+    t.equal(c.committed([TopicPartition(topic, 0)], timeout=10)[0].metadata, "p" * 4096, "python's 4096 bytes read back")
+    try:
+        c.commit(offsets=[TopicPartition(topic, 0, 9, "p" * 4097)], asynchronous=False)
+        raise AssertionError("python committed 4097 bytes")
+    except KafkaException as e:
+        t.equal(e.args[0].code(), 12, "python's 4097 bytes")
+    c.close()
 
 
 @test(seconds=90)

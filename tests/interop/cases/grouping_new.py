@@ -326,3 +326,95 @@ def members_change_their_protocol(t):
         j.tell("close")
         j.wait(20)
     t.note("%d records" % acked)
+
+
+# ---- rows of the classic protocol, with members of the new one ----
+
+NEW = {"c.group.protocol": "consumer"}
+
+
+@test(seconds=120)
+def new_commits(t):
+    """A commit is a position, stays over a restart, and commits keep their order; the seed's consumer reads all."""
+    b = t.own(CONF)
+    topic = t.topic()
+    fill(t, topic, 4000, 1)
+    t.equal(t.java("commit_back", topic=topic, group="back", offsets="3000,2000", **NEW), "committed=2000", "3000, then 2000")
+    t.equal(t.java("commit_order", topic=topic, group="order", offsets="2000,3000", **NEW), "order=2000,3000,", "callbacks")
+    t.equal(t.java("committed", topic=topic, group="order", **NEW).split()[0], "committed=3000", "what stays")
+    t.equal(b.stop(), 0, "exit status")
+    b.start()
+    out = t.file("resumed")
+    job = member(t, "back", topic, out=out)
+    t.eventually(lambda: out.exists() and out.read_text().count("\n") >= 2000, 20, "the rest of the records")
+    t.equal(out.read_text().split("\n", 1)[0].split()[2], "2000", "the first record after the restart")
+    job.tell("close")
+    job.wait(20)
+    got = fields(t.java("seed_consumer", topic=topic, group="seed", count=4000, **NEW))
+    t.equal(got["read"], "4000", "subscribe(list)")
+
+
+@test(seconds=120)
+def new_frozen_member_is_replaced(t):
+    """A member of the new protocol is frozen: its partitions move when its session ends, its old commit is refused, it comes back."""
+    t.own(CONF)
+    topic = t.topic(4)
+    jvm = t.jvm()
+    frozen, other = member(t, "g", topic, jvm=jvm), member(t, "g", topic)
+    balanced(t, [frozen, other], 4)
+    seen = len(other.drain())
+    frozen.tell("pause")
+    frozen.event("paused")
+    time.sleep(0.6)
+    jvm.freeze()
+    started = time.monotonic()
+    other.event("assigned", 30, after=seen)
+    seconds = time.monotonic() - started
+    t.check(5.4 < seconds < 7.7, "partitions moved after %.1f s with a session of 6 s", seconds)
+    t.equal(len(owned(other)), 4, "partitions of the survivor")
+    jvm.thaw()
+    before = len(frozen.drain())
+    frozen.tell("commit")
+    refused = frozen.event("commit", 20, after=before)
+    t.check("failed CommitFailed" in refused, "the old commit: %s", refused)
+    frozen.tell("resume")
+    balanced(t, [frozen, other], 4, 40)
+    t.note("moved after %.1f s, %s" % (seconds, refused))
+    for j in (frozen, other):
+        j.tell("close")
+        j.wait(20)
+
+
+@test(seconds=120, alone=True)
+def new_members_hear_and_leave_at_once(t):
+    """A newcomer is heard of within a heartbeat; a closed member's partitions move with the next one, also out of a long poll."""
+    t.own(CONF)
+    topic = t.topic(4)
+    first = member(t, "g", topic)
+    t.eventually(lambda: len(owned(first)) == 4, 20, "all partitions")
+    time.sleep(1.2)  # targets are made at most once per second
+    seen, started = len(first.drain()), time.time() * 1000
+    second = member(t, "g", topic)
+    revoked = float(first.event("revoked", 20, after=seen).split()[1])
+    t.check(revoked - started < 2000, "revoked after %d ms", revoked - started)
+    balanced(t, [first, second], 4)
+    moved = []
+    for _ in range(3):
+        time.sleep(1.2)
+        seen, started = len(first.drain()), time.time() * 1000
+        second.tell("close")
+        moved.append(float(first.event("assigned", 20, after=seen).split()[1]) - started)
+        second.wait(20)
+        second = member(t, "g", topic)
+        balanced(t, [first, second], 4)
+    t.check(sorted(moved)[1] < 900, "partitions moved after %s ms, heartbeats every 500", moved)
+    for j in (first, second):
+        j.tell("close")
+        j.wait(20)
+    job = t.java_start("wakeup_close", topic=topic, group="wake", **NEW)
+    job.event("polling", 30)
+    time.sleep(0.3)
+    job.tell("wake")
+    took = int(fields(job.wait(20))["close_ms"])
+    t.equal(state(t, "wake"), ("EMPTY", 0), "after wakeup() and close()")
+    t.note("revoked %d ms after a newcomer, moved %s ms after a close, close() %d ms" % (revoked - started, [int(x) for x in moved], took))

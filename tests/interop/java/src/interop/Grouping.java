@@ -24,7 +24,7 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.WakeupException;
 
-/** Jobs with members of a consumer group (classic protocol). */
+/** Jobs with members of a consumer group, of either protocol (c.group.protocol). */
 final class Grouping {
     private Grouping() {}
 
@@ -36,6 +36,8 @@ final class Grouping {
         jobs.put("commit_metadata", Grouping::commitMetadata);
         jobs.put("wakeup_close", Grouping::wakeupClose);
         jobs.put("seed_consumer", Grouping::seedConsumer);
+        jobs.put("outside", Grouping::outside);
+        jobs.put("hooked", Grouping::hooked);
     }
 
     static String list(Collection<TopicPartition> partitions) {
@@ -277,6 +279,7 @@ final class Grouping {
     static String seedConsumer(Args a) throws Exception {
         Properties p = new Properties();
         p.put("bootstrap.servers", a.get("bootstrap"));
+        p.putAll(a.properties("c."));
         p.put("group.id", a.get("group"));
         p.put("auto.offset.reset", "earliest");
         p.put("key.deserializer", "org.apache.kafka.common.serialization.StringDeserializer");
@@ -295,5 +298,80 @@ final class Grouping {
             }
         }
         return "read=" + n + " keys=" + perKey.size();
+    }
+
+    /**
+     * Results and offsets are kept together outside of Kafka: one line of `out` is a record and where it stood, written
+     * whole or not at all. After whatever happened the consumer seeks to where its own lines end. Nothing is committed.
+     */
+    static String outside(Args a) throws Exception {
+        Path out = Path.of(a.get("out"));
+        Properties p = a.properties("c.");
+        p.put("enable.auto.commit", "false");
+        Map<TopicPartition, Long> next = new HashMap<>();
+        if (Files.exists(out)) {
+            String text = Files.readString(out);
+            String whole = text.substring(0, text.lastIndexOf('\n') + 1);
+            Files.writeString(out, whole); // what the crash cut did not happen
+            for (String line : whole.lines().toList()) {
+                String[] f = line.split(" ", 4);
+                next.put(new TopicPartition(f[0], Integer.parseInt(f[1])), Long.parseLong(f[2]) + 1);
+            }
+        }
+        try (KafkaConsumer<byte[], byte[]> c = Consuming.consumer(p);
+             BufferedWriter to = Files.newBufferedWriter(out, java.nio.file.StandardOpenOption.CREATE,
+                                                         java.nio.file.StandardOpenOption.APPEND)) {
+            c.subscribe(List.of(a.get("topic")), new ConsumerRebalanceListener() {
+                @Override
+                public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
+                }
+
+                @Override
+                public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+                    for (TopicPartition tp : partitions) {
+                        c.seek(tp, next.getOrDefault(tp, 0L));
+                    }
+                    a.event("assigned " + list(partitions));
+                }
+            });
+            while (!"close".equals(a.word(0))) {
+                for (ConsumerRecord<byte[], byte[]> r : c.poll(Duration.ofMillis(50))) {
+                    if (c.position(new TopicPartition(r.topic(), r.partition())) <= r.offset()) {
+                        throw new IllegalStateException("position() behind a record");
+                    }
+                    to.write(r.topic() + " " + r.partition() + " " + r.offset() + " " + Consuming.text(r.value()) + "\n");
+                    to.flush();
+                }
+            }
+        }
+        return "closed";
+    }
+
+    /** Shutdown by SIGTERM as the seed notes do it: a hook wakes the consumer up out of a long poll, and waits for its end. */
+    static String hooked(Args a) throws Exception {
+        KafkaConsumer<byte[], byte[]> c = Consuming.consumer(a.properties("c."));
+        Thread main = Thread.currentThread();
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            c.wakeup();
+            try {
+                main.join(10_000);
+            } catch (InterruptedException e) {
+                throw new IllegalStateException(e);
+            }
+        }));
+        try {
+            c.subscribe(List.of(a.get("topic")));
+            join(c);
+            a.event("polling");
+            while (true) {
+                c.poll(Duration.ofSeconds(30));
+            }
+        } catch (WakeupException e) {
+            Files.writeString(Path.of(a.get("out")), "woken\n");
+        } finally {
+            c.close();
+            Files.writeString(Path.of(a.get("out")), Files.readString(Path.of(a.get("out"))) + "closed\n");
+        }
+        return "closed";
     }
 }
