@@ -12,6 +12,7 @@
 #include "millrace/kafka/msg.h"
 #include "sim_client.h"
 
+#define REBALANCE_MS 60000 /* longer than any answer is lost for: only its session ends a member */
 #define TOPIC_BYTES  64u
 #define FIXED_BYTES  (2u + 4u + 2u + 4u + 4u) /* version, topics, length of a name, partitions, user data */
 #define MESSAGE_MAX  (FIXED_BYTES + TOPIC_BYTES + 4u * MR_CHECK_GROUP_PARTITIONS + 4u)
@@ -100,7 +101,7 @@ static void send_join(struct mr_sim_consumer *c, struct mr_now now)
     protocol.metadata = subscription(bytes);
     request.group_id = MR_SIM_CONSUMERS_GROUP;
     request.session_timeout_ms = MR_SIM_SESSION_MS;
-    request.rebalance_timeout_ms = MR_SIM_REBALANCE_MS;
+    request.rebalance_timeout_ms = REBALANCE_MS;
     request.member_id = mr_str(c->id);
     request.protocol_type = MR_STR("consumer");
     request.protocols = &protocol;

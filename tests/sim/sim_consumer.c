@@ -80,7 +80,7 @@ static void send_heartbeat(struct mr_sim_consumer *c, int32_t epoch, struct mr_n
     request.group_id = GROUP;
     request.member_id = id_of(c, text);
     request.member_epoch = epoch;
-    request.rebalance_timeout_ms = MR_SIM_REBALANCE_MS;
+    request.rebalance_timeout_ms = MR_SIM_SESSION_MS;
     request.subscribed_topic_names = &name;
     request.subscribed_topic_names_count = 1;
     request.topic_partitions = &has;

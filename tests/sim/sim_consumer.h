@@ -19,8 +19,6 @@
 #define MR_SIM_CONSUMERS  3u
 #define MR_SIM_CONSUMERS_LED 8u /* members that one assignment can name: some are gone and not missed yet */
 #define MR_SIM_SESSION_MS 400 /* group.consumer.session.timeout.ms of the broker */
-/* Longer than any answer is lost for: who is thrown out because it gave nothing back did not hear of it. */
-#define MR_SIM_REBALANCE_MS 60000
 
 struct mr_sim_consumer {
     struct mr_sim_actor      actor; /* first */
