@@ -202,7 +202,8 @@ static enum mr_err do_write(struct mr_sim_fs *fs, struct mr_disk_op *op, uint32_
         mr_sim_node_write(node, op->pos, bytes, len);
         free(bytes);
     }
-    node->mtime_ms = (int64_t)(fs->clock_ns / 1000000);
+    /* Of a wall clock that never jumps, begun where the world's is: a file is not older than its records. */
+    node->mtime_ms = 1700000000000 + (int64_t)(fs->clock_ns / 1000000);
     op->done_bytes = len;
     if ((op->flags & MR_DISK_DSYNC) != 0 && len > 0) {
         for (uint64_t sector = op->pos / MR_SIM_SECTOR; sector <= (op->pos + len - 1) / MR_SIM_SECTOR;
