@@ -149,7 +149,7 @@ bool mr_sim_rot_segment(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, struct
     uint32_t pos = (uint32_t)lot(swarm, MR_SIM_TROUBLE_rot, end);
     uint32_t start = batch_at(pos, &batch);
     uint32_t in_batch = pos - start;
-    if (batch.base_offset < 0 || batch.base_offset > INT32_MAX) {
+    if (batch.base_offset < 0 || batch.base_offset > INT32_MAX || batch.last_offset_delta < 0) {
         return false; /* it has rotted before */
     }
     bool     is_last = start + mr_batch_bytes(&batch) == end; /* nothing behind it shows its base offset */
