@@ -304,6 +304,7 @@ void mr_segment_index(struct mr_storage_core *core, struct mr_segment *segment, 
     if (batch->max_timestamp > segment->max_timestamp && batch->record_count > 0) {
         segment->max_timestamp = batch->max_timestamp;
         segment->max_timestamp_offset = last_offset;
+        segment->is_time_unproven = false;
     }
     if (segment->since_index > segment->partition->config.index_interval_bytes) {
         uint8_t *at = chunk_room(core, segment, &segment->index_page, MR_OFFSET_INDEX_ENTRY);

@@ -116,11 +116,11 @@ static bool proved(struct mr_storage_core *core, struct mr_task *task, bool is_t
 {
     struct mr_segment *segment = task->segment;
     drop_page(core, task);
-    segment->is_time_unproven = false;
-    if (!is_true) {
+    if (!is_true && segment->is_time_unproven) { /* and no newer batch has come meanwhile */
         say_untrue(core, task, segment->max_timestamp_offset);
         segment->max_timestamp = -1; /* all headers are read */
     }
+    segment->is_time_unproven = false;
     segment->users--;
     task->segment = NULL;
     return choose(core, task);

@@ -70,7 +70,7 @@ static void test_model_agrees_with_the_core_for_every_seed(void **state)
 static void test_seeds_that_found_something(void **state)
 {
     (void)state;
-    static const uint64_t seeds[] = {204, 398, 820, 20349, 20485};
+    static const uint64_t seeds[] = {204, 398, 820, 5117, 20349, 20485};
     for (size_t at = 0; at < sizeof seeds / sizeof seeds[0] && getenv("MR_SEED") == NULL; at++) {
         struct mr_sim_storage_result result;
         mr_sim_storage_run(seeds[at], MR_SIM_HONEST, false, &result);
