@@ -229,13 +229,15 @@ def json_and_csv_agree_with_themselves(w):
 
 @test
 def the_generator_costs_what_a_send_loop_costs(w):
-    """At most 1.3 times the CPU per GB; the least of three, because neighbours only ever add to it."""
-    send = min(json.loads(subprocess.run([str(BUILD / "millrace-floors"), "send", "seconds=0.5"], capture_output=True, text=True, check=True).stdout)
-               ["sender_cpu_s_per_gb"] for _ in range(3))
+    """At most 1.3 times the CPU per GB: the median of pairs of runs, one after the other, because one run says little."""
     server = w.floor()
-    costs = [w.load("broker=" + server.address, "records=1000", "record.bytes=1000", "in.flight=2", "warmup=200ms", "duration=500ms", status=(0, 3))
-             ["generator_cpu_s_per_gb"] for _ in range(3)]
-    assert min(costs) <= 1.3 * send, "generator %.3f, send loop %.3f CPU s/GB" % (min(costs), send)
+
+    def pair():
+        send = json.loads(subprocess.run([str(BUILD / "millrace-floors"), "send", "seconds=0.5"], capture_output=True, text=True, check=True).stdout)
+        load = w.load("broker=" + server.address, "records=1000", "record.bytes=1000", "in.flight=2", "warmup=200ms", "duration=500ms", status=(0, 3))
+        return load["generator_cpu_s_per_gb"] / send["sender_cpu_s_per_gb"]
+    ratios = sorted(pair() for _ in range(7))
+    assert ratios[3] <= 1.3, "generator to send loop, CPU per GB: %s" % " ".join("%.2f" % r for r in ratios)
 
 
 @test
