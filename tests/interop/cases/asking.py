@@ -99,7 +99,7 @@ class Pair:
     def __init__(self, t, conf=None):
         self.sides = [Side(t.own(conf, start=False, kind=kind)) for kind in ("kafka", "millrace")]
         # Of the features that Millrace does not serve yet Kafka finalises none either.
-        none = [w for f in ("eligible.leader.replicas", "share", "streams", "transaction")
+        none = [w for f in ("eligible.leader.replicas", "share", "streams")
                 for w in ("--feature", f + ".version=0")]
         self.sides[0].broker.format(*none)
         self.sides[0].broker.formatted = True
