@@ -22,6 +22,10 @@ class Skip(Exception):
     pass
 
 
+class Late(AssertionError):
+    """Something did not happen in time: the one failure that a busy machine can cause."""
+
+
 def test(seconds=90, alone=False, full_only=False, millrace_only=False, kafka_only=False):
     """Register a test. seconds: its time limit; alone: it measures time and wants the machine."""
 
@@ -248,7 +252,7 @@ class Context:
             if value:
                 return value
             if time.monotonic() > deadline:
-                raise AssertionError("waited %.1f s in vain for %s" % (timeout_s, what))
+                raise Late("waited %.1f s in vain for %s" % (timeout_s, what))
             time.sleep(0.02)
 
     def note(self, text):

@@ -11,7 +11,8 @@ partitions = int(partitions)
 stop = []
 signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
 p = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 1, "log_level": 0,
-              "message.timeout.ms": 4000, "socket.timeout.ms": 2000, "broker.address.family": "v4"})
+              "message.timeout.ms": 4000, "socket.timeout.ms": 2000, "broker.address.family": "v4",
+              "metadata.recovery.strategy": "none"})  # see KEEP_BROKERS in lib/helpers.py
 n = [0] * partitions
 with open(out, "w") as f:
     def delivered(e, m):
