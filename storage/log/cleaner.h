@@ -1,10 +1,10 @@
 /*
  * cleaner: compaction of the logs of one storage core, one log at a time. For files under log/ only.
  *
- *   look    every log.cleaner.backoff.ms: of the logs with cleanup.policy compact the dirtiest
- *   map     its dirty part is read: of each key the newest offset (clean_map)
- *   copy    its segments from the first on, in groups that fit one segment, are read again; what stays of their batches
- *           (clean_batch, clean_txn) goes to <base>.log.cleaned with new indexes (clean_out)
+ *   look    every log.cleaner.backoff.ms: of the logs with cleanup.policy compact the dirtiest (clean_pick)
+ *   map     its dirty part is read: of each key the newest offset (clean_keys, clean_map)
+ *   copy    its segments from the first on, in groups that fit one segment, are read again (clean_copy); what stays of their
+ *           batches (clean_batch, clean_txn) goes to <base>.log.cleaned with new indexes (clean_out)
  *   swap    the group's files give way to it (clean_swap)
  *
  * All of it in slices of a turn; one disk operation at a time. Only segments that the journal has left are looked at
@@ -49,6 +49,14 @@ enum mr_clean_kind { /* files of a segment, in the order in which they take thei
     MR_CLEAN_KINDS,
 };
 
+enum mr_clean_source {
+    MR_CLEAN_CLOSED,
+    MR_CLEAN_OPENING,
+    MR_CLEAN_READY,
+    MR_CLEAN_READING,
+    MR_CLEAN_OVER, /* nothing more is wanted of this segment */
+};
+
 struct mr_clean_stream {
     int32_t  file;
     uint8_t *bytes; /* not in the file yet */
@@ -83,9 +91,10 @@ struct mr_cleaner {
     struct mr_arena      scratch; /* decompressed records */
 
     /* What is read. */
-    struct mr_segment *source; /* held by its users; NULL: none */
-    int32_t            source_file;
-    uint32_t           source_at; /* enum in cleaner.c */
+    struct mr_segment   *source; /* held by its users; NULL: none */
+    int32_t              source_file;
+    enum mr_clean_source source_at;
+    int64_t              source_end; /* segments with this base and above are not read */
     uint64_t           pos;  /* of the next batch */
     uint64_t           from; /* the buffer holds these bytes of the file */
     uint32_t           have;
@@ -115,6 +124,36 @@ struct mr_cleaner {
 size_t             mr_cleaner_bytes(const struct mr_storage_plan *plan);
 struct mr_cleaner *mr_cleaner_init(struct mr_storage_core *core, struct mr_arena *arena);
 
+/* ---- clean_pick.c: phase LOOK ---- */
+enum mr_clean_progress mr_clean_look(struct mr_storage_core *core, struct mr_cleaner *c);
+
+/* ---- clean_source.c ---- */
+struct mr_clean_pass {
+    /* One batch: `bytes` are whole, with a right CRC. mr_clean_source_took when it is done with; until then it comes again. */
+    enum mr_clean_progress (*take)(struct mr_storage_core *core, struct mr_cleaner *c, const struct mr_batch *batch,
+                                   const uint8_t *bytes);
+    /* There are no more; nothing is open. */
+    enum mr_clean_progress (*over)(struct mr_cleaner *c);
+};
+/* Segments from this one on, up to the one whose base is `end`. False: it is below the log's start by now, its file may be
+ * going. */
+bool mr_clean_source_begin(struct mr_cleaner *c, struct mr_segment *segment, int64_t end);
+enum mr_clean_progress mr_clean_source_step(struct mr_storage_core *core, struct mr_cleaner *c,
+                                            const struct mr_clean_pass *pass);
+void mr_clean_source_took(struct mr_cleaner *c, const struct mr_batch *batch);
+/* What is read cannot be gone on with: the log is left alone until the next start. */
+enum mr_clean_progress mr_clean_source_bad(struct mr_storage_core *core, struct mr_cleaner *c, const char *what);
+/* False: its file is being closed first. */
+bool mr_clean_source_close(struct mr_cleaner *c);
+
+/* ---- clean_keys.c: phases CLEAR and MAP ---- */
+enum mr_clean_progress mr_clean_clear(struct mr_cleaner *c);
+enum mr_clean_progress mr_clean_keys(struct mr_storage_core *core, struct mr_cleaner *c);
+
+/* ---- clean_copy.c: phases GROUP and COPY ---- */
+enum mr_clean_progress mr_clean_group(struct mr_storage_core *core, struct mr_cleaner *c);
+enum mr_clean_progress mr_clean_copy(struct mr_storage_core *core, struct mr_cleaner *c);
+
 /* ---- clean_out.c: phases OPEN and FINISH, and the entries in between ---- */
 extern const char *const mr_clean_suffixes[MR_CLEAN_KINDS];
 enum mr_clean_progress   mr_clean_out_open(struct mr_storage_core *core, struct mr_cleaner *c);
@@ -130,10 +169,11 @@ enum mr_err mr_clean_out_aborted(struct mr_storage_core *core, struct mr_cleaner
 /* ---- clean_swap.c: phase SWAP ---- */
 enum mr_clean_progress mr_clean_swap(struct mr_storage_core *core, struct mr_cleaner *c);
 
-/* ---- cleaner.c, for the other two ---- */
+/* ---- cleaner.c, for the others ---- */
 /* The operation could not be done: what does that mean for the round. */
 enum mr_clean_progress mr_cleaner_failed(struct mr_storage_core *core, struct mr_cleaner *c, const char *what);
 enum mr_clean_progress mr_cleaner_phase(struct mr_cleaner *c, enum mr_clean_phase phase);
 enum mr_clean_progress mr_cleaner_undo(struct mr_cleaner *c, bool is_bad);
+enum mr_clean_progress mr_cleaner_rest(struct mr_storage_core *core, struct mr_cleaner *c, int64_t ms);
 
 #endif
