@@ -262,7 +262,7 @@ struct mr_task {
     uint64_t              a, b, c;
     int64_t               x, y;
     enum mr_err           err;
-    /* Loading a log (log_files.c). */
+    /* Loading a log (log_load.h). */
     struct mr_storage_core   *core;
     const struct mr_log_load *load;
     bool                      is_marked; /* there is a partition.metadata, and it is the topic's */
