@@ -230,24 +230,27 @@ static uint32_t make_smaller(uint64_t seed, const struct options *options, struc
     return on;
 }
 
+/* Who is at work while everything is tried; nothing else disturbs them. */
+static const uint32_t everybody = 1u << MR_SIM_TROUBLE_admin | 1u << MR_SIM_TROUBLE_group |
+                                  1u << MR_SIM_TROUBLE_transactions | 1u << MR_SIM_TROUBLE_slow_disk;
+
 /* Power cuts at the disk operations of one life, in every way; and in the recovery after each. */
 static int run_points(struct options *options)
 {
     static struct mr_sim_result result;
-    const uint32_t only = 1u << MR_SIM_TROUBLE_admin | 1u << MR_SIM_TROUBLE_group | 1u << MR_SIM_TROUBLE_slow_disk;
     double         started = seconds_now();
     uint64_t       images = 0;
-    say_seed(options->from, only, options, "");
+    say_seed(options->from, everybody, options, "");
     for (options->point = 1; !result.is_past_end; options->point += options->points_step) {
         for (options->point_cut = 0; options->point_cut < MR_SIM_CUT_COUNT; options->point_cut++) {
             for (uint64_t depth = 0; depth < 2; depth++) {
                 /* Recovery has some hundred operations; in the course of the points all of them are met. */
                 options->point_again = depth == 0 ? 0 : 1 + (options->point * 7 + options->point_cut) % 120;
-                run(options->from, only, options, &result);
+                run(options->from, everybody, options, &result);
                 images += 1 + depth;
                 if (!result.is_ok) {
                     say_result(&result);
-                    say_seed(options->from, only, options, "FAILED ");
+                    say_seed(options->from, everybody, options, "FAILED ");
                     return 1;
                 }
             }
@@ -256,7 +259,7 @@ static int run_points(struct options *options)
     printf("%llu images at %llu points in %.1f s\n", (unsigned long long)images,
            (unsigned long long)((options->point - 1) / options->points_step), seconds_now() - started);
     options->point = 0;
-    say_seed(options->from, only, options, "ok ");
+    say_seed(options->from, everybody, options, "ok ");
     return 0;
 }
 
@@ -264,19 +267,18 @@ static int run_points(struct options *options)
 static int run_nth(struct options *options)
 {
     static struct mr_sim_result result;
-    const uint32_t only = 1u << MR_SIM_TROUBLE_admin | 1u << MR_SIM_TROUBLE_group | 1u << MR_SIM_TROUBLE_slow_disk;
     double   started = seconds_now();
     uint64_t runs = 0;
-    say_seed(options->from, only, options, "");
+    say_seed(options->from, everybody, options, "");
     for (options->nth_way = 0; options->nth_way < mr_sim_nth_count(); options->nth_way++) {
         uint64_t before = runs;
         result.is_past_end = false;
         for (options->nth = 1 + options->nth_way % options->nth_step; !result.is_past_end; options->nth += options->nth_step) {
-            run(options->from, only, options, &result);
+            run(options->from, everybody, options, &result);
             runs++;
             if (!result.is_ok) {
                 say_result(&result);
-                say_seed(options->from, only, options, "FAILED ");
+                say_seed(options->from, everybody, options, "FAILED ");
                 return 1;
             }
         }
@@ -285,7 +287,7 @@ static int run_nth(struct options *options)
     }
     printf("%llu failures in %.1f s\n", (unsigned long long)runs, seconds_now() - started);
     options->nth = 0;
-    say_seed(options->from, only, options, "ok ");
+    say_seed(options->from, everybody, options, "ok ");
     return 0;
 }
 

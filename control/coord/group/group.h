@@ -367,6 +367,9 @@ enum mr_err mr_offsets_pending_end(struct mr_group_shard *shard, int64_t produce
 void mr_offsets_pending_overtake(struct mr_group_shard *shard, struct mr_blob key, bool is_tombstone);
 /* Tombstones for those of topics that are gone. False: some are left. */
 bool mr_offsets_pending_purge(const struct mr_group_shard *shard, struct mr_coord_out *out);
+/* Tombstones for those of one group. False: no scratch. */
+bool mr_offsets_pending_delete(const struct mr_group_shard *shard, struct mr_str group,
+                               struct mr_coord_out *out);
 void mr_offsets_pending_clear(struct mr_group_shard *shard);
 /* A null topic: any of the group's. */
 bool mr_offsets_is_pending(const struct mr_group_shard *shard, struct mr_str group,
@@ -383,7 +386,7 @@ void mr_offsets_fetch(const struct mr_group_shard *shard,
 enum mr_err mr_offsets_replay(struct mr_group_shard *shard, const struct mr_offset_commit_key *key,
                               const struct mr_offset_commit_value *value);
 
-/* Tombstones for all offsets of a group. False: no scratch. */
+/* Tombstones for all offsets of a group, committed and pending. False: no scratch. */
 bool mr_offsets_delete_all(const struct mr_group *group, struct mr_coord_out *out);
 
 /* Tombstones for what is too old in one group, and for the group when nothing is left of it. */

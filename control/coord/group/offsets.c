@@ -498,7 +498,9 @@ void mr_offsets_delete(const struct mr_group_shard *shard, struct mr_request *re
             partitions[index].error_code = !is_known ? MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION
                                            : is_subscribed ? MR_KAFKA_GROUP_SUBSCRIBED_TO_TOPIC
                                                            : 0;
-            if (partitions[index].error_code == 0 && find_offset(stored, partition) != NULL &&
+            bool is_there = find_offset(stored, partition) != NULL ||
+                            mr_offsets_is_pending(shard, group->id, topic->name, partition);
+            if (partitions[index].error_code == 0 && is_there &&
                 !mr_group_record_offset_tombstone(group, topic->name, partition, out)) {
                 partitions[index].error_code = MR_KAFKA_UNKNOWN_SERVER_ERROR;
             }
@@ -524,7 +526,7 @@ bool mr_offsets_delete_all(const struct mr_group *group, struct mr_coord_out *ou
             }
         }
     }
-    return true;
+    return mr_offsets_pending_delete(group->shard, group->id, out);
 }
 
 static bool is_expired(const struct mr_group *group, const struct mr_group_offset *offset,

@@ -76,19 +76,40 @@ void mr_offsets_pending_overtake(struct mr_group_shard *shard, struct mr_blob ke
     }
 }
 
+static bool write_tombstone(const struct mr_group_shard *shard,
+                            const struct mr_pending_offset *pending, struct mr_coord_out *out)
+{
+    struct mr_offset_commit_key key = {
+        .group = pending->group, .topic = pending->topic, .partition = pending->partition};
+    return mr_coord_out_record(out, shard->index, &mr_msg_offset_commit_key, &key, NULL, 0, NULL);
+}
+
 bool mr_offsets_pending_purge(const struct mr_group_shard *shard, struct mr_coord_out *out)
 {
     MR_LIST_EACH(link, &shard->pending)
     {
         const struct mr_pending_offset *pending =
             MR_LIST_ENTRY(link, struct mr_pending_offset, link);
-        struct mr_offset_commit_key key = {
-            .group = pending->group, .topic = pending->topic, .partition = pending->partition};
         if (mr_image_topic_by_name(shard->env->image, pending->topic) != NULL) {
             continue;
         }
         if (mr_coord_out_bytes(out) > shard->env->record_bytes_max / 2 ||
-            !mr_coord_out_record(out, shard->index, &mr_msg_offset_commit_key, &key, NULL, 0, NULL)) {
+            !write_tombstone(shard, pending, out)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool mr_offsets_pending_delete(const struct mr_group_shard *shard, struct mr_str group,
+                               struct mr_coord_out *out)
+{
+    MR_LIST_EACH(link, &shard->pending)
+    {
+        const struct mr_pending_offset *pending =
+            MR_LIST_ENTRY(link, struct mr_pending_offset, link);
+        if (mr_str_equal(pending->group, group) &&
+            !write_tombstone(shard, pending, out)) {
             return false;
         }
     }

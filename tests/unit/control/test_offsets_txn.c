@@ -123,6 +123,24 @@ static void test_offsets_pending_of_a_deleted_topic_are_purged(void **state)
     assert_true(mr_offsets_is_pending(&rig->shard, MR_STR("g"), MR_STR("t"), 1));
 }
 
+/* As Kafka: who deletes a group, or an offset of it, means what a transaction has not decided too. */
+static void test_offsets_pending_go_with_their_group(void **state)
+{
+    (void)state;
+    struct mr_coord_out out;
+    commit(10);
+    pend(1, "t", 20);
+    mr_arena_reset(&rig->scratch);
+    mr_coord_out_init(&out, &rig->scratch, rig->now);
+    assert_int_equal(mr_group_delete(&rig->shard, MR_STR("g"), &out), MR_KAFKA_NONE);
+    for (struct mr_coord_record *record = out.records; record != NULL; record = record->next) {
+        mr_offsets_pending_overtake(&rig->shard, record->key, true);
+        assert_int_equal(mr_group_replay(&rig->shard, record->key, record->value), MR_OK);
+    }
+    mark(1, true);
+    assert_null(mr_group_find(&rig->shard, MR_STR("g")));
+}
+
 int main(void)
 {
 #define TEST(name_) cmocka_unit_test_setup(name_, setup)
@@ -132,6 +150,7 @@ int main(void)
         TEST(test_offsets_latest_of_two_transactions_wins_whatever_the_markers_order),
         TEST(test_offsets_tombstone_takes_pending_ones_away),
         TEST(test_offsets_pending_of_a_deleted_topic_are_purged),
+        TEST(test_offsets_pending_go_with_their_group),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
