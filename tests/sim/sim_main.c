@@ -4,6 +4,7 @@
  */
 #include "sim_disk.h"
 #include "sim_nth.h"
+#include "sim_states.h"
 #include "sim_swarm.h"
 #include "sim_world.h"
 
@@ -28,6 +29,7 @@ struct options {
     uint64_t    point;      /* 0: none; otherwise one crash point */
     uint64_t    point_again;
     uint64_t    point_cut;
+    uint64_t    steps;      /* of the life with crash points or failures; 0: the usual number */
     uint64_t    points_step; /* 0: none; otherwise every so-many-th crash point of the seed */
     uint64_t    nth_step;    /* 0: none; otherwise every so-many-th use of everything that can fail */
     uint64_t    nth;         /* 0: none; otherwise this use of this: */
@@ -45,6 +47,7 @@ static int usage(void)
                     "  --smaller         switch off, one by one, what a failing seed fails without\n"
                     "  --points=N        power cuts at every N-th disk operation of one life of the seed, clean stop\n"
                     "                    and recovery included, each with every kind of cut\n"
+                    "  --steps=N         of that life; with some thousands transactions must be met in every state\n"
                     "  --nth=N           everything that can fail does at every N-th of its uses in one life of the seed\n"
                     "  --bug=NAME        a mutant (build bugs): it must be found\n"
                     "  --verbose         the broker's log to stderr\n"
@@ -106,6 +109,8 @@ static bool parse(int argc, char **argv, struct options *options)
             is_good = number_of(text, &options->point_cut) && options->point_cut < MR_SIM_CUT_COUNT;
         } else if ((text = value_of("--point", argc, argv, &at)) != NULL) {
             is_good = number_of(text, &options->point);
+        } else if ((text = value_of("--steps", argc, argv, &at)) != NULL) {
+            is_good = number_of(text, &options->steps) && options->steps <= UINT32_MAX;
         } else if ((text = value_of("--nth-way", argc, argv, &at)) != NULL) {
             options->nth_way = mr_sim_nth_find(text);
             is_good = options->nth_way < mr_sim_nth_count();
@@ -170,6 +175,9 @@ static void say_seed(uint64_t seed, uint32_t only, const struct options *options
         len += mr_fmt(repeat + len, size - len, " --nth-way=%s --nth-use=%llu", mr_sim_nth_name(options->nth_way),
                       (unsigned long long)options->nth);
     }
+    if (options->steps != 0) {
+        len += mr_fmt(repeat + len, size - len, " --steps=%llu", (unsigned long long)options->steps);
+    }
     if (options->bug != NULL) {
         len += mr_fmt(repeat + len, size - len, " --bug=%s", options->bug);
     }
@@ -186,6 +194,7 @@ static void run(uint64_t seed, uint32_t only, const struct options *options, str
         .point = options->point,
         .point_again = options->point_again,
         .point_cut = (uint32_t)options->point_cut,
+        .point_steps = (uint32_t)options->steps,
         .nth = options->nth,
         .nth_way = options->nth_way,
     };
@@ -234,12 +243,26 @@ static uint32_t make_smaller(uint64_t seed, const struct options *options, struc
 static const uint32_t everybody = 1u << MR_SIM_TROUBLE_admin | 1u << MR_SIM_TROUBLE_group |
                                   1u << MR_SIM_TROUBLE_transactions | 1u << MR_SIM_TROUBLE_slow_disk;
 
+/* In which states transactions were when power went. False: a state was never met. */
+static bool say_states(const uint64_t met[MR_SIM_STATES])
+{
+    bool is_all = true;
+    printf("  transactions at the cut:");
+    for (uint32_t state = 0; state < MR_SIM_STATES; state++) {
+        printf(" %s %llu", mr_sim_states_name(state), (unsigned long long)met[state]);
+        is_all = is_all && met[state] > 0;
+    }
+    printf("\n");
+    return is_all;
+}
+
 /* Power cuts at the disk operations of one life, in every way; and in the recovery after each. */
 static int run_points(struct options *options)
 {
     static struct mr_sim_result result;
     double         started = seconds_now();
     uint64_t       images = 0;
+    uint64_t       met[MR_SIM_STATES] = {0};
     say_seed(options->from, everybody, options, "");
     for (options->point = 1; !result.is_past_end; options->point += options->points_step) {
         for (options->point_cut = 0; options->point_cut < MR_SIM_CUT_COUNT; options->point_cut++) {
@@ -248,6 +271,9 @@ static int run_points(struct options *options)
                 options->point_again = depth == 0 ? 0 : 1 + (options->point * 7 + options->point_cut) % 120;
                 run(options->from, everybody, options, &result);
                 images += 1 + depth;
+                for (uint32_t state = 0; state < MR_SIM_STATES; state++) {
+                    met[state] += result.states_cut >> state & 1u;
+                }
                 if (!result.is_ok) {
                     say_result(&result);
                     say_seed(options->from, everybody, options, "FAILED ");
@@ -259,8 +285,9 @@ static int run_points(struct options *options)
     printf("%llu images at %llu points in %.1f s\n", (unsigned long long)images,
            (unsigned long long)((options->point - 1) / options->points_step), seconds_now() - started);
     options->point = 0;
-    say_seed(options->from, everybody, options, "ok ");
-    return 0;
+    bool is_good = say_states(met) || options->steps == 0;
+    say_seed(options->from, everybody, options, is_good ? "ok " : "FAILED (a state was not met) ");
+    return is_good ? 0 : 1;
 }
 
 /* Everything that can fail, at its uses in one life. */

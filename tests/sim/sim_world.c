@@ -14,6 +14,7 @@
 #include "sim_consumer.h"
 #include "sim_member.h"
 #include "sim_nth.h"
+#include "sim_states.h"
 #include "sim_rot.h"
 #include "sim_swarm.h"
 #include "sim_txn.h"
@@ -531,6 +532,11 @@ static bool run(struct world *world)
     return is_good;
 }
 
+static uint32_t steps_of_life(const struct world *world)
+{
+    return world->params->point_steps != 0 ? world->params->point_steps : STEPS_POINT;
+}
+
 /* A life in which power goes at disk operation n from its start; false: a violation. */
 static bool live_to_point(struct world *world, uint64_t point, bool is_stopping)
 {
@@ -539,9 +545,10 @@ static bool live_to_point(struct world *world, uint64_t point, bool is_stopping)
     }
     mr_sim_fs_die_at(world->fs, mr_sim_fs_op_count(world->fs) + point - 1);
     bool is_good = true;
-    for (uint32_t count = 0; is_good && count < STEPS_POINT; count++) {
+    for (uint32_t count = 0; is_good && count < steps_of_life(world); count++) {
         is_good = step(world);
     }
+    world->result->states_cut |= mr_sim_states_of(world->broker.control);
     bool is_stopped = is_good && is_stopping && stop(world);
     end(world);
     if (is_stopped) {
@@ -574,7 +581,7 @@ static bool run_nth(struct world *world)
     bool is_good = start(world);
     mr_sim_nth_arm(world->fs, world->params->nth_way, world->params->nth);
     world->has_error = true;
-    for (uint32_t count = 0; is_good && count < STEPS_POINT; count++) {
+    for (uint32_t count = 0; is_good && count < steps_of_life(world); count++) {
         is_good = step(world);
     }
     world->result->is_past_end = !mr_sim_nth_disarm(world->fs);

@@ -26,6 +26,7 @@ struct mr_sim_params {
     uint64_t point;
     uint64_t point_again;
     uint32_t point_cut; /* enum mr_sim_cut */
+    uint32_t point_steps; /* of that life, and of one with a failure; 0: as many as bring up everybody */
 
     /* Or one life in which use number `nth` (from 1; 0: no such life) of something fails (sim_nth.h). */
     uint64_t nth;
@@ -43,6 +44,7 @@ struct mr_sim_result {
     uint64_t acked, resets, rots;
     uint64_t changes, commits; /* administration that was answered, offsets committed */
     uint64_t transactions;     /* committed */
+    uint32_t states_cut;       /* of transactions when power went at a crash point: a bit for each (sim_states.h) */
     int32_t  generations;
     uint32_t starts, power_cuts, kills, clean_stops;
 };
