@@ -81,6 +81,11 @@ enum mr_err mr_model_log_judge(const struct mr_model_log *log, const struct mr_m
     return batch->sequence == next ? MR_OK : MR_ERR_OUT_OF_ORDER_SEQUENCE;
 }
 
+void mr_model_log_see(struct mr_model_log *log, int64_t offset)
+{
+    log->floor = offset > log->floor ? offset : log->floor;
+}
+
 void mr_model_log_add(struct mr_model_log *log, const struct mr_model_batch *batch)
 {
     mr_assert(log->batch_count < MR_MODEL_BATCHES);

@@ -51,6 +51,9 @@ int64_t mr_model_batch_time(const struct mr_model_batch *batch, int32_t index);
  */
 enum mr_err mr_model_log_judge(const struct mr_model_log *log, const struct mr_model_batch *batch, int64_t *base);
 
+/* What lies below `offset` was acknowledged or seen: it may not be lost any more. */
+void mr_model_log_see(struct mr_model_log *log, int64_t offset);
+
 /* Add a batch that was judged MR_OK. */
 void mr_model_log_add(struct mr_model_log *log, const struct mr_model_batch *batch);
 

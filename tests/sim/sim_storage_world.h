@@ -1,5 +1,6 @@
 /*
- * sim_storage_world: the inside of sim_storage, for the files that take a run apart (sim_image.c).
+ * sim_storage_world: the inside of sim_storage. sim_storage.c is a life of the core, its turns, start and end; model_send.c what is
+ * asked of it, model_answer.c whether the answer fits, sim_liar.c its disk. tests/crash takes a run apart.
  *
  * A world is a device, what was promised about the logs on it, and, while it lives, a storage core. Thread: one.
  */
@@ -140,6 +141,58 @@ struct world {
     struct liar             liar;
     struct mr_storage_core *core;
 };
+
+/* ---- For the files of which a run is made ---- */
+
+static inline uint64_t draw(struct world *w, uint64_t bound)
+{
+    return mr_prng_below(&w->prng, bound);
+}
+
+static inline bool chance(struct world *w, uint64_t percent)
+{
+    return draw(w, 100) < percent;
+}
+
+static inline bool is_failed(const struct world *w)
+{
+    return w->result->why[0] != '\0';
+}
+
+/* What was expected holds no longer: the log is gone, or another's. */
+static inline bool is_stale(const struct note *note)
+{
+    return note->generation != note->slot->generation || note->slot->is_dropping || !note->slot->is_there;
+}
+
+/* What was found wrong; the first is kept. */
+__attribute__((format(printf, 2, 3))) void mr_sim_storage_fail(struct world *w, const char *format, ...);
+#define fail(...) mr_sim_storage_fail(__VA_ARGS__)
+
+/* An operation that is not under way, or NULL. */
+struct call *mr_sim_storage_free_call(struct world *w);
+void         mr_sim_storage_send(struct world *w, struct call *call, enum mr_storage_kind kind);
+
+/* Over the honest disk of a new life. */
+void mr_sim_liar_init(struct liar *liar, struct world *w);
+
+/* An operation was answered; a watch fired. */
+void mr_model_answer(struct world *w, struct call *call);
+void mr_model_answer_moved(struct world *w, uint64_t token, int64_t high_watermark);
+
+/* One thing that a client does; a read or a search by time. Nothing is sent when there is no log for it. */
+void mr_model_send_any(struct world *w);
+void mr_model_send_look(struct world *w);
+void mr_model_send_open(struct world *w, struct call *call, struct slot *slot);
+void mr_model_send_drop(struct world *w, struct call *call, struct slot *slot);
+
+/* Of `only` from `offset` on; NULL: of some logs, from where the lot says. */
+void mr_model_send_read(struct world *w, struct call *call, struct slot *only, int64_t offset, uint32_t bytes_max);
+
+/* A new topic of an old name. */
+void mr_model_send_new_slot(struct world *w, struct slot *slot);
+
+/* ---- For who takes a run apart ---- */
 
 /* A world as the seed draws it, on an empty device; result is filled in as it goes. */
 struct world *mr_sim_storage_create(uint64_t seed, enum mr_sim_lie lie, bool is_verbose,
