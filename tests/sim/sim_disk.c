@@ -70,26 +70,25 @@ static const char *op_name(struct mr_sim_fs *fs, const struct mr_disk_op *op)
 
 static void flush_save(struct flush *flush, struct mr_sim_node *node)
 {
-    for (uint64_t sector = 0; sector < node->room / MR_SIM_SECTOR; sector++) {
-        if (node->dirty[sector] != 0) {
-            flush->saved = mr_sim_node_grow(flush->saved, &flush->saved_size, flush->saved_count, sizeof(struct saved));
-            struct saved *saved = &flush->saved[flush->saved_count++];
-            saved->node = node;
-            saved->sector = sector;
-            memcpy(saved->bytes, node->now + sector * MR_SIM_SECTOR, MR_SIM_SECTOR);
-        }
+    for (uint64_t sector = 0; (sector = mr_sim_chunk_next_dirty(node, sector)) != UINT64_MAX; sector++) {
+        flush->saved = mr_sim_node_grow(flush->saved, &flush->saved_size, flush->saved_count, sizeof(struct saved));
+        struct saved *saved = &flush->saved[flush->saved_count++];
+        saved->node = node;
+        saved->sector = sector;
+        mr_sim_chunk_read(node, false, sector * MR_SIM_SECTOR, saved->bytes, MR_SIM_SECTOR);
     }
 }
 
 static void flush_apply(struct flush *flush)
 {
     for (uint32_t index = 0; index < flush->saved_count; index++) {
-        struct saved *saved = &flush->saved[index];
-        uint8_t      *now = saved->node->now + saved->sector * MR_SIM_SECTOR;
-        memcpy(saved->node->platter + saved->sector * MR_SIM_SECTOR, saved->bytes, MR_SIM_SECTOR);
-        saved->node->raw[saved->sector] = 0;
-        if (memcmp(now, saved->bytes, MR_SIM_SECTOR) == 0) {
-            saved->node->dirty[saved->sector] = 0;
+        const struct saved  *saved = &flush->saved[index];
+        struct mr_sim_chunk *chunk = mr_sim_chunk_own(saved->node, saved->sector / MR_SIM_CHUNK_SECTORS);
+        uint32_t             at = (uint32_t)(saved->sector % MR_SIM_CHUNK_SECTORS);
+        memcpy(chunk->platter + at * MR_SIM_SECTOR, saved->bytes, MR_SIM_SECTOR);
+        chunk->raw[at] = 0;
+        if (memcmp(chunk->now + at * MR_SIM_SECTOR, saved->bytes, MR_SIM_SECTOR) == 0) {
+            chunk->dirty[at] = 0;
         }
     }
     if (flush->node != NULL) {
@@ -103,7 +102,7 @@ static void flush_forget(const struct flush *flush)
 {
     for (uint32_t index = 0; index < flush->saved_count; index++) {
         const struct saved *saved = &flush->saved[index];
-        saved->node->dirty[saved->sector] = 0;
+        mr_sim_chunk_soil(saved->node, saved->sector, 0);
     }
 }
 
@@ -208,7 +207,7 @@ static enum mr_err do_write(struct mr_sim_fs *fs, struct mr_disk_op *op, uint32_
     if ((op->flags & MR_DISK_DSYNC) != 0 && len > 0) {
         for (uint64_t sector = op->pos / MR_SIM_SECTOR; sector <= (op->pos + len - 1) / MR_SIM_SECTOR;
              sector++) {
-            mr_sim_node_settle_sector(node, sector);
+            mr_sim_chunk_settle(node, sector);
         }
         if (node->size_platter < op->pos + len) {
             node->size_platter = op->pos + len;
@@ -349,10 +348,11 @@ static void misread(struct mr_sim_fs *fs, const struct mr_sim_handle *handle, st
             continue;
         }
         uint64_t from = (other + (sector - first)) * MR_SIM_SECTOR + pos % MR_SIM_SECTOR;
+        bytes[pos - op->pos] = 0;
         if (wrong == MR_SIM_WRONG_PLACE) {
-            bytes[pos - op->pos] = from < node->room ? node->now[from] : 0;
-        } else {
-            bytes[pos - op->pos] = node->dirty[sector] != 0 ? node->platter[pos] : 0;
+            mr_sim_chunk_read(node, false, from, &bytes[pos - op->pos], 1);
+        } else if (mr_sim_chunk_dirty(node, sector) != 0) {
+            mr_sim_chunk_read(node, true, pos, &bytes[pos - op->pos], 1);
         }
     }
 }
@@ -371,7 +371,7 @@ static enum mr_err execute(struct mr_sim_fs *fs, struct mr_disk_op *op, struct f
         if (op->pos < handle->node->size_now) {
             uint64_t left = handle->node->size_now - op->pos;
             op->done_bytes = left < op->len ? (uint32_t)left : op->len;
-            memcpy(op->buffer, handle->node->now + op->pos, op->done_bytes);
+            mr_sim_chunk_read(handle->node, false, op->pos, op->buffer, op->done_bytes);
             misread(fs, handle, op);
         }
         return MR_OK;

@@ -61,13 +61,7 @@ struct mr_sim_fs *mr_sim_fs_clone(const struct mr_sim_fs *from)
         struct mr_sim_node *twin = mr_sim_node_create(fs, node->is_directory);
         node->twin = twin;
         twin->mtime_ms = node->mtime_ms;
-        if (node->room > 0) {
-            mr_sim_node_room(twin, node->room);
-            memcpy(twin->now, node->now, node->room);
-            memcpy(twin->platter, node->platter, node->room);
-            memcpy(twin->dirty, node->dirty, node->room / MR_SIM_SECTOR * sizeof *node->dirty);
-            memcpy(twin->raw, node->raw, node->room / MR_SIM_SECTOR);
-        }
+        mr_sim_chunk_share(twin, node);
         twin->size_now = node->size_now;
         twin->size_platter = node->size_platter;
     }
@@ -214,9 +208,7 @@ int64_t mr_sim_fs_get(const struct mr_sim_fs *fs, const char *path, void *bytes,
         return -1;
     }
     size_t len = node->size_now < max ? node->size_now : max;
-    if (len > 0) {
-        memcpy(bytes, node->now, len);
-    }
+    mr_sim_chunk_read(node, false, 0, bytes, len);
     return (int64_t)node->size_now;
 }
 
@@ -250,8 +242,9 @@ void mr_sim_fs_rot(struct mr_sim_fs *fs, const char *path, uint64_t pos, uint32_
     struct mr_sim_node *node = mr_sim_node_lookup(fs, NULL, path);
     mr_assert(node != NULL && pos + len <= node->size_now);
     for (uint64_t at = pos; at < pos + len; at++) {
-        node->now[at] ^= with;
-        node->platter[at] ^= with;
+        struct mr_sim_chunk *chunk = mr_sim_chunk_own(node, at / MR_SIM_CHUNK);
+        chunk->now[at % MR_SIM_CHUNK] ^= with;
+        chunk->platter[at % MR_SIM_CHUNK] ^= with;
     }
 }
 
@@ -259,8 +252,10 @@ void mr_sim_fs_spoil(struct mr_sim_fs *fs, const char *path, uint64_t pos, uint3
 {
     struct mr_sim_node *node = mr_sim_node_lookup(fs, NULL, path);
     mr_assert(node != NULL && pos + len <= node->size_now);
-    memset(node->now + pos, with, len);
-    memset(node->platter + pos, with, len);
+    for (uint64_t at = pos; at < pos + len; at++) {
+        mr_sim_chunk_put_now(node, at, &with, 1);
+        mr_sim_chunk_put_platter(node, at, &with, 1);
+    }
 }
 
 void mr_sim_fs_cut_file(struct mr_sim_fs *fs, const char *path, uint64_t size)
@@ -294,7 +289,11 @@ static uint64_t digest_node(const struct mr_sim_node *node)
 {
     static const struct mr_hash_key key = {.k0 = 1, .k1 = 2};
     if (!node->is_directory) {
-        return mr_hash_bytes(&key, node->now, node->size_now) ^ node->size_now;
+        uint8_t *bytes = mr_sim_node_memory(node->size_now + 1);
+        mr_sim_chunk_read(node, false, 0, bytes, node->size_now);
+        uint64_t digest = mr_hash_bytes(&key, bytes, node->size_now) ^ node->size_now;
+        free(bytes);
+        return digest;
     }
     uint64_t sum = 1;
     for (uint32_t index = 0; index < node->names_now.count; index++) {

@@ -1,7 +1,8 @@
 /*
  * sim_fs: the inside of the simulated device, for sim_*.c that make it up:
  *
- *   sim_node.c    files and directories: two images of each, now and on the platter
+ *   sim_chunk.c   what is in a file: two images, now and on the platter, in pieces that copies of the device share
+ *   sim_node.c    files and directories
  *   sim_fs.c      the device: made, copied, looked into by tests
  *   sim_disk.c    the seam: operations, their time and their faults
  *   sim_power.c   what a power cut leaves
@@ -34,6 +35,19 @@ struct mr_sim_change {
     struct mr_sim_node *node;
 };
 
+#define MR_SIM_CHUNK         8192u
+#define MR_SIM_CHUNK_SECTORS (MR_SIM_CHUNK / MR_SIM_SECTOR)
+
+/* A piece of a file. Copies of a device share it until one of them writes there. */
+struct mr_sim_chunk {
+    uint32_t refs;
+    bool     is_settled; /* both images are the same and nothing below is set */
+    uint32_t dirty[MR_SIM_CHUNK_SECTORS]; /* 0, or the last write since the sector was known to be durable */
+    uint8_t  raw[MR_SIM_CHUNK_SECTORS];   /* allocated, and that it was written since is not durable */
+    uint8_t  now[MR_SIM_CHUNK];
+    uint8_t  platter[MR_SIM_CHUNK];
+};
+
 struct mr_sim_node {
     struct mr_sim_node *next; /* all nodes of the device */
     struct mr_sim_node *twin; /* while cloning */
@@ -43,12 +57,9 @@ struct mr_sim_node {
     uint32_t     lock_owner; /* 1 + the handle that has it locked; 0: none */
     uint32_t    *write_count; /* the device's */
 
-    /* a file: both images have `room` bytes; bytes behind a size are zero */
-    uint8_t *now;
-    uint8_t *platter;
-    uint32_t *dirty; /* per sector: 0, or the last write since it was known to be durable */
-    uint8_t  *raw;   /* per sector: allocated, and that it was written since is not durable */
-    uint64_t room;
+    /* a file: bytes behind a size are zero */
+    struct mr_sim_chunk **chunks; /* NULL: zeros in both images, nothing dirty */
+    uint64_t chunk_count;
     uint64_t size_now;
     uint64_t size_platter;
 
@@ -109,16 +120,43 @@ struct mr_sim_fs {
 struct mr_sim_node *mr_sim_node_create(struct mr_sim_fs *fs, bool is_directory);
 void                mr_sim_node_free(struct mr_sim_node *node);
 
-/* Both images have at least `bytes` bytes afterwards, the new ones zero. */
-void mr_sim_node_room(struct mr_sim_node *node, uint64_t bytes);
 void mr_sim_node_write(struct mr_sim_node *node, uint64_t pos, const uint8_t *bytes, uint64_t len);
 /* Longer by blocks that were never written: ext4 keeps that in the inode, not in the data. */
 void mr_sim_node_allocate(struct mr_sim_node *node, uint64_t size);
 void mr_sim_node_truncate(struct mr_sim_node *node, uint64_t size);
 
-/* What is there now is on the platter too: one sector, or everything. */
-void mr_sim_node_settle_sector(struct mr_sim_node *node, uint64_t sector);
+/* What is there now is on the platter too, all of it. */
 void mr_sim_node_settle(struct mr_sim_node *node);
+
+/* ---- Chunks ---- */
+
+/* For changing: it exists then, and is this file's alone. */
+struct mr_sim_chunk *mr_sim_chunk_own(struct mr_sim_node *node, uint64_t index);
+
+/* The chunk with this sector, to look at, and where in it the sector is; NULL: zeros, or behind the file. */
+const struct mr_sim_chunk *mr_sim_chunk_of(const struct mr_sim_node *node, uint64_t sector, uint32_t *at);
+
+/* Bytes of a range as they are now, or (is_platter) on the platter; zeros where nothing is. */
+void mr_sim_chunk_read(const struct mr_sim_node *node, bool is_platter, uint64_t pos, void *to, uint64_t len);
+
+/* Other bytes in one of the images; no sector becomes dirty. */
+void mr_sim_chunk_put_now(struct mr_sim_node *node, uint64_t pos, const uint8_t *bytes, uint64_t len);
+void mr_sim_chunk_put_platter(struct mr_sim_node *node, uint64_t pos, const uint8_t *bytes, uint64_t len);
+
+/* A sector that is dirty from write number `write` on, and one that is on the platter now. */
+void mr_sim_chunk_soil(struct mr_sim_node *node, uint64_t sector, uint32_t write);
+void mr_sim_chunk_settle(struct mr_sim_node *node, uint64_t sector);
+
+/* What is on the platter below `size` is all there is. */
+void mr_sim_chunk_reboot(struct mr_sim_node *node, uint64_t size);
+
+/* `to`, an empty file, has the content of `from`. */
+void mr_sim_chunk_share(struct mr_sim_node *to, const struct mr_sim_node *from);
+void mr_sim_chunk_free(struct mr_sim_node *node);
+
+/* The first sector at or behind `sector` that is dirty; UINT64_MAX: none. */
+uint64_t mr_sim_chunk_next_dirty(const struct mr_sim_node *node, uint64_t sector);
+uint32_t mr_sim_chunk_dirty(const struct mr_sim_node *node, uint64_t sector);
 
 /* ---- Names ---- */
 

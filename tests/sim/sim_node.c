@@ -1,4 +1,4 @@
-/* sim_node: see sim_fs.h. Plain and small rather than fast: linear directories, whole files in memory. */
+/* sim_node: see sim_fs.h. Plain and small rather than fast: linear directories. */
 #include "sim_fs.h"
 
 #include <stdlib.h>
@@ -37,38 +37,15 @@ struct mr_sim_node *mr_sim_node_create(struct mr_sim_fs *fs, bool is_directory)
     return node;
 }
 
-void mr_sim_node_room(struct mr_sim_node *node, uint64_t bytes)
-{
-    if (bytes <= node->room) {
-        return;
-    }
-    uint64_t room = node->room == 0 ? 65536 : node->room;
-    while (room < bytes) {
-        room *= 2;
-    }
-    node->now = realloc(node->now, room);
-    node->platter = realloc(node->platter, room);
-    node->dirty = realloc(node->dirty, room / MR_SIM_SECTOR * sizeof *node->dirty);
-    node->raw = realloc(node->raw, room / MR_SIM_SECTOR);
-    mr_assert(node->now != NULL && node->platter != NULL && node->dirty != NULL && node->raw != NULL);
-    memset(node->raw + node->room / MR_SIM_SECTOR, 0, (room - node->room) / MR_SIM_SECTOR);
-    memset(node->now + node->room, 0, room - node->room);
-    memset(node->platter + node->room, 0, room - node->room);
-    memset(node->dirty + node->room / MR_SIM_SECTOR, 0,
-           (room - node->room) / MR_SIM_SECTOR * sizeof *node->dirty);
-    node->room = room;
-}
-
 void mr_sim_node_write(struct mr_sim_node *node, uint64_t pos, const uint8_t *bytes, uint64_t len)
 {
     if (len == 0) {
         return;
     }
-    mr_sim_node_room(node, pos + len);
-    memcpy(node->now + pos, bytes, len);
+    mr_sim_chunk_put_now(node, pos, bytes, len);
     uint32_t write = ++*node->write_count;
     for (uint64_t sector = pos / MR_SIM_SECTOR; sector <= (pos + len - 1) / MR_SIM_SECTOR; sector++) {
-        node->dirty[sector] = write;
+        mr_sim_chunk_soil(node, sector, write);
     }
     if (node->size_now < pos + len) {
         node->size_now = pos + len;
@@ -77,17 +54,14 @@ void mr_sim_node_write(struct mr_sim_node *node, uint64_t pos, const uint8_t *by
 
 void mr_sim_node_truncate(struct mr_sim_node *node, uint64_t size)
 {
+    static const uint8_t zeros[MR_SIM_SECTOR];
     uint32_t write = ++*node->write_count;
-    if (size < node->size_now) {
-        for (uint64_t at = size; at < node->size_now;) {
-            uint64_t end = (at / MR_SIM_SECTOR + 1) * MR_SIM_SECTOR;
-            end = end < node->size_now ? end : node->size_now;
-            memset(node->now + at, 0, end - at);
-            node->dirty[at / MR_SIM_SECTOR] = write;
-            at = end;
-        }
-    } else {
-        mr_sim_node_room(node, size);
+    for (uint64_t at = size; at < node->size_now;) {
+        uint64_t end = (at / MR_SIM_SECTOR + 1) * MR_SIM_SECTOR;
+        end = end < node->size_now ? end : node->size_now;
+        mr_sim_chunk_put_now(node, at, zeros, end - at);
+        mr_sim_chunk_soil(node, at / MR_SIM_SECTOR, write);
+        at = end;
     }
     node->size_now = size;
 }
@@ -97,33 +71,22 @@ void mr_sim_node_allocate(struct mr_sim_node *node, uint64_t size)
     uint64_t first = (node->size_now + MR_SIM_SECTOR - 1) / MR_SIM_SECTOR;
     mr_sim_node_truncate(node, size);
     for (uint64_t sector = first; sector * MR_SIM_SECTOR < size; sector++) {
-        node->raw[sector] = 1;
+        mr_sim_chunk_own(node, sector / MR_SIM_CHUNK_SECTORS)->raw[sector % MR_SIM_CHUNK_SECTORS] = 1;
     }
-}
-
-void mr_sim_node_settle_sector(struct mr_sim_node *node, uint64_t sector)
-{
-    node->raw[sector] = 0;
-    memcpy(node->platter + sector * MR_SIM_SECTOR, node->now + sector * MR_SIM_SECTOR, MR_SIM_SECTOR);
-    node->dirty[sector] = 0;
 }
 
 void mr_sim_node_settle(struct mr_sim_node *node)
 {
-    for (uint64_t sector = 0; sector < node->room / MR_SIM_SECTOR; sector++) {
-        if (node->dirty[sector] != 0) {
-            mr_sim_node_settle_sector(node, sector);
-        }
+    uint64_t sector = 0;
+    while ((sector = mr_sim_chunk_next_dirty(node, sector)) != UINT64_MAX) {
+        mr_sim_chunk_settle(node, sector);
     }
     node->size_platter = node->size_now;
 }
 
 void mr_sim_node_free(struct mr_sim_node *node)
 {
-    free(node->now);
-    free(node->platter);
-    free(node->dirty);
-    free(node->raw);
+    mr_sim_chunk_free(node);
     free(node->names_now.items);
     free(node->names_platter.items);
     free(node->changes);

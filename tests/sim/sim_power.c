@@ -19,14 +19,7 @@ static void handles_drop(struct mr_sim_fs *fs)
 static void node_reboot(struct mr_sim_node *node)
 {
     uint64_t size = node->size_platter;
-    if (node->room > size) {
-        memset(node->platter + size, 0, node->room - size);
-    }
-    if (node->room > 0) {
-        memcpy(node->now, node->platter, node->room);
-        memset(node->dirty, 0, node->room / MR_SIM_SECTOR * sizeof *node->dirty);
-        memset(node->raw, 0, node->room / MR_SIM_SECTOR);
-    }
+    mr_sim_chunk_reboot(node, size);
     node->size_now = size;
     if (node->is_directory) {
         node->change_count = 0;
@@ -57,9 +50,9 @@ static uint32_t choose_pivot(const struct mr_sim_fs *fs, struct mr_prng *prng)
     uint32_t pivot = 0;
     uint64_t seen = 0;
     for (const struct mr_sim_node *node = fs->nodes; node != NULL; node = node->next) {
-        for (uint64_t sector = 0; sector < node->room / MR_SIM_SECTOR; sector++) {
-            if (node->dirty[sector] != 0 && mr_prng_below(prng, ++seen) == 0) {
-                pivot = node->dirty[sector];
+        for (uint64_t sector = 0; (sector = mr_sim_chunk_next_dirty(node, sector)) != UINT64_MAX; sector++) {
+            if (mr_prng_below(prng, ++seen) == 0) {
+                pivot = mr_sim_chunk_dirty(node, sector);
             }
         }
     }
@@ -68,10 +61,12 @@ static uint32_t choose_pivot(const struct mr_sim_fs *fs, struct mr_prng *prng)
 
 static bool survives(struct cutting *cutting, const struct mr_sim_node *node, uint64_t sector)
 {
-    uint32_t write = node->dirty[sector];
+    uint32_t                   at;
+    const struct mr_sim_chunk *chunk = mr_sim_chunk_of(node, sector, &at);
+    uint32_t                   write = chunk->dirty[at];
     switch (cutting->kind) {
     case MR_SIM_CUT_UNWRITTEN:
-        return cutting->is_settled || node->raw[sector] == 0;
+        return cutting->is_settled || chunk->raw[at] == 0;
     case MR_SIM_CUT_RANDOM:
         return toss(cutting);
     case MR_SIM_CUT_DROP_ONE:
@@ -97,9 +92,9 @@ static void cut_node(struct mr_sim_node *node, struct cutting *cutting)
         return;
     }
     cutting->is_settled = cutting->kind == MR_SIM_CUT_UNWRITTEN && toss(cutting);
-    for (uint64_t sector = 0; sector < node->room / MR_SIM_SECTOR; sector++) {
-        if (node->dirty[sector] != 0 && survives(cutting, node, sector)) {
-            mr_sim_node_settle_sector(node, sector);
+    for (uint64_t sector = 0; (sector = mr_sim_chunk_next_dirty(node, sector)) != UINT64_MAX; sector++) {
+        if (survives(cutting, node, sector)) {
+            mr_sim_chunk_settle(node, sector);
         }
     }
     if (node->size_platter != node->size_now && (!is_by_lot || toss(cutting))) {
@@ -126,7 +121,6 @@ static void cut_ghost(struct mr_sim_ghost *ghost, struct cutting *cutting)
         if (!is_whole && toss(cutting)) {
             end = node->size_platter;
         } else {
-            mr_sim_node_room(node, end);
             node->size_platter = end;
         }
     }
@@ -134,11 +128,13 @@ static void cut_ghost(struct mr_sim_ghost *ghost, struct cutting *cutting)
         uint64_t len = end - at < MR_SIM_SECTOR ? end - at : MR_SIM_SECTOR;
         uint64_t lot = is_whole ? 1 : mr_prng_below(&cutting->prng, 8);
         if (lot == 0) {
+            uint8_t garbage[MR_SIM_SECTOR];
             for (uint64_t index = 0; index < len; index++) {
-                node->platter[at + index] = (uint8_t)mr_prng_next(&cutting->prng);
+                garbage[index] = (uint8_t)mr_prng_next(&cutting->prng);
             }
+            mr_sim_chunk_put_platter(node, at, garbage, len);
         } else if (lot <= 4) {
-            memcpy(node->platter + at, ghost->bytes + (at - ghost->pos), len);
+            mr_sim_chunk_put_platter(node, at, ghost->bytes + (at - ghost->pos), len);
         }
     }
 }
