@@ -12,6 +12,7 @@
 
 #include "millrace/base/bug.h"
 #include "millrace/base/copy.h"
+#include "millrace/batch.h"
 
 #define EVICTION_LOOKS 64 /* runs that may not go and are passed over for one page */
 
@@ -214,18 +215,10 @@ void mr_tail_append(struct mr_storage_core *core, struct mr_partition *p, const 
 
 #define HYDRATE_TRIES 8u
 
-static void hydrate_read(struct mr_task *task, struct mr_storage_core *core, struct mr_page *page, uint32_t block)
-{
-    task->io.op = (struct mr_disk_op){.kind = MR_DISK_READ,
-                                      .file = task->segment->file,
-                                      .buffer = mr_page_memory(&core->cache, page),
-                                      .len = MR_PAGE_BYTES,
-                                      .pos = block};
-}
-
 /*
- * The block is read twice, and again until it is the same twice: what is read here is written again, and a read that
- * went wrong once would spoil acknowledged records for ever. Task fields: page, page2: what was read last and before.
+ * The block is read until the same came twice, of the last three reads: what is read here is written again, and a read
+ * that went wrong once, or every other time, would spoil acknowledged records for ever. Task fields: page: what was
+ * read last; crc, index: the CRC of it and of the read before.
  */
 static bool hydrate_step(struct mr_storage_core *core, struct mr_task *task)
 {
@@ -234,21 +227,23 @@ static bool hydrate_step(struct mr_storage_core *core, struct mr_task *task)
     struct mr_disk_op   *op = &task->io.op;
     uint32_t             block = segment->size & ~(MR_PAGE_BYTES - 1);
     uint32_t             used = segment->size - block;
-    bool is_read = task->at == 0 || (op->err == MR_OK && op->done_bytes >= used);
-    bool is_same = task->at > 1 && is_read && memcmp(mr_page_memory(&core->cache, task->page),
-                                                     mr_page_memory(&core->cache, task->page2), used) == 0;
+    uint8_t             *bytes = mr_page_memory(&core->cache, task->page);
+    bool                 is_read = task->at == 0 || (op->err == MR_OK && op->done_bytes >= used);
+    bool                 is_same = false;
+    if (is_read && task->at > 0) {
+        uint32_t crc = mr_crc32c(0, bytes, used);
+        is_same = (task->at > 1 && crc == task->crc) || (task->at > 2 && crc == task->index);
+        task->index = task->crc;
+        task->crc = crc;
+    }
     if (is_read && !is_same && task->at < HYDRATE_TRIES) {
-        struct mr_page *older = task->page2;
-        task->page2 = task->page;
-        task->page = older;
         task->at++;
-        hydrate_read(task, core, task->page, block);
+        *op = (struct mr_disk_op){
+            .kind = MR_DISK_READ, .file = segment->file, .buffer = bytes, .len = MR_PAGE_BYTES, .pos = block};
         return true;
     }
     segment->users--;
     task->page->is_busy = false;
-    task->page2->is_busy = false;
-    mr_page_pool_put(&core->cache, task->page2);
     if (!is_same) {
         op->err = op->err == MR_OK ? MR_ERR_CORRUPT : op->err;
         mr_page_pool_put(&core->cache, task->page);
@@ -278,23 +273,18 @@ void mr_tail_hydrate(struct mr_storage_core *core, struct mr_partition *p)
     if (!mr_segment_file_ready(core, segment)) {
         return; /* asked again with the parked operations */
     }
-    struct mr_page *pages[2] = {mr_tail_page_get(core, 0), mr_tail_page_get(core, 0)};
-    bool            has_pages = pages[0] != NULL && pages[1] != NULL;
-    struct mr_task *task = has_pages ? mr_core_task(core, p, hydrate_step) : NULL;
+    struct mr_page *page = mr_tail_page_get(core, 0);
+    struct mr_task *task = page != NULL ? mr_core_task(core, p, hydrate_step) : NULL;
     if (task == NULL) {
-        for (uint32_t index = 0; index < 2; index++) {
-            if (pages[index] != NULL) {
-                mr_page_pool_put(&core->cache, pages[index]);
-            }
+        if (page != NULL) {
+            mr_page_pool_put(&core->cache, page);
         }
         return;
     }
     mr_tail_drop(core, p);
     task->segment = segment;
-    task->page = pages[0];
-    task->page2 = pages[1];
-    pages[0]->is_busy = true;
-    pages[1]->is_busy = true;
+    task->page = page;
+    page->is_busy = true;
     segment->users++;
     p->tail = MR_TAIL_READING;
     mr_core_task_start(core, task);
