@@ -187,8 +187,8 @@ static void listed(struct mr_control *control, struct mr_now now, struct mr_meta
         }
         const struct mr_meta_topic *known = mr_meta_topic_by_name(control->meta, topic);
         if (known != NULL && (uint32_t)partition < known->partition_count &&
-            known->partitions[partition].log_state != MR_META_LOG_FAILED) {
-            continue;
+            known->partitions[partition].log_state == MR_META_LOG_OPEN) {
+            continue; /* of one that is being opened it is not known yet whether this stands in its way */
         }
         const struct stray_removed *removed = removed_find(control, topic, NULL);
         if (removed == NULL) {

@@ -281,6 +281,12 @@ static void storage_answer(struct mr_rig *rig, uint32_t core, struct mr_storage_
                  &(struct mr_plane_msg){.kind = MR_PLANE_STORAGE_DONE, .u.op = op});
 }
 
+static void hold(struct mr_rig *rig, uint32_t core, struct mr_storage_op *op)
+{
+    rig->held[rig->held_count] = op;
+    rig->held_core[rig->held_count++] = core;
+}
+
 static bool storage_turn(struct mr_rig *rig, uint32_t core)
 {
     struct mr_plane_msg msg;
@@ -296,12 +302,15 @@ static bool storage_turn(struct mr_rig *rig, uint32_t core)
         op->err = MR_OK;
         if (op->kind == MR_STORAGE_OPEN) {
             store_open(rig->store, core, (struct mr_open_op *)(void *)op);
+            if (rig->store->is_holding_opens) {
+                hold(rig, core, op);
+                continue;
+            }
         } else if (op->kind == MR_STORAGE_APPEND) {
             assert_int_equal(rig->store->stopped, 0); /* nothing is written behind a stop */
             store_append(rig->store, core, (struct mr_append_op *)(void *)op);
             if (rig->store->is_holding) {
-                rig->held[rig->held_count] = op;
-                rig->held_core[rig->held_count++] = core;
+                hold(rig, core, op);
                 continue;
             }
         } else if (op->kind == MR_STORAGE_READ) {
@@ -321,6 +330,7 @@ void mr_rig_release(struct mr_rig *rig)
     }
     rig->held_count = 0;
     rig->store->is_holding = false;
+    rig->store->is_holding_opens = false;
 }
 
 static void data_reply(struct mr_rig *rig, struct mr_forward *forward)

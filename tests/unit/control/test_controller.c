@@ -550,6 +550,47 @@ static void test_directory_of_an_older_topic_of_the_name_is_dropped(void **state
     assert_int_equal(find(f, "again")->partitions[0].log_id, log->log_id);
 }
 
+/* Time passes for the disk, which is slow. */
+static void disk_passes(struct fixture *f, uint64_t ns)
+{
+    mr_sim_fs_set_clock(f->store->fs, mr_sim_fs_clock(f->store->fs) + ns);
+    mr_rig_run(f->rig);
+}
+
+/* What was left behind is looked for while the log of the new topic of that name is being opened, which it is in the way of. */
+static void test_directory_in_the_way_of_a_log_being_opened_is_dropped(void **state)
+{
+    struct fixture *f = *state;
+    create(f, "again", 1, 1);
+    struct mr_rig_log left = *mr_rig_log(f->store, "again", 0);
+    assert_int_equal(delete_by_name(f, "again"), 0);
+    f->store->logs[MR_RIG_LOGS - 1] = left;
+    f->store->has_stray = true;
+    mr_sim_fs_put(f->store->fs, "/data/again-0/x", "x", 1);
+    mr_sim_fs_latency(f->store->fs, MR_NS_PER_MS, MR_NS_PER_MS, false);
+    restart(f);
+    while (mr_control_state(f->rig->control) != MR_CONTROL_SERVING) {
+        disk_passes(f, MR_NS_PER_MS);
+    }
+    f->store->is_holding_opens = true;
+    struct mr_create_topics_request_creatable_topic topic = {
+        .name = MR_STR("again"), .num_partitions = 1, .replication_factor = 1};
+    struct mr_create_topics_request request = {.topics = &topic, .topics_count = 1};
+    (void)mr_rig_send(f->rig, MR_API_CREATE_TOPICS, 7, &request);
+    mr_rig_run(f->rig);
+    assert_int_equal(f->rig->held_count, 1);
+    for (int count = 0; count < 10; count++) {
+        disk_passes(f, MR_NS_PER_MS);
+    }
+    mr_rig_release(f->rig);
+    mr_rig_run(f->rig);
+    f->rig->now.mono_ns += 2 * MR_NS_PER_S;
+    mr_rig_run(f->rig);
+    assert_non_null(find(f, "again"));
+    assert_int_not_equal(find(f, "again")->partitions[0].log_id, 0);
+    assert_int_not_equal(find(f, "again")->partitions[0].log_id, left.log_id);
+}
+
 static void test_delete_topics_by_id_and_mistakes(void **state)
 {
     struct fixture *f = *state;
@@ -1117,6 +1158,7 @@ int main(void)
         TEST(test_delete_and_create_in_one_turn_keeps_the_order),
         TEST(test_deletion_cut_short_by_a_crash_is_finished_at_the_next_start),
         TEST(test_directory_of_an_older_topic_of_the_name_is_dropped),
+        TEST(test_directory_in_the_way_of_a_log_being_opened_is_dropped),
         TEST(test_delete_topics_by_id_and_mistakes),
         TEST(test_topic_config_reaches_image_storage_and_restart),
         TEST(test_topic_config_list_operations),
