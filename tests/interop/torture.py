@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STATE = ROOT / "build" / "torture"
 TABLE = ROOT / "docs" / "TESTING.md"
 MARK = "| date | commit | file system | what | runs | acknowledged records | lost, doubled or out of order |"
-TESTS = {"kills": ("kills_on_ext4_and_xfs", 10), "cuts": ("power_cuts_on_ext4_and_xfs", 5)}
+TESTS = {"kills": ("kills_on_ext4_and_xfs", 50), "cuts": ("power_cuts_on_ext4_and_xfs", 50)}
 
 
 def add_line(cells):
@@ -34,7 +34,7 @@ def add_line(cells):
 def lot(what, fs, first, count):
     """(records, None) or (0, what was found)."""
     env = dict(os.environ, MR_FS=fs, MR_CUTS=str(count), MR_FIRST=str(first))
-    p = subprocess.run([sys.executable, str(ROOT / "tests/interop/run.py"), "--jobs", "1", TESTS[what][0]], env=env, text=True,
+    p = subprocess.run([sys.executable, str(ROOT / "tests/interop/run.py"), "--jobs", "1", "--keep", TESTS[what][0]], env=env, text=True,
                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     m = re.search(r"%s: %d %s, (\d+) records" % (fs, count, what), p.stdout)
     if p.returncode == 0 and m:

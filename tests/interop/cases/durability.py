@@ -47,18 +47,6 @@ def dump_all(t, directory, topic, partitions):
     return found
 
 
-def in_flight(t, b, topic, acked):
-    """Whether the kill met a commit: the journal's last one is torn, or holds records of which no client heard.
-
-    A commit is answered when it is durable, and the next one is written only then. So the last commit of the
-    journal is the only one whose answers the kill can have cut off; that they were is told by the clients,
-    which still read what had reached their sockets: none of its records was acknowledged."""
-    sequence, is_torn, entries = journal.last_commit(b)
-    ours = [(int(d.rsplit("-", 1)[1]), first, last) for d, first, last in entries if d.rsplit("-", 1)[0] == topic]
-    heard = any((p, o) in acked for p, first, last in ours for o in range(first, last + 1))
-    return (is_torn or bool(ours)) and not heard
-
-
 class KillRounds:
     """Rounds of kill -9 at random moments under Java and librdkafka; how many of them count."""
 
@@ -73,7 +61,7 @@ class KillRounds:
         self.broker.kill()
         n = load.end(acked)
         # Only Millrace's journal can be asked; Apache Kafka's rounds count by their records.
-        is_met = self.t.kind != "millrace" or in_flight(self.t, self.broker, topic, acked)
+        is_met = self.t.kind != "millrace" or journal.is_commit_in_flight(self.broker, topic, acked)
         self.with_commit += is_met
         self.counted += n >= 1000 and is_met
         self.broker.start()

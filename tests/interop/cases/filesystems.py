@@ -13,18 +13,20 @@ import time
 from pathlib import Path
 
 from cases.running import millrace
-from lib import case, deps
+from lib import case, deps, journal
 from lib.case import test
+from lib.lasting import Lasting
 from lib.load import Load, check_acked
 
 SIZE = 384 << 20  # mkfs.xfs refuses less than 300 MiB
 MAKE = {"ext4": ["mkfs.ext4", "-q", "-F", "-J", "size=16"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 CONF = {"millrace.journal.file.bytes": "1048576", "millrace.journal.files": "4", "millrace.disk.reserve.bytes": "16777216"}
 PARTITIONS = 10
-ROUNDS = int(os.environ.get("MR_CUTS") or (25 if case.FULL else 1))
-KILLS = int(os.environ.get("MR_CUTS") or (50 if case.FULL else 2))
+ROUNDS = int(os.environ.get("MR_CUTS") or (25 if case.FULL else 3))
+KILLS = int(os.environ.get("MR_CUTS") or (50 if case.FULL else 5))
 FIRST = int(os.environ.get("MR_FIRST") or 0)  # rounds that other runs had: these get other lots
-LOT = 5
+LOT = 10  # rounds that share a topic: what is read again after each stays short
+RECORDS = 1000  # acknowledged at the least between a start and the next kill or cut
 KINDS = [kind for kind in MAKE if kind in (os.environ.get("MR_FS") or kind)]
 
 
@@ -47,57 +49,93 @@ def broker_on(t, point):
     return b
 
 
-def lots(rounds):
-    """Rounds FIRST and up in lots that share a file system: it does not fill up, and what is read again after each stays short."""
-    return [range(n, min(n + LOT, FIRST + rounds)) for n in range(FIRST, FIRST + rounds, LOT)]
-
-
 def unmount(point):
     subprocess.run(["umount", str(point)], check=True, capture_output=True, timeout=60)
 
 
-def kill_lot(t, kind, rounds):
+def until_busy(t, load, prng):
+    """The moment: when enough has been acknowledged since the last one, and then some time."""
+    heard, until = 0, time.monotonic() + 30
+    while heard < RECORDS:
+        t.check(time.monotonic() < until, "only %d records were acknowledged", heard)
+        time.sleep(0.05)
+        heard += load.hear()
+    time.sleep(prng.uniform(0, 0.5))
+
+
+def start_again(b, prng, strike):
+    """Every fourth recovery is struck itself, some time after it began."""
+    if prng.randrange(4) == 0:
+        b.start(wait=False)
+        time.sleep(prng.uniform(0, 0.1))
+        strike()
+    b.start()
+
+
+def kill_round(t, b, load, prng):
+    """Whether a commit was in flight."""
+    until_busy(t, load, prng)
+    b.kill()
+    time.sleep(0.05)  # the clients take what had reached their sockets
+    load.hear()
+    is_met = journal.is_commit_in_flight(b, load.topic, load.acked)
+    start_again(b, prng, b.kill)
+    load.audit()
+    return is_met
+
+
+def kills_on(t, kind):
+    """(records, rounds): so many that KILLS of them met a commit."""
     point = t.mounted(["-o", "loop", image(t, kind)])
     b = broker_on(t, point).start()
-    topic = t.topic(PARTITIONS, broker=b)
-    acked = {}
-    for n in rounds:
-        load = Load(t, b, topic, PARTITIONS, "%s%d" % (kind, n))
-        time.sleep(random.Random(n).uniform(0.5, 1.5))
-        b.kill()
-        count = load.end(acked)
-        t.check(count > 100, "only %d records were acknowledged", count)
-        b.start()
-        check_acked(t, topic, acked, b)
+    prng = random.Random("%s %d" % (kind, FIRST))
+    met = rounds = records = 0
+    while met < KILLS:
+        load = Lasting(t, b, "%s%d" % (kind, FIRST + rounds))
+        until = rounds + LOT
+        while met < KILLS and rounds < until:
+            t.check(rounds < KILLS * 3 + 3, "a commit was in flight in only %d of %d rounds", met, rounds)
+            met += kill_round(t, b, load, prng)
+            rounds += 1
+        records += load.end()
     t.equal(b.stop(), 0, "exit status")
     unmount(point)
-    return len(acked)
+    return records, rounds
 
 
-@test(seconds=200 + 60 * KILLS, millrace_only=True)
+@test(seconds=60 + 20 * KILLS, millrace_only=True)
 def kills_on_ext4_and_xfs(t):
     for kind in KINDS:
-        t.note("%s: %d kills, %d records" % (kind, KILLS, sum(kill_lot(t, kind, rounds) for rounds in lots(KILLS))))
+        records, rounds = kills_on(t, kind)
+        t.note("%s: %d kills, %d records, %d rounds" % (kind, KILLS, records, rounds))
+
+
+def quietly(*argv):
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60).returncode == 0
 
 
 class PowerDisk:
     """An image behind a disk whose power can be cut (lib/power.py), mounted."""
 
     def __init__(self, t, path):
+        self.t = t
         self.base = Path(tempfile.mkdtemp(prefix="millrace-interop-power."))
         self.point, disk = self.base / "mounted", self.base / "disk"
         self.point.mkdir()
         disk.mkdir()
+        self.disk = disk / "disk"
         self.loop = self.is_mounted = None
         self.process = subprocess.Popen([sys.executable, str(deps.HERE / "lib" / "power.py"), str(disk), str(SIZE), str(path)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         t._to_close.append(self.close)
         if self.process.stdout.readline() != "ready\n":
             t.skip("a file system in user space is not permitted here: %s" % self.process.stderr.readline().strip())
-        p = subprocess.run(["losetup", "-f", "--show", "--direct-io=on", str(disk / "disk")], capture_output=True, text=True,
-                           timeout=30)
+        self.mount()
+
+    def mount(self):
+        p = subprocess.run(["losetup", "-f", "--show", "--direct-io=on", str(self.disk)], capture_output=True, text=True, timeout=30)
         if p.returncode != 0:
-            t.skip("no loop device: %s" % p.stderr.strip())
+            self.t.skip("no loop device: %s" % p.stderr.strip())
         self.loop = p.stdout.strip()
         subprocess.run(["mount", self.loop, str(self.point)], check=True, capture_output=True, timeout=60)
         self.is_mounted = True
@@ -111,9 +149,14 @@ class PowerDisk:
         self.tell("cut %d" % seed)
         return tuple(map(int, self.process.stdout.readline().split()[1:]))
 
-    def close(self):
-        def quietly(*argv):
-            return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60).returncode == 0
+    def revive(self):
+        """The machine comes back: nothing is remembered but what is on the disk, and the file system recovers its own journal."""
+        self.unmount()
+        self.tell("revive")
+        self.mount()
+
+    def unmount(self):
+        """The kernel forgets the disk, and everything that it knows of it."""
         if self.is_mounted:
             for _ in range(50):
                 if quietly("umount", str(self.point)):
@@ -124,6 +167,9 @@ class PowerDisk:
         if self.loop:
             quietly("losetup", "-d", self.loop)
         self.loop = self.is_mounted = None
+
+    def close(self):
+        self.unmount()
         if self.process.poll() is None:
             quietly("umount", "-l", str(self.base / "disk"))
             self.process.stdin.close()
@@ -131,39 +177,45 @@ class PowerDisk:
         shutil.rmtree(self.base, ignore_errors=True)
 
 
-def power_lot(t, kind, rounds):
-    """(records acknowledged, un-flushed writes that survived, and that were lost)"""
-    path = image(t, kind)
-    topic, acked, kept, lost = None, {}, 0, 0
-    for n in rounds:
-        disk = PowerDisk(t, path)
-        b = broker_on(t, disk.point).start()
-        if topic is None:
-            topic = t.topic(PARTITIONS, broker=b)
-        load = Load(t, b, topic, PARTITIONS, "%s%d" % (kind, n))
-        time.sleep(random.Random(n).uniform(1.0, 3.0))
-        survivors, victims = disk.cut(2 * n + (kind == "xfs") + 1)
-        kept, lost = kept + survivors, lost + victims
+def cut_round(t, b, disk, load, prng):
+    """(un-flushed writes that survived, and that were lost)"""
+    fates = []
+
+    def strike():
+        fates.append(disk.cut(prng.randrange(1 << 30)))
         b.kill()  # it has noticed, or not yet: both are a power cut
-        count = load.end(acked)
-        t.check(count > 50, "only %d records were acknowledged", count)
-        disk.close()
-        # The machine comes back: the file system recovers its own journal, then the broker its.
-        point = t.mounted(["-o", "loop", path])
-        b = broker_on(t, point).start()
-        check_acked(t, topic, acked, b)
-        t.equal(b.stop(), 0, "exit status")
-        unmount(point)
-    return len(acked), kept, lost
+        disk.revive()
+    until_busy(t, load, prng)
+    strike()
+    start_again(b, prng, strike)
+    load.audit()
+    return map(sum, zip(*fates))
 
 
-@test(seconds=200 + 120 * ROUNDS, millrace_only=True)
+def cuts_on(t, kind):
+    """(records acknowledged, un-flushed writes that survived, and that were lost)"""
+    disk = PowerDisk(t, image(t, kind))
+    b = broker_on(t, disk.point).start()
+    prng = random.Random("%s %d" % (kind, FIRST))
+    records = kept = lost = 0
+    for first in range(0, ROUNDS, LOT):
+        load = Lasting(t, b, "%s%d" % (kind, FIRST + first))
+        for _ in range(first, min(first + LOT, ROUNDS)):
+            survivors, victims = cut_round(t, b, disk, load, prng)
+            kept, lost = kept + survivors, lost + victims
+        records += load.end()
+    t.equal(b.stop(), 0, "exit status")
+    disk.close()
+    return records, kept, lost
+
+
+@test(seconds=60 + 30 * ROUNDS, millrace_only=True)
 def power_cuts_on_ext4_and_xfs(t):
     """What was acknowledged was flushed: it outlives a disk that forgets everything else, or parts of it."""
     for kind in KINDS:
-        count, kept, lost = map(sum, zip(*(power_lot(t, kind, rounds) for rounds in lots(ROUNDS))))
+        records, kept, lost = cuts_on(t, kind)
         t.note("%s: %d cuts, %d records; of what nobody had flushed %d writes survived, %d were lost" % (
-            kind, ROUNDS, count, kept, lost))
+            kind, ROUNDS, records, kept, lost))
 
 
 FAULTS = [("write", errno.EIO), ("flush", errno.EIO), ("write", errno.ENOSPC)]

@@ -91,6 +91,8 @@ class Process:
             lines.append(line)
             if is_out:
                 self._lines.put(line)
+        if is_out:
+            self._lines.put(None)
 
     def line(self, wanted, timeout_s):
         """The next line of output for which wanted(line) is true."""
@@ -100,9 +102,12 @@ class Process:
             if left <= 0:
                 raise TimedOut("no such line within %.1f s from %s; stderr: %s" % (timeout_s, self.argv[-1], self.stderr()[-500:]))
             try:
-                line = self._lines.get(timeout=left).decode(errors="replace").rstrip("\n")
+                raw = self._lines.get(timeout=left)
             except queue.Empty:
                 continue
+            if raw is None:
+                raise ClientFailed("%s ended without such a line; stderr: %s" % (self.argv[-1], self.stderr()[-500:]))
+            line = raw.decode(errors="replace").rstrip("\n")
             if wanted(line):
                 return line
 

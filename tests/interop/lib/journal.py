@@ -34,3 +34,15 @@ def last_commit(broker):
                 torn.append(sequence)
     sequence, _, entries = last
     return sequence, sequence in torn, [(names.get(log, log), a, b) for log, a, b in entries]
+
+
+def is_commit_in_flight(broker, topic, acked):
+    """Whether the kill met a commit: the journal's last one is torn, or holds records of which no client heard.
+
+    A commit is answered when it is durable, and the next one is written only then. So the last commit of the
+    journal is the only one whose answers the kill can have cut off; that they were is told by the clients,
+    which still read what had reached their sockets: none of its records was acknowledged."""
+    sequence, is_torn, entries = last_commit(broker)
+    ours = [(int(d.rsplit("-", 1)[1]), first, last) for d, first, last in entries if d.rsplit("-", 1)[0] == topic]
+    heard = any((p, o) in acked for p, first, last in ours for o in range(first, last + 1))
+    return (is_torn or bool(ours)) and not heard

@@ -43,7 +43,7 @@ class Load:
 
 def check_acked(t, topic, acked, broker=None):
     """Every acknowledged record is where it was said to be; every value comes once, each producer's in order."""
-    got = consume_all(t, topic, 10 ** 9, broker=broker, idle_ms=3000, timeout_s=200)
+    got = consume_all(t, topic, 10 ** 9, broker=broker, to_end=1, idle_ms=30000, timeout_s=200)
     read = {(p, o): v for p, records in got.items() for o, v in records}
     missing = [k for k in acked if read.get(k) != acked[k]]
     t.equal(missing[:5], [], "%d acknowledged records are lost or changed" % len(missing))

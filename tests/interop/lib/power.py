@@ -5,7 +5,7 @@
 What was written and not flushed since is remembered with what it replaced. "cut SEED" on stdin loses a random part
 of it, torn at 512 bytes, leaves the rest in BACKING, and from then on every request fails, as with a disk that is
 gone. It comes with one of the next writes, for between two flushes there is something to lose. "slow MS" makes every request take so
-long. "fail WHAT ERRNO N" lets the N-th WHAT (write, flush) from now on answer that error; "heal" takes it back. On stdout: "ready",
+long. "revive" gives the disk its power back. "fail WHAT ERRNO N" lets the N-th WHAT (write, flush) from now on answer that error; "heal" takes it back. On stdout: "ready",
 "cut KEPT LOST", "failed WHAT". Needs root; speaks to /dev/fuse itself."""
 
 import ctypes
@@ -81,6 +81,10 @@ class Disk:
         self.seed = None
         print("cut %d %d" % (kept, len(self.unsynced) - kept), flush=True)
 
+    def revive(self):
+        self.unsynced.clear()
+        self.is_dead = False
+
     def answer(self, opcode, node, body):
         """The bytes of a reply, or a negative errno."""
         if opcode == INIT:
@@ -131,7 +135,7 @@ def mount(point):
 
 def serve(device, disk):
     while True:
-        ready, _, _ = select.select([device, sys.stdin], [], [], 2)
+        ready, _, _ = select.select([device, sys.stdin], [], [], None if disk.seed is None else 0.3)
         if not ready and disk.seed is not None:
             disk.cut()  # nobody writes any more
         if sys.stdin in ready:
@@ -140,6 +144,8 @@ def serve(device, disk):
                 return
             if words[0] == "slow":
                 disk.delay_s = int(words[1]) / 1000
+            elif words[0] == "revive":
+                disk.revive()
             elif words[0] == "fail":
                 disk.fault = [words[1], int(words[2]), int(words[3])]
             elif words[0] == "heal":

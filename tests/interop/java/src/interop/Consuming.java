@@ -57,8 +57,9 @@ final class Consuming {
     }
 
     /**
-     * Read a topic (assign all partitions; or subscribe, when group.id is given) until `count` records came
-     * or nothing came for `idle_ms`; "partition offset value" lines to `out`. Checks offsets rise.
+     * Read a topic (assign all partitions; or subscribe, when group.id is given) until `count` records came,
+     * or nothing came for `idle_ms`, or with `to_end` what was the end of each partition at the beginning is
+     * reached; "partition offset value" lines to `out`. Checks offsets rise.
      */
     static String consume(Args a) throws Exception {
         Properties p = a.properties("c.");
@@ -67,6 +68,7 @@ final class Consuming {
         long n = 0;
         int disorder = 0;
         Map<TopicPartition, Long> last = new TreeMap<>((x, y) -> x.toString().compareTo(y.toString()));
+        Map<TopicPartition, Long> ends = null;
         BufferedWriter out = a.has("out") ? Files.newBufferedWriter(Path.of(a.get("out"))) : null;
         try (KafkaConsumer<byte[], byte[]> c = consumer(p)) {
             if (p.containsKey("group.id")) {
@@ -74,6 +76,9 @@ final class Consuming {
             } else {
                 List<TopicPartition> all = partitions(c, a.get("topic"));
                 c.assign(all);
+                if (a.has("to_end")) {
+                    ends = c.endOffsets(all);
+                }
                 if (!a.has("from_end")) {
                     c.seekToBeginning(all);
                 } else {
@@ -85,7 +90,8 @@ final class Consuming {
                 }
             }
             long quietSince = System.nanoTime();
-            while (n < count && !a.told("stop") && (System.nanoTime() - quietSince) / 1_000_000 < idleMs) {
+            while (n < count && !a.told("stop") && (System.nanoTime() - quietSince) / 1_000_000 < idleMs
+                   && !hasReached(c, ends)) {
                 ConsumerRecords<byte[], byte[]> records = c.poll(Duration.ofMillis(200));
                 for (ConsumerRecord<byte[], byte[]> r : records) {
                     TopicPartition tp = new TopicPartition(r.topic(), r.partition());
@@ -111,6 +117,10 @@ final class Consuming {
             }
         }
         return "read=" + n + " disorder=" + disorder;
+    }
+
+    static boolean hasReached(KafkaConsumer<?, ?> c, Map<TopicPartition, Long> ends) {
+        return ends != null && ends.entrySet().stream().allMatch(e -> c.position(e.getKey()) >= e.getValue());
     }
 
     static String hex(byte[] b) {

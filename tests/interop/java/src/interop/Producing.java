@@ -57,8 +57,8 @@ final class Producing {
 
     /**
      * Send `count` records (or until told "stop"), values "<prefix><n>" with n counted per partition; write
-     * what was acknowledged to `out` as "partition offset value"; check that callbacks of a partition come
-     * in the order of the sends.
+     * what was acknowledged to `out` as "partition offset value" (told "sync", all of it so far); check that
+     * callbacks of a partition come in the order of the sends.
      */
     static String produce(Args a) throws Exception {
         String topic = a.get("topic");
@@ -127,6 +127,12 @@ final class Producing {
                     if (stopAtError) {
                         break;
                     }
+                }
+                if (a.told("sync")) {
+                    synchronized (lastSeen) {
+                        out.flush();
+                    }
+                    a.event("synced=" + acked.get());
                 }
                 if (rate > 0) {
                     long due = started + (sent + 1) * 1_000_000_000L / rate;
