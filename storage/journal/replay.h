@@ -54,6 +54,8 @@ struct mr_replay_log { /* one log */
     uint64_t                   born;   /* the later, the more this log is the directory's owner */
     void                      *user;
 
+    bool                    has_opened; /* an OPEN that is left, the first */
+    struct mr_replay_place  opened;
     bool                    has_first;
     struct mr_journal_first first_change;
 

@@ -144,16 +144,41 @@ static void fold_append(struct mr_replay_log *log, const struct mr_commit_entry 
     log->next_offset = e->last_offset + 1;
 }
 
-/* The first entry that moves the log's end tells where that was before. */
-static void note_first(struct mr_replay_log *log, const struct mr_journal_entry *e)
+/* Whether heads may be gone without a trace behind `from` and before `to`. */
+static bool is_damaged_between(const struct mr_replay_ring *ring, struct mr_replay_place from, struct mr_replay_place to)
+{
+    for (uint32_t at = 0; at < ring->order_count; at++) {
+        for (const struct mr_replay_piece *piece = ring->files[ring->order[at]].pieces; piece != NULL;
+             piece = piece->next) {
+            uint64_t seq = piece->before_seq + 1;
+            if (piece->is_damaged && seq >= from.seq && seq <= to.seq) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/*
+ * The first entry that moves the log's end tells where that was before. Of a log without a state nothing else does: entries
+ * between its OPEN and this one may be among what is gone, unless the log was empty.
+ */
+static void note_first(const struct mr_replay_ring *ring, struct mr_replay_log *log, const struct mr_journal_entry *e,
+                       struct mr_replay_place at)
 {
     bool is_change = e->kind == MR_JOURNAL_APPEND || e->kind == MR_JOURNAL_SEAL ||
                      e->kind == MR_JOURNAL_EPOCH_START || e->kind == MR_JOURNAL_TRUNCATE;
-    if (is_change && !log->has_first) {
-        log->has_first = true;
-        log->first_change = (struct mr_journal_first){
-            .offset = e->offset, .segment_base = e->segment_base, .pos = e->pos};
+    if (!is_change || log->has_first) {
+        return;
     }
+    log->has_first = true;
+    log->first_change = (struct mr_journal_first){
+        .offset = e->offset, .segment_base = e->segment_base, .pos = e->pos};
+    bool is_whole = log->has_opened && !is_damaged_between(ring, log->opened, at);
+    if (!log->has_state && !is_whole && e->offset > 0) {
+        lose(log, at, -1, e->offset);
+    }
+    log->next_offset = log->next_offset < 0 ? e->offset : log->next_offset;
 }
 
 static void fold_entry(struct mr_replay *r, struct mr_replay_ring *ring, const struct mr_commit_entry *entry,
@@ -167,7 +192,7 @@ static void fold_entry(struct mr_replay *r, struct mr_replay_ring *ring, const s
     r->result->entries++;
     log->ring = ring->number;
     log->last = at;
-    note_first(log, e);
+    note_first(ring, log, e, at);
     if (is_damaged) {
         /* Its head is sound: exactly these are gone. */
         lose(log, at, e->kind == MR_JOURNAL_APPEND ? e->offset : log->next_offset,
@@ -194,6 +219,10 @@ static void fold_entry(struct mr_replay *r, struct mr_replay_ring *ring, const s
         }
         if (at.seq > log->born) {
             log->born = at.seq;
+        }
+        if (!log->has_opened) {
+            log->has_opened = true;
+            log->opened = at;
         }
         return;
     }
@@ -282,10 +311,12 @@ void mr_replay_fold_ring(struct mr_replay *r, struct mr_replay_ring *ring)
     }
 }
 
-static bool is_named(const struct mr_replay *r, struct mr_str dir_name)
+/* A directory of that name may be a later topic's: the log that the journal knows was deleted before. */
+static bool is_named(const struct mr_replay *r, const struct mr_journal_log_name *name)
 {
     for (const struct mr_replay_log *log = r->first; log != NULL; log = log->next) {
-        if (log->has_name && mr_str_equal(log->name.dir_name, dir_name)) {
+        if (log->has_name && mr_str_equal(log->name.dir_name, name->dir_name) &&
+            mr_uuid_equal(&log->name.topic_id, &name->topic_id)) {
             return true;
         }
     }
@@ -295,7 +326,7 @@ static bool is_named(const struct mr_replay *r, struct mr_str dir_name)
 static void found(void *replay, const struct mr_journal_log_name *name)
 {
     struct mr_replay *r = replay;
-    if (is_named(r, name->dir_name)) {
+    if (is_named(r, name)) {
         return;
     }
     struct mr_replay_log *log = mr_replay_state_log(r, name->log_id);
@@ -307,6 +338,7 @@ static void found(void *replay, const struct mr_journal_log_name *name)
     log->name = *name;
     log->name.dir_name.data = text;
     log->has_name = true;
+    log->born = UINT64_MAX; /* the directory says that it is its owner */
     lose(log, (struct mr_replay_place){0}, -1, -1);
 }
 

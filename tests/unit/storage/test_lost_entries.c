@@ -11,6 +11,8 @@
 
 static struct mr_core_rig rig;
 
+static uint8_t journal[2 << 20];
+
 static int teardown(void **state)
 {
     (void)state;
@@ -29,11 +31,10 @@ static enum mr_err open_log(const char *topic, struct mr_open_op *op)
 /* A bit of the payload of the batch whose value bytes are `value`, in the journal. */
 static void rot(uint8_t value)
 {
-    static uint8_t bytes[2 << 20];
-    int64_t        len = mr_sim_fs_get(rig.fs, JOURNAL, bytes, sizeof bytes);
+    int64_t len = mr_sim_fs_get(rig.fs, JOURNAL, journal, sizeof journal);
     for (int64_t at = 0; at + 64 < len; at++) {
         uint32_t same = 0;
-        while (same < 64 && bytes[at + same] == value) {
+        while (same < 64 && journal[at + same] == value) {
             same++;
         }
         if (same == 64) {
@@ -42,6 +43,25 @@ static void rot(uint8_t value)
         }
     }
     fail_msg("the batch is not in the journal");
+}
+
+/* A bit in the head of the nth entry of that kind: the entry leaves no trace. */
+static void rot_head(uint8_t kind, uint32_t nth)
+{
+    int64_t len = mr_sim_fs_get(rig.fs, JOURNAL, journal, sizeof journal);
+    for (int64_t block = 4096; block + 96 < len; block += 4096) {
+        bool     is_commit = memcmp(journal + block, "MRCOMMIT", 8) == 0;
+        uint32_t end = is_commit ? mr_load_le32(journal + block + 68) : 0;
+        for (uint32_t at = 96; at + 64 <= end;) {
+            const uint8_t *head = journal + block + at;
+            if (head[4] == kind && nth-- == 0) {
+                mr_sim_fs_rot(rig.fs, JOURNAL, (uint64_t)(block + at), 1, 4);
+                return;
+            }
+            at = (at + 64 + mr_load_le16(head + 6) + mr_load_le32(head + 36) + 7) & ~7u;
+        }
+    }
+    fail_msg("the entry is not in the journal");
 }
 
 /* "a" has lost its second batch, of `value` records ('a' + count), and knows it; "b" is whole. */
@@ -119,12 +139,57 @@ static void test_accepted_loss_opens_what_is_left(void **state)
     assert_true(mr_core_rig_file(&rig, ".kafka_cleanshutdown") > 0);
 }
 
+/* Nothing but the journal knows of the log's first batch, and its entry is gone: the next one says where the log was. */
+static void test_first_entry_gone_without_a_trace(void **state)
+{
+    (void)state;
+    struct mr_open_op op;
+    uint64_t          c = mr_core_rig_open(&rig, "c", 0, false);
+    uint64_t          d = mr_core_rig_open(&rig, "d", 0, false);
+    assert_int_equal(mr_core_rig_append(&rig, d, 1, 300, 1000, NULL), MR_OK);
+    assert_int_equal(mr_core_rig_append(&rig, c, 3, 300, 1000, NULL), MR_OK);
+    assert_int_equal(mr_core_rig_append(&rig, d, 1, 300, 1000, NULL), MR_OK);
+    assert_int_equal(mr_core_rig_append(&rig, c, 1, 300, 1000, NULL), MR_OK);
+    mr_core_rig_kill(&rig);
+    rot_head(2, 1);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    assert_int_equal(open_log("c", &op), MR_ERR_DIR_OFFLINE);
+    assert_int_equal(open_log("d", &op), MR_OK);
+    assert_int_equal(op.log_end_offset, 2);
+    check_b();
+}
+
+/* A later topic of a deleted one's name: all that named it in the journal is gone, its directory is there. */
+static void test_next_topic_of_a_name_gone_without_a_trace(void **state)
+{
+    (void)state;
+    struct mr_open_op op;
+    uint64_t          b = mr_core_rig_open(&rig, "b", 0, false);
+    uint64_t          c = mr_core_rig_open(&rig, "c", 0, false);
+    assert_int_equal(mr_core_rig_append(&rig, c, 1, 300, 1000, NULL), MR_OK);
+    struct mr_drop_op drop = {.op.kind = MR_STORAGE_DROP, .log_id = c};
+    assert_int_equal(mr_core_rig_do(&rig, &drop.op), MR_OK);
+    op = (struct mr_open_op){.op.kind = MR_STORAGE_OPEN, .topic = MR_STR("c"), .config = &rig.config};
+    op.topic_id.bytes[0] = 0x77;
+    assert_int_equal(mr_core_rig_do(&rig, &op.op), MR_OK);
+    struct mr_open_op again = op;
+    assert_int_equal(mr_core_rig_append(&rig, op.log_id, 1, 300, 1000, NULL), MR_OK);
+    assert_int_equal(mr_core_rig_append(&rig, b, 1, 300, 1000, NULL), MR_OK);
+    mr_core_rig_kill(&rig);
+    rot_head(1, 1);
+    rot_head(2, 1);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    assert_int_equal(mr_core_rig_do(&rig, &again.op), MR_ERR_DIR_OFFLINE);
+}
+
 int main(void)
 {
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_loss_is_not_forgotten),
         TEST(test_accepted_loss_opens_what_is_left),
+        TEST(test_first_entry_gone_without_a_trace),
+        TEST(test_next_topic_of_a_name_gone_without_a_trace),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
