@@ -228,6 +228,14 @@ def json_and_csv_agree_with_themselves(w):
 
 
 @test
+def a_topic_may_need_more_than_one_request(w):
+    """Brokers refuse more than 10,000 records at once: a large topic is created, then grown."""
+    server = w.floor("partitions=10001")
+    r = w.load("broker=" + server.address, "create=yes", "partitions=10001", "batches=64", "records=1", "warmup=0", "duration=300ms", status=(0, 3))
+    assert r["requests_per_s"] > 0 and not r["failed"], r
+
+
+@test
 def the_generator_costs_what_a_send_loop_costs(w):
     """At most 1.3 times the CPU per GB: the median of pairs of runs, one after the other, because one run says little."""
     server = w.floor()

@@ -158,18 +158,20 @@ static void answer_versions(struct served *to, const struct mr_header *header)
 {
     static const int16_t                     keys[][2] = {{MR_API_PRODUCE, 12}, {MR_API_FETCH, 12}, {MR_API_LIST_OFFSETS, 7},
                                                           {MR_API_METADATA, 12}, {MR_API_API_VERSIONS, 0},
-                                                          {MR_API_CREATE_TOPICS, 7}, {MR_API_INIT_PRODUCER_ID, 4}};
+                                                          {MR_API_CREATE_TOPICS, 7}, {MR_API_INIT_PRODUCER_ID, 4},
+                                                          {MR_API_CREATE_PARTITIONS, 3}};
+    enum { KEY_COUNT = sizeof keys / sizeof *keys };
     struct mr_api_versions_response             response;
-    struct mr_api_versions_response_api_version versions[7];
+    struct mr_api_versions_response_api_version versions[KEY_COUNT];
     MR_DEFAULTS(api_versions_response, &response);
-    for (size_t at = 0; at < 7; at++) {
+    for (size_t at = 0; at < KEY_COUNT; at++) {
         MR_DEFAULTS(api_versions_response_api_version, &versions[at]);
         versions[at].api_key = keys[at][0];
         versions[at].min_version = mr_api_find_row(keys[at][0])->version_min;
         versions[at].max_version = keys[at][1];
     }
     response.api_keys = versions;
-    response.api_keys_count = 7;
+    response.api_keys_count = KEY_COUNT;
     encode_answer(to, header, &response, false);
 }
 
@@ -214,6 +216,21 @@ static void answer_create(struct served *to, const struct mr_header *header, con
         result.name = request->topics[0].name;
         response.topics = &result;
         response.topics_count = 1;
+    }
+    encode_answer(to, header, &response, false);
+}
+
+/* Whatever is asked for is there already. */
+static void answer_grow(struct served *to, const struct mr_header *header, const struct mr_create_partitions_request *request)
+{
+    struct mr_create_partitions_response                                 response;
+    struct mr_create_partitions_response_create_partitions_topic_result result;
+    MR_DEFAULTS(create_partitions_response, &response);
+    MR_DEFAULTS(create_partitions_response_create_partitions_topic_result, &result);
+    if (request->topics_count == 1) {
+        result.name = request->topics[0].name;
+        response.results = &result;
+        response.results_count = 1;
     }
     encode_answer(to, header, &response, false);
 }
@@ -375,6 +392,7 @@ static void on_frame(struct mr_load_link *link, const uint8_t *body, uint32_t le
         struct mr_metadata_request      metadata;
         struct mr_list_offsets_request  offsets;
         struct mr_create_topics_request create;
+        struct mr_create_partitions_request grow;
     } request;
     mr_arena_init(&arena, server.scratch, SCRATCH_BYTES / 2);
     mr_reader_init_bytes(&reader, body, len);
@@ -405,6 +423,9 @@ static void on_frame(struct mr_load_link *link, const uint8_t *body, uint32_t le
         break;
     case MR_API_CREATE_TOPICS:
         answer_create(to, &header, &request.create);
+        break;
+    case MR_API_CREATE_PARTITIONS:
+        answer_grow(to, &header, &request.grow);
         break;
     case MR_API_API_VERSIONS:
         answer_versions(to, &header);
