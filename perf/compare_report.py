@@ -26,6 +26,8 @@ METRICS = {
         ("p99 us", lambda c: percentile(c, "p99"), False, "%.0f"),
         ("p99.9 us", lambda c: percentile(c, "p99.9"), False, "%.0f"),
         ("broker CPU s/GB", lambda c: c["broker_cpu_s_per_gb"], False, "%.3f"),
+        ("broker CPU s/GB of the wire", lambda c: c.get("broker_cpu_s_per_wire_gb"), False, "%.3f"),
+        ("connects/s", lambda c: c.get("connects_per_s") or None, True, "%.0f"),
         ("system CPU s/GB", lambda c: c["system_cpu_s_per_gb"], False, "%.3f"),
         ("broker CPU us/request", lambda c: c["broker_cpu_us_per_request"], False, "%.1f"),
         ("broker RSS MiB", lambda c: c["broker_rss_mib"], False, "%.0f"),
@@ -405,7 +407,7 @@ def plots_of(plots, scenario, rows):
             out.append(plots.flatness("W4%stp" % part, "W4 %s: throughput over partitions" % part, some, load[0], "MB/s"))
             out.append(plots.flatness("W4%scpu" % part, "W4 %s: CPU per GB over partitions" % part, some, load[5], "broker CPU s/GB"))
             out.append(plots.flatness("W4%sp99" % part, "W4 %s: p99 over partitions" % part, some, load[3], "us"))
-    if scenario in ("W1", "W2", "W5", "W3"):
+    if scenario in ("W1", "W2", "W5", "W3", "W8"):
         for n, label in ((1, "requests/s") if scenario == "W3" else (0, "MB/s"), (5, "broker CPU s/GB")):
             groups = [("%s %s" % (key[1], key[2][0]), {s: figures(found, load[n])["median"] for s, found in row.items() if figures(found, load[n])}) for key, row in rows]
             out.append(plots.bars("%sbars%d" % (scenario, n), "%s: %s" % (scenario, label), groups, label))

@@ -228,6 +228,21 @@ def json_and_csv_agree_with_themselves(w):
 
 
 @test
+def a_storm_of_connections(w):
+    """Each connects, asks, leaves, at the rate that was asked for, beside producers; what is wrong with one is an error."""
+    server = w.millrace()
+    r = w.load("broker=" + server.bootstrap, "topic=storm", "create=yes", "storm=500", "rate=100", "warmup=0", "duration=1s", status=(0, 3))
+    assert not r["failed"] and 450 <= r["connects_per_s"] <= 550 and r["connect_us"]["count"] > 400, (r["connects_per_s"], r["reasons"])
+    assert r["wire_mb_per_s"] > r["mb_per_s"] > 0
+    floor = w.floor()
+    run = w.start("broker=" + floor.address, "storm=500", "producers=0", "warmup=0", "duration=2s")
+    time.sleep(0.5)
+    floor.kill()
+    r = w.finish(run, 1)
+    assert r["failed"] and r["errors"] > 0 and "first: storm: " in r["reasons"][0], r["reasons"]
+
+
+@test
 def a_topic_may_need_more_than_one_request(w):
     """Brokers refuse more than 10,000 records at once: a large topic is created, then grown."""
     server = w.floor("partitions=10001")

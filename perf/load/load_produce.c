@@ -99,6 +99,7 @@ static void finish(struct mr_load_producer *producer)
         mr_load_hist_record(&worker->produced, (now_ns - request->intended_ns) / MR_NS_PER_US);
     }
     mr_load_count(&worker->counts.requests, 1);
+    mr_load_count(&worker->counts.wire, request->image.len);
     producer->first = (producer->first + 1) % producer->request_count;
     if (producer->open-- == producer->request_count) {
         producer->free_ns = now_ns;

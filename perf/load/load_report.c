@@ -117,10 +117,12 @@ static void sample_worker(struct mr_load_sample *sample, struct mr_load_worker *
     sample->requests += atomic_load_explicit(&c->requests, memory_order_relaxed);
     sample->records += atomic_load_explicit(&c->records, memory_order_relaxed);
     sample->bytes += atomic_load_explicit(&c->bytes, memory_order_relaxed);
+    sample->wire += atomic_load_explicit(&c->wire, memory_order_relaxed);
     sample->fetches += atomic_load_explicit(&c->fetches, memory_order_relaxed);
     sample->fetched_records += atomic_load_explicit(&c->fetched_records, memory_order_relaxed);
     sample->fetched_bytes += atomic_load_explicit(&c->fetched_bytes, memory_order_relaxed);
     sample->fetched_wire += atomic_load_explicit(&c->fetched_wire, memory_order_relaxed);
+    sample->connects += atomic_load_explicit(&c->connects, memory_order_relaxed);
     sample->errors += atomic_load_explicit(&c->errors, memory_order_relaxed);
     sample->lost += atomic_load_explicit(&c->lost, memory_order_relaxed);
     sample->waiting += atomic_load_explicit(&c->waiting, memory_order_relaxed);
@@ -202,6 +204,15 @@ static void judge_schedule(struct mr_load_result *result)
     }
 }
 
+static void judge_storm(struct mr_load_result *result)
+{
+    double per_s = (double)(result->to.connects - result->from.connects) / seconds_of(result);
+    if (per_s < 0.95 * result->run->options->storm) {
+        result->is_saturated = true;
+        reason(result, "%.0f of %.0f connections per second were answered", per_s, result->run->options->storm);
+    }
+}
+
 static void judge(struct mr_load_result *result)
 {
     const struct mr_load_options *options = result->run->options;
@@ -228,6 +239,7 @@ static void judge(struct mr_load_result *result)
         reason(result, "nothing was read");
     }
     judge_schedule(result);
+    judge_storm(result);
     if (result->run->verify != NULL && options->consumers > 0) {
         result->is_verified = mr_load_verify_end(result->run->verify);
         result->is_failed = result->is_failed || !result->is_verified;
@@ -249,6 +261,7 @@ void mr_load_result_finish(struct mr_load_result *result)
         mr_load_hist_add(&result->produced, &result->workers[at].produced);
         mr_load_hist_add(&result->end_to_end, &result->workers[at].end_to_end);
         mr_load_hist_add(&result->fetched, &result->workers[at].fetched);
+        mr_load_hist_add(&result->connected, &result->workers[at].connected);
         mr_load_hist_add(&result->lateness, &result->workers[at].lateness);
     }
     if (result->run->options->pid != 0) {
@@ -297,6 +310,10 @@ void mr_load_result_print(const struct mr_load_result *result, FILE *out)
                 (double)(b->fetched_records - a->fetched_records) / s,
                 (double)(b->fetched_bytes - a->fetched_bytes) / s * 1e-6);
     }
+    if (b->connects > a->connects) {
+        fprintf(out, "  connected     %.0f connections/s\n", (double)(b->connects - a->connects) / s);
+    }
+    print_hist(out, "connect", &result->connected);
     print_hist(out, "produce", &result->produced);
     print_hist(out, "end to end", &result->end_to_end);
     print_hist(out, "fetch", &result->fetched);
@@ -374,6 +391,7 @@ static void json_rates(FILE *out, const struct mr_load_result *result)
     double made = (double)(b->bytes - a->bytes) * 1e-9;
     double read = (double)(b->fetched_bytes - a->fetched_bytes) * 1e-9;
     double gb = made + read > 0 ? made + read : 1e-12;
+    double wire = (double)(b->wire - a->wire + b->fetched_wire - a->fetched_wire) * 1e-9;
     double requests = (double)(b->requests - a->requests + b->fetches - a->fetches);
     requests = requests > 0 ? requests : 1;
     const struct {
@@ -384,15 +402,18 @@ static void json_rates(FILE *out, const struct mr_load_result *result)
         {"requests_per_s", (double)(b->requests - a->requests) / s},
         {"records_per_s", (double)(b->records - a->records) / s},
         {"mb_per_s", made * 1e3 / s},
+        {"wire_mb_per_s", (double)(b->wire - a->wire) * 1e-6 / s},
         {"fetches_per_s", (double)(b->fetches - a->fetches) / s},
         {"fetched_records_per_s", (double)(b->fetched_records - a->fetched_records) / s},
         {"fetched_mb_per_s", read * 1e3 / s},
         {"fetched_wire_mb_per_s", (double)(b->fetched_wire - a->fetched_wire) * 1e-6 / s},
+        {"connects_per_s", (double)(b->connects - a->connects) / s},
         {"generator_cpu_s", b->generator_cpu_s - a->generator_cpu_s},
         {"generator_cpu_s_per_gb", (b->generator_cpu_s - a->generator_cpu_s) / gb},
         {"generator_wait_s", b->generator_wait_s - a->generator_wait_s},
         {"broker_cpu_s", b->broker_cpu_s - a->broker_cpu_s},
         {"broker_cpu_s_per_gb", (b->broker_cpu_s - a->broker_cpu_s) / gb},
+        {"broker_cpu_s_per_wire_gb", wire > 0 ? (b->broker_cpu_s - a->broker_cpu_s) / wire : 0},
         {"broker_cpu_us_per_request", (b->broker_cpu_s - a->broker_cpu_s) * 1e6 / requests},
         {"broker_switches_per_request", (double)(b->broker_switches - a->broker_switches) / requests},
         {"broker_rss_mib", (double)result->broker_rss_kib / 1024},
@@ -447,6 +468,7 @@ bool mr_load_result_json(const struct mr_load_result *result, const char *path)
     json_hist(out, "produce_us", &result->produced);
     json_hist(out, "e2e_us", &result->end_to_end);
     json_hist(out, "fetch_us", &result->fetched);
+    json_hist(out, "connect_us", &result->connected);
     json_hist(out, "lateness_us", &result->lateness);
     json_options(out, result->run->options);
     fprintf(out, " \"end\": true\n}\n");

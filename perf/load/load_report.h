@@ -16,10 +16,12 @@ struct mr_load_sample {
     uint64_t requests;
     uint64_t records;
     uint64_t bytes;
+    uint64_t wire;
     uint64_t fetches;
     uint64_t fetched_records;
     uint64_t fetched_bytes;
     uint64_t fetched_wire;
+    uint64_t connects;
     uint64_t errors;
     uint64_t lost;
     uint64_t waiting;
@@ -46,6 +48,7 @@ struct mr_load_result {
     struct mr_load_hist       produced;
     struct mr_load_hist       end_to_end;
     struct mr_load_hist       fetched;
+    struct mr_load_hist       connected;
     struct mr_load_hist       lateness;
     uint64_t                  broker_rss_kib;
     uint64_t                  asked_ns;     /* when leaders were last asked for */

@@ -18,10 +18,12 @@ struct mr_load_counts {
     _Atomic uint64_t requests; /* answered                                     */
     _Atomic uint64_t records;  /* acknowledged                                 */
     _Atomic uint64_t bytes;    /* of values and keys in them                   */
+    _Atomic uint64_t wire;     /* of requests that were answered               */
     _Atomic uint64_t fetches;
     _Atomic uint64_t fetched_records;
     _Atomic uint64_t fetched_bytes; /* of values and keys, as this run writes them */
     _Atomic uint64_t fetched_wire;  /* of batches                                  */
+    _Atomic uint64_t connects; /* of a storm, answered */
     _Atomic uint64_t errors;
     _Atomic uint64_t lost; /* connections */
     _Atomic uint64_t waiting; /* requests without answer */

@@ -2,6 +2,7 @@
 
 #include "load_consume.h"
 #include "load_produce.h"
+#include "load_storm.h"
 
 #include "millrace/base/time.h"
 
@@ -68,6 +69,12 @@ static bool open_all(struct mr_load_worker *worker)
             return false;
         }
     }
+    if (options->storm > 0) {
+        worker->storm = mr_load_storm_open(worker, options->storm / of);
+        if (worker->storm == NULL) {
+            return false;
+        }
+    }
     return open_idle(worker, share_of(options->idle, index, of));
 }
 
@@ -81,7 +88,7 @@ static uint64_t send_due(struct mr_load_worker *worker)
         }
         next_ns = mr_earlier(next_ns, worker->due_ns[at]);
     }
-    return next_ns;
+    return worker->storm == NULL ? next_ns : mr_earlier(next_ns, mr_load_storm_turn(worker->storm));
 }
 
 static void count_waiting(struct mr_load_worker *worker)
@@ -100,6 +107,9 @@ static void generate(struct mr_load_worker *worker)
     bool                      is_stopping = false;
     for (uint32_t at = 0; at < worker->producer_count; at++) {
         mr_load_producer_start(&worker->producers[at]);
+    }
+    if (worker->storm != NULL) {
+        mr_load_storm_start(worker->storm);
     }
     while (!atomic_load_explicit(&run->is_ended, memory_order_relaxed)) {
         if (!is_stopping && atomic_load_explicit(&run->is_stopping, memory_order_relaxed)) {
@@ -156,6 +166,7 @@ void mr_load_worker_stop(struct mr_load_worker *worker)
     if (worker->loop.ring.ring_fd > 0) {
         mr_load_loop_deinit(&worker->loop);
     }
+    mr_load_storm_close(worker->storm);
     free(worker->producers);
     free(worker->consumers);
     free(worker->idle_fds);

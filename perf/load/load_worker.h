@@ -14,6 +14,7 @@
 
 struct mr_load_producer;
 struct mr_load_consumer;
+struct mr_load_storm;
 
 struct mr_load_worker {
     const struct mr_load_run *run;
@@ -28,12 +29,14 @@ struct mr_load_worker {
     uint32_t                  consumer_count;
     int                      *idle_fds;
     uint32_t                  idle_count;
+    struct mr_load_storm     *storm; /* NULL: not asked for */
     void                     *scratch;
 
     struct mr_load_counts counts;
     struct mr_load_hist   produced;  /* answer - intended start         */
     struct mr_load_hist   end_to_end; /* fetched - intended start        */
     struct mr_load_hist   fetched;   /* a fetch and its answer          */
+    struct mr_load_hist   connected; /* of a storm: answered - intended start */
     struct mr_load_hist   lateness;  /* of the generator itself         */
     _Atomic bool          wants_leaders; /* what it knows of them is old: the main thread asks */
     _Atomic int           state;     /* enum mr_load_worker_state */
