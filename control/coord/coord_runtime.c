@@ -516,6 +516,7 @@ static void group_loaded(struct mr_coord_shard *shard, struct mr_coord_out *out)
 {
     shard->is_purge_wanted = true; /* a crash may have come between a topic's end and theirs */
     mr_group_loaded(&shard->groups, out);
+    mr_transactions_retry_now(shard->coord->control, out->now);
 }
 
 static const struct mr_coord_kind group_kind = {

@@ -121,6 +121,9 @@ bool mr_transactions_init(struct mr_control *control);
 /* It has stopped: answer who is parked. */
 void mr_transactions_stop(struct mr_control *control, struct mr_now now);
 
+/* txn/transaction_marks.c: groups are loaded now: markers for them need not wait any more. */
+void mr_transactions_retry_now(struct mr_control *control, struct mr_now now);
+
 /* coord_service.c: requests of several groups, and the form of errors */
 void mr_coord_service_init(struct mr_coord *coord);
 void mr_coord_prepare_error(struct mr_coord *coord, struct mr_request *request, int16_t error);

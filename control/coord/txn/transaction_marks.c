@@ -3,7 +3,8 @@
  *
  *   Prepare is durable --> one marker per partition --> all durable --> Complete record
  *                              ^        |
- *                              +--------+ what failed, RETRY_MS later, for as long as the partition exists
+ *                              +--------+ what failed, RETRY_MS later or when groups that it is for are loaded, for as
+ *                                         long as the partition exists
  *
  * A partition that is not in the image any more was deleted: there is nothing to end in it. The marks of a decision
  * are one block, which outlives the transaction, void, while storage has some of them.
@@ -276,6 +277,14 @@ static void retry(struct mr_control *control, struct mr_now now, struct mr_contr
             shard->is_marking_late = false;
             shard->is_marking_wanted = true; /* seen by the next sweep */
         }
+    }
+}
+
+void mr_transactions_retry_now(struct mr_control *control, struct mr_now now)
+{
+    struct mr_transaction_env *env = control->txn_coord->part;
+    if (!mr_list_is_empty(&env->retries)) {
+        mr_timer_set(&control->timers, &env->retry.timer, now.mono_ns);
     }
 }
 
