@@ -40,7 +40,7 @@ size_t mr_storage_core_bytes(const struct mr_storage_plan *plan)
            (sizeof(struct mr_dir_grave) + 16) * (size_t)plan->logs_max +
            2 * sizeof(struct mr_map_slot) * 4 * (size_t)(plan->logs_max + 8) +
            2 * mr_checkpoint_bytes(plan->logs_max) + mr_cleaner_bytes(plan) +
-           mr_producers_bytes(plan->producers_max) + mr_txn_pools_bytes(plan->producers_max) + mr_journal_bytes() + MR_SCRATCH_BYTES + (64u << 10);
+           mr_producers_bytes(plan->producers_max) + mr_txn_pools_bytes(plan) + mr_journal_bytes() + MR_SCRATCH_BYTES + (64u << 10);
 }
 
 static void store_cb(void *context, struct mr_journal_log *log, struct mr_journal_state_out *out)
@@ -143,7 +143,7 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     mr_checkpoint_init(&core->clean_ends, arena, plan->logs_max);
     core->cleaner = mr_cleaner_init(core, arena);
     mr_producers_init(&core->producers, arena, plan->producers_max);
-    mr_txn_pools_init(&core->txns, arena, plan->producers_max);
+    mr_txn_pools_init(&core->txns, arena, plan);
     core->watch_mask = watch_count(plan) - 1;
     core->watch_buckets = MR_ARENA_GET(arena, struct mr_watch *, watch_count(plan));
     mr_list_init(&core->partitions);

@@ -193,6 +193,8 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
     plan->storage.journal_file_bytes = (uint32_t)config->millrace_journal_file_bytes;
     plan->storage.journal_files_max = (uint32_t)config->millrace_journal_files;
     plan->storage.producers_max = (uint32_t)config->millrace_producers_max;
+    plan->storage.txns_open_max = (uint32_t)config->millrace_transactions_open_max;
+    plan->storage.aborted_max = (uint32_t)config->millrace_transactions_aborted_max;
     plan->storage.disk_reserve_bytes = (uint64_t)config->millrace_disk_reserve_bytes;
     plan->storage.segments_max = (uint32_t)config->millrace_segments_max + plan->storage.logs_max;
 
@@ -202,7 +204,8 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
     plan_cleaner(config, storage_count, &plan->storage);
 
     plan->control.heap_bytes = (uint64_t)config->millrace_control_bytes;
-    plan->control.timers_max = 65536;
+    /* Two of each member, and a quarter for all else (mr_coord_init). */
+    plan->control.timers_max = (uint32_t)config->millrace_group_members_max * 8 / 3 + 8;
 
     /* A message may be under way for every open request, partition (open, configure, watch) and page. */
     plan->ring_slots = 1024;

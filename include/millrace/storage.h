@@ -405,6 +405,8 @@ struct mr_storage_plan {
     uint32_t journal_file_bytes; /* millrace.journal.file.bytes */
     uint32_t journal_files_max;
     uint32_t producers_max; /* producer ids with state, per core */
+    uint32_t txns_open_max; /* transactions open in one log; 0: 1,000 */
+    uint32_t aborted_max;   /* aborted transactions in segments, per core; 0: 65,536 */
     uint64_t disk_reserve_bytes;
     uint32_t segments_max; /* segments of all logs of this core */
     int64_t  retention_check_ms; /* log.retention.check.interval.ms */

@@ -48,6 +48,9 @@ enum mr_err mr_aborted_add(struct mr_storage_core *core, struct mr_segment *segm
     }
     struct mr_aborted *kept = mr_pool_get(&core->txns.aborted);
     if (kept == NULL) {
+        mr_log(core->log, MR_LOG_ERROR,
+               "a log's aborted transactions do not fit dir=%s max=%u limit=millrace.transactions.aborted.max",
+               segment->partition->dir_name, core->txns.aborted.capacity);
         return MR_ERR_NO_MEMORY;
     }
     if (after != segment->aborted.prev) {

@@ -5,24 +5,37 @@
 
 #include "millrace/base/bug.h"
 
-static uint32_t txn_count(uint32_t producers_max)
+#define OPEN_MAX    1000u /* in one log, when the plan says nothing */
+#define ABORTED_MAX 65536u
+
+static uint32_t open_max(const struct mr_storage_plan *plan)
 {
-    return producers_max / 2 + MR_TXNS_PER_LOG;
+    return plan->txns_open_max != 0 ? plan->txns_open_max : OPEN_MAX;
 }
 
-size_t mr_txn_pools_bytes(uint32_t producers_max)
+static uint32_t txn_count(const struct mr_storage_plan *plan)
 {
-    return (sizeof(struct mr_txn) + 16) * (size_t)txn_count(producers_max) +
+    return plan->producers_max / 2 + open_max(plan);
+}
+
+static uint32_t aborted_count(const struct mr_storage_plan *plan)
+{
+    return plan->aborted_max != 0 ? plan->aborted_max : ABORTED_MAX;
+}
+
+size_t mr_txn_pools_bytes(const struct mr_storage_plan *plan)
+{
+    return (sizeof(struct mr_txn) + 16) * (size_t)txn_count(plan) +
            (sizeof(struct mr_txn_guard) + 16) * (size_t)MR_TXN_GUARDS_MAX +
-           (sizeof(struct mr_aborted) + 16) * (size_t)MR_ABORTED_PER_CORE + 256;
+           (sizeof(struct mr_aborted) + 16) * (size_t)aborted_count(plan) + 256;
 }
 
-void mr_txn_pools_init(struct mr_txn_pools *pools, struct mr_arena *arena, uint32_t producers_max)
+void mr_txn_pools_init(struct mr_txn_pools *pools, struct mr_arena *arena, const struct mr_storage_plan *plan)
 {
-    *pools = (struct mr_txn_pools){0};
-    mr_pool_init(&pools->txns, arena, sizeof(struct mr_txn), txn_count(producers_max), 16);
+    *pools = (struct mr_txn_pools){.open_max = open_max(plan)};
+    mr_pool_init(&pools->txns, arena, sizeof(struct mr_txn), txn_count(plan), 16);
     mr_pool_init(&pools->guards, arena, sizeof(struct mr_txn_guard), MR_TXN_GUARDS_MAX, 16);
-    mr_pool_init(&pools->aborted, arena, sizeof(struct mr_aborted), MR_ABORTED_PER_CORE, 16);
+    mr_pool_init(&pools->aborted, arena, sizeof(struct mr_aborted), aborted_count(plan), 16);
     mr_list_init(&pools->guards_by_age);
 }
 
@@ -149,6 +162,18 @@ static struct mr_txn_guard *guard_new(struct mr_storage_core *core, struct mr_pa
     return guard;
 }
 
+/* The key of the limit that keeps one more transaction out; NULL: none. */
+static const char *lacking(const struct mr_txn_pools *pools, const struct mr_partition *p)
+{
+    if (pools->aborted.used + pools->txns.used >= pools->aborted.capacity) {
+        return "millrace.transactions.aborted.max";
+    }
+    if (p->txns.undecided_count >= pools->open_max) {
+        return "millrace.transactions.open.max";
+    }
+    return pools->txns.used >= pools->txns.capacity ? "millrace.producers.max" : NULL;
+}
+
 /*
  * Whether one more transaction may begin: there is room for it, and for its abort. Whoever is in has that for sure, so that
  * a marker never waits; others wait, until segments go that have aborted ones.
@@ -156,12 +181,11 @@ static struct mr_txn_guard *guard_new(struct mr_storage_core *core, struct mr_pa
 static bool has_room(struct mr_storage_core *core, const struct mr_partition *p)
 {
     struct mr_txn_pools *pools = &core->txns;
-    bool has_abort = pools->aborted.used + pools->txns.used < pools->aborted.capacity;
-    if (!has_abort && mr_log_may(&pools->brake, core->now.mono_ns, MR_NS_PER_S)) {
-        mr_log(core->log, MR_LOG_WARN, "no room for more aborted transactions: new ones wait dir=%s max=%u", p->dir_name,
-               pools->aborted.capacity);
+    const char          *limit = lacking(pools, p);
+    if (limit != NULL && mr_log_may(&pools->brake, core->now.mono_ns, MR_NS_PER_S)) {
+        mr_log(core->log, MR_LOG_WARN, "no room for more transactions: new ones wait dir=%s limit=%s", p->dir_name, limit);
     }
-    return has_abort && p->txns.undecided_count < MR_TXNS_PER_LOG && pools->txns.used < pools->txns.capacity;
+    return limit == NULL;
 }
 
 enum mr_err mr_txn_allow(struct mr_storage_core *core, struct mr_partition *p, struct mr_txn_check_entry *entry)

@@ -22,9 +22,7 @@
 #include "millrace/storage.h"
 
 #define MR_ABORTED_ENTRY      34u
-#define MR_TXNS_PER_LOG       1000u /* open at a time; more producers are told to wait */
 #define MR_TXN_GUARDS_MAX     4096u /* of a core; the oldest gives way */
-#define MR_ABORTED_PER_CORE   65536u /* with those that are open; more are told to wait, until segments go */
 
 struct mr_storage_core;
 struct mr_partition;
@@ -72,11 +70,12 @@ struct mr_txn_pools {
     struct mr_pool      aborted;
     struct mr_list      guards_by_age;
     uint64_t            token;
+    uint32_t            open_max; /* in one log */
     struct mr_log_brake brake;
 };
 
-size_t mr_txn_pools_bytes(uint32_t producers_max);
-void   mr_txn_pools_init(struct mr_txn_pools *pools, struct mr_arena *arena, uint32_t producers_max);
+size_t mr_txn_pools_bytes(const struct mr_storage_plan *plan);
+void   mr_txn_pools_init(struct mr_txn_pools *pools, struct mr_arena *arena, const struct mr_storage_plan *plan);
 
 void mr_txns_init(struct mr_txns *txns);
 /* Forget what is undecided and allowed; the aborted ones go with their segments. */

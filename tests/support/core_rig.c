@@ -148,6 +148,7 @@ static void take_log(struct mr_core_rig *rig)
                     (int)line->len, line->text);
         }
         if (line->level == MR_LOG_ERROR) {
+            memcpy(rig->error_before, rig->last_error, sizeof rig->error_before);
             mr_fmt(rig->last_error, sizeof rig->last_error, "%.*s", (int)line->len, line->text);
         }
         mr_log_retire(&rig->log);

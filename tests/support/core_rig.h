@@ -45,6 +45,7 @@ struct mr_core_rig {
     uint32_t                offlines;   /* OFFLINE so far */
     int64_t                 moved_to;   /* high watermark of the newest */
     char                    last_error[512]; /* newest line of level ERROR */
+    char                    error_before[512];
 };
 
 /* Small sizes, every setting far away from triggering, a formatted directory on a new simulated device. */

@@ -347,7 +347,7 @@ void mr_classic_join(const struct mr_group_shard *shard, struct mr_request *requ
                      struct mr_coord_out *out)
 {
     const struct mr_join_group_request *join = request->message;
-    const struct mr_group_env *env = shard->env;
+    struct mr_group_env *env = shard->env;
     if (join->group_id.len <= 0) {
         mr_classic_answer_join_error(out, shard, request, join->member_id,
                                      MR_KAFKA_INVALID_GROUP_ID);
@@ -373,7 +373,8 @@ void mr_classic_join(const struct mr_group_shard *shard, struct mr_request *requ
                                          MR_KAFKA_INCONSISTENT_GROUP_PROTOCOL);
             return;
         }
-        if (!mr_group_has_room(env) || !mr_group_record_created(shard, join->group_id, out)) {
+        if (mr_group_limit(env, true, out->now) != NULL ||
+            !mr_group_record_created(shard, join->group_id, out)) {
             mr_classic_answer_join_error(out, shard, request, MR_STR(""),
                                          MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
             return;
@@ -391,11 +392,15 @@ void mr_classic_join(const struct mr_group_shard *shard, struct mr_request *requ
         if (member != NULL) {
             mr_classic_member_remove(member, out);
         }
+        if (mr_log_may(&env->full_brake, out->now.mono_ns, MR_NS_PER_S)) {
+            mr_log(env->log, MR_LOG_WARN, "a group has no room for more members group=%.*s limit=group.max.size",
+                   (int)join->group_id.len, join->group_id.data);
+        }
         mr_classic_answer_join_error(out, shard, request, MR_STR(""),
                                      MR_KAFKA_GROUP_MAX_SIZE_REACHED);
         return;
     }
-    if (is_unknown && !mr_group_has_room(env)) {
+    if (is_unknown && mr_group_limit(env, true, out->now) != NULL) {
         mr_classic_answer_join_error(out, shard, request, MR_STR(""),
                                      MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
         return;

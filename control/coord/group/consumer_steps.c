@@ -41,6 +41,17 @@ static enum mr_consumer_step refuse_pattern(struct mr_consumer_beat *beat, struc
     return mr_consumer_refuse(beat, MR_KAFKA_INVALID_REGULAR_EXPRESSION, message != NULL ? message : why);
 }
 
+static enum mr_consumer_step refuse_full(struct mr_consumer_beat *beat, const char *limit)
+{
+    enum { SIZE = 128 };
+    char *message = mr_coord_scratch(beat->out, SIZE);
+    if (message == NULL) {
+        return mr_consumer_no_scratch(beat);
+    }
+    mr_fmt(message, SIZE, "There is no room for more members (%s).", limit);
+    return mr_consumer_refuse(beat, MR_KAFKA_COORDINATOR_NOT_AVAILABLE, message);
+}
+
 /* It must outlive the steps of the request, so it lies in its answer. */
 struct mr_str mr_consumer_made_id(const struct mr_consumer_beat *beat)
 {
@@ -197,9 +208,9 @@ static enum mr_consumer_step be_the_member(struct mr_consumer_beat *beat)
     if (member != NULL && is_same_profile(member, &profile)) {
         return MR_CONSUMER_DONE;
     }
-    if (member == NULL && !mr_group_has_member_room(beat->shard->env)) {
-        return mr_consumer_refuse(beat, MR_KAFKA_COORDINATOR_NOT_AVAILABLE,
-                      "There is no memory for more members.");
+    const char *limit = member == NULL ? mr_group_limit(beat->shard->env, true, beat->out->now) : NULL;
+    if (limit != NULL) {
+        return refuse_full(beat, limit);
     }
     bool is_rebalance = member == NULL || !is_same_wish(member, &profile) ||
                         !is_same_str(member->assignor, profile.assignor);

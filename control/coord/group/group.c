@@ -19,15 +19,19 @@ bool mr_group_shard_init(struct mr_group_shard *shard, struct mr_group_env *env,
     return false;
 }
 
-bool mr_group_has_room(const struct mr_group_env *env)
+const char *mr_group_limit(struct mr_group_env *env, bool is_member, struct mr_now now)
 {
     const struct mr_heap *heap = env->heap;
-    return heap->used_bytes < heap->size - heap->size / HEAP_FLOOR_SHARE;
-}
-
-bool mr_group_has_member_room(const struct mr_group_env *env)
-{
-    return mr_group_has_room(env) && env->timers_reserved + 2 <= env->timers_max;
+    const char *limit = NULL;
+    if (heap->used_bytes >= heap->size - heap->size / HEAP_FLOOR_SHARE) {
+        limit = "millrace.control.bytes";
+    } else if (is_member && env->timers_reserved + 2 > env->timers_max) {
+        limit = "millrace.group.members.max";
+    }
+    if (limit != NULL && mr_log_may(&env->full_brake, now.mono_ns, MR_NS_PER_S)) {
+        mr_log(env->log, MR_LOG_WARN, "no room for more groups, members or offsets limit=%s", limit);
+    }
+    return limit;
 }
 
 struct mr_group *mr_group_find(const struct mr_group_shard *shard, struct mr_str id)

@@ -50,6 +50,7 @@ struct mr_group_env {
     uint32_t timers_max;
     struct mr_arena decode; /* for replay; reset by each */
     struct mr_log_brake skipped_brake;
+    struct mr_log_brake full_brake;
 
     void (*fire)(struct mr_control *control, struct mr_now now, struct mr_control_timer *timer);
     void (*uuid)(void *uuid_user, struct mr_uuid *id);
@@ -215,15 +216,13 @@ struct mr_group *mr_group_find(const struct mr_group_shard *shard, struct mr_str
 /* For replay: the group, made when absent. NULL: no memory. */
 struct mr_group *mr_group_get_or_make(struct mr_group_shard *shard, struct mr_str id);
 
-/* Whether there is memory for more groups, members and offsets. */
-bool mr_group_has_room(const struct mr_group_env *env);
+/* What keeps one more group, offset or, when `is_member`, member out: the key of the limit, which the log says too. NULL:
+ * there is room. */
+const char *mr_group_limit(struct mr_group_env *env, bool is_member, struct mr_now now);
 
 /* For replay: the classic part as of a new group; the whole group, when nothing is left of it. */
 void mr_group_forget_classic(struct mr_group *group);
 void mr_group_forget_if_empty(struct mr_group *group);
-
-/* Whether a member can be added, with its timers. */
-bool mr_group_has_member_room(const struct mr_group_env *env);
 
 /* "/" and the client's address, as Kafka writes it down. */
 struct mr_str mr_group_client_host(const struct mr_request *request, struct mr_coord_out *out);

@@ -280,7 +280,7 @@ bool mr_offsets_commit_topics(const struct mr_group_shard *shard,
         return false;
     }
     MR_DEFAULTS(offset_commit_response, response);
-    if (commit.error == MR_KAFKA_NONE && !mr_group_has_room(shard->env)) {
+    if (commit.error == MR_KAFKA_NONE && mr_group_limit(shard->env, false, out->now) != NULL) {
         commit.error = MR_KAFKA_COORDINATOR_NOT_AVAILABLE;
     }
     for (int32_t at = 0; at < message->topics_count; at++) {

@@ -78,6 +78,7 @@ struct mr_transaction_env {
     uint32_t parked_count;
     bool is_unpark_wanted;         /* one is */
     int16_t version;               /* transaction.version, finalized */
+    struct mr_log_brake full_brake;
 };
 
 struct mr_transaction_shard {

@@ -133,6 +133,18 @@ static void init_known(const struct mr_transaction *transaction, struct mr_reque
     answer(shard, request, MR_COORD_DURABLE, MR_KAFKA_NONE, &values, out);
 }
 
+/* What there is goes on to work. */
+static bool is_full(const struct mr_transaction_shard *shard, struct mr_now now)
+{
+    struct mr_control *control = shard->env->control;
+    const struct mr_heap *heap = &control->heap;
+    bool is_used_up = heap->used_bytes > heap->size / 16 * 15;
+    if (is_used_up && mr_log_may(&shard->env->full_brake, now.mono_ns, MR_NS_PER_S)) {
+        mr_log(control->log, MR_LOG_WARN, "no room for more transactional ids limit=millrace.control.bytes");
+    }
+    return is_used_up;
+}
+
 void mr_transaction_init(const struct mr_transaction_shard *shard, struct mr_request *request,
                          int64_t fresh_id, bool *is_used, struct mr_coord_out *out)
 {
@@ -148,8 +160,7 @@ void mr_transaction_init(const struct mr_transaction_shard *shard, struct mr_req
         init_known(transaction, request, fresh_id, is_used, out);
         return;
     }
-    const struct mr_heap *heap = &shard->env->control->heap;
-    if (fresh_id < 0 || heap->used_bytes > heap->size / 16 * 15) {
+    if (fresh_id < 0 || is_full(shard, out->now)) {
         refuse(shard, request,
                fresh_id < 0 ? MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS
                             : MR_KAFKA_COORDINATOR_NOT_AVAILABLE,

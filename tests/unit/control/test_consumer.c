@@ -369,6 +369,16 @@ static void test_consumer_full_group_refuses_one_more(void **state)
     expect(beat("a", (struct words){.epoch = 1}), 0, 1, "-");
 }
 
+static void test_consumer_members_of_all_groups_have_a_limit(void **state)
+{
+    (void)state;
+    rig->env.timers_max = 2;
+    join("a");
+    expect(join("b"), MR_KAFKA_COORDINATOR_NOT_AVAILABLE, 0, NULL);
+    beat("a", (struct words){.epoch = -1});
+    assert_int_equal(join("b")->error, MR_KAFKA_NONE);
+}
+
 /* Offsets outlive a change of the protocol of an empty group, in both directions. */
 static void test_consumer_empty_group_changes_its_protocol(void **state)
 {
@@ -563,6 +573,7 @@ int main(void)
         cmocka_unit_test_setup(test_consumer_restart_goes_on_where_it_was, setup),
         cmocka_unit_test_setup(test_consumer_malformed_requests_are_refused, setup),
         cmocka_unit_test_setup(test_consumer_full_group_refuses_one_more, setup),
+        cmocka_unit_test_setup(test_consumer_members_of_all_groups_have_a_limit, setup),
         cmocka_unit_test_setup(test_consumer_empty_group_changes_its_protocol, setup),
         cmocka_unit_test_setup(test_consumer_random_conversations_have_one_owner_each, setup),
     };

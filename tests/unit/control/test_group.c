@@ -287,6 +287,25 @@ static void test_group_full_refuses_one_more(void **state)
     assert_int_equal(join("c", "", NULL, 9)->error, MR_KAFKA_GROUP_MAX_SIZE_REACHED);
 }
 
+/* Members of all groups, and memory: what is refused, and by which key. */
+static void test_group_limits_are_named(void **state)
+{
+    (void)state;
+    char a[80];
+    char b[80];
+    rig->env.timers_max = 4;
+    two_members(a, b);
+    assert_string_equal(mr_group_limit(&rig->env, true, rig->now), "millrace.group.members.max");
+    assert_null(mr_group_limit(&rig->env, false, rig->now));
+    assert_int_equal(join("c", "", NULL, 9)->error, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
+    rig->env.timers_max = 6;
+    assert_int_equal(join("c", "", NULL, 9)->error, MR_KAFKA_MEMBER_ID_REQUIRED);
+    size_t size = rig->heap.size;
+    rig->heap.size = rig->heap.used_bytes;
+    assert_string_equal(mr_group_limit(&rig->env, false, rig->now), "millrace.control.bytes");
+    rig->heap.size = size;
+}
+
 static void test_group_member_without_sync_is_removed(void **state)
 {
     (void)state;
@@ -459,6 +478,7 @@ int main(void)
         cmocka_unit_test_setup(test_group_follower_leaving_while_it_syncs_is_answered, setup),
         cmocka_unit_test_setup(test_group_session_timeout_out_of_bounds_is_refused, setup),
         cmocka_unit_test_setup(test_group_full_refuses_one_more, setup),
+        cmocka_unit_test_setup(test_group_limits_are_named, setup),
         cmocka_unit_test_setup(test_group_member_without_sync_is_removed, setup),
         cmocka_unit_test_setup(test_group_simple_commit_and_expiry, setup),
         cmocka_unit_test_setup(test_group_unknown_records_are_skipped, setup),

@@ -346,12 +346,59 @@ static void test_room_for_the_aborts_of_what_is_open(void **state)
     mr_core_rig_deinit(&rig);
 }
 
+/* One more than a log may have open waits; the next goes when one has ended. */
+static void test_open_transactions_have_a_limit(void **state)
+{
+    (void)state;
+    int64_t offset = -1;
+    memset(&model, 0, sizeof model);
+    mr_core_rig_init(&rig);
+    rig.plan.txns_open_max = 2;
+    begin_life();
+    for (int p = 0; p < 2; p++) {
+        assert_int_equal(data(p, 1, check(p).guard, &offset), MR_OK);
+    }
+    assert_int_equal(check(2).err, MR_ERR_TXN_LIMIT);
+    model.epoch[0]++;
+    assert_int_equal(mark(0, model.epoch[0], true, &offset), MR_OK);
+    assert_int_equal(check(2).err, MR_OK);
+    mr_core_rig_deinit(&rig);
+}
+
+/* A directory that has more aborted transactions than the limit: the log is not opened, and the limit is named. */
+static void test_aborted_beyond_the_limit_are_refused_by_name(void **state)
+{
+    (void)state;
+    memset(&model, 0, sizeof model);
+    mr_core_rig_init(&rig);
+    begin_life();
+    for (int count = 0; count < 5; count++) {
+        assert_int_equal(transaction(0, 1, false), MR_OK);
+    }
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+    rig.plan.aborted_max = 4;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    struct mr_open_op open = {.op.kind = MR_STORAGE_OPEN, .topic = MR_STR("txn"), .config = &rig.config};
+    memset(open.topic_id.bytes, 0x55, sizeof open.topic_id.bytes);
+    open.topic_id.bytes[0] = 't';
+    assert_int_equal(mr_core_rig_do(&rig, &open.op), MR_ERR_NO_MEMORY);
+    assert_non_null(strstr(rig.error_before, "millrace.transactions.aborted.max"));
+    mr_core_rig_kill(&rig);
+    rig.plan.aborted_max = 5;
+    begin_life();
+    assert_int_equal(rig.core->txns.aborted.used, 5);
+    mr_core_rig_deinit(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_histories_are_what_committed_readers_see),
         cmocka_unit_test(test_marker_takes_the_permission_back),
         cmocka_unit_test(test_room_for_the_aborts_of_what_is_open),
+        cmocka_unit_test(test_open_transactions_have_a_limit),
+        cmocka_unit_test(test_aborted_beyond_the_limit_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
