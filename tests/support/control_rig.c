@@ -167,6 +167,7 @@ static void store_append(struct mr_rig_store *store, uint32_t core, struct mr_ap
         batch.base_offset = log->end_offset;
         mr_batch_header_store(&batch, at);
         entry->base_offset = log->end_offset;
+        log->txn_version = entry->txn_version;
         log->end_offset += batch.last_offset_delta + 1;
         log->len += entry->batch.bytes;
     }

@@ -36,6 +36,7 @@ struct mr_rig_log {
     size_t               len;
     size_t               size;
     int64_t              end_offset;
+    int16_t              txn_version; /* that the last append was for */
 };
 
 /* What outlives a restart: the logs and the files. */

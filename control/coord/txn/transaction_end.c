@@ -66,12 +66,15 @@ static enum verdict judge_1(const struct ending *e, int16_t *error)
                                                          : MR_KAFKA_INVALID_TXN_STATE);
 }
 
+/* Kafka takes any end at the epoch before for a repetition, also when it was another client's, of version 1: whoever was
+ * fenced by that one had its identity, and each ended the transactions of the other. */
 static enum verdict judge_2(const struct ending *e, int16_t *error)
 {
     const struct mr_transaction_values *now = &e->transaction->now;
-    bool is_overflown = now->previous_producer_id == e->producer_id &&
+    bool was_version_2 = now->client_version >= 2;
+    bool is_overflown = was_version_2 && now->previous_producer_id == e->producer_id &&
                         e->producer_epoch == MR_TRANSACTION_EPOCH_LAST && now->producer_epoch == 0;
-    bool is_bumped = now->producer_epoch == e->producer_epoch + 1;
+    bool is_bumped = was_version_2 && now->producer_epoch == e->producer_epoch + 1;
     bool is_repeated = is_bumped || is_overflown;
     bool is_same = now->producer_epoch == e->producer_epoch;
     if (e->producer_id != now->producer_id && !is_overflown) {
@@ -133,7 +136,7 @@ static int16_t prepare(const struct mr_transaction *transaction, bool is_commit,
     }
     values.state = prepared(is_commit);
     values.previous_producer_id = transaction->now.producer_id;
-    values.client_version = is_bumped ? 2 : transaction->now.client_version;
+    values.client_version = is_bumped ? 2 : 0; /* what the markers are judged by: they have the epoch of their end */
     values.update_ms = out->now.unix_ms;
     if (!mr_transaction_record(transaction->shard, transaction->id, &values, out)) {
         return MR_KAFKA_UNKNOWN_SERVER_ERROR;

@@ -453,6 +453,33 @@ static void test_transaction_epoch_of_version_2_rises_with_each(void **unused)
     assert_answer(end("a", 5, PRODUCER, EPOCH + 1, false), 0, PRODUCER, EPOCH + 2);
 }
 
+/* A fenced client of version 2 repeats its end, after whoever fenced it has ended its transaction by version 1. */
+static void test_transaction_end_of_version_1_is_not_repeated_by_version_2(void **unused)
+{
+    (void)unused;
+    struct mr_transaction_log_value value = value_of(COMPLETE_ABORT);
+    value.client_transaction_version = 0;
+    put("a", &value);
+    restart();
+    assert_int_equal(end("a", 5, PRODUCER, EPOCH - 1, false).error, FENCED);
+    assert_int_equal(end("a", 4, PRODUCER, EPOCH, false).error, 0);
+}
+
+/* The markers of a transaction have the epoch that its end gives it: the log must judge them by the end's version. */
+static void test_transaction_markers_are_of_the_version_of_the_end(void **unused)
+{
+    (void)unused;
+    struct mr_transaction_log_value value = value_of(ONGOING); /* begun by version 2 */
+    put("a", &value);
+    put("b", &value);
+    restart();
+    const struct mr_rig_log *log = mr_rig_log(store, "t", 0);
+    assert_int_equal(end("a", 5, PRODUCER, EPOCH, true).error, 0);
+    assert_int_equal(log->txn_version, 2);
+    assert_int_equal(end("b", 4, PRODUCER, EPOCH, true).error, 0);
+    assert_int_equal(log->txn_version, 0);
+}
+
 static void test_transaction_exhausted_epoch_takes_a_new_id(void **unused)
 {
     (void)unused;
@@ -627,6 +654,8 @@ int main(void)
         TEST(test_transaction_every_state_and_request),
         TEST(test_transaction_init_repeated_after_a_lost_answer),
         TEST(test_transaction_epoch_of_version_2_rises_with_each),
+        TEST(test_transaction_end_of_version_1_is_not_repeated_by_version_2),
+        TEST(test_transaction_markers_are_of_the_version_of_the_end),
         TEST(test_transaction_exhausted_epoch_takes_a_new_id),
         TEST(test_transaction_that_takes_too_long_is_aborted_and_fenced),
         TEST(test_transaction_times_out_though_the_wall_clock_goes_back),
