@@ -15,7 +15,9 @@ import argparse
 import os
 import random
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,16 +29,21 @@ SOURCE, BUILD = WORK / "source", WORK / "build"
 FOLDERS = ("storage/journal", "storage/log", "storage/disk")
 CANARY = ("storage/journal/journal.c", "MR_DISK_DSYNC", "0")
 
-# In the order of what finds most for the time it takes.
+# Who judges. Their own order is that of the time they take on the unchanged sources, which also sets their limits.
 JUDGES = [
-    ("test_journal", [], 60), ("test_log_life", [], 60), ("test_guard", [], 60), ("test_retention", [], 60),
-    ("test_log_scan", [], 60), ("test_log_indexes", [], 60), ("test_admission", [], 60), ("test_space", [], 60), ("test_time_search", [], 60),
-    ("test_producer_snapshot", [], 60), ("test_producer_state", [], 60), ("test_disk_uring", [], 60),
-    ("millrace-crash", ["--images=300", "--stride=29"], 60),
-    ("millrace-sim", ["--seeds=20"], 120),
-    ("millrace-crash", ["--images=1500", "--stride=17", "--from=40"], 120),
-    ("test_model_log", [], 240),
+    *((name, []) for name in (
+        "test_journal", "test_log_life", "test_guard", "test_retention", "test_log_scan", "test_log_indexes", "test_log_memory",
+        "test_admission", "test_space", "test_time_search", "test_producer_snapshot", "test_producer_state", "test_disk_uring",
+        "test_tail_block", "test_txn_log", "test_compaction", "test_answers", "test_index_mend", "test_lost_entries",
+        "test_lost_journal_files", "test_rescan", "test_untrue_index", "test_wall_clock", "test_wrong_base", "test_drop_unopened",
+        "test_recycle_cut", "test_mutated_files", "test_model_log")),
+    ("millrace-crash", ["--images=300", "--stride=29"]),
+    ("millrace-crash", ["--images=1500", "--stride=17", "--from=40"]),
+    ("millrace-sim", ["--seeds=20"]),
+    ("millrace-sim", ["--seeds=80", "--from=21"]),
 ]
+LIMIT_LEAST, LIMIT_TIMES = 20, 10  # seconds of CPU time, and so many times what the unchanged sources need
+WAIT_LIMIT = 900
 
 COMPARISONS = {"==": ["!="], "!=": ["=="], "<": ["<=", ">="], "<=": ["<", ">"], ">": [">=", "<="], ">=": [">", "<"], "&&": ["||"],
                "||": ["&&"]}
@@ -103,26 +110,49 @@ def mutants(seed, count):
     return chosen
 
 
-def run(argv, seconds, **more):
+def run(argv, cpu_seconds=None):
+    """The exit status, "time" when it ran into a limit. Of CPU time, that a busy machine does not stretch, and of a long wait."""
+    limit = (lambda: resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds), int(cpu_seconds)))) if cpu_seconds else None
     try:
-        return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=seconds,
-                              **more).returncode
+        status = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=WAIT_LIMIT,
+                                cwd=WORK, preexec_fn=limit).returncode
     except subprocess.TimeoutExpired:
         return "time"
+    return "time" if -status in (signal.SIGXCPU, signal.SIGKILL) else status
 
 
 def build():
-    targets = sorted({name for name, _, _ in JUDGES})
-    return run(["cmake", "--build", str(BUILD), "--parallel", str(os.cpu_count()), *sum((["--target", t] for t in targets), [])], 900) == 0
+    targets = sorted({name for name, _ in JUDGES})
+    return run(["cmake", "--build", str(BUILD), "--parallel", str(os.cpu_count()), *sum((["--target", t] for t in targets), [])]) == 0
 
 
-def judge():
-    """What fails, or None."""
-    for name, arguments, seconds in JUDGES:
-        status = run([str(BUILD / name), *arguments], seconds * 3, cwd=SOURCE)
-        if status != 0:
-            return " ".join([name, *arguments]) + (" (time)" if status == "time" else "")
-    return None
+def cpu_used():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+class Judges:
+    """In the order of the time they take, once that is known."""
+
+    def __init__(self):
+        self.ordered = [(name, arguments, 600) for name, arguments in JUDGES]
+
+    def judge(self):
+        """What fails, or None; and how long each took."""
+        took = []
+        for name, arguments, limit in self.ordered:
+            started = cpu_used()
+            status = run([str(BUILD / name), *arguments], limit)
+            took.append((cpu_used() - started, name, arguments))
+            if status != 0:
+                return " ".join([name, *arguments]) + (" (time)" if status == "time" else ""), took
+        return None, took
+
+    def measure(self):
+        """The unchanged sources: what fails, or None."""
+        why, took = self.judge()
+        self.ordered = [(name, arguments, LIMIT_LEAST + LIMIT_TIMES * seconds) for seconds, name, arguments in sorted(took)]
+        return why
 
 
 def set_up():
@@ -138,7 +168,7 @@ def set_up():
                         "-DCMAKE_C_FLAGS=-O1 -w", *launcher], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
-def with_change(path, number, new):
+def with_change(judges, path, number, new):
     """None: does not compile; otherwise what killed it, or ''."""
     file = SOURCE / path
     old = file.read_text()
@@ -146,16 +176,16 @@ def with_change(path, number, new):
     lines[number] = new
     file.write_text("\n".join(lines))
     try:
-        return (judge() or "") if build() else None
+        return (judges.judge()[0] or "") if build() else None
     finally:
         file.write_text(old)
 
 
-def canary():
+def canary(judges):
     path, text, new = CANARY
     lines = (SOURCE / path).read_text().split("\n")
     number = next(n for n, line in enumerate(lines) if text in line)
-    return with_change(path, number, lines[number].replace(text, new))
+    return with_change(judges, path, number, lines[number].replace(text, new))
 
 
 def main():
@@ -168,10 +198,12 @@ def main():
     results = []
     print("seed=%d repeat: ./dev mutate --seed %d --count %d" % (options.seed, options.seed, options.count), flush=True)
     set_up()
-    if not build() or (why := judge()) is not None:
-        print("the unchanged sources do not pass: %s" % (why if "why" in dir() else "build"))
+    judges = Judges()
+    why = judges.measure() if build() else "build"
+    if why is not None:
+        print("the unchanged sources do not pass: %s" % why)
         return 1
-    why = canary()
+    why = canary(judges)
     print("canary: %s" % (("killed by " + why) if why else "SURVIVED: this run proves nothing"), flush=True)
     results.append(("pass" if why else "fail", "mutate-canary"))
     done_path = WORK / ("judged-%d" % options.seed)
@@ -184,7 +216,7 @@ def main():
         key = "%s:%d\t%s\t%s\t%s" % (path, number + 1, what, line.strip(), new.strip())
         started = time.monotonic()
         if key not in done:
-            why = with_change(path, number, new)
+            why = with_change(judges, path, number, new)
             done[key] = "-" if why is None else why or "SURVIVED"
             with open(done_path, "a") as f:
                 f.write("%s\t%s\n" % (key, done[key]))
