@@ -145,7 +145,7 @@ static bool come_up(struct world *w)
 static bool serve_and_crash_again(struct world *w)
 {
     mr_sim_storage_live(w, 10 + mr_prng_below(&w->prng, 40));
-    mr_sim_storage_end_life(w);
+    mr_sim_life_end(w);
     lose_power(w, (uint32_t)mr_prng_below(&w->prng, MR_CRASH_KINDS));
     return is_good(w) && come_up(w);
 }
@@ -153,7 +153,7 @@ static bool serve_and_crash_again(struct world *w)
 static bool stop_and_cut(struct world *w)
 {
     bool is_stopped = mr_sim_storage_stop(w);
-    mr_sim_storage_end_life(w);
+    mr_sim_life_end(w);
     mr_sim_fs_process_kill(w->fs, 0);
     mr_sim_fs_power_cut(w->fs, MR_SIM_CUT_DROP, 0);
     w->is_clean = is_stopped;
@@ -216,7 +216,7 @@ static bool flip_and_start(struct crash *crash, struct world *w)
         }
         crash->result->rotten++;
         crash->result->refused += is_refused && is_good(twin);
-        mr_sim_storage_end_life(twin);
+        mr_sim_life_end(twin);
         if (!is_good(twin)) {
             mr_fmt(w->result->why, sizeof w->result->why, "rot of %u bytes at %u of %s by %u: %s", len, pos, path, with,
                    twin->result->why);
@@ -231,7 +231,7 @@ static bool rot(struct crash *crash, struct world *w)
 {
     mr_sim_storage_live(w, 5 + mr_prng_below(&w->prng, 20));
     mr_sim_storage_rest(w, 3 * MR_NS_PER_S);
-    mr_sim_storage_end_life(w);
+    mr_sim_life_end(w);
     mr_sim_fs_process_kill(w->fs, 0);
     for (uint32_t index = 0; is_good(w) && index < FLIPS; index++) {
         (void)flip_and_start(crash, w);
@@ -305,7 +305,7 @@ static void take(struct layer *layer, struct world *w, uint64_t op, uint32_t kin
     if (is_up && depth == 0) {
         go_on(crash, twin);
     }
-    mr_sim_storage_end_life(twin);
+    mr_sim_life_end(twin);
     mr_sim_fs_destroy(twin->fs);
     if (!is_good(twin)) {
         violation(crash, depth + 1, twin->result->why);
@@ -362,6 +362,7 @@ void mr_crash_run(const struct mr_crash_params *params, struct mr_crash_result *
     mr_sim_storage_destroy(w);
     for (uint32_t index = 0; index <= MR_CRASH_DEPTH; index++) {
         if (crash.twins[index] != NULL) {
+            mr_sim_life_free(crash.twins[index]);
             free(crash.twins[index]->bytes);
             free(crash.twins[index]);
         }

@@ -57,7 +57,7 @@ static void answer_append(struct world *w, struct call *call)
     }
 }
 
-static void hold(struct world *w, const struct mr_lent_span *lent)
+static void hold(struct world *w, const struct mr_lent_span *lent, uint32_t core)
 {
     struct held        *held = &w->held[draw(w, HELD)];
     struct mr_plane_msg msg = {.kind = MR_PLANE_RELEASE, .count = 1};
@@ -66,9 +66,9 @@ static void hold(struct world *w, const struct mr_lent_span *lent)
             fail(w, "lent bytes changed before they were released");
         }
         msg.u.pages[0] = held->page;
-        mr_port_send(w->ports[DATA], STORAGE, &msg);
+        mr_port_send(w->ports[DATA], mr_endpoint_storage(&w->endpoints, held->core), &msg);
     }
-    *held = (struct held){.span = lent->span, .page = lent->page,
+    *held = (struct held){.span = lent->span, .page = lent->page, .core = core,
                           .crc = mr_crc32c(0, lent->span.data, lent->span.len)};
 }
 
@@ -170,7 +170,7 @@ static void answer_read(struct world *w, struct call *call)
     }
     for (uint32_t span = 0; span < op->span_count; span++) {
         if (op->spans[span].page != MR_PAGE_NONE) {
-            hold(w, &op->spans[span]);
+            hold(w, &op->spans[span], call->core);
         }
     }
 }

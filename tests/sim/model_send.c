@@ -136,7 +136,8 @@ static void send_append(struct world *w, struct call *call)
     call->count = 0;
     for (uint32_t index = 0; index < SLOTS && call->count < most; index++) {
         struct slot *slot = &w->slots[(first + index) % SLOTS];
-        if (slot->is_there && !slot->is_dropping) {
+        bool         is_elsewhere = call->count > 0 && core_of(w, slot) != core_of(w, call->notes[0].slot);
+        if (slot->is_there && !slot->is_dropping && !is_elsewhere) {
             append_entry(w, call, slot);
         }
     }
@@ -149,7 +150,7 @@ static void send_append(struct world *w, struct call *call)
         .entries = call->e.append,
     };
     w->result->appends++;
-    mr_sim_storage_send(w, call, MR_STORAGE_APPEND);
+    mr_sim_life_send(w, call, MR_STORAGE_APPEND);
 }
 
 void mr_model_send_read(struct world *w, struct call *call, struct slot *only, int64_t offset, uint32_t bytes_max)
@@ -157,7 +158,7 @@ void mr_model_send_read(struct world *w, struct call *call, struct slot *only, i
     call->count = 0;
     for (uint32_t tries = only == NULL ? 1 + (uint32_t)draw(w, ENTRIES) : 1; tries > 0; tries--) {
         struct slot *slot = only != NULL ? only : some_slot(w);
-        if (slot == NULL) {
+        if (slot == NULL || (call->count > 0 && core_of(w, slot) != core_of(w, call->notes[0].slot))) {
             continue;
         }
         call->notes[call->count] = note_of(slot);
@@ -182,7 +183,7 @@ void mr_model_send_read(struct world *w, struct call *call, struct slot *only, i
         .copy_max = (uint32_t)draw(w, COPY_BYTES + 1),
     };
     w->result->reads++;
-    mr_sim_storage_send(w, call, MR_STORAGE_READ);
+    mr_sim_life_send(w, call, MR_STORAGE_READ);
 }
 
 static void send_list(struct world *w, struct call *call, struct slot *slot)
@@ -194,7 +195,7 @@ static void send_list(struct world *w, struct call *call, struct slot *slot)
     call->e.list[0] = (struct mr_list_offsets_entry){
         .log_id = slot->log_id, .timestamp = timestamp, .current_leader_epoch = -1};
     call->u.list = (struct mr_list_offsets_op){.entry_count = 1, .entries = call->e.list};
-    mr_sim_storage_send(w, call, MR_STORAGE_LIST_OFFSETS);
+    mr_sim_life_send(w, call, MR_STORAGE_LIST_OFFSETS);
 }
 
 static void send_delete(struct world *w, struct call *call, struct slot *slot)
@@ -208,7 +209,7 @@ static void send_delete(struct world *w, struct call *call, struct slot *slot)
     w->result->deletes++;
     call->e.delete[0] = (struct mr_delete_records_entry){.log_id = slot->log_id, .offset = offset};
     call->u.delete = (struct mr_delete_records_op){.entry_count = 1, .entries = call->e.delete};
-    mr_sim_storage_send(w, call, MR_STORAGE_DELETE_RECORDS);
+    mr_sim_life_send(w, call, MR_STORAGE_DELETE_RECORDS);
 }
 
 void mr_model_send_open(struct world *w, struct call *call, struct slot *slot)
@@ -223,7 +224,7 @@ void mr_model_send_open(struct world *w, struct call *call, struct slot *slot)
     };
     call->u.open.topic_id.bytes[0] = (uint8_t)slot->topic[0];
     call->u.open.topic_id.bytes[15] = (uint8_t)slot->generation;
-    mr_sim_storage_send(w, call, MR_STORAGE_OPEN);
+    mr_sim_life_send(w, call, MR_STORAGE_OPEN);
 }
 
 void mr_model_send_new_slot(struct world *w, struct slot *slot)
@@ -263,7 +264,7 @@ static void set_watch(struct world *w, struct slot *slot)
     watch->offset = watch->offset < 0 ? 0 : watch->offset;
     struct mr_plane_msg msg = {.kind = MR_PLANE_WATCH,
                                .u.watch = {.log_id = slot->log_id, .offset = watch->offset, .token = watch->token}};
-    mr_port_send(w->ports[DATA], STORAGE, &msg);
+    mr_port_send(w->ports[DATA], mr_endpoint_storage(&w->endpoints, core_of(w, slot)), &msg);
 }
 
 void mr_model_send_drop(struct world *w, struct call *call, struct slot *slot)
@@ -273,12 +274,12 @@ void mr_model_send_drop(struct world *w, struct call *call, struct slot *slot)
     call->count = 1;
     call->notes[0] = note_of(slot);
     call->u.drop = (struct mr_drop_op){.log_id = slot->log_id};
-    mr_sim_storage_send(w, call, MR_STORAGE_DROP);
+    mr_sim_life_send(w, call, MR_STORAGE_DROP);
 }
 
 void mr_model_send_any(struct world *w)
 {
-    struct call *call = mr_sim_storage_free_call(w);
+    struct call *call = mr_sim_life_free_call(w);
     struct slot *slot = some_slot(w);
     uint64_t     what = draw(w, 100);
     if (call == NULL) {
@@ -310,12 +311,12 @@ void mr_model_send_any(struct world *w)
     } else if (what < 90) {
         call->e.stat[0] = (struct mr_log_stat_entry){.log_id = slot->log_id};
         call->u.stat = (struct mr_log_stat_op){.entry_count = 1, .entries = call->e.stat};
-        mr_sim_storage_send(w, call, MR_STORAGE_LOG_STAT);
+        mr_sim_life_send(w, call, MR_STORAGE_LOG_STAT);
     } else if (what < 94) {
         call->e.epoch[0] = (struct mr_epoch_end_entry){.log_id = slot->log_id, .current_leader_epoch = -1,
                                                        .leader_epoch = (int32_t)draw(w, (uint64_t)slot->leader_epoch + 2)};
         call->u.epoch = (struct mr_epoch_end_op){.entry_count = 1, .entries = call->e.epoch};
-        mr_sim_storage_send(w, call, MR_STORAGE_EPOCH_END);
+        mr_sim_life_send(w, call, MR_STORAGE_EPOCH_END);
     } else if (what < 98) {
         send_delete(w, call, slot);
     } else {
@@ -325,7 +326,7 @@ void mr_model_send_any(struct world *w)
 
 void mr_model_send_look(struct world *w)
 {
-    struct call *call = mr_sim_storage_free_call(w);
+    struct call *call = mr_sim_life_free_call(w);
     struct slot *slot = some_slot(w);
     if (slot == NULL) {
         return;

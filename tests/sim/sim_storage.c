@@ -7,7 +7,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 static const char properties[] = "#\nversion=1\ncluster.id=AAAAAAAAAAAAAAAAAAAAAA\n"
                                  "node.id=1\ndirectory.id=AQIDBAUGBwgJCgsMDQ4PEA\n";
@@ -25,191 +24,11 @@ void mr_sim_storage_fail(struct world *w, const char *format, ...)
     }
 }
 
-/* ---- A life ---- */
-
-static void say_log(struct world *w)
-{
-    const struct mr_log_line *line;
-    while ((line = mr_log_out(&w->log)) != NULL) {
-        if (w->is_verbose) {
-            fprintf(stderr, "%12llu %.*s\n", (unsigned long long)w->now.mono_ns, (int)line->len, line->text);
-        }
-        mr_log_retire(&w->log);
-    }
-}
-
-static void begin_life(struct world *w)
-{
-    w->memory_bytes = mr_storage_core_bytes(&w->plan) + 4 * (SPILL_SLOTS + RING_SLOTS) * 64 + (4u << 20);
-    w->memory = mmap(NULL, w->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                     -1, 0);
-    mr_assert(w->memory != MAP_FAILED);
-    struct mr_arena arena;
-    mr_arena_init(&arena, w->memory, w->memory_bytes);
-    mr_log_init(&w->log, &arena, 256, "storage");
-    for (uint32_t index = 0; index < 3; index++) {
-        w->ports[index] = mr_arena_get(&arena, sizeof(struct mr_port), 64);
-        w->ports[index]->self = index;
-        w->ports[index]->endpoint_count = 3;
-    }
-    mr_port_connect(w->ports[DATA], w->ports[STORAGE], &arena, RING_SLOTS, SPILL_SLOTS);
-    mr_port_connect(w->ports[STORAGE], w->ports[DATA], &arena, RING_SLOTS, SPILL_SLOTS);
-    mr_port_connect(w->ports[STORAGE], w->ports[CONTROL], &arena, RING_SLOTS, SPILL_SLOTS);
-    mr_sim_liar_init(&w->liar, w);
-    struct mr_storage_params params = {
-        .plan = &w->plan,
-        .endpoints = &w->endpoints,
-        .port = w->ports[STORAGE],
-        .disk = &w->liar.disk,
-        .log = &w->log,
-        .arena = &arena,
-        .log_dir = LOG_DIR,
-        .node_id = 1,
-        .seed = mr_prng_next(&w->prng),
-    };
-    w->core = mr_storage_core_init(&params);
-    memset(w->held, 0, sizeof w->held);
-    memset(w->watches, 0, sizeof w->watches);
-    for (uint32_t index = 0; index < CALLS; index++) {
-        w->calls[index].is_used = false;
-    }
-    w->result->lives++;
-}
-
-void mr_sim_storage_end_life(struct world *w)
-{
-    struct mr_storage_stats stats;
-    mr_storage_core_stats(w->core, &stats);
-    w->result->commits += stats.commits;
-    w->result->recycled_files += stats.recycled_files;
-    w->result->cold_reads += (uint32_t)stats.cold_reads;
-    say_log(w);
-    mr_sim_disk_destroy(w->liar.honest);
-    munmap(w->memory, w->memory_bytes);
-    for (uint32_t index = 0; index < SLOTS; index++) {
-        w->slots[index].deletes = 0;
-    }
-}
-
-/* ---- Turns and time ---- */
-
-static const char *const kinds[] = {"",     "append",    "read",   "list",     "epoch end", "delete",
-                                    "recover", "open", "configure", "drop",   "stat",      "stop"};
-
-static void tell(const struct world *w, const char *what, const struct call *call)
-{
-    if (!w->is_verbose) {
-        return;
-    }
-    fprintf(stderr, "%12llu %s %s", (unsigned long long)w->now.mono_ns, what, kinds[call->u.op.kind]);
-    for (uint32_t index = 0; index < call->count; index++) {
-        const struct note *note = &call->notes[index];
-        fprintf(stderr, " %s.%u[%lld %lld %lld]", note->slot->topic, note->generation, (long long)note->slot->model.start,
-                (long long)note->slot->model.floor, (long long)note->slot->model.end);
-    }
-    fprintf(stderr, " %s\n", mr_err_text(call->u.op.err));
-}
-
-static void take_mail(struct world *w)
-{
-    struct mr_plane_msg msg;
-    while (mr_port_receive(w->ports[CONTROL], &msg)) {
-        if (!w->is_faulty && !w->is_rotten) {
-            fail(w, "control is told of trouble where there is none: message %u", msg.kind);
-        }
-    }
-    while (mr_port_receive(w->ports[DATA], &msg)) {
-        if (msg.kind == MR_PLANE_STORAGE_DONE) {
-            tell(w, "<", msg.u.op->user);
-            mr_model_answer(w, msg.u.op->user);
-            continue;
-        }
-        for (uint32_t index = 0; msg.kind == MR_PLANE_MOVED && index < msg.count; index++) {
-            mr_model_answer_moved(w, msg.u.moved[index].token, msg.u.moved[index].high_watermark);
-        }
-    }
-}
-
-static void flush(struct mr_port *port)
-{
-    uint64_t woken[(MR_ENDPOINTS_MAX + 63) / 64] = {0};
-    (void)mr_port_flush(port, woken);
-}
-
-static void pass_to(struct world *w, uint64_t at_ns)
-{
-    if (at_ns > w->now.mono_ns) {
-        w->now.unix_ms += (int64_t)(at_ns / MR_NS_PER_MS - w->now.mono_ns / MR_NS_PER_MS);
-        w->now.mono_ns = at_ns;
-        mr_sim_fs_set_clock(w->fs, at_ns);
-    }
-}
-
-/* One turn, and when it had nothing to do, time until something will. False: there never will. */
-static bool step(struct world *w)
-{
-    flush(w->ports[DATA]);
-    bool is_busy = mr_storage_core_turn(w->core, w->now);
-    flush(w->ports[STORAGE]);
-    take_mail(w);
-    say_log(w);
-    pass_to(w, mr_sim_fs_clock(w->fs)); /* what blocked has taken its time */
-    if (is_busy || w->ports[DATA]->dirty[0] != 0) {
-        return true;
-    }
-    uint64_t disk_ns = mr_list_is_empty(&w->liar.unserved) ? mr_sim_disk_next_ns(w->liar.honest) : w->now.mono_ns;
-    uint64_t core_ns = mr_storage_core_deadline_ns(w->core);
-    uint64_t at_ns = disk_ns < core_ns ? disk_ns : core_ns;
-    if (at_ns == MR_NEVER) {
-        return false;
-    }
-    pass_to(w, at_ns);
-    return true;
-}
-
-struct call *mr_sim_storage_free_call(struct world *w)
-{
-    for (uint32_t index = 0; index < CALLS; index++) {
-        if (!w->calls[index].is_used) {
-            return &w->calls[index];
-        }
-    }
-    return NULL;
-}
-
-void mr_sim_storage_send(struct world *w, struct call *call, enum mr_storage_kind kind)
-{
-    struct mr_plane_msg msg = {.kind = MR_PLANE_STORAGE_OP, .u.op = &call->u.op};
-    call->is_used = true;
-    call->is_done = false;
-    call->u.op.kind = kind;
-    call->u.op.user = call;
-    tell(w, ">", call);
-    mr_port_send(w->ports[DATA], STORAGE, &msg);
-}
-
-/* Until everything that was sent is answered (J10): however the disk behaves, it must be. */
-static void settle(struct world *w)
-{
-    const struct call *open = NULL;
-    for (uint32_t steps = 0; steps < STEPS_MAX && !is_failed(w); steps++) {
-        open = NULL;
-        for (uint32_t index = 0; index < CALLS; index++) {
-            open = w->calls[index].is_used && !w->calls[index].is_done ? &w->calls[index] : open;
-        }
-        if (open == NULL) {
-            return;
-        }
-        (void)step(w);
-    }
-    fail(w, "%s is never answered", kinds[open == NULL ? 0 : open->u.op.kind]);
-}
-
 /* A watch whose offset was passed has fired by now. */
 static void check_watches(struct world *w)
 {
-    (void)step(w); /* one that was sent last is taken now, */
-    (void)step(w); /* and has fired then */
+    (void)mr_sim_life_step(w); /* one that was sent last is taken now, */
+    (void)mr_sim_life_step(w); /* and has fired then */
     for (uint32_t index = 0; index < WATCHES; index++) {
         const struct watch *watch = &w->watches[index];
         struct note         note = {.slot = watch->slot, .generation = watch->generation};
@@ -222,28 +41,35 @@ static void check_watches(struct world *w)
 
 /* ---- Start and end ---- */
 
-/* Wait for an operation that is looked at here. */
-static enum mr_err finish(struct world *w, struct call *call)
+static struct call *system_call(struct world *w, uint32_t core)
 {
-    settle(w);
-    call->is_used = false;
-    return call->u.op.err;
+    struct call *call = mr_sim_life_free_call(w);
+    call->count = 0;
+    call->core = core;
+    return call;
 }
 
+/* Core 0 recovers, the others take over what is theirs. */
 static bool recover(struct world *w)
 {
-    struct call *call = mr_sim_storage_free_call(w);
-    call->count = 0;
-    call->u.recover = (struct mr_recover_op){0};
-    mr_sim_storage_send(w, call, MR_STORAGE_RECOVER);
-    enum mr_err err = finish(w, call);
-    if (err != MR_OK && !w->is_faulty && !w->is_rotten) {
-        fail(w, "recovery: %s: %s", mr_err_text(err), call->u.recover.why);
+    struct mr_storage_core *found_by = NULL;
+    for (uint32_t core = 0; core < w->endpoints.storage_count; core++) {
+        struct call *call = system_call(w, core);
+        call->u.recover = (struct mr_recover_op){.found_by = found_by};
+        mr_sim_life_send(w, call, MR_STORAGE_RECOVER);
+        enum mr_err err = mr_sim_life_finish(w, call);
+        if (err != MR_OK) {
+            if (!w->is_faulty && !w->is_rotten) {
+                fail(w, "recovery: %s: %s", mr_err_text(err), call->u.recover.why);
+            }
+            return false;
+        }
+        if (core == 0 && w->is_clean && !call->u.recover.was_clean) {
+            fail(w, "the marker of a clean stop is gone");
+        }
+        found_by = call->u.recover.found_by;
     }
-    if (err == MR_OK && w->is_clean && !call->u.recover.was_clean) {
-        fail(w, "the marker of a clean stop is gone");
-    }
-    return err == MR_OK;
+    return true;
 }
 
 /* Everything there is, from the first batch to the last. */
@@ -251,9 +77,9 @@ static void read_all(struct world *w, struct slot *slot)
 {
     int64_t offset = slot->model.start;
     while (offset < slot->model.end && !is_failed(w) && !w->is_faulty) {
-        struct call *call = mr_sim_storage_free_call(w);
+        struct call *call = mr_sim_life_free_call(w);
         mr_model_send_read(w, call, slot, offset, 100000);
-        settle(w);
+        mr_sim_life_settle(w);
         const struct mr_read_entry *entry = &call->e.read[0];
         uint32_t                    index = mr_model_log_find(&slot->model, offset);
         for (uint32_t at = 0; at < entry->bytes && index < slot->model.batch_count; index++) {
@@ -280,7 +106,7 @@ static void check_indexes(struct world *w)
 
 bool mr_sim_storage_start(struct world *w)
 {
-    begin_life(w);
+    mr_sim_life_begin(w);
     if (!recover(w)) {
         return false;
     }
@@ -288,16 +114,16 @@ bool mr_sim_storage_start(struct world *w)
     for (uint32_t index = 0; index < SLOTS; index++) {
         struct slot *slot = &w->slots[index];
         if (slot->is_there || slot->is_dropping) {
-            mr_model_send_open(w, mr_sim_storage_free_call(w), slot);
+            mr_model_send_open(w, mr_sim_life_free_call(w), slot);
         }
     }
-    settle(w);
+    mr_sim_life_settle(w);
     for (uint32_t index = 0; index < SLOTS && !w->is_faulty; index++) {
         if (w->slots[index].is_doomed) {
-            mr_model_send_drop(w, mr_sim_storage_free_call(w), &w->slots[index]);
+            mr_model_send_drop(w, mr_sim_life_free_call(w), &w->slots[index]);
         }
     }
-    settle(w);
+    mr_sim_life_settle(w);
     for (uint32_t index = 0; index < SLOTS && !is_failed(w); index++) {
         if (w->slots[index].is_there && !w->slots[index].is_dropping) {
             read_all(w, &w->slots[index]);
@@ -311,10 +137,10 @@ void mr_sim_storage_live(struct world *w, uint64_t steps)
     for (; steps > 0 && !is_failed(w); steps--) {
         mr_model_send_any(w);
         for (uint64_t turns = draw(w, 4); turns > 0; turns--) {
-            (void)step(w);
+            (void)mr_sim_life_step(w);
         }
         if (chance(w, 2)) {
-            settle(w);
+            mr_sim_life_settle(w);
             check_watches(w);
         }
     }
@@ -324,16 +150,16 @@ void mr_sim_storage_look(struct world *w, uint32_t count)
 {
     for (; count > 0 && !is_failed(w); count--) {
         mr_model_send_look(w);
-        settle(w);
+        mr_sim_life_settle(w);
     }
 }
 
 void mr_sim_storage_rest(struct world *w, uint64_t ns)
 {
-    settle(w);
+    mr_sim_life_settle(w);
     for (uint64_t until_ns = w->now.mono_ns + ns; w->now.mono_ns < until_ns && !is_failed(w);) {
-        if (!step(w)) {
-            pass_to(w, until_ns);
+        if (!mr_sim_life_step(w)) {
+            mr_sim_life_pass(w, until_ns);
         }
     }
 }
@@ -362,13 +188,15 @@ static void arrange(struct world *w, enum fate fate)
 
 bool mr_sim_storage_stop(struct world *w)
 {
-    settle(w);
+    mr_sim_life_settle(w);
     check_watches(w);
-    struct call *call = mr_sim_storage_free_call(w);
-    call->count = 0;
-    call->u.stop = (struct mr_stop_op){.is_last = true, .broker_epoch = 7};
-    mr_sim_storage_send(w, call, MR_STORAGE_STOP);
-    enum mr_err err = finish(w, call);
+    enum mr_err err = MR_OK;
+    for (uint32_t core = w->endpoints.storage_count; core-- > 0 && err == MR_OK;) {
+        struct call *call = system_call(w, core);
+        call->u.stop = (struct mr_stop_op){.is_last = core == 0, .broker_epoch = 7};
+        mr_sim_life_send(w, call, MR_STORAGE_STOP);
+        err = mr_sim_life_finish(w, call);
+    }
     if (err != MR_OK && !w->is_faulty) {
         fail(w, "clean stop: %s", mr_err_text(err));
     }
@@ -389,7 +217,7 @@ void mr_sim_storage_forget_unflushed(struct world *w)
 
 static void crash(struct world *w, enum fate fate)
 {
-    mr_sim_storage_end_life(w);
+    mr_sim_life_end(w);
     w->is_clean = false;
     if (fate == FATE_KILL || (fate == FATE_FAULT && chance(w, 50))) {
         mr_sim_fs_process_kill(w->fs, mr_prng_next(&w->prng));
@@ -415,7 +243,7 @@ static void life(struct world *w)
         mr_sim_storage_live(w, 20 + draw(w, 200));
     }
     if (is_failed(w)) {
-        mr_sim_storage_end_life(w);
+        mr_sim_life_end(w);
         return;
     }
     if (is_started && (fate == FATE_STOP || (w->is_faulty && chance(w, 30)))) {
@@ -425,7 +253,7 @@ static void life(struct world *w)
             for (uint32_t index = 0; index < SLOTS; index++) {
                 mr_model_log_see(&w->slots[index].model, w->slots[index].model.end);
             }
-            mr_sim_storage_end_life(w);
+            mr_sim_life_end(w);
             mr_sim_fs_process_kill(w->fs, 0);
             mr_sim_fs_heal(w->fs);
             w->is_faulty = false;
@@ -435,7 +263,7 @@ static void life(struct world *w)
             return;
         }
         if (is_failed(w)) {
-            mr_sim_storage_end_life(w);
+            mr_sim_life_end(w);
             return;
         }
     }
@@ -491,13 +319,14 @@ void mr_sim_storage_lives(struct world *w)
         if (mr_sim_storage_start(w)) {
             (void)mr_sim_storage_stop(w);
         }
-        mr_sim_storage_end_life(w);
+        mr_sim_life_end(w);
     }
 }
 
 void mr_sim_storage_destroy(struct world *w)
 {
     mr_sim_fs_destroy(w->fs);
+    mr_sim_life_free(w);
     free(w->bytes);
     free(w);
 }

@@ -22,14 +22,13 @@
 #define HELD         16u /* lent spans that are kept for a while */
 #define WATCHES      16u
 #define RING_SLOTS   64u
-#define SPILL_SLOTS  1024u
+#define SPILL_SLOTS  256u
+#define CORES_MAX    3u
 #define STEPS_MAX    300000u /* until an answer */
 #define COPY_BYTES   16384u
 #define READ_MAX     (1u << 20)
 #define LOG_DIR      "/data"
-#define DATA         0u /* endpoints */
-#define STORAGE      1u
-#define CONTROL      2u
+#define DATA         0u /* the endpoint of who asks */
 
 /* A partition, as control would know it. */
 struct slot {
@@ -59,6 +58,7 @@ struct note {
 struct call {
     bool is_used;
     bool is_done;
+    uint32_t core; /* that is asked: the owner of the logs in `notes`, where there are any */
     uint32_t count;
     struct note notes[ENTRIES];
     union {
@@ -91,6 +91,7 @@ struct call {
 struct held {
     struct mr_span span;
     uint64_t       page;
+    uint32_t       core; /* whose page it is */
     uint32_t       crc;
 };
 
@@ -109,6 +110,15 @@ struct liar {
     enum mr_sim_lie lie;
     struct mr_prng  prng;
     struct mr_list  unserved; /* operations that were "done" without doing */
+};
+
+/* A storage core, and what it stands on. */
+struct shard {
+    uint8_t                *memory; /* kept from life to life */
+    size_t                  memory_bytes;
+    struct mr_log           log;
+    struct liar             liar;
+    struct mr_storage_core *core;
 };
 
 struct world {
@@ -134,12 +144,8 @@ struct world {
     void                         *on_op_user;
 
     /* This life. */
-    void                   *memory;
-    size_t                  memory_bytes;
-    struct mr_port         *ports[3];
-    struct mr_log           log;
-    struct liar             liar;
-    struct mr_storage_core *core;
+    struct shard    shards[CORES_MAX];
+    struct mr_port *ports[CORES_MAX + 2];
 };
 
 /* ---- For the files of which a run is made ---- */
@@ -169,9 +175,33 @@ static inline bool is_stale(const struct note *note)
 __attribute__((format(printf, 2, 3))) void mr_sim_storage_fail(struct world *w, const char *format, ...);
 #define fail(...) mr_sim_storage_fail(__VA_ARGS__)
 
+static inline uint32_t core_of(const struct world *w, const struct slot *slot)
+{
+    return mr_storage_owner(mr_str(slot->topic), 0, w->endpoints.storage_count);
+}
+
+/* ---- sim_life.c: the storage cores of a life, and time ---- */
+
+/* As many cores as w->endpoints says. At its end the process is gone; the device is as it was, with what was in flight. */
+void mr_sim_life_begin(struct world *w);
+void mr_sim_life_end(struct world *w);
+void mr_sim_life_free(struct world *w); /* the memory that is kept for the next */
+
 /* An operation that is not under way, or NULL. */
-struct call *mr_sim_storage_free_call(struct world *w);
-void         mr_sim_storage_send(struct world *w, struct call *call, enum mr_storage_kind kind);
+struct call *mr_sim_life_free_call(struct world *w);
+void         mr_sim_life_send(struct world *w, struct call *call, enum mr_storage_kind kind);
+
+/* One turn of each core, and when none had anything to do, time until one will. False: none ever will. */
+bool mr_sim_life_step(struct world *w);
+void mr_sim_life_pass(struct world *w, uint64_t at_ns);
+
+/* Until everything that was sent is answered (J10): however the disk behaves, it must be. */
+void mr_sim_life_settle(struct world *w);
+
+/* Wait for an operation that is looked at by the caller; its result. */
+enum mr_err mr_sim_life_finish(struct world *w, struct call *call);
+
+/* ---- The other files ---- */
 
 /* Over the honest disk of a new life. */
 void mr_sim_liar_init(struct liar *liar, struct world *w);
@@ -216,9 +246,6 @@ void mr_sim_storage_rest(struct world *w, uint64_t ns);
 
 /* A clean stop; true when it was one. The life is still to be ended. */
 bool mr_sim_storage_stop(struct world *w);
-
-/* The process is gone; the device is as it was, with what was in flight. */
-void mr_sim_storage_end_life(struct world *w);
 
 /* What a power cut may take from logs that answer before the flush. */
 void mr_sim_storage_forget_unflushed(struct world *w);
