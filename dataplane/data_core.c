@@ -4,6 +4,7 @@
  *   transport events > sessions marked runnable
  *   mail             > requests resumed, fetches moved, a new image
  *   timers           > idle connections, fetches that have waited long enough
+ *   encode           > batches into their topics' codecs, for so much time
  *   runnable         > frames into requests, requests to handlers, replies out
  *   transport again  > one send and one receive per connection that has changed
  */
@@ -39,7 +40,7 @@ static uint32_t piece_count(const struct mr_data_plan *plan)
 
 size_t mr_data_core_bytes(const struct mr_data_plan *plan)
 {
-    return sizeof(struct mr_data_core) + 65536 + CHECK_BYTES +
+    return sizeof(struct mr_data_core) + 65536 + CHECK_BYTES + mr_encode_memory() +
            (size_t)requests_max(plan) * MR_REQUEST_BYTES +
            (size_t)plan->connections_max * (sizeof(struct mr_session) + 64) +
            (size_t)piece_count(plan) * (sizeof(struct mr_piece) + 16) +
@@ -72,6 +73,7 @@ struct mr_data_core *mr_data_core_init(const struct mr_data_params *params)
     mr_pool_init(&core->pieces, arena, sizeof(struct mr_piece), piece_count(&core->plan), 16);
     mr_scratch_init(&core->scratch, arena, scratch_bytes(&core->plan));
     mr_arena_init(&core->check, mr_arena_get_fresh(arena, CHECK_BYTES, 4096), CHECK_BYTES);
+    mr_encode_init(core, arena);
     core->drain_timer.kind = MR_DATA_TIMER_DRAIN;
     mr_intake_init(core);
     mr_limits_init(core, arena);
@@ -295,6 +297,11 @@ static void drain_step(struct mr_data_core *core)
     }
 }
 
+static bool is_runnable(const struct mr_data_core *core)
+{
+    return !mr_list_is_empty(&core->runnable) || !mr_list_is_empty(&core->encode.waiting);
+}
+
 bool mr_data_core_turn(struct mr_data_core *core, struct mr_now now)
 {
     struct mr_net_event *events = core->events;
@@ -317,17 +324,18 @@ bool mr_data_core_turn(struct mr_data_core *core, struct mr_now now)
         is_work = true;
     }
     mr_purgatory_run(core);
+    mr_encode_turn(core);
     run_sessions(core);
     run_sessions(core); /* what was starved and has room now */
     drain_step(core);
     core->transport->ops->poll(core->transport, now.mono_ns, NULL, 0);
-    return is_work || !mr_list_is_empty(&core->runnable);
+    return is_work || is_runnable(core);
 }
 
 uint64_t mr_data_core_deadline_ns(const struct mr_data_core *core)
 {
     bool is_retry = core->has_room && !mr_list_is_empty(&core->starved);
-    if (is_retry || !mr_list_is_empty(&core->runnable)) {
+    if (is_retry || is_runnable(core)) {
         return 0;
     }
     return mr_earlier(mr_timers_next_ns(&core->timers),

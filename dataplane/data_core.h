@@ -5,6 +5,7 @@
 #ifndef MILLRACE_DATA_CORE_H
 #define MILLRACE_DATA_CORE_H
 
+#include "broker/encode.h"
 #include "broker/fetch_session.h"
 #include "broker/intake.h"
 #include "broker/limits.h"
@@ -65,6 +66,7 @@ struct mr_data_core {
     uint32_t requests_max;
     struct mr_scratch scratch;
     struct mr_arena check; /* mr_batch_check's, reset for each batch */
+    struct mr_encode encode;
 
     struct mr_intake intake;
     struct mr_limits limits;

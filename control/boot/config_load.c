@@ -417,10 +417,6 @@ bool mr_config_load_end(struct mr_config_load *load)
         return refuse(load, "metadata.log.dir", config->metadata_log_dir,
                       "must be the directory of log.dirs (others come later)");
     }
-    if (!mr_str_equal(config->compression_type, MR_STR("producer"))) {
-        return refuse(load, "compression.type", config->compression_type,
-                      "only producer is served so far");
-    }
     if (!check_addresses(load)) {
         return false;
     }

@@ -32,13 +32,6 @@ static struct mr_ctl_error bad_value(const struct mr_ctl *ctl, struct mr_request
                                          value.len, value.data, key->name, buffer));
 }
 
-static struct mr_ctl_error no_recompression(int16_t code)
-{
-    return mr_ctl_refuse(code,
-                         MR_STR("compression.type: batches are stored as they were sent; only "
-                                "'producer' is accepted so far."));
-}
-
 /* ---- topics ---- */
 
 struct mr_ctl_error mr_ctl_config_check_topic(const struct mr_ctl *ctl, struct mr_request *request,
@@ -58,9 +51,6 @@ struct mr_ctl_error mr_ctl_config_check_topic(const struct mr_ctl *ctl, struct m
     }
     if (mr_config_parse(key, value, &parsed) != MR_OK) {
         return bad_value(ctl, request, MR_KAFKA_INVALID_CONFIG, key, value);
-    }
-    if (id == MR_TOPIC_CONFIG_compression_type && !mr_str_equal(parsed.text, MR_STR("producer"))) {
-        return no_recompression(MR_KAFKA_INVALID_CONFIG);
     }
     if (id == MR_TOPIC_CONFIG_remote_storage_enable && parsed.boolean) {
         return mr_ctl_refuse(
@@ -219,9 +209,6 @@ struct mr_ctl_error mr_ctl_config_check_broker(const struct mr_ctl *ctl, struct 
     if (!is_good ||
         (id == MR_CONFIG_max_connections_per_ip_overrides && !is_overrides(parsed.text))) {
         return bad_value(ctl, request, MR_KAFKA_INVALID_REQUEST, &row->key, value);
-    }
-    if (id == MR_CONFIG_compression_type && !mr_str_equal(parsed.text, MR_STR("producer"))) {
-        return no_recompression(MR_KAFKA_INVALID_REQUEST);
     }
     return is_thread_count(id) ? check_threads(ctl, request, id, parsed.number) : mr_ctl_ok;
 }

@@ -107,6 +107,18 @@ static int8_t compression_number(struct mr_str text)
     return -1;
 }
 
+/* Of a codec without levels: any. */
+static int32_t compression_level(const struct mr_log_config_values *values, int8_t codec)
+{
+    static const enum mr_topic_config_id rows[] = {
+        [1] = MR_TOPIC_CONFIG_compression_gzip_level,
+        [3] = MR_TOPIC_CONFIG_compression_lz4_level,
+        [4] = MR_TOPIC_CONFIG_compression_zstd_level,
+    };
+    bool has_level = codec == 1 || codec == 3 || codec == 4;
+    return has_level ? (int32_t)values->of[rows[codec]].value.number : 0;
+}
+
 void mr_log_config_make(const struct mr_log_config_values *values, bool is_internal,
                         struct mr_log_config *out)
 {
@@ -131,6 +143,7 @@ void mr_log_config_make(const struct mr_log_config_values *values, bool is_inter
         values->of[MR_TOPIC_CONFIG_min_cleanable_dirty_ratio].value.real;
     out->min_insync_replicas = (int32_t)NUMBER(min_insync_replicas);
     out->compression_type = compression_number(TEXT(compression_type));
+    out->compression_level = compression_level(values, out->compression_type);
     out->timestamp_type = mr_str_equal(TEXT(message_timestamp_type), MR_STR("LogAppendTime"))
                               ? MR_TIMESTAMP_LOG_APPEND_TIME
                               : MR_TIMESTAMP_CREATE_TIME;

@@ -22,6 +22,8 @@ enum mr_err mr_dispatch_start(struct mr_request *request);
 void mr_dispatch_resume(struct mr_request *request);
 
 enum mr_err mr_handle_produce(struct mr_request *request);
+/* It waited for time to put batches into another codec (encode.h). */
+void mr_handle_produce_on(struct mr_request *request);
 void mr_handle_produce_done(struct mr_request *request);
 enum mr_err mr_handle_fetch(struct mr_request *request);
 void mr_handle_fetch_done(struct mr_request *request);

@@ -17,43 +17,49 @@
 #include "data_core.h"
 #include "millrace/base/bug.h"
 
-/* The first reason not to append, in Kafka's order; 0 when the batch may go. */
-static int16_t check_one(struct mr_request *request, const struct mr_produce *produce,
-                         const struct mr_produce_request_topic_produce_data *topic_in,
-                         const struct mr_produce_request_partition_produce_data *in,
-                         const struct mr_image_partition **partition, struct mr_batch *batch,
-                         struct mr_produce_one *one)
+/* Where the batch goes, or why it may not, in Kafka's order. */
+static int16_t find_one(const struct mr_request *request, const struct mr_produce *produce,
+                        const struct mr_produce_request_topic_produce_data *topic_in, int32_t index,
+                        const struct mr_image_topic **topic,
+                        const struct mr_image_partition **partition)
 {
-    struct mr_data_core *core = request->core;
     int16_t acks = produce->in.acks;
     if (acks < -1 || acks > 1) {
         return MR_KAFKA_INVALID_REQUIRED_ACKS;
     }
-    const struct mr_image_topic *topic = NULL;
-    int16_t error = mr_topics_find(
-        core, request->header.version >= 13, topic_in->name, &topic_in->topic_id,
-        mr_bug("wrong-partition") && in->index == 3 ? 2 : in->index, &topic, partition);
+    int16_t error =
+        mr_topics_find(request->core, request->header.version >= 13, topic_in->name,
+                       &topic_in->topic_id, mr_bug("wrong-partition") && index == 3 ? 2 : index,
+                       topic, partition);
     if (error != MR_KAFKA_NONE && error != MR_KAFKA_NOT_LEADER_OR_FOLLOWER) {
         return error;
     }
-    if (topic->is_internal && !mr_str_equal(request->header.client_id, MR_STR("__admin_client"))) {
+    if ((*topic)->is_internal &&
+        !mr_str_equal(request->header.client_id, MR_STR("__admin_client"))) {
         return MR_KAFKA_INVALID_TOPIC_EXCEPTION;
     }
     if (error != MR_KAFKA_NONE) {
         return error;
     }
-    if (acks == -1 && (int64_t)topic->config.min_insync_replicas > (*partition)->isr_count) {
-        return MR_KAFKA_NOT_ENOUGH_REPLICAS;
-    }
+    bool is_short = (int64_t)(*topic)->config.min_insync_replicas > (*partition)->isr_count;
+    return acks == -1 && is_short ? MR_KAFKA_NOT_ENOUGH_REPLICAS : MR_KAFKA_NONE;
+}
+
+/* What is in the batch: the first reason not to append it. */
+static int16_t check_one(struct mr_request *request, const struct mr_produce *produce,
+                         const struct mr_log_config *config, const struct mr_chain *records,
+                         struct mr_batch *batch, struct mr_produce_one *one)
+{
+    struct mr_data_core *core = request->core;
     const struct mr_batch_rules rules = {
-        .config = &topic->config,
+        .config = config,
         .now_unix_ms = core->now.unix_ms,
         .produce_version = request->header.version,
     };
     struct mr_batch_refusal refusal = {0};
     mr_arena_reset(&core->check);
-    enum mr_err err = mr_batch_check(&in->records, &rules, &core->check, batch, &refusal);
-    mr_trace(core->trace, MR_EVENT_batch_checked, in->records.bytes,
+    enum mr_err err = mr_batch_check(records, &rules, &core->check, batch, &refusal);
+    mr_trace(core->trace, MR_EVENT_batch_checked, records->bytes,
              err == MR_OK ? 0 : (uint16_t)mr_err_kafka(err));
     if (err != MR_OK) {
         one->message = refusal.message;
@@ -70,6 +76,24 @@ static int16_t check_one(struct mr_request *request, const struct mr_produce *pr
         return MR_KAFKA_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
     }
     return MR_KAFKA_NONE;
+}
+
+/* A checked batch in the codec that its topic wants; in most topics the one that it has. */
+static int16_t encode_one(struct mr_request *request, const struct mr_log_config *config,
+                          struct mr_chain *records, struct mr_produce_one *one)
+{
+    if (!mr_batch_recode_is_due(config, records) || mr_bug("forget-topic-codec")) {
+        return MR_KAFKA_NONE;
+    }
+    enum mr_err err = mr_encode_batch(request, config, records, records);
+    if (err == MR_OK) {
+        return MR_KAFKA_NONE;
+    }
+    if (err == MR_AGAIN) {
+        return MR_KAFKA_NOT_ENOUGH_REPLICAS; /* for a moment: no memory */
+    }
+    one->message = "The record batch is larger than max.message.bytes in the topic's codec";
+    return MR_KAFKA_MESSAGE_TOO_LARGE;
 }
 
 /* What the longest answer takes besides the structs: names are copied, messages are short. */
@@ -92,31 +116,73 @@ size_t mr_produce_answer_room(const struct mr_produce *produce, uint32_t core_co
                (sizeof(struct mr_produce_response_batch_index_and_error_message) + 128);
 }
 
-static void put_one(struct mr_request *request, struct mr_produce *produce,
-                    struct mr_produce_one *one, int32_t topic,
-                    const struct mr_produce_request_partition_produce_data *in)
+/* The next partition. False: it has to wait for a turn with time for its batch, nothing has happened. */
+static bool put_one(struct mr_request *request, struct mr_produce *produce)
 {
+    const struct mr_produce_request_topic_produce_data *topic_in =
+        &produce->in.topic_data[produce->put_topic];
+    const struct mr_produce_request_partition_produce_data *in =
+        &topic_in->partition_data[produce->put_partition];
+    struct mr_produce_one *one = &produce->ones[produce->scatter.count];
+    const struct mr_image_topic *topic = NULL;
     const struct mr_image_partition *partition = NULL;
+    struct mr_chain records = in->records;
     struct mr_batch batch;
-    int16_t error =
-        check_one(request, produce, &produce->in.topic_data[topic], in, &partition, &batch, one);
+    int16_t error = find_one(request, produce, topic_in, in->index, &topic, &partition);
+    if (error == MR_KAFKA_NONE && mr_encode_is_over(request->core, &topic->config, &records)) {
+        return false;
+    }
+    if (error == MR_KAFKA_NONE) {
+        error = check_one(request, produce, &topic->config, &records, &batch, one);
+    }
+    if (error == MR_KAFKA_NONE) {
+        error = encode_one(request, &topic->config, &records, one);
+    }
     if (error == MR_KAFKA_NONE && (batch.attributes & MR_BATCH_TRANSACTIONAL) != 0 &&
-        !mr_produce_txn_note(request, produce, topic, in->index, partition, &batch)) {
+        !mr_produce_txn_note(request, produce, produce->put_topic, in->index, partition, &batch)) {
         error = MR_KAFKA_NOT_ENOUGH_REPLICAS; /* for a moment: no memory */
     }
     if (error != MR_KAFKA_NONE) {
         mr_scatter_refuse(&produce->scatter, error);
-        return;
+        return true;
     }
     struct mr_append_entry *entry = mr_scatter_put(&produce->scatter, partition->storage_core);
     *entry = (struct mr_append_entry){
         .log_id = partition->log_id,
-        .batch = in->records,
+        .batch = records,
         .leader_epoch = partition->leader_epoch,
         .origin = MR_APPEND_CLIENT,
         .base_offset = -1,
         .log_append_time_ms = -1,
     };
+    return true;
+}
+
+static bool put_all(struct mr_request *request, struct mr_produce *produce)
+{
+    for (; produce->put_topic < produce->in.topic_data_count; produce->put_topic++) {
+        int32_t count = produce->in.topic_data[produce->put_topic].partition_data_count;
+        for (; produce->put_partition < count; produce->put_partition++) {
+            if (!put_one(request, produce)) {
+                return false;
+            }
+        }
+        produce->put_partition = 0;
+    }
+    return true;
+}
+
+void mr_handle_produce_on(struct mr_request *request)
+{
+    struct mr_produce *produce = request->work;
+    if (!put_all(request, produce)) {
+        produce->phase = MR_PRODUCE_ENCODE;
+        mr_encode_wait(request);
+    } else if (produce->part_count > 0) {
+        mr_produce_txn_begin(request);
+    } else {
+        mr_produce_append(request);
+    }
 }
 
 enum mr_err mr_handle_produce(struct mr_request *request)
@@ -147,18 +213,7 @@ enum mr_err mr_handle_produce(struct mr_request *request)
     mr_scatter_init(&produce->scatter, &request->arena, produce->count, core_count,
                     sizeof(struct mr_append_entry));
     request->work = produce;
-    uint32_t at = 0;
-    for (int32_t t = 0; t < in.topic_data_count; t++) {
-        const struct mr_produce_request_topic_produce_data *topic = &in.topic_data[t];
-        for (int32_t p = 0; p < topic->partition_data_count; p++, at++) {
-            put_one(request, produce, &produce->ones[at], t, &topic->partition_data[p]);
-        }
-    }
-    if (produce->part_count > 0) {
-        mr_produce_txn_begin(request);
-    } else {
-        mr_produce_append(request);
-    }
+    mr_handle_produce_on(request);
     return MR_OK;
 }
 

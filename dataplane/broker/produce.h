@@ -1,7 +1,7 @@
 /*
  * produce: a Produce under way, shared by its handler and by what a transaction asks for before.
  *
- *   handle_produce.c   check > put > append > answer
+ *   handle_produce.c   check > (another codec: encode.c) > put > append > answer
  *   produce_txn.c            put > TXN_CHECK > (coordinator) > append: batches of a transaction
  *
  * Memory: the request's arena. Thread: the data core.
@@ -21,6 +21,7 @@ struct mr_produce_one { /* what is to be told of a partition beside its code, in
 
 enum mr_produce_phase {
     MR_PRODUCE_APPEND, /* the batches are with storage */
+    MR_PRODUCE_ENCODE, /* some have to be put into another codec, in later turns */
     MR_PRODUCE_CHECK,  /* storage says which partitions the transaction is not open in */
     MR_PRODUCE_ASK,    /* the coordinator is asked for those */
 };
@@ -42,6 +43,8 @@ struct mr_produce {
     struct mr_scatter scatter; /* of struct mr_append_entry */
     struct mr_produce_one *ones;
     uint32_t count; /* partitions */
+    int32_t put_topic; /* the next one to be checked and put */
+    int32_t put_partition;
 
     enum mr_produce_phase phase;
     struct mr_produce_txn_part *parts; /* NULL: no batch of a transaction has come yet */

@@ -3,6 +3,7 @@
  */
 #include "broker/request.h"
 
+#include "broker/encode.h"
 #include "broker/forward.h"
 #include "data_core.h"
 
@@ -17,6 +18,7 @@ struct mr_request *mr_request_new(struct mr_data_core *core)
     *request = (struct mr_request){.core = core};
     mr_list_init(&request->link);
     mr_list_init(&request->lending);
+    mr_list_init(&request->encoding);
     request->inline_base = (uint8_t *)request + sizeof *request;
     request->inline_size = MR_REQUEST_BYTES - sizeof *request;
     mr_arena_init(&request->arena, request->inline_base, request->inline_size);
@@ -110,6 +112,7 @@ void mr_request_free(struct mr_request *request)
     mr_request_release_frame(request);
     mr_list_remove(&request->link);
     mr_list_remove(&request->lending);
+    mr_encode_drop(request);
     if (request->session != NULL && request->state != MR_REQUEST_SENDING) {
         mr_assert(request->session->request_count > 0);
         request->session->request_count--;

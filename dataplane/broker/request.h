@@ -83,6 +83,9 @@ struct mr_request {
     uint32_t block_count;
     uint32_t blocks_kept; /* of those, held by the frame's own lists */
 
+    struct mr_list encoding; /* a Produce whose batches are put into another codec over several turns */
+    void *encoded;           /* blocks of such batches (encode.h) */
+
     uint32_t storage_pending; /* operations under way */
     void *work;               /* the handler's own state, in the arena */
     struct mr_fetch *fetch;   /* of a Fetch that reads or waits */

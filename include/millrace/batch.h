@@ -32,6 +32,7 @@
 #include <stdint.h>
 
 #define MR_BATCH_HEADER      61
+#define MR_BATCH_CRC_AT      17
 #define MR_BATCH_CHECKED_AT  21 /* its CRC covers everything from its attributes on */
 #define MR_BATCH_LENGTH_BIAS 12 /* whole size = batch_length + this */
 
@@ -71,6 +72,8 @@ static inline int64_t mr_batch_last_offset(const struct mr_batch *batch)
 /* Decode 61 bytes; believes nothing. */
 void mr_batch_header_load(const uint8_t header[MR_BATCH_HEADER], struct mr_batch *batch);
 void mr_batch_header_store(const struct mr_batch *batch, uint8_t header[MR_BATCH_HEADER]);
+/* Header, length and CRC of a batch of `len` bytes in all whose records are in their place. */
+void mr_batch_seal(struct mr_batch *batch, uint8_t *bytes, uint32_t len);
 
 /* CRC-32C (Castagnoli) of the bytes, continuing from `crc` (0 at the start). */
 uint32_t mr_crc32c(uint32_t crc, const void *data, size_t len);
@@ -112,6 +115,16 @@ struct mr_arena;
 enum mr_err mr_batch_check(const struct mr_chain *chain, const struct mr_batch_rules *rules,
                            struct mr_arena *scratch, struct mr_batch *batch,
                            struct mr_batch_refusal *refusal);
+
+/* Whether the topic wants the batch in another codec than it came with (compression.type). */
+bool mr_batch_recode_is_due(const struct mr_log_config *config, const struct mr_chain *chain);
+
+/*
+ * A batch that mr_batch_check accepted, in the topic's codec: records, offsets and times as they were, a new CRC. *out lies in
+ * scratch. MR_ERR_NO_MEMORY: scratch is too small. Cost: mr_compress_cost_ns, and decompression.
+ */
+enum mr_err mr_batch_recode(const struct mr_log_config *config, const struct mr_chain *chain, struct mr_arena *scratch,
+                            struct mr_span *out);
 
 /* One record, pointing into the bytes it was read from. */
 struct mr_record_header {
@@ -189,5 +202,8 @@ enum mr_err mr_decompress(int codec, const struct mr_chain *in, uint8_t *out, ui
 #define MR_LEVEL_DEFAULT INT32_MIN
 enum mr_err mr_compress(int codec, int level, const uint8_t *in, uint32_t len, uint8_t *out, uint32_t out_size,
                         uint32_t *out_len, struct mr_arena *scratch);
+
+/* What compressing takes of a CPU, about: for budgets, never for anything else. */
+uint64_t mr_compress_cost_ns(int codec, int level, uint32_t bytes);
 
 #endif

@@ -67,6 +67,7 @@ struct mr_log_config {
     double  min_cleanable_dirty_ratio;
     int32_t min_insync_replicas;
     int8_t  compression_type; /* -1: producer; else the codec number 0..4 */
+    int32_t compression_level; /* of that codec */
     enum mr_timestamp_type timestamp_type;
     enum mr_ack_mode       ack;
     enum mr_validate       validate;

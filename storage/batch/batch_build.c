@@ -72,9 +72,6 @@ uint32_t mr_batch_end(struct mr_batch_builder *builder)
 {
     mr_assert(builder->batch.record_count > 0);
     builder->batch.last_offset_delta = builder->batch.record_count - 1;
-    builder->batch.batch_length = (int32_t)(builder->used - MR_BATCH_LENGTH_BIAS);
-    mr_batch_header_store(&builder->batch, builder->bytes);
-    builder->batch.crc = mr_crc32c(0, builder->bytes + 21, builder->used - 21);
-    mr_store_be32(builder->bytes + 17, builder->batch.crc);
+    mr_batch_seal(&builder->batch, builder->bytes, builder->used);
     return builder->used;
 }

@@ -235,40 +235,21 @@ static enum mr_err check_compressed(const struct mr_chain *chain, int codec,
                                     const struct mr_batch_rules *rules, struct mr_arena *scratch,
                                     const struct mr_batch *batch, struct mr_batch_refusal *refusal)
 {
-    size_t mark = scratch->used;
-    /* The chain without its first 61 bytes. */
+    size_t          mark = scratch->used;
     struct mr_span *spans = MR_ARENA_TRY(scratch, struct mr_span, chain->span_count);
+    struct mr_span  plain;
     if (spans == NULL) {
         return MR_ERR_NO_MEMORY;
     }
-    struct mr_chain in = {.spans = spans, .bytes = chain->bytes - MR_BATCH_HEADER};
-    uint32_t        skip = MR_BATCH_HEADER;
-    for (uint32_t index = 0; index < chain->span_count; index++) {
-        struct mr_span span = chain->spans[index];
-        uint32_t       part = span.len < skip ? span.len : skip;
-        skip -= part;
-        if (span.len > part) {
-            spans[in.span_count++] = (struct mr_span){.data = span.data + part, .len = span.len - part};
-        }
-    }
-    size_t need = mr_decompress_scratch(codec, &in) + 4096;
-    size_t room = scratch->size - scratch->used;
-    if (room <= need) {
-        scratch->used = mark;
-        return MR_ERR_NO_MEMORY;
-    }
-    size_t      out_size = room - need > INT32_MAX ? INT32_MAX : room - need;
-    uint8_t    *out = mr_arena_try(scratch, out_size, 1);
-    uint32_t    out_len = 0;
-    enum mr_err err = mr_decompress(codec, &in, out, (uint32_t)out_size, &out_len, scratch);
+    const struct mr_chain in = mr_batch_records(chain, spans);
+    enum mr_err           err = mr_decompress_all(codec, &in, scratch, &plain);
     if (err == MR_ERR_TOO_LARGE) {
         err = refuse(refusal, MR_ERR_INVALID_RECORD,
                      "The records are larger than the broker decompresses for validation.");
-    } else if (err != MR_OK) {
+    } else if (err != MR_OK && err != MR_ERR_NO_MEMORY) {
         err = refuse(refusal, err, "The records cannot be decompressed.");
-    } else {
-        struct mr_span  span = {.data = out, .len = out_len};
-        struct mr_chain records = {.spans = &span, .span_count = 1, .bytes = out_len};
+    } else if (err == MR_OK) {
+        struct mr_chain records = {.spans = &plain, .span_count = 1, .bytes = plain.len};
         err = check_records(&records, 0, rules, scratch, batch, refusal);
     }
     scratch->used = mark;
@@ -363,7 +344,8 @@ enum mr_err mr_batch_check(const struct mr_chain *chain, const struct mr_batch_r
         return err;
     }
     int  codec = batch->attributes & MR_BATCH_CODEC_MASK;
-    bool is_full = config->validate == MR_VALIDATE_FULL || config->is_cleanup_compact;
+    bool is_full = config->validate == MR_VALIDATE_FULL || config->is_cleanup_compact ||
+                   mr_batch_recode_is_due(config, chain);
     if (codec == MR_CODEC_NONE && (is_full || config->validate == MR_VALIDATE_FRAMING)) {
         return check_records(chain, MR_BATCH_HEADER, rules, scratch, batch, refusal);
     }

@@ -38,3 +38,11 @@ void mr_batch_header_store(const struct mr_batch *batch, uint8_t header[MR_BATCH
     mr_store_be32(header + 53, (uint32_t)batch->base_sequence);
     mr_store_be32(header + 57, (uint32_t)batch->record_count);
 }
+
+void mr_batch_seal(struct mr_batch *batch, uint8_t *bytes, uint32_t len)
+{
+    batch->batch_length = (int32_t)(len - MR_BATCH_LENGTH_BIAS);
+    mr_batch_header_store(batch, bytes);
+    batch->crc = mr_crc32c(0, bytes + MR_BATCH_CHECKED_AT, len - MR_BATCH_CHECKED_AT);
+    mr_store_be32(bytes + MR_BATCH_CRC_AT, batch->crc);
+}

@@ -27,23 +27,13 @@ enum mr_err mr_record_iter_init(struct mr_record_iter *iter, const uint8_t *byte
     }
     struct mr_span  span = {.data = iter->at, .len = len - MR_BATCH_HEADER};
     struct mr_chain chain = {.spans = &span, .span_count = 1, .bytes = span.len};
-    size_t          need = mr_decompress_scratch(codec, &chain);
-    size_t          room = scratch == NULL ? 0 : scratch->size - scratch->used;
-    if (room <= need) {
-        return MR_ERR_NO_MEMORY;
-    }
-    size_t   out_size = room - need > INT32_MAX ? INT32_MAX : room - need;
-    uint8_t *out = mr_arena_try(scratch, out_size, 1);
-    uint32_t out_len = 0;
-    size_t   before = scratch->used;
-    enum mr_err err = mr_decompress(codec, &chain, out, (uint32_t)out_size, &out_len, scratch);
+    struct mr_span  plain;
+    enum mr_err     err = scratch == NULL ? MR_ERR_NO_MEMORY : mr_decompress_all(codec, &chain, scratch, &plain);
     if (err != MR_OK) {
         return err == MR_ERR_TOO_LARGE ? MR_ERR_NO_MEMORY : err;
     }
-    /* Give back what was not needed: the codec's state lies behind the output. */
-    scratch->used = before - out_size + out_len;
-    iter->at = out;
-    iter->end = out + out_len;
+    iter->at = plain.data;
+    iter->end = plain.data + plain.len;
     return MR_OK;
 }
 

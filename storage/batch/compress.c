@@ -305,3 +305,20 @@ enum mr_err mr_decompress(int codec, const struct mr_chain *in, uint8_t *out, ui
         return MR_ERR_UNSUPPORTED_CODEC;
     }
 }
+
+enum mr_err mr_decompress_all(int codec, const struct mr_chain *in, struct mr_arena *scratch, struct mr_span *out)
+{
+    size_t mark = scratch->used;
+    size_t need = mr_decompress_scratch(codec, in);
+    size_t room = scratch->size - scratch->used;
+    if (room <= need) {
+        return MR_ERR_NO_MEMORY;
+    }
+    size_t      size = room - need > INT32_MAX ? INT32_MAX : room - need;
+    uint8_t    *bytes = mr_arena_try(scratch, size, 1);
+    uint32_t    len = 0;
+    enum mr_err err = mr_decompress(codec, in, bytes, (uint32_t)size, &len, scratch);
+    scratch->used = err == MR_OK ? mark + len : mark; /* the codec's state lies behind the output */
+    *out = (struct mr_span){.data = bytes, .len = len};
+    return err;
+}

@@ -126,7 +126,7 @@ static enum mr_err zstd_compress(int level, const uint8_t *in, uint32_t len, uin
                                  uint32_t *out_len, struct mr_arena *scratch)
 {
     int        at = level == MR_LEVEL_DEFAULT ? ZSTD_DEFAULT : level;
-    size_t     state_bytes = ZSTD_estimateCCtxSize(at);
+    size_t     state_bytes = ZSTD_estimateCCtxSize_usingCParams(ZSTD_getCParams(at, len, 0));
     void      *memory = mr_arena_try(scratch, state_bytes, STATE_ALIGN);
     ZSTD_CCtx *state = memory == NULL ? NULL : ZSTD_initStaticCCtx(memory, state_bytes);
     if (state == NULL) {
@@ -164,4 +164,28 @@ enum mr_err mr_compress(int codec, int level, const uint8_t *in, uint32_t len, u
     }
     scratch->used = mark;
     return err;
+}
+
+uint64_t mr_compress_cost_ns(int codec, int level, uint32_t bytes)
+{
+    /* Of ordinary records, per byte, from the level up to which it holds; the last row of a codec holds for the rest. */
+    static const struct {
+        int8_t  codec;
+        int     level_max;
+        uint8_t ns;
+    } costs[] = {
+        {MR_CODEC_GZIP, 0, 40},    {MR_CODEC_GZIP, 3, 20},   {MR_CODEC_GZIP, 6, 40}, {MR_CODEC_GZIP, 9, 100},
+        {MR_CODEC_SNAPPY, 99, 3},  {MR_CODEC_LZ4, 8, 20},    {MR_CODEC_LZ4, 9, 3},   {MR_CODEC_LZ4, 17, 50},
+        {MR_CODEC_ZSTD, 3, 5},     {MR_CODEC_ZSTD, 9, 25},   {MR_CODEC_ZSTD, 16, 120}, {MR_CODEC_ZSTD, 22, 255},
+    };
+    uint64_t ns = 1; /* copied, and a CRC */
+    for (uint32_t index = 0; index < sizeof costs / sizeof costs[0]; index++) {
+        if (costs[index].codec == codec) {
+            ns = costs[index].ns;
+            if (level <= costs[index].level_max) {
+                break;
+            }
+        }
+    }
+    return ns * bytes;
 }

@@ -147,15 +147,6 @@ static bool store_record(void *context, const struct mr_record *record)
     return true;
 }
 
-/* Header and CRC of a batch whose records are in their place. */
-static void store_header(struct mr_batch *batch, uint8_t *out, uint32_t len)
-{
-    batch->batch_length = (int32_t)(len - MR_BATCH_LENGTH_BIAS);
-    mr_batch_header_store(batch, out);
-    batch->crc = mr_crc32c(0, out + MR_BATCH_CHECKED_AT, len - MR_BATCH_CHECKED_AT);
-    mr_store_be32(out + 17, batch->crc);
-}
-
 static enum mr_err store_empty(const struct choice *choice, uint8_t *out, uint32_t room, uint32_t *out_len)
 {
     struct mr_batch empty = choice->batch;
@@ -165,7 +156,7 @@ static enum mr_err store_empty(const struct choice *choice, uint8_t *out, uint32
     empty.attributes &= (int16_t)~(MR_BATCH_CODEC_MASK | MR_BATCH_DELETE_HORIZON);
     empty.base_timestamp = -1;
     empty.record_count = 0;
-    store_header(&empty, out, MR_BATCH_HEADER);
+    mr_batch_seal(&empty, out, MR_BATCH_HEADER);
     *out_len = MR_BATCH_HEADER;
     return MR_OK;
 }
@@ -224,7 +215,7 @@ static enum mr_err store_anew(const struct choice *choice, bool is_horizon_due, 
                                     room - MR_BATCH_HEADER, &body);
     if (err == MR_OK) {
         *out_len = MR_BATCH_HEADER + body;
-        store_header(&anew, out, *out_len);
+        mr_batch_seal(&anew, out, *out_len);
     }
     return err;
 }

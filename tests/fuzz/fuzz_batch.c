@@ -101,6 +101,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                           .timestamp_before_max_ms = is_window ? 1000 : INT64_MAX,
                                           .timestamp_after_max_ms = is_window ? 1000 : INT64_MAX,
                                           .is_cleanup_compact = (data[0] & COMPACT) != 0,
+                                          .compression_type = (int8_t)(data[1] % 6 - 1),
+                                          .compression_level = 1,
                                           .validate = (enum mr_validate)mode};
         struct mr_batch_rules   rules = {.config = &config,
                                          .now_unix_ms = 1700000000000,
@@ -110,9 +112,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         mr_arena_reset(&scratch);
         enum mr_err err = mr_batch_check(&chain, &rules, &scratch, &batch, &refusal);
         must(refusal.record_error_count <= MR_BATCH_RECORD_ERRORS);
+        if (err == MR_OK && mr_batch_recode_is_due(&config, &chain)) {
+            struct mr_span anew;
+            mr_arena_reset(&scratch);
+            must(mr_batch_recode(&config, &chain, &scratch, &anew) == MR_OK);
+            walk(anew.data, anew.len, true); /* it was validated in full */
+        }
         bool is_plain = (batch.attributes & MR_BATCH_CODEC_MASK) == MR_CODEC_NONE;
         bool is_looked_into =
-            mode == MR_VALIDATE_FULL || config.is_cleanup_compact || (mode == MR_VALIDATE_FRAMING && is_plain);
+            mode == MR_VALIDATE_FULL || config.is_cleanup_compact || mr_batch_recode_is_due(&config, &chain) || (mode == MR_VALIDATE_FRAMING && is_plain);
         walk(bytes, len, err == MR_OK && is_looked_into);
     }
     if (len > MR_BATCH_HEADER) {

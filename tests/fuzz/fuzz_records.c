@@ -33,7 +33,8 @@ static bool checks(const uint8_t *bytes, uint32_t len, uint32_t cut)
 {
     struct mr_log_config    config = {.max_message_bytes = ROOM,
                                       .timestamp_before_max_ms = INT64_MAX,
-                                      .timestamp_after_max_ms = INT64_MAX};
+                                      .timestamp_after_max_ms = INT64_MAX,
+                                      .compression_type = -1};
     struct mr_batch_rules   rules = {.config = &config, .produce_version = 12};
     struct mr_span          spans[] = {{bytes, 40}, {bytes + 40, cut - 40}, {bytes + cut, len - cut}};
     struct mr_chain         chain = {.spans = spans, .span_count = 3, .bytes = len};

@@ -209,7 +209,7 @@ static bool is_unacknowledged(const struct mr_storage_op *op)
     return op->kind == MR_STORAGE_APPEND && ((const struct mr_append_op *)op)->acks == 0;
 }
 
-static void play_storage(struct mr_data_rig *rig)
+void mr_data_rig_play_storage(struct mr_data_rig *rig)
 {
     struct mr_plane_msg msg;
     while (mr_port_receive(&rig->storage, &msg)) {
@@ -296,7 +296,7 @@ void mr_data_rig_run(struct mr_data_rig *rig)
         uint64_t woken[(MR_ENDPOINTS_MAX + 63) / 64] = {0};
         bool is_work = mr_data_core_turn(rig->core, rig->now);
         is_work |= mr_port_flush(&rig->data, woken);
-        play_storage(rig);
+        mr_data_rig_play_storage(rig);
         play_control(rig);
         is_work |= mr_port_flush(&rig->storage, woken);
         is_work |= mr_port_flush(&rig->control, woken);

@@ -82,6 +82,8 @@ void mr_data_rig_destroy(struct mr_data_rig *rig);
 
 /* Everybody takes turns until nothing moves. */
 void mr_data_rig_run(struct mr_data_rig *rig);
+/* Storage's part of it, for who turns the core alone. */
+void mr_data_rig_play_storage(struct mr_data_rig *rig);
 void mr_data_rig_pass_ms(struct mr_data_rig *rig, uint64_t ms);
 
 /* Control publishes the image, as changed by the test. */

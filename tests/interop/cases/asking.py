@@ -7,7 +7,6 @@ Not asked, because we mean to answer otherwise:
   more than 10,000 records for CreatePartitions, an unknown operation on a topic's config, an empty name in
   DescribeTopicPartitions        Kafka falls over (UNKNOWN_SERVER_ERROR), we say what is wrong
   AlterConfigs that names one topic twice                  Kafka 4.3.1 never answers
-  compression.type other than producer                     refused so far
   configs of client metrics and loggers                    nothing here obeys them: refused
   configs of groups                                        those of share and streams groups are not there
   values that only Kafka's validation by neighbours lets pass (a cluster default that this broker overrides)"""

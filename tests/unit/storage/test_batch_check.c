@@ -34,6 +34,7 @@ static struct mr_log_config config_of(enum mr_validate validate)
         .max_message_bytes = 1 << 20,
         .timestamp_before_max_ms = INT64_MAX,
         .timestamp_after_max_ms = INT64_MAX,
+        .compression_type = -1,
         .validate = validate,
     };
 }
