@@ -262,12 +262,11 @@ static enum mr_consumer_step follow_topics(struct mr_consumer_beat *beat)
 static enum mr_consumer_step retarget(struct mr_consumer_beat *beat)
 {
     const struct mr_consumer *consumer = beat->group->consumer;
-    int64_t due_ms =
-        consumer->assignment_ms +
-        mr_consumer_setting(beat->group, MR_GROUP_CONFIG_assignment_interval_ms);
-    if (consumer->epoch <= consumer->assignment_epoch ||
-        (consumer->assignment_ms > 0 && beat->out->now.unix_ms < due_ms &&
-         beat->out->now.unix_ms >= consumer->assignment_ms)) {
+    int64_t age_ms = mr_age_ms(beat->out->now.unix_ms, consumer->assignment_ms);
+    bool is_recent =
+        consumer->assignment_ms > 0 && age_ms >= 0 &&
+        age_ms < mr_consumer_setting(beat->group, MR_GROUP_CONFIG_assignment_interval_ms);
+    if (consumer->epoch <= consumer->assignment_epoch || is_recent) {
         return MR_CONSUMER_DONE;
     }
     if (!mr_consumer_retarget(beat->group, beat->out)) {
