@@ -84,39 +84,58 @@ static struct mr_transaction *get_or_make(struct mr_transaction_shard *shard, st
 
 /* ---- records ---- */
 
-/* Copies of the topics and their partitions in one block. False: no memory. */
-static bool keep_topics(struct mr_transaction *transaction, const mr_transaction_topic *from,
-                        int32_t count, struct mr_transaction_values *values)
+/* Topics, their partitions and their names. */
+static size_t bytes_of(const mr_transaction_topic *topics, int32_t count)
 {
-    struct mr_heap *heap = &transaction->shard->env->control->heap;
-    size_t bytes = sizeof(mr_transaction_topic) * (size_t)count;
+    size_t bytes = sizeof *topics * (size_t)count;
     for (int32_t index = 0; index < count; index++) {
-        bytes += sizeof(int32_t) * (size_t)from[index].partition_ids_count;
+        bytes += sizeof(int32_t) * (size_t)topics[index].partition_ids_count;
+        bytes += (size_t)topics[index].topic.len;
     }
+    return bytes;
+}
+
+/* Into one block. Kafka writes no topic without a name or partitions, but it may be read. */
+static void copy_topics(mr_transaction_topic *to, const mr_transaction_topic *from, int32_t count)
+{
+    int32_t *ids = (int32_t *)(void *)(to + count);
     for (int32_t index = 0; index < count; index++) {
-        bytes += (size_t)from[index].topic.len;
-    }
-    mr_transaction_topic *topics = count == 0 ? NULL : mr_heap_try(heap, bytes);
-    if (count > 0 && topics == NULL) {
-        return false;
-    }
-    int32_t *ids = (int32_t *)(void *)(topics + count);
-    for (int32_t index = 0; index < count; index++) {
-        size_t part = sizeof(int32_t) * (size_t)from[index].partition_ids_count;
-        topics[index] = from[index];
-        topics[index].partition_ids = ids;
-        memcpy(ids, from[index].partition_ids, part);
-        ids += from[index].partition_ids_count;
+        int32_t ids_count = from[index].partition_ids_count;
+        to[index] = from[index];
+        to[index].partition_ids = ids;
+        for (int32_t at = 0; at < ids_count; at++) {
+            ids[at] = from[index].partition_ids[at];
+        }
+        ids += ids_count;
     }
     char *names = (char *)ids;
     for (int32_t index = 0; index < count; index++) {
-        memcpy(names, from[index].topic.data, (size_t)from[index].topic.len);
-        topics[index].topic.data = names;
-        names += from[index].topic.len;
+        int32_t len = from[index].topic.len;
+        if (len > 0) {
+            memcpy(names, from[index].topic.data, (size_t)len);
+        }
+        to[index].topic.data = names;
+        names += len;
     }
+}
+
+/* Copies of the topics in memory of our own. False: there is none. */
+static bool keep_topics(struct mr_transaction *transaction, const mr_transaction_topic *from,
+                        int32_t count, struct mr_transaction_values *values)
+{
+    size_t bytes = bytes_of(from, count);
+    if (count == 0) {
+        topics_free(transaction);
+        return true;
+    }
+    mr_transaction_topic *topics = mr_heap_try(&transaction->shard->env->control->heap, bytes);
+    if (topics == NULL) {
+        return false;
+    }
+    copy_topics(topics, from, count);
     topics_free(transaction);
     transaction->topics_block = topics;
-    transaction->topics_bytes = count == 0 ? 0 : bytes;
+    transaction->topics_bytes = bytes;
     values->topics = topics;
     values->topics_count = count;
     return true;
