@@ -79,18 +79,20 @@ static int16_t request_version(const struct mr_msg *msg, uint8_t flags)
 {
     return msg == &mr_msg_add_partitions_to_txn_request
                ? 3
-               : (int16_t)(msg->version_min + (flags >> VERSION_SHIFT) %
-                                                  (msg->version_max - msg->version_min + 1));
+               : (int16_t)(msg->version_min +
+                           (flags >> VERSION_SHIFT) % (msg->version_max - msg->version_min + 1));
 }
 
-static uint32_t draw_record(struct mr_prng *prng, const struct mr_script_item *item, uint8_t *out, uint32_t max)
+static uint32_t draw_record(struct mr_prng *prng, const struct mr_script_item *item, uint8_t *out,
+                            uint32_t max)
 {
     bool is_old = item->bytes != NULL && item->len > 2 && item->bytes[1] <= item->len - 2;
     uint32_t key_len = is_old ? item->bytes[1] : 0;
     out[0] = (uint8_t)mr_prng_below(prng, 2);
     if (!is_old || mr_prng_below(prng, 4) == 0) {
-        out[1] = (uint8_t)mr_mutate_msg(prng, &mr_msg_transaction_log_key, 0, is_old ? item->bytes + 2 : NULL, key_len,
-                                        out + 2, UINT8_MAX);
+        out[1] =
+            (uint8_t)mr_mutate_msg(prng, &mr_msg_transaction_log_key, 0,
+                                   is_old ? item->bytes + 2 : NULL, key_len, out + 2, UINT8_MAX);
     } else {
         out[1] = (uint8_t)key_len;
         memcpy(out + 2, item->bytes + 2, key_len);
@@ -117,13 +119,15 @@ static void draw(struct mr_prng *prng, struct mr_script_item *item, uint8_t *out
         return;
     }
     bool is_old = item->bytes != NULL && item->len > 0;
-    out[0] = is_old && mr_prng_below(prng, 2) == 0 ? item->bytes[0]
-                                                   : (uint8_t)(mr_prng_next(prng) | IS_OWNER | IS_ITS_ID);
+    out[0] = is_old && mr_prng_below(prng, 2) == 0
+                 ? item->bytes[0]
+                 : (uint8_t)(mr_prng_next(prng) | IS_OWNER | IS_ITS_ID);
     if (mr_prng_below(prng, 8) == 0) {
         out[0] ^= (uint8_t)(1u << mr_prng_below(prng, 3));
     }
-    item->len = 1 + mr_mutate_msg(prng, msg, request_version(msg, out[0]), is_old ? item->bytes + 1 : NULL,
-                                  is_old ? item->len - 1 : 0, out + 1, max - 1);
+    item->len =
+        1 + mr_mutate_msg(prng, msg, request_version(msg, out[0]), is_old ? item->bytes + 1 : NULL,
+                          is_old ? item->len - 1 : 0, out + 1, max - 1);
 }
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsigned seed)
@@ -176,8 +180,9 @@ static enum mr_err replay(const struct mr_script_item *item)
     mr_store_be16(value, item->bytes[0]);
     memcpy(value + 2, item->bytes + 2 + key_len, (size_t)value_len);
     struct mr_blob bytes = {.data = value, .len = value_len + 2};
-    enum mr_err err = mr_transaction_replay(&shard, (struct mr_blob){.data = key, .len = key_len + 2},
-                                            (item->who & TOMBSTONE) != 0 ? MR_BLOB_NULL : bytes);
+    enum mr_err err =
+        mr_transaction_replay(&shard, (struct mr_blob){.data = key, .len = key_len + 2},
+                              (item->who & TOMBSTONE) != 0 ? MR_BLOB_NULL : bytes);
     mr_assert(err == MR_OK || !is_foreign);
     return err == MR_ERR_NO_MEMORY ? err : MR_OK; /* what is malformed stays unread */
 }
@@ -190,7 +195,8 @@ static void begin(struct mr_coord_out *out)
 
 static enum mr_err apply(const struct mr_coord_out *out)
 {
-    for (const struct mr_coord_record *record = out->records; record != NULL; record = record->next) {
+    for (const struct mr_coord_record *record = out->records; record != NULL;
+         record = record->next) {
         enum mr_err err = mr_transaction_replay(&shard, record->key, record->value);
         mr_assert(err == MR_OK || err == MR_ERR_NO_MEMORY); /* we can read what we write */
         if (err != MR_OK) {
@@ -201,13 +207,15 @@ static enum mr_err apply(const struct mr_coord_out *out)
 }
 
 /* What a producer may never see: its epoch falls. */
-static void must_not_fall(const struct mr_transaction_values *before, const struct mr_transaction *after)
+static void must_not_fall(const struct mr_transaction_values *before,
+                          const struct mr_transaction *after)
 {
     mr_assert(after->now.producer_id != before->producer_id ||
               after->now.producer_epoch >= before->producer_epoch);
 }
 
-static void must_have(const struct mr_transaction *transaction, const struct mr_transaction_add *add)
+static void must_have(const struct mr_transaction *transaction,
+                      const struct mr_transaction_add *add)
 {
     mr_assert(transaction->now.state == MR_TRANSACTION_ONGOING);
     for (int32_t at = 0; at < add->topics_count; at++) {
@@ -218,28 +226,31 @@ static void must_have(const struct mr_transaction *transaction, const struct mr_
     }
 }
 
-static struct mr_transaction_add add_of(const struct mr_add_partitions_to_txn_request *in, uint8_t flags)
+static struct mr_transaction_add add_of(const struct mr_add_partitions_to_txn_request *in,
+                                        uint8_t flags)
 {
     int32_t count = in->v3_and_below_topics_count;
     mr_transaction_topic *topics = mr_arena_get(&messages, sizeof *topics * ((size_t)count + 1), 8);
     mr_assert(topics != NULL);
     for (int32_t at = 0; at < count; at++) {
-        topics[at] = (mr_transaction_topic){
-            .topic = in->v3_and_below_topics[at].name,
-            .partition_ids = in->v3_and_below_topics[at].partitions,
-            .partition_ids_count = in->v3_and_below_topics[at].partitions_count};
+        topics[at] = (mr_transaction_topic){.topic = in->v3_and_below_topics[at].name,
+                                            .partition_ids = in->v3_and_below_topics[at].partitions,
+                                            .partition_ids_count =
+                                                in->v3_and_below_topics[at].partitions_count};
     }
     return (struct mr_transaction_add){.id = in->v3_and_below_transactional_id,
                                        .producer_id = in->v3_and_below_producer_id,
                                        .producer_epoch = in->v3_and_below_producer_epoch,
-                                       .client_version = (flags & (1u << VERSION_SHIFT)) != 0 ? 2 : 0,
+                                       .client_version =
+                                           (flags & (1u << VERSION_SHIFT)) != 0 ? 2 : 0,
                                        .is_verify = (flags & IS_VERIFY) != 0,
                                        .topics = topics,
                                        .topics_count = count};
 }
 
 /* By the id, and with what its owner knows of it, as the flags say. */
-static void address(uint8_t kind, uint8_t flags, const struct mr_transaction *transaction, union request *in)
+static void address(uint8_t kind, uint8_t flags, const struct mr_transaction *transaction,
+                    union request *in)
 {
     struct mr_str *id = kind == STEP_INIT  ? &in->init.transactional_id
                         : kind == STEP_ADD ? &in->add.v3_and_below_transactional_id
@@ -287,8 +298,8 @@ static enum mr_err ask(const struct mr_script_item *item)
                        : kind == STEP_ADD ? in.add.v3_and_below_transactional_id
                                           : in.end.transactional_id;
     transaction = mr_transaction_find(&shard, id);
-    struct mr_transaction_values before = transaction == NULL ? (struct mr_transaction_values){.producer_id = -2}
-                                                              : transaction->now;
+    struct mr_transaction_values before =
+        transaction == NULL ? (struct mr_transaction_values){.producer_id = -2} : transaction->now;
     bool is_decided = transaction != NULL && mr_transaction_is_prepared(transaction);
     struct mr_coord_out out;
     struct mr_transaction_add add = {.is_verify = true};
@@ -407,8 +418,8 @@ static void write_and_read(const struct mr_transaction *transaction)
                   again->now.previous_producer_id == now->previous_producer_id &&
                   again->now.next_producer_id == now->next_producer_id &&
                   again->now.client_version == now->client_version &&
-                  again->now.timeout_ms == now->timeout_ms && again->now.start_ms == now->start_ms &&
-                  again->now.update_ms == now->update_ms);
+                  again->now.timeout_ms == now->timeout_ms &&
+                  again->now.start_ms == now->start_ms && again->now.update_ms == now->update_ms);
         mr_assert(now->state == MR_TRANSACTION_EMPTY || is_same_topics(now, again));
     }
     mr_transaction_shard_deinit(&other);
@@ -425,8 +436,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     mr_heap_init(&control.heap, control.heap.base, HEAP_BYTES);
     env.version = 2;
     mr_assert(mr_transaction_shard_init(&shard, &env, &runtime));
-    for (uint32_t steps = 0; err == MR_OK && steps < STEPS_MAX && mr_script_next(&at, data + size, &item);
-         steps++) {
+    for (uint32_t steps = 0;
+         err == MR_OK && steps < STEPS_MAX && mr_script_next(&at, data + size, &item); steps++) {
         err = take(&item);
     }
     env.version = 2; /* with it everything is recorded */
