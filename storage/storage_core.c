@@ -562,7 +562,7 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
 
 uint64_t mr_storage_core_deadline_ns(const struct mr_storage_core *core)
 {
-    if (!core->is_recovered || core->is_stopped) {
+    if (!core->is_recovered || core->is_stopped || core->is_giving) {
         return MR_NEVER;
     }
     if (core->stop.op != NULL) {

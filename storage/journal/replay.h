@@ -83,6 +83,7 @@ struct mr_replay_piece { /* of a file */
     uint64_t                pos;
     uint64_t                end;
     bool                    is_damaged;
+    bool                    is_told;    /* damaged: every entry of it has a sound head, which tells what is gone */
     uint64_t                before_seq; /* damaged: the last sequence before it */
 };
 
@@ -191,6 +192,9 @@ void        mr_replay_close(struct mr_replay *r, int32_t *handle);
 /* The bytes [pos, pos + len) of the file, or NULL when it is shorter (or cannot be read: r->err). */
 const uint8_t *mr_replay_view(struct mr_replay *r, const struct mr_replay_file *file, uint64_t pos, uint32_t len);
 /* A whole valid commit at `pos`? */
+/* A sound commit head at `pos`, whatever its entries are like. */
+bool mr_replay_head_at(struct mr_replay *r, const struct mr_replay_ring *ring, const struct mr_replay_file *file,
+                       uint64_t pos, struct mr_commit_head *head);
 bool mr_replay_commit_at(struct mr_replay *r, const struct mr_replay_ring *ring, const struct mr_replay_file *file,
                          uint64_t pos, struct mr_commit_head *head);
 void mr_replay_scan_file(struct mr_replay *r, struct mr_replay_ring *ring, struct mr_replay_file *file);

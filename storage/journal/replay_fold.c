@@ -151,7 +151,7 @@ static bool is_damaged_between(const struct mr_replay_ring *ring, struct mr_repl
         for (const struct mr_replay_piece *piece = ring->files[ring->order[at]].pieces; piece != NULL;
              piece = piece->next) {
             uint64_t seq = piece->before_seq + 1;
-            if (piece->is_damaged && seq >= from.seq && seq <= to.seq) {
+            if (piece->is_damaged && !piece->is_told && seq >= from.seq && seq <= to.seq) {
                 return true;
             }
         }
@@ -275,35 +275,64 @@ static void fold_entry(struct mr_replay *r, struct mr_replay_ring *ring, const s
     }
 }
 
-void mr_replay_fold_ring(struct mr_replay *r, struct mr_replay_ring *ring)
+/* One commit with a sound head, and so many sound heads of entries as that says. */
+static bool is_told(struct mr_replay *r, const struct mr_replay_ring *ring, const struct mr_replay_file *file,
+                    const struct mr_replay_piece *piece)
 {
-    struct mr_replay_walk            walk = {0};
+    struct mr_commit_head  head;
     struct mr_commit_entry entry;
-    bool                   is_damaged;
+    if (!mr_replay_head_at(r, ring, file, piece->pos, &head) || mr_commit_padded(head.length) != piece->end - piece->pos) {
+        return false;
+    }
+    uint64_t pos = piece->pos + MR_COMMIT_HEAD;
+    for (uint32_t count = 0; count < head.entry_count; count++) {
+        const uint8_t *at = pos + MR_COMMIT_ENTRY <= piece->end ? mr_replay_view(r, file, pos, MR_COMMIT_ENTRY) : NULL;
+        uint32_t       bytes = 0;
+        if (at == NULL) {
+            return false;
+        }
+        (void)mr_commit_entry_check(at, MR_COMMIT_ENTRY, mr_commit_seed(file->generation), &entry, &bytes);
+        if (bytes == 0) {
+            return false;
+        }
+        pos += bytes;
+    }
+    return true;
+}
+
+/* Damage that no head explains; the last such counts, since what follows earlier ones does not prove more. */
+static void find_unknown(struct mr_replay *r, struct mr_replay_ring *ring)
+{
     for (uint32_t at = 0; at < ring->order_count; at++) {
-        for (const struct mr_replay_piece *piece = ring->files[ring->order[at]].pieces; piece != NULL;
-             piece = piece->next) {
-            if (piece->is_damaged) {
+        const struct mr_replay_file *file = &ring->files[ring->order[at]];
+        for (struct mr_replay_piece *piece = file->pieces; piece != NULL; piece = piece->next) {
+            piece->is_told = piece->is_damaged && is_told(r, ring, file, piece);
+            if (piece->is_damaged && !piece->is_told) {
                 ring->has_unknown_loss = true;
                 ring->unknown_at = (struct mr_replay_place){.seq = piece->before_seq + 1};
             }
         }
     }
-    uint64_t last_seq = 0;
+}
+
+void mr_replay_fold_ring(struct mr_replay *r, struct mr_replay_ring *ring)
+{
+    struct mr_replay_walk            walk = {0};
+    struct mr_commit_entry entry;
+    bool                   is_damaged;
+    find_unknown(r, ring);
     while (mr_replay_fold_next(r, ring, &walk, &entry, &is_damaged)) {
         walk.opened += entry.entry.kind == MR_JOURNAL_OPEN;
-        last_seq = walk.at.seq;
         fold_entry(r, ring, &entry, mr_replay_entry_place(&walk), is_damaged);
     }
-    ring->has_unknown_logs |= ring->has_unknown_loss && ring->unknown_at.seq > last_seq; /* nothing follows that counts */
+    ring->has_unknown_logs |= ring->has_unknown_loss && ring->unknown_at.seq >= walk.at.seq; /* no commit follows */
     for (const struct mr_replay_log *log = r->first; log != NULL; log = log->next) {
         ring->has_unknown_logs |= !log->has_name && log->last.seq != 0 && log->ring == ring->number;
     }
     for (struct mr_replay_log *log = r->first; log != NULL; log = log->next) {
         /* Heads may be gone without a trace. A log whose later entries connect has lost nothing; of the
-         * others nobody knows where they ended. */
-        bool is_here = log->ring == ring->number && log->last.seq != 0 &&
-                       mr_replay_is_before(log->last, ring->unknown_at);
+         * others, and of those that are left of the damaged commit itself, nobody knows where they ended. */
+        bool is_here = log->ring == ring->number && log->last.seq != 0 && log->last.seq <= ring->unknown_at.seq;
         bool is_perhaps_here = ring->has_unknown_logs && log->last.seq == 0;
         if (ring->has_unknown_loss && !log->is_lost && (is_here || is_perhaps_here)) {
             lose(log, ring->unknown_at, log->next_offset, -1);

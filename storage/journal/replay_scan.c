@@ -46,13 +46,20 @@ static struct mr_commit_key key_of(const struct mr_replay *r, const struct mr_re
                                   .generation = file->generation};
 }
 
+bool mr_replay_head_at(struct mr_replay *r, const struct mr_replay_ring *ring, const struct mr_replay_file *file,
+                       uint64_t pos, struct mr_commit_head *head)
+{
+    struct mr_commit_key key = key_of(r, ring, file);
+    const uint8_t       *at = mr_replay_view(r, file, pos, MR_JOURNAL_BLOCK);
+    return at != NULL && mr_commit_head_check(at, file->size - pos, &key, head);
+}
+
 /* A whole valid commit at `pos`? */
 bool mr_replay_commit_at(struct mr_replay *r, const struct mr_replay_ring *ring, const struct mr_replay_file *file,
                       uint64_t pos, struct mr_commit_head *head)
 {
-    struct mr_commit_key key = key_of(r, ring, file);
-    const uint8_t       *at = mr_replay_view(r, file, pos, MR_JOURNAL_BLOCK);
-    if (at == NULL || !mr_commit_head_check(at, file->size - pos, &key, head)) {
+    const uint8_t *at;
+    if (!mr_replay_head_at(r, ring, file, pos, head)) {
         return false;
     }
     at = mr_replay_view(r, file, pos, mr_commit_padded(head->length));

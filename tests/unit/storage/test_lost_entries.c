@@ -159,6 +159,28 @@ static void test_first_entry_gone_without_a_trace(void **state)
     check_b();
 }
 
+/* What is left of the damaged commit is the log's as well, and nothing of it follows: it may have ended there or not. */
+static void test_last_entry_gone_without_a_trace(void **state)
+{
+    (void)state;
+    struct mr_open_op op;
+    uint64_t          c = mr_core_rig_open(&rig, "c", 0, false);
+    assert_int_equal(mr_core_rig_append(&rig, c, 1, 300, 1000, NULL), MR_OK);
+    mr_core_rig_kill(&rig);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t b = mr_core_rig_open(&rig, "b", 0, false);
+    c = mr_core_rig_open(&rig, "c", 0, false);
+    assert_int_equal(mr_core_rig_append(&rig, b, 1, 300, 1000, NULL), MR_OK);
+    assert_int_equal(mr_core_rig_append(&rig, c, 1, 300, 1000, NULL), MR_OK); /* behind the image of its last block */
+    assert_int_equal(mr_core_rig_append(&rig, b, 1, 300, 1000, NULL), MR_OK);
+    mr_core_rig_kill(&rig);
+    rot_head(2, 1);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    assert_int_equal(open_log("c", &op), MR_ERR_DIR_OFFLINE);
+    assert_int_equal(open_log("b", &op), MR_OK);
+    assert_int_equal(op.log_end_offset, BATCHES + 2);
+}
+
 /* A later topic of a deleted one's name: all that named it in the journal is gone, its directory is there. */
 static void test_next_topic_of_a_name_gone_without_a_trace(void **state)
 {
@@ -189,6 +211,7 @@ int main(void)
         TEST(test_loss_is_not_forgotten),
         TEST(test_accepted_loss_opens_what_is_left),
         TEST(test_first_entry_gone_without_a_trace),
+        TEST(test_last_entry_gone_without_a_trace),
         TEST(test_next_topic_of_a_name_gone_without_a_trace),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
