@@ -15,7 +15,7 @@ from pathlib import Path
 from cases.running import millrace
 from lib import case, deps, journal
 from lib.case import test
-from lib.lasting import Lasting
+from lib.lasting import WAIT_S, Lasting
 from lib.load import Load, check_acked
 
 SIZE = 384 << 20  # mkfs.xfs refuses less than 300 MiB
@@ -56,7 +56,7 @@ def unmount(point):
 def until_busy(t, load, prng):
     """The moment: when enough has been acknowledged since the last one, and then some time."""
     before = len(load.acked)
-    t.eventually(lambda: load.hear() - before >= RECORDS, 60, "%d acknowledgements" % RECORDS)
+    t.eventually(lambda: load.hear() - before >= RECORDS, WAIT_S, "%d acknowledgements" % RECORDS)
     time.sleep(prng.uniform(0, 0.5))
 
 
@@ -100,7 +100,7 @@ def kills_on(t, kind):
     return records, rounds
 
 
-@test(seconds=60 + 20 * KILLS, millrace_only=True)
+@test(seconds=WAIT_S + 20 * KILLS, millrace_only=True)
 def kills_on_ext4_and_xfs(t):
     for kind in KINDS:
         records, rounds = kills_on(t, kind)
@@ -206,7 +206,7 @@ def cuts_on(t, kind):
     return records, kept, lost
 
 
-@test(seconds=60 + 30 * ROUNDS, millrace_only=True)
+@test(seconds=WAIT_S + 30 * ROUNDS, millrace_only=True)
 def power_cuts_on_ext4_and_xfs(t):
     """What was acknowledged was flushed: it outlives a disk that forgets everything else, or parts of it."""
     for kind in KINDS:

@@ -4,6 +4,7 @@ from .helpers import consume_all
 
 # Both keep the broker's address while it is away; else Java's send() waits until it is back, and librdkafka for a minute.
 PATIENT = {"retry.backoff.ms": 20, "reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 50, "metadata.recovery.strategy": "none"}
+WAIT_S = 300  # nothing takes so long but a machine that stands still
 RATE = 1500  # records a second of each client: commits follow one another, and an audit stays short
 
 
@@ -18,11 +19,11 @@ class Lasting:
         self.java = t.java_start(
             "produce", broker=broker, topic=self.topic, partitions=partitions, size=60, out=files[0], prefix="j%s-" % name,
             rate=RATE, report_every=100, **{"p." + key: value for key, value in {
-                **PATIENT, "acks": "all", "enable.idempotence": "true", "linger.ms": 1, "retry.backoff.max.ms": 50}.items()})
+                **PATIENT, "acks": "all", "enable.idempotence": "true", "linger.ms": 1, "delivery.timeout.ms": 3000 * WAIT_S, "retry.backoff.max.ms": 50}.items()})
         self.python = t.python_start("producer.py", broker.bootstrap, self.topic, partitions, "p%s-" % name, files[1], "rate=%d" % RATE,
-                                     "message.timeout.ms=120000", *("%s=%s" % setting for setting in PATIENT.items()))
-        self.java.event("sent=", 30)
-        self.python.line(lambda s: "started" in s, 30)
+                                     "message.timeout.ms=%d" % (3000 * WAIT_S), *("%s=%s" % setting for setting in PATIENT.items()))
+        self.java.event("sent=", WAIT_S)
+        self.python.line(lambda s: "started" in s, WAIT_S)
         self.files = [open(f) for f in files]
         self.parts = [""] * len(files)  # of a line that is not whole yet
 
@@ -31,8 +32,8 @@ class Lasting:
         events = len(self.java.drain())
         self.java.tell("sync")
         self.python.signal(10)
-        self.java.event("synced", 30, after=events)
-        self.python.line(lambda s: "synced" in s, 30)
+        self.java.event("synced", WAIT_S, after=events)
+        self.python.line(lambda s: "synced" in s, WAIT_S)
         self._read()
         return len(self.acked)
 
@@ -51,7 +52,7 @@ class Lasting:
 
     def _audit(self):
         acked = dict(self.acked)
-        got = consume_all(self.t, self.topic, 10 ** 9, broker=self.broker, to_end=1, idle_ms=30000, timeout_s=60)
+        got = consume_all(self.t, self.topic, 10 ** 9, broker=self.broker, to_end=1, idle_ms=1000 * WAIT_S, timeout_s=WAIT_S)
         read = {(p, o): v for p, records in got.items() for o, v in records}
         missing = [k for k in acked if read.get(k) != acked[k]]
         self.t.equal(missing[:5], [], "%d acknowledged records are lost or changed" % len(missing))
@@ -66,8 +67,8 @@ class Lasting:
         """Everything that was sent is acknowledged; returns how much that is."""
         self.java.tell("stop")
         self.python.signal(15)
-        self.t.check(" failed=0 disorder=0 " in self.java.wait(30), "the Java producer: %s", self.java.verdict)
-        self.t.equal(self.python.wait(30), 0, "exit status of the librdkafka producer")
+        self.t.check(" failed=0 disorder=0 " in self.java.wait(WAIT_S), "the Java producer: %s", self.java.verdict)
+        self.t.equal(self.python.wait(WAIT_S), 0, "exit status of the librdkafka producer")
         self.t.check("failed=0 " in self.python.stdout(), "the librdkafka producer: %s", self.python.stdout())
         self._read()
         self._audit()

@@ -5,8 +5,9 @@
 What was written and not flushed since is remembered with what it replaced. "cut SEED" on stdin loses a random part
 of it, torn at 512 bytes, leaves the rest in BACKING, and from then on every request fails, as with a disk that is
 gone. It comes with one of the next writes, for between two flushes there is something to lose. "slow MS" makes every request take so
-long. "revive" gives the disk its power back. "fail WHAT ERRNO N" lets the N-th WHAT (write, flush) from now on answer that error; "heal" takes it back. On stdout: "ready",
-"cut KEPT LOST", "failed WHAT". Needs root; speaks to /dev/fuse itself."""
+long. "revive" gives the disk its power back. "fail WHAT ERRNO N" lets the N-th WHAT (write, flush) from now on answer that error; "heal" takes it back. "misread MARK
+PERCENT" turns a bit beside a MARK in so many of the reads that contain one, until "reread". On stdout: "ready",
+"cut KEPT LOST", "failed WHAT", and after "reread" "misread COUNT". Needs root; speaks to /dev/fuse itself."""
 
 import ctypes
 import errno
@@ -27,6 +28,11 @@ ROOT, FILE = 1, 2
 WRITE_MAX = 1 << 20
 
 
+def flip(data, mark, prng):
+    """Turn one bit beside a mark: in the record that it begins, or in the header of its batch (lib/wire.py), where a CRC covers it."""
+    data[mark + prng.randrange(-40, 40)] ^= 1 << prng.randrange(8)
+
+
 class Disk:
     def __init__(self, size, backing):
         self.size = size
@@ -37,6 +43,8 @@ class Disk:
         self.writes_left = 0
         self.delay_s = 0.0
         self.fault = None  # [what, errno, how many more go well]
+        self.mark, self.chance, self.misread = None, 0.0, 0  # reads that are changed, and how many were
+        self.prng = random.Random(1)
         self.is_dead = False
 
     def attr(self, node):
@@ -53,6 +61,16 @@ class Disk:
             return False
         print("failed %s" % what, flush=True)
         return True
+
+    def read(self, position, size):
+        data = os.pread(self.file, size, position)
+        at = data.find(self.mark, 40) if self.mark else -1
+        if at < 0 or at + 40 > len(data) or self.prng.random() >= self.chance:
+            return data
+        changed = bytearray(data)
+        flip(changed, at, self.prng)
+        self.misread += 1
+        return bytes(changed)
 
     def write(self, position, data):
         self.unsynced.append((position, os.pread(self.file, len(data), position), bytes(data)))
@@ -103,7 +121,7 @@ class Disk:
             return struct.pack("=QII", node, 1 if opcode == OPEN else 0, 0)  # FOPEN_DIRECT_IO
         if opcode == READ:
             _, position, size = struct.unpack_from("=QQI", body)
-            return os.pread(self.file, size, position)
+            return self.read(position, size)
         if opcode == WRITE:
             _, position, size = struct.unpack_from("=QQI", body)
             if self.is_failing("write"):
@@ -144,6 +162,11 @@ def serve(device, disk):
                 return
             if words[0] == "slow":
                 disk.delay_s = int(words[1]) / 1000
+            elif words[0] == "misread":
+                disk.mark, disk.chance = words[1].encode(), int(words[2]) / 100
+            elif words[0] == "reread":
+                disk.mark = None
+                print("misread %d" % disk.misread, flush=True)
             elif words[0] == "revive":
                 disk.revive()
             elif words[0] == "fail":
