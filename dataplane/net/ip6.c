@@ -62,11 +62,11 @@ bool mr_ip6_check(struct mr_net *n, const uint8_t *bytes, uint32_t len, struct m
     memcpy(p->from.bytes, bytes + 8, 16);
     memcpy(p->to.bytes, bytes + 24, 16);
     /* IPv4-mapped addresses never travel (RFC 4291 2.5.5.2): they would pass for IPv4 peers. */
-    if (mr_tcp_is_ip4(&p->to) || (!mr_net_is_ours(n, &p->to) && !is_group_of_ours(n, &p->to))) {
+    if (mr_address_is_ip4(&p->to) || (!mr_net_is_ours(n, &p->to) && !is_group_of_ours(n, &p->to))) {
         mr_net_drop(n, MR_NET_DROP_NOT_OURS);
         return false;
     }
-    if (mr_tcp_is_ip4(&p->from) || mr_net_is_multicast(&p->from) || mr_net_is_ours(n, &p->from)) {
+    if (mr_address_is_ip4(&p->from) || mr_net_is_multicast(&p->from) || mr_net_is_ours(n, &p->from)) {
         mr_net_drop(n, MR_NET_DROP_SOURCE);
         return false;
     }

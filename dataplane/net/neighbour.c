@@ -28,7 +28,7 @@ const struct mr_address *mr_neighbour_route(const struct mr_net *n, const struct
             return to;
         }
     }
-    const struct mr_address *gateway = mr_tcp_is_ip4(to) ? &n->params.gateway4 : &n->params.gateway6;
+    const struct mr_address *gateway = mr_address_is_ip4(to) ? &n->params.gateway4 : &n->params.gateway6;
     static const uint8_t link_local[2] = {0xfe, 0x80};
     if (memcmp(to->bytes, link_local, sizeof link_local) == 0) {
         return to;
@@ -74,7 +74,7 @@ static void ask(struct mr_net *n, struct mr_neighbour *neighbour)
     neighbour->tries++;
     neighbour->until_ns = n->now_ns + RETRY_NS;
     n->neighbour_due_ns = mr_earlier(n->neighbour_due_ns, neighbour->until_ns);
-    if (mr_tcp_is_ip4(&neighbour->address)) {
+    if (mr_address_is_ip4(&neighbour->address)) {
         mr_arp_ask(n, &neighbour->address);
     } else {
         mr_nd_ask(n, &neighbour->address, neighbour->state == MR_NEIGHBOUR_PROBED ? &neighbour->mac : NULL);

@@ -40,7 +40,7 @@ const struct mr_address *mr_net_source(const struct mr_net *n, const struct mr_a
         if (mr_network_has(&prefix->network, to)) {
             return &prefix->address;
         }
-        if (found == NULL && mr_tcp_is_ip4(&prefix->address) == mr_tcp_is_ip4(to)) {
+        if (found == NULL && mr_address_is_ip4(&prefix->address) == mr_address_is_ip4(to)) {
             found = &prefix->address;
         }
     }
@@ -66,7 +66,7 @@ void mr_net_announce(struct mr_net *n, uint64_t now_ns)
     n->now_ns = now_ns;
     for (uint32_t index = 0; index < n->params.address_count; index++) {
         const struct mr_address *ours = &n->params.addresses[index].address;
-        if (mr_tcp_is_ip4(ours)) {
+        if (mr_address_is_ip4(ours)) {
             mr_arp_announce(n, ours);
         } else {
             mr_nd_announce(n, ours);
@@ -87,7 +87,7 @@ static bool tcp_input(struct mr_net *n, const struct mr_net_packet *p)
 
 bool mr_net_packet_input(struct mr_net *n, const struct mr_net_packet *p)
 {
-    bool is_ip4 = mr_tcp_is_ip4(&p->from);
+    bool is_ip4 = mr_address_is_ip4(&p->from);
     if (p->protocol == MR_IP_TCP) {
         if (mr_net_is_multicast(&p->to)) { /* RFC 9293 3.9.2.3 */
             mr_net_drop(n, MR_NET_DROP_NOT_OURS);
@@ -159,7 +159,7 @@ static void take_reply(struct mr_net *n, struct mr_net_frame *frame)
 /* Headers around a segment. A card that cuts computes the checksums itself. */
 static void make_frame(struct mr_net *n, const struct mr_tcp_segment *s, struct mr_net_frame *frame)
 {
-    bool is_ip4 = mr_tcp_is_ip4(&s->path.remote);
+    bool is_ip4 = mr_address_is_ip4(&s->path.remote);
     uint32_t ip = is_ip4 ? MR_IP4_HEADER : MR_IP6_HEADER;
     *frame = (struct mr_net_frame){.l3_at = MR_ETHER_HEADER, .l4_at = MR_ETHER_HEADER + ip, .len = s->len,
                                    .cut_bytes = s->cut_bytes, .span_count = s->span_count};

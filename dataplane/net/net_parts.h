@@ -45,7 +45,7 @@ static inline struct mr_address mr_net_ip4(const uint8_t *bytes)
 
 static inline bool mr_net_is_multicast(const struct mr_address *a)
 {
-    return mr_tcp_is_ip4(a) ? (a->bytes[12] & 0xf0) == 0xe0 : a->bytes[0] == 0xff;
+    return mr_address_is_ip4(a) ? (a->bytes[12] & 0xf0) == 0xe0 : a->bytes[0] == 0xff;
 }
 
 /* ---- net.c ---- */

@@ -201,18 +201,11 @@ struct mr_tcp_counts {
 
 struct mr_tcp;
 
-/* Whether it is an IPv4-mapped address. */
-static inline bool mr_tcp_is_ip4(const struct mr_address *a)
-{
-    static const struct mr_address mapped = {.bytes = {[10] = 0xff, [11] = 0xff}};
-    return memcmp(a->bytes, mapped.bytes, MR_ADDRESS_IP4_BITS / 8) == 0;
-}
-
 /* :: or 0.0.0.0. */
 static inline bool mr_tcp_is_unspecified(const struct mr_address *a)
 {
     static const struct mr_address none;
-    uint32_t skip = mr_tcp_is_ip4(a) ? MR_ADDRESS_IP4_BITS / 8 : 0;
+    uint32_t skip = mr_address_is_ip4(a) ? MR_ADDRESS_IP4_BITS / 8 : 0;
     return memcmp(a->bytes + skip, none.bytes, sizeof none.bytes - skip) == 0;
 }
 

@@ -319,13 +319,13 @@ static inline uint32_t mr_tcp_in_flight(const struct mr_tcp_conn *c)
 
 static inline uint32_t mr_tcp_mss_floor(const struct mr_tcp_conn *c)
 {
-    return mr_tcp_is_ip4(&c->path.remote) ? MR_TCP_MSS_FLOOR_IP4 : MR_TCP_MSS_FLOOR_IP6;
+    return mr_address_is_ip4(&c->path.remote) ? MR_TCP_MSS_FLOOR_IP4 : MR_TCP_MSS_FLOOR_IP6;
 }
 
 /* Bytes of headers in a packet of that path: IP and TCP without options. */
 static inline uint32_t mr_tcp_headers(const struct mr_tcp_path *path)
 {
-    return mr_tcp_is_ip4(&path->remote) ? 40 : 60;
+    return mr_address_is_ip4(&path->remote) ? 40 : 60;
 }
 
 /* Milliseconds, offset by a number of the path's own, so that nobody reads our uptime (RFC 7323 5.4). */

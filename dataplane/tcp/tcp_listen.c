@@ -101,7 +101,7 @@ const struct mr_tcp_listener *mr_tcp_listen_find(const struct mr_tcp *t, const s
         if (mr_address_equal(&listener->local, &path->local)) {
             return listener;
         }
-        if (listener->is_any && (!mr_tcp_is_ip4(&listener->local) || mr_tcp_is_ip4(&path->local))) {
+        if (listener->is_any && (!mr_address_is_ip4(&listener->local) || mr_address_is_ip4(&path->local))) {
             found = listener;
         }
     }

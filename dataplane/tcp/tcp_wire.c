@@ -70,7 +70,7 @@ bool mr_tcp_wire_parse(const uint8_t *bytes, uint32_t len, bool is_verified, str
         return false;
     }
     if (!is_verified) {
-        bool is_ip4 = mr_tcp_is_ip4(&s->path.remote);
+        bool is_ip4 = mr_address_is_ip4(&s->path.remote);
         uint64_t sum = mr_checksum_pseudo(&s->path.remote, &s->path.local, is_ip4, PROTOCOL_TCP, len);
         if (mr_checksum_fold(mr_checksum_add(sum, bytes, len)) != 0) {
             *why = MR_TCP_DROP_CHECKSUM;
@@ -165,7 +165,7 @@ uint32_t mr_tcp_wire_header(const struct mr_tcp_segment *s, uint8_t *out)
 
 uint16_t mr_tcp_wire_checksum(const struct mr_tcp_segment *s, const uint8_t *header, uint32_t header_len)
 {
-    uint64_t sum = mr_checksum_pseudo(&s->path.local, &s->path.remote, mr_tcp_is_ip4(&s->path.remote), PROTOCOL_TCP,
+    uint64_t sum = mr_checksum_pseudo(&s->path.local, &s->path.remote, mr_address_is_ip4(&s->path.remote), PROTOCOL_TCP,
                                       header_len + s->len);
     sum = mr_checksum_add(sum, header, header_len);
     bool is_odd = false; /* a span that begins at an odd place has its bytes the other way round (RFC 1071 2) */

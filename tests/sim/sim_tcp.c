@@ -123,7 +123,7 @@ static void transmit_one(struct world *w, uint32_t from, const struct mr_tcp_seg
         memcpy(bytes + len, s->spans[index].data, s->spans[index].len);
         len += s->spans[index].len;
     }
-    uint32_t overhead = mr_tcp_is_ip4(&s->path.remote) ? 20 : 40;
+    uint32_t overhead = mr_address_is_ip4(&s->path.remote) ? 20 : 40;
     if (len + overhead > w->stacks[from]->params.mtu) {
         violation(w, "a packet is larger than the MTU");
     }

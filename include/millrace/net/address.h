@@ -121,6 +121,13 @@ static inline bool mr_address_parse(struct mr_str text, struct mr_address *out)
     return mr_address_parse_ip4(text, out) || mr_address_parse_ip6(text, out);
 }
 
+/* Whether it is an IPv4-mapped address. */
+static inline bool mr_address_is_ip4(const struct mr_address *a)
+{
+    static const struct mr_address mapped = {.bytes = {[10] = 0xff, [11] = 0xff}};
+    return memcmp(a->bytes, mapped.bytes, MR_ADDRESS_IP4_BITS / 8) == 0;
+}
+
 static inline bool mr_address_equal(const struct mr_address *a, const struct mr_address *b)
 {
     return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
