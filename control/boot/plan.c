@@ -1,6 +1,8 @@
 #include "millrace/base/bug.h"
 #include "millrace/plan.h"
 
+#include "boot/nic_load.h"
+#include "boot/transports.h"
 #include "config_table.h"
 #include "millrace/base/fmt.h"
 
@@ -80,19 +82,28 @@ static bool plan_cores(const struct mr_config *config, const struct mr_plan_mach
             return refuse(why, why_size, "millrace.cores.storage", config->millrace_cores_storage,
                           "a list of CPUs like 1,4");
         }
+        if (mr_nic_load_is_wanted(config) && plan->endpoints.data_count > 1) {
+            return refuse(why, why_size, "millrace.cores.data", config->millrace_cores_data,
+                          "one CPU with millrace.transport=dpdk");
+        }
         plan->thread_count = plan->endpoints.data_count + plan->endpoints.storage_count;
         return true;
     }
     uint32_t count = 0;
     int32_t at = 0;
+    bool is_single = mr_nic_load_is_wanted(config); /* one queue of the card, so far */
     if (mr_str_equal(config->millrace_cores, MR_STR("auto"))) {
         /* One CPU is left to the control thread, the kernel and everybody else. */
         count = machine->cpu_count > 1 ? machine->cpu_count - 1 : 1;
-        count = count > 8 ? 8 : count;
+        count = is_single ? 1 : count > 8 ? 8 : count;
     } else if (!read_number(config->millrace_cores, &at, &count) ||
                at != config->millrace_cores.len || count < 1 || count > MR_CORES_MAX) {
         return refuse(why, why_size, "millrace.cores", config->millrace_cores,
                       "auto or a number from 1 to 64");
+    }
+    if (is_single && count > 1) {
+        return refuse(why, why_size, "millrace.cores", config->millrace_cores,
+                      "1 or auto with millrace.transport=dpdk");
     }
     plan->is_shared = true;
     plan->endpoints = (struct mr_endpoints){.data_count = count, .storage_count = count};
@@ -223,22 +234,12 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
 
 void mr_plan_measure(const struct mr_config *config, struct mr_plan *plan)
 {
-    static const struct mr_endpoint nowhere;
-    const struct mr_transport_uring_params transport = {
-        .listeners = &nowhere,
-        .listener_count = 1,
-        .connections_max = plan->data.connections_max,
-        .receive_bytes = plan->data.receive_bytes,
-        .socket_send_buffer_bytes = (int32_t)config->socket_send_buffer_bytes,
-        .socket_receive_buffer_bytes = (int32_t)config->socket_receive_buffer_bytes,
-        .listen_backlog = (int32_t)config->socket_listen_backlog_size,
-    };
     uint64_t data_count = plan->endpoints.data_count;
     uint64_t storage_count = plan->endpoints.storage_count;
     uint64_t rings = 2 * data_count * storage_count + 2 * data_count + 2 * storage_count;
     uint64_t disks = storage_count + 1;
     plan->data_core_bytes = mr_data_core_bytes(&plan->data);
-    plan->transport_bytes = mr_transport_uring_bytes(&transport);
+    plan->transport_bytes = mr_transports_bytes(config, plan);
     plan->storage_core_bytes = mr_storage_core_bytes(&plan->storage);
     plan->disk_bytes = mr_disk_uring_bytes();
     plan->control_bytes = mr_control_bytes(&plan->control);

@@ -2,6 +2,7 @@
 
 #include "boot/memory.h"
 #include "boot/panic.h"
+#include "boot/transports.h"
 #include "boot/wait_uring.h"
 #include "chores.h"
 #include "millrace/base/assert.h"
@@ -263,20 +264,19 @@ static void core_init_data(struct core *core)
 {
     struct thread *thread = &core->thread;
     const struct mr_config *config = broker.params->config;
-    const struct mr_transport_uring_params transport = {
+    const struct mr_transports_ask ask = {
+        .config = config,
+        .plan = broker.plan,
         .wait = thread->wait,
         .log = &thread->log,
         .arena = &thread->arena,
+        .nic = broker.params->nic,
+        .nic_params = broker.params->nic_params,
         .listeners = broker.params->listeners,
         .listener_count = broker.params->listener_count,
-        .is_port_shared = broker.plan->endpoints.data_count > 1,
-        .connections_max = broker.plan->data.connections_max,
-        .receive_bytes = broker.plan->data.receive_bytes,
-        .socket_send_buffer_bytes = (int32_t)config->socket_send_buffer_bytes,
-        .socket_receive_buffer_bytes = (int32_t)config->socket_receive_buffer_bytes,
-        .listen_backlog = (int32_t)config->socket_listen_backlog_size,
+        .secret = {random_seed(), random_seed()},
     };
-    core->transport = mr_transport_uring_init(&transport);
+    core->transport = mr_transports_make(&ask);
     const struct mr_data_params params = {
         .plan = &broker.plan->data,
         .config = config,

@@ -23,6 +23,8 @@ struct mr_threads_params {
     const struct mr_plan *plan; /* measured */
     struct mr_endpoint listeners[MR_THREADS_LISTENERS];
     uint32_t listener_count;
+    struct mr_nic *nic; /* NULL: kernel sockets */
+    const struct mr_nic_params *nic_params;
     const char *log_dir;
     struct mr_str cluster_id;
     struct mr_uuid directory_id;

@@ -1,3 +1,4 @@
+#include "boot/nic_load.h"
 #include "boot/threads.h"
 #include "boot/wait_uring.h"
 #include "cli/cli.h"
@@ -101,6 +102,56 @@ static bool check_port(const struct mr_cli *cli, const struct mr_endpoint *endpo
     return is_good;
 }
 
+static bool is_on_card(const struct mr_nic_params *card, const struct mr_endpoint *endpoint)
+{
+    struct mr_address address;
+    if (endpoint->host[0] == '\0') {
+        return true;
+    }
+    bool is_found = false;
+    for (uint32_t index = 0; mr_address_parse(mr_str(endpoint->host), &address) && index < card->our_count; index++) {
+        is_found = is_found || mr_address_equal(&address, &card->ours[index].address);
+    }
+    return is_found;
+}
+
+static bool open_card(const struct mr_cli *cli, struct mr_threads_params *params)
+{
+    static struct mr_nic_params card;
+    char why[1024];
+    if (!mr_nic_load_params(&cli->config, &card, why, sizeof why)) {
+        mr_cli_complain(cli, "%s", why);
+        return false;
+    }
+    for (uint32_t index = 0; index < params->listener_count; index++) {
+        if (!is_on_card(&card, &params->listeners[index])) {
+            mr_cli_complain(cli, "listeners: %s is not one of millrace.dpdk.addresses",
+                            params->listeners[index].host);
+            return false;
+        }
+    }
+    params->nic_params = &card;
+    params->nic = mr_nic_load(&card, why, sizeof why);
+    if (params->nic == NULL) {
+        mr_cli_complain(cli, "%s", why);
+    }
+    return params->nic != NULL;
+}
+
+/* Kernel sockets: that the addresses can be bound. A card: that it can be opened, and has the addresses. */
+static bool check_listeners(const struct mr_cli *cli, struct mr_threads_params *params)
+{
+    if (mr_nic_load_is_wanted(&cli->config)) {
+        return open_card(cli, params);
+    }
+    for (uint32_t index = 0; index < params->listener_count; index++) {
+        if (!check_port(cli, &params->listeners[index])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* O_TMPFILE: the question leaves no name behind. */
 static void check_direct(const struct mr_cli *cli, const char *log_dir)
 {
@@ -145,10 +196,8 @@ int mr_cmd_start(int argc, char **argv)
     if (!check_meta(&cli, params.log_dir, &meta)) {
         return MR_CLI_FAILED;
     }
-    for (uint32_t index = 0; index < params.listener_count; index++) {
-        if (!check_port(&cli, &params.listeners[index])) {
-            return MR_CLI_FAILED;
-        }
+    if (!check_listeners(&cli, &params)) {
+        return MR_CLI_FAILED;
     }
     check_direct(&cli, params.log_dir);
     params.config = &cli.config;

@@ -6,10 +6,12 @@
 #define MILLRACE_DATAPLANE_H
 
 #include "millrace/base/arena.h"
+#include "millrace/base/hash.h"
 #include "millrace/base/log.h"
 #include "millrace/base/time.h"
 #include "millrace/base/trace.h"
 #include "millrace/config.h"
+#include "millrace/net/nic.h"
 #include "millrace/net/transport.h"
 #include "millrace/plane.h"
 
@@ -76,5 +78,22 @@ struct mr_transport_uring_params {
 };
 size_t               mr_transport_uring_bytes(const struct mr_transport_uring_params *params);
 struct mr_transport *mr_transport_uring_init(const struct mr_transport_uring_params *params);
+
+/* Our own TCP/IP over a card (edge: dataplane/transport/transport_dpdk.c). */
+struct mr_transport_dpdk_params {
+    struct mr_wait             *wait;
+    struct mr_log              *log;
+    struct mr_arena            *arena;
+    struct mr_nic              *nic;
+    const struct mr_nic_params *nic_params;
+    const struct mr_endpoint   *listeners;
+    uint32_t                    listener_count;
+    uint32_t                    connections_max;
+    uint64_t                    receive_bytes;
+    uint64_t                    spin_ns; /* how long a card that has become quiet is still asked */
+    struct mr_hash_key          secret;  /* of this boot: sequence numbers, cookies */
+};
+size_t               mr_transport_dpdk_bytes(const struct mr_transport_dpdk_params *params);
+struct mr_transport *mr_transport_dpdk_init(const struct mr_transport_dpdk_params *params);
 
 #endif

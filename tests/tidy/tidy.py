@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PLANES = ("dataplane", "storage", "control")
 
 # The only files that may touch clocks, sockets, files, threads and malloc.
-EDGES = re.compile(r"(^|/)(transport_[^/]*|disk_uring|wait_uring|chores|log_writer|main)\.c$|(^|/)control/(boot|cli)/")
+EDGES = re.compile(r"(^|/)(transport_[^/]*|disk_uring|wait_uring|chores|log_writer|main)\.c$|(^|/)(control/(boot|cli)|dataplane/port)/")
 PURE = re.compile(
     r"^(mem(cpy|move|set|cmp|chr)|strlen|__mem(cpy|move|set)_chk|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_"
     r"|mr_\w+"

@@ -4,6 +4,7 @@ Both are started on free ports with a directory of their own. A test written aga
 other: `run.py --broker=kafka` shows that a test is right before it is held against Millrace."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -43,6 +44,7 @@ class Broker:
 
     def __init__(self, conf=None, directory=None, port=None):
         self.base = Path(tempfile.mkdtemp(prefix="millrace-interop."))
+        self.host = "127.0.0.1"
         self.directory = Path(directory) if directory else self.base / "data"
         self.port = port or free_port()
         self.conf = dict(conf or {})
@@ -52,7 +54,7 @@ class Broker:
 
     @property
     def bootstrap(self):
-        return "127.0.0.1:%d" % self.port
+        return "%s:%d" % (self.host, self.port)
 
     @property
     def pid(self):
@@ -61,7 +63,7 @@ class Broker:
     def properties(self):
         conf = {
             "node.id": "1",
-            "listeners": "PLAINTEXT://127.0.0.1:%d" % self.port,
+            "listeners": "PLAINTEXT://" + self.bootstrap,
             "log.dirs": str(self.directory),
             "group.initial.rebalance.delay.ms": "0",
         }
@@ -101,7 +103,7 @@ class Broker:
     def _answers(self):
         """Does it answer ApiVersions? A bare connect would also succeed before it is ready."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1) as s:
+            with socket.create_connection((self.host, self.port), 1) as s:
                 s.settimeout(2)
                 s.sendall(bytes.fromhex("0000000f" "0012" "0000" "00000001" "0005") + b"ready")
                 return len(s.recv(4)) == 4
@@ -207,6 +209,46 @@ class Millrace(Broker):
                            capture_output=True, text=True, timeout=120)
         if p.returncode != 0:
             raise BrokerFailed("recover: exit %d\n%s%s" % (p.returncode, p.stdout, p.stderr))
+
+
+def tap_missing():
+    """Why there can be no broker on a TAP device here; None: there can."""
+    if os.geteuid() != 0:
+        return "a TAP device needs root"
+    if not os.path.exists("/dev/net/tun"):
+        return "no /dev/net/tun"
+    if not (BINARY.parent / "millrace-dpdk.so").exists():
+        return "built without DPDK (libdpdk-dev)"
+    return None
+
+
+class MillraceOnTap(Millrace):
+    """Our TCP/IP over DPDK: a TAP device and a network of its own, gone with the process."""
+
+    def __init__(self, conf=None, directory=None, port=None):
+        super().__init__(conf, directory, port)
+        self.number = random.SystemRandom().randrange(1 << 14)
+        self.network = "10.%d.%d" % (64 + self.number // 256, self.number % 256)
+        self.host = self.network + ".2"
+        self.device = "mr%d" % self.number
+
+    def properties(self):
+        conf = {
+            "millrace.transport": "dpdk",
+            "millrace.dpdk.device": "net_tap0,iface=" + self.device,
+            "millrace.dpdk.addresses": self.host + "/24",
+            "millrace.dpdk.host.addresses": self.network + ".1/24",
+            "millrace.trusted.networks": self.network + ".0/24",
+        }
+        conf.update(super().properties())
+        return conf
+
+    def connections(self):
+        """The clients' side of them: ours is in no table of the kernel's."""
+        with open("/proc/net/tcp") as f:
+            fields = [line.split() for line in f.readlines()[1:]]
+        ours = "%08X:%04X" % (int.from_bytes(socket.inet_aton(self.host), "little"), self.port)
+        return sum(1 for x in fields if x[2] == ours and x[3] == "01")
 
 
 class Kafka(Broker):

@@ -43,9 +43,10 @@ def test(seconds=90, alone=False, full_only=False, millrace_only=False, kafka_on
 class Shared:
     """What tests of one worker share, because starting it takes seconds."""
 
-    def __init__(self, kind, bug=None):
+    def __init__(self, kind, bug=None, on_tap=False):
         self.kind = kind
         self.bug = bug
+        self.on_tap = on_tap
         self.broker = None
         self.jvm = None
         self.base = Path(tempfile.mkdtemp(prefix="millrace-interop-shared."))
@@ -59,8 +60,11 @@ class Shared:
             self.broker.start()
         return self.broker
 
-    def make_broker(self, conf, kind=None, **kw):
-        b = brokers.KINDS[kind or self.kind](conf, **kw)
+    def make_broker(self, conf, kind=None, on_tap=False, **kw):
+        make = brokers.KINDS[kind or self.kind]
+        if make is brokers.Millrace and (on_tap or self.on_tap):
+            make = brokers.MillraceOnTap
+        b = make(conf, **kw)
         if self.bug and b.kind == "millrace":
             b.bug = self.bug
             b.binary = deps.ROOT / "build" / "bugs" / "millrace"
@@ -204,7 +208,8 @@ class Context:
         return process
 
     def wire(self, broker=None, timeout_s=10):
-        w = Wire((broker or self.broker).port, timeout_s)
+        b = broker or self.broker
+        w = Wire(b.port, timeout_s, b.host)
         self._to_close.append(w.close)
         return w
 

@@ -1,0 +1,185 @@
+/*
+ * nic_frames: frames through a DPDK queue pair.
+ *
+ *   frame of ours:  [ header and short spans | mbuf of `headers` ] -> [ lent span | mbuf of `segments` ] -> ...
+ *
+ * Lent spans are attached, not copied, where the driver reads chains of mbufs by itself. A retransmission makes new
+ * mbufs, so the old ones may still be in the ring. The mbufs of one frame share one slot; when the driver has freed
+ * all of them the slot is done, and `done` moves over the done slots in front. Slots, headers and queue are sized
+ * so that a frame without lent spans, an ACK for example, needs nothing that data could have used up; where segments
+ * run out the spans are copied.
+ */
+#include "net/net.h"
+#include "nic_dpdk.h"
+
+#include <rte_ip.h>
+#include <rte_lcore.h>
+#include <rte_tcp.h>
+
+static bool frames_attach(struct mr_nic *nic)
+{
+    (void)nic;
+    return rte_thread_register() == 0; /* its mempool caches */
+}
+
+/* ---- in ---- */
+
+static uint32_t frames_receive(struct mr_nic *nic, struct mr_nic_received *frames, uint32_t max)
+{
+    struct mr_nic_dpdk *d = (struct mr_nic_dpdk *)(void *)nic;
+    const uint64_t good = RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+    struct rte_mbuf *mbufs[MR_NIC_BURST];
+    uint16_t burst = max < MR_NIC_BURST ? (uint16_t)max : MR_NIC_BURST;
+    uint16_t taken = rte_eth_rx_burst(d->port, 0, mbufs, burst);
+    uint32_t count = 0;
+    nic->counts.frames_in += taken;
+    for (uint16_t index = 0; index < taken; index++) {
+        struct rte_mbuf *m = mbufs[index];
+        if (m->nb_segs != 1) { /* longer than the MTU allows */
+            nic->counts.refused++;
+            rte_pktmbuf_free(m);
+            continue;
+        }
+        frames[count++] = (struct mr_nic_received){.bytes = rte_pktmbuf_mtod(m, const uint8_t *),
+                                                   .len = m->data_len,
+                                                   .is_verified = (m->ol_flags & good) == good,
+                                                   .buffer = m};
+    }
+    return count;
+}
+
+static void frames_release(struct mr_nic *nic, void *buffer)
+{
+    (void)nic;
+    rte_pktmbuf_free(buffer);
+}
+
+/* ---- out ---- */
+
+static uint32_t frames_room(struct mr_nic *nic)
+{
+    const struct mr_nic_dpdk *d = (const struct mr_nic_dpdk *)(const void *)nic;
+    uint32_t slots = MR_NIC_SLOTS - (uint32_t)(nic->sent - nic->done);
+    uint32_t queue = MR_NIC_QUEUE - d->queued;
+    return slots < queue ? slots : queue;
+}
+
+static void slot_done(void *bytes, void *slot)
+{
+    (void)bytes;
+    ((struct mr_nic_slot *)slot)->is_done = true;
+}
+
+static void copy_span(struct mr_nic_dpdk *d, struct rte_mbuf *m, const struct mr_span *span)
+{
+    memcpy(rte_pktmbuf_mtod_offset(m, uint8_t *, m->data_len), span->data, span->len);
+    m->data_len = (uint16_t)(m->data_len + span->len);
+    d->nic.counts.bytes_copied += span->len;
+}
+
+/* A span is a part of one segment's payload, so its length fits. */
+static void attach_span(struct mr_nic_dpdk *d, struct rte_mbuf *m, const struct mr_span *span,
+                        struct rte_mbuf_ext_shared_info *info)
+{
+    union {
+        const void *in;
+        void *out;
+    } pun = {.in = span->data};
+    rte_pktmbuf_attach_extbuf(m, pun.out, RTE_BAD_IOVA, (uint16_t)span->len, info);
+    m->data_len = (uint16_t)span->len;
+    d->nic.counts.bytes_attached += span->len;
+}
+
+/* What a card that computes checksums wants to find: the sum of the pseudo header. */
+static void offload_checksums(const struct mr_nic_dpdk *d, struct rte_mbuf *m, const struct mr_net_frame *frame)
+{
+    if (frame->l4_at == 0 || !d->nic.is_checksum_offloaded) {
+        return;
+    }
+    bool is_ip4 = frame->l4_at - frame->l3_at == sizeof(struct rte_ipv4_hdr);
+    void *ip = rte_pktmbuf_mtod_offset(m, void *, frame->l3_at);
+    struct rte_tcp_hdr *tcp = rte_pktmbuf_mtod_offset(m, struct rte_tcp_hdr *, frame->l4_at);
+    m->tx_offload = rte_mbuf_tx_offload(frame->l3_at, frame->l4_at - frame->l3_at, frame->header_len - frame->l4_at,
+                                        0, 0, 0, 0);
+    m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM | (is_ip4 ? RTE_MBUF_F_TX_IPV4 : RTE_MBUF_F_TX_IPV6);
+    tcp->cksum = is_ip4 ? rte_ipv4_phdr_cksum(ip, m->ol_flags) : rte_ipv6_phdr_cksum(ip, m->ol_flags);
+}
+
+static void frames_send(struct mr_nic *nic, const struct mr_net_frame *frame)
+{
+    struct mr_nic_dpdk *d = (struct mr_nic_dpdk *)(void *)nic;
+    struct mr_nic_slot *slot = &d->slots[nic->sent++ % MR_NIC_SLOTS];
+    struct rte_mbuf *head = rte_pktmbuf_alloc(d->headers);
+    struct rte_mbuf *rest[MR_TCP_SPANS];
+    slot->is_done = true;
+    if (head == NULL) { /* cannot be: room() counts; a lost frame comes again */
+        return;
+    }
+    memcpy(rte_pktmbuf_mtod(head, uint8_t *), frame->header, frame->header_len);
+    head->data_len = (uint16_t)frame->header_len;
+    uint32_t copied = 0;
+    while (copied < frame->span_count && frame->spans[copied].len <= MR_NIC_COPY_MAX) {
+        copy_span(d, head, &frame->spans[copied++]);
+    }
+    uint32_t attached = frame->span_count - copied;
+    if (!d->is_attaching || attached == 0 || rte_pktmbuf_alloc_bulk(d->segments, rest, attached) != 0) {
+        attached = 0;
+    }
+    for (; copied + attached < frame->span_count; copied++) {
+        copy_span(d, head, &frame->spans[copied]);
+    }
+    struct rte_mbuf *last = head;
+    for (uint32_t index = 0; index < attached; index++) {
+        attach_span(d, rest[index], &frame->spans[copied + index], &slot->info);
+        last->next = rest[index];
+        last = rest[index];
+    }
+    slot->is_done = attached == 0;
+    slot->info.free_cb = slot_done;
+    slot->info.fcb_opaque = slot;
+    rte_mbuf_ext_refcnt_set(&slot->info, (uint16_t)attached);
+    head->nb_segs = (uint16_t)(attached + 1);
+    head->pkt_len = frame->header_len + frame->len;
+    offload_checksums(d, head, frame);
+    d->queue[d->queued++] = head;
+}
+
+static void frames_flush(struct mr_nic *nic)
+{
+    struct mr_nic_dpdk *d = (struct mr_nic_dpdk *)(void *)nic;
+    if (d->queued > 0) {
+        uint16_t taken = rte_eth_tx_burst(d->port, 0, d->queue, (uint16_t)d->queued);
+        nic->counts.frames_out += taken;
+        d->queued -= taken;
+        memmove(d->queue, d->queue + taken, d->queued * sizeof d->queue[0]);
+    }
+    while (nic->done < nic->sent && d->slots[nic->done % MR_NIC_SLOTS].is_done) {
+        nic->done++;
+    }
+    if (nic->done < nic->sent && d->queued == 0) {
+        (void)rte_eth_tx_done_cleanup(d->port, 0, 0); /* a lazy driver keeps them until its ring is full */
+    }
+}
+
+/* ---- waiting ---- */
+
+static bool frames_arm(struct mr_nic *nic)
+{
+    const struct mr_nic_dpdk *d = (const struct mr_nic_dpdk *)(const void *)nic;
+    if (nic->wait_fd < 0) {
+        return false;
+    }
+    int err = rte_eth_dev_rx_intr_enable(d->port, 0);
+    return err == 0 || err == -ENOTSUP; /* a TAP's descriptor is readable anyway */
+}
+
+const struct mr_nic_ops mr_nic_frames_ops = {
+    .name = "dpdk",
+    .attach = frames_attach,
+    .receive = frames_receive,
+    .release = frames_release,
+    .room = frames_room,
+    .send = frames_send,
+    .flush = frames_flush,
+    .arm = frames_arm,
+};

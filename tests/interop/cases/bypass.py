@@ -1,0 +1,78 @@
+"""Stock clients on our own TCP/IP: a DPDK port whose other end is a TAP device of the kernel."""
+
+import re
+import subprocess
+
+from lib import broker as brokers
+from lib import case
+from lib.case import test
+from lib.clients import fields
+from lib.helpers import consume_all, sequence_check
+
+SIZE = 2000
+
+
+def on_tap(t, conf=None):
+    why = brokers.tap_missing()
+    if why:
+        t.skip(why)
+    return t.own(dict(conf or {}), on_tap=True)
+
+
+def copies(b):
+    """Bytes of answers that were attached to frames, and that were copied into them."""
+    said = re.search(r"bytes_attached=(\d+) bytes_copied=(\d+)", b.log_path.read_text())
+    return int(said.group(1)), int(said.group(2))
+
+
+def tc(*command):
+    return subprocess.run(["tc", *command], capture_output=True, text=True)
+
+
+def lose(t, device, percent):
+    """Lose frames at random between the device and the kernel, both ways (cls_bpf, the kernel's random numbers)."""
+    limit = 2 ** 32 * percent // 100
+    code = "4,32 0 0 4294963256,37 1 0 %d,6 0 0 2,6 0 0 0" % (limit - 1)  # ld rand; jgt limit -> pass; shot; ok
+    drop = "protocol all bpf direct-action bytecode".split() + [code]
+    for command in (["qdisc", "add", "dev", device, "clsact"], ["filter", "add", "dev", device, "ingress", *drop],
+                    ["filter", "add", "dev", device, "egress", *drop]):
+        p = tc(*command)
+        if p.returncode != 0:
+            t.skip("the kernel cannot lose frames: %s" % p.stderr.strip().splitlines()[0])
+
+
+@test(millrace_only=True)
+def clients_on_our_own_tcp(t):
+    """kcat and Java through TAP: every byte, kill -9 and restart, a clean stop; answers are not copied."""
+    b = on_tap(t)
+    topic = t.topic(2)
+    lines = ["%d %s" % (n, "x" * (n % 900)) for n in range(20000)]
+    t.file("lines").write_text("\n".join(lines) + "\n")
+    t.kcat("-P", "-t", topic, "-p", 0, "-l", t.file("lines"))
+    t.equal(t.kcat("-C", "-t", topic, "-p", 0, "-e", "-q", "-o", "beginning").stdout().splitlines(), lines, "lines by kcat")
+    late = t.topic(3)
+    got = fields(t.java("produce", topic=late, partitions=3, count=15000, size=SIZE))
+    t.equal(got["acked"], "15000", "acknowledged to Java")
+    b.kill()
+    b.start()
+    t.equal(sequence_check(t, consume_all(t, late, 15000)), 15000, "records by Java after kill -9")
+    t.eventually(lambda: b.connections() < 20, 10, "connections to end")
+    t.equal(b.stop(), 0, "exit status")
+    attached, copied = copies(b)
+    t.check(attached > 15000 * SIZE, "%d bytes of answers were attached", attached)
+    t.check(copied < attached / 50, "%d bytes of answers were copied, %d attached", copied, attached)
+    t.note("attached %d, copied %d" % (attached, copied))
+
+
+@test(millrace_only=True)
+def clients_through_a_lossy_path(t):
+    """One frame in a hundred is lost in each direction: every record once, in order."""
+    b = on_tap(t)
+    lose(t, b.device, 1)
+    topic = t.topic(3)
+    got = fields(t.java("produce", topic=topic, partitions=3, count=20000, size=SIZE))
+    t.equal((got["acked"], got["disorder"]), ("20000", "0"), "acknowledged and out of order")
+    t.equal(sequence_check(t, consume_all(t, topic, 20000)), 20000, "records by Java")
+    lost = int(re.search(r"dropped (\d+)", tc("-s", "qdisc", "show", "dev", b.device, "clsact").stdout).group(1))
+    t.check(lost > 100, "only %d frames were lost", lost)
+    t.note("%d frames lost" % lost)
