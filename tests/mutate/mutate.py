@@ -115,7 +115,7 @@ def run(argv, cpu_seconds=None):
     limit = (lambda: resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds), int(cpu_seconds)))) if cpu_seconds else None
     try:
         status = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=WAIT_LIMIT,
-                                cwd=WORK, preexec_fn=limit).returncode
+                                cwd=SOURCE, preexec_fn=limit).returncode
     except subprocess.TimeoutExpired:
         return "time"
     return "time" if -status in (signal.SIGXCPU, signal.SIGKILL) else status

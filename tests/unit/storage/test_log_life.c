@@ -551,6 +551,36 @@ static void test_log_that_lost_records_since_it_was_closed_is_refused(void **sta
     }
 }
 
+/* The snapshot that knew where the log ended is lost too: the file is not cut where its last batch ends. */
+static void test_log_that_lost_records_and_its_snapshot_is_refused(void **state)
+{
+    struct storage_rig *rig = *state;
+    for (uint32_t way = 0; way < 2; way++) {
+        struct rig_log log;
+        char           topic[8] = {(char)('a' + way), '\0'};
+        char           segment[100];
+        char           snapshot[100];
+        mr_fmt(segment, sizeof segment, RIG_LOG_DIR "/%s-0/%020lld.log", topic, 0LL);
+        mr_fmt(snapshot, sizeof snapshot, RIG_LOG_DIR "/%s-0/%020lld.snapshot", topic, 20LL);
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
+        fill(rig, &log, 10, 1000);
+        assert_int_equal(rig_stop(rig), MR_OK);
+        int64_t size = size_of(rig, segment);
+        mr_sim_fs_rot(rig->fs, segment, (uint64_t)size / 10 * 9 + 16, 1, 0xff);
+        if (way == 0) {
+            mr_sim_fs_remove(rig->fs, snapshot);
+        } else {
+            mr_sim_fs_cut_file(rig->fs, snapshot, 5);
+        }
+        for (uint32_t life = 0; life < 2; life++) {
+            assert_int_equal(rig_start(rig), MR_OK);
+            assert_int_equal(rig_open(rig, topic, 0, &log), MR_ERR_CORRUPT);
+            assert_int_equal(rig_stop(rig), MR_OK);
+        }
+    }
+}
+
 /* The snapshot of a clean stop is lost or damaged: what is in the log still tells. */
 static void test_producers_are_known_without_their_snapshot(void **state)
 {
@@ -979,6 +1009,7 @@ int main(void)
         TEST(test_logs_that_end_otherwise_go_to_other_cores),
         TEST(test_recovered_logs_that_nobody_opened_are_closed_cleanly),
         TEST(test_log_that_lost_records_since_it_was_closed_is_refused),
+        TEST(test_log_that_lost_records_and_its_snapshot_is_refused),
         TEST(test_producers_are_known_without_their_snapshot),
         TEST(test_producers_of_earlier_segments_are_known_without_snapshots),
         TEST(test_wrong_index_entries_are_passed_by),
