@@ -240,6 +240,7 @@ struct mr_task {
     bool                  is_op_due;       /* at its end the operation goes on with its next entry */
     bool                  is_whole_wanted; /* cold reads */
     bool                  is_data_there;
+    bool                  is_proof; /* the last batch of a log is read for its CRC */
     bool                  is_again; /* the operation that had no space is submitted again as it was; a cold read: the
                                        second time */
     uint32_t              crc;

@@ -17,6 +17,9 @@ void mr_log_batches_found(void *context, const struct mr_batch *batch, uint32_t 
     struct mr_task         *task = context;
     struct mr_partition    *p = task->partition;
     struct mr_storage_core *core = task->core;
+    if (task->is_proof) {
+        return;
+    }
     bool                    is_all = !is_for_producers(task, task->segment);
     if (is_all) {
         mr_segment_index(core, task->segment, batch, pos, mr_batch_bytes(batch));
@@ -32,6 +35,7 @@ void mr_log_batches_found(void *context, const struct mr_batch *batch, uint32_t 
     }
     if (task->segment == p->active) {
         p->end.offset = mr_batch_last_offset(batch) + 1;
+        p->end.pos = pos; /* of the last one, until all are read */
     }
 }
 
@@ -90,10 +94,21 @@ void mr_log_batches_begin(struct mr_storage_core *core, struct mr_task *task)
         segment->max_timestamp = -1;
     }
     mr_log_scan_init(&task->scan, task->b, segment->size, segment->base,
-                     mr_log_load_is_verified(task));
+                     mr_log_load_is_verified(task) || task->is_proof);
     if (mr_log_load_is_verified(task)) {
         task->partition->end.offset = segment->base;
     }
+}
+
+/*
+ * Whether nothing but the head of the last batch says where the log ends, because the snapshot that a clean stop left there
+ * is lost: then that batch is read once more, with its CRC. Of others a wrong body harms nobody but who reads it.
+ */
+static bool is_proof_due(const struct mr_task *task)
+{
+    const struct mr_partition *p = task->partition;
+    return task->load == NULL && task->segment == p->active && task->x != p->end.offset && task->scan.size > 0 &&
+           task->scan.state == MR_LOG_SCAN_ENDED;
 }
 
 /* The batches of task->segment have been read. */
@@ -101,6 +116,10 @@ void mr_log_batches_end(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_partition *p = task->partition;
     struct mr_segment   *segment = task->segment;
+    if (task->is_proof) {
+        task->index = MR_LOAD_OVER;
+        return;
+    }
     if (task->scan.state == MR_LOG_SCAN_DAMAGED && task->b > 0 && mr_log_load_known(task) == NULL) {
         /* Not where the index says, or not any more: the index is made from the segment, which is asked from its start. */
         mr_log(core->log, MR_LOG_WARN, "an index is not believed and made anew dir=%s segment=%lld", p->dir_name,
@@ -137,6 +156,11 @@ void mr_log_batches_end(struct mr_storage_core *core, struct mr_task *task)
     if (is_wipe_due(task)) {
         mr_segment_index_flush(core, segment);
         segment->has_index_files = true;
+    }
+    if (is_proof_due(task)) {
+        task->is_proof = true;
+        task->b = p->end.pos;
+        return; /* the same segment again */
     }
     task->segment = segment == p->active ? NULL : mr_segment_next(segment);
     mr_log_batches_choose(task);

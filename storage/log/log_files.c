@@ -98,7 +98,8 @@ static bool load_finish(struct mr_storage_core *core, struct mr_task *task, enum
     /* Where the batches end before the file does, the last one's offset may be wrong as well. Without a snapshot the
      * file's size tells: only at a stop or a roll is it cut where a batch ends; what is allocated ahead are whole blocks. */
     bool is_sized = task->scan.size % MR_PAGE_BYTES != 0;
-    bool is_cut = task->scan.state == MR_LOG_SCAN_DAMAGED && (task->x >= 0 ? task->x != p->end.offset : is_sized);
+    bool is_untold = task->x >= 0 ? task->x != p->end.offset : is_sized || task->is_proof;
+    bool is_cut = task->scan.state == MR_LOG_SCAN_DAMAGED && is_untold;
     if (err == MR_OK && task->load == NULL && (task->x > p->end.offset || is_cut)) {
         /* The journal has nothing of it: it is as a clean stop left it, in this start or one before. Cut here and gone
          * on with, other records would get the offsets of those that were acknowledged. */

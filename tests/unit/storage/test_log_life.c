@@ -581,6 +581,30 @@ static void test_log_that_lost_records_and_its_snapshot_is_refused(void **state)
     }
 }
 
+/* The last batch's head says another last offset, and the snapshot that would say otherwise is lost: the CRC tells. */
+static void test_end_of_a_log_is_not_believed_without_a_proof(void **state)
+{
+    struct storage_rig *rig = *state;
+    struct rig_log      log;
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    fill(rig, &log, 10, 1000);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    mr_sim_fs_remove(rig->fs, RIG_LOG_DIR "/t-0/00000000000000000020.snapshot");
+    assert_int_equal(rig_start(rig), MR_OK);
+    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
+    assert_int_equal(log.end, 20);
+    assert_int_equal(rig_stop(rig), MR_OK);
+    mr_sim_fs_remove(rig->fs, RIG_LOG_DIR "/t-0/00000000000000000020.snapshot");
+    uint64_t last = (uint64_t)size_of(rig, SEGMENT) / 10 * 9;
+    mr_sim_fs_rot(rig->fs, SEGMENT, last + 23, 1, 0x40); /* the last offset's delta */
+    for (uint32_t life = 0; life < 2; life++) {
+        assert_int_equal(rig_start(rig), MR_OK);
+        assert_int_equal(rig_open(rig, "t", 0, &log), MR_ERR_CORRUPT);
+        assert_int_equal(rig_stop(rig), MR_OK);
+    }
+}
+
 /* The snapshot of a clean stop is lost or damaged: what is in the log still tells. */
 static void test_producers_are_known_without_their_snapshot(void **state)
 {
@@ -1009,6 +1033,7 @@ int main(void)
         TEST(test_logs_that_end_otherwise_go_to_other_cores),
         TEST(test_recovered_logs_that_nobody_opened_are_closed_cleanly),
         TEST(test_log_that_lost_records_since_it_was_closed_is_refused),
+        TEST(test_end_of_a_log_is_not_believed_without_a_proof),
         TEST(test_log_that_lost_records_and_its_snapshot_is_refused),
         TEST(test_producers_are_known_without_their_snapshot),
         TEST(test_producers_of_earlier_segments_are_known_without_snapshots),
