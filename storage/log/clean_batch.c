@@ -69,7 +69,7 @@ static bool does_stay(const struct choice *choice, const struct mr_record *recor
         return false;
     }
     bool is_over = is_horizon_set(&choice->batch) && rules->now_ms >= choice->batch.base_timestamp;
-    return record->value.len >= 0 ? !mr_bug_each("lose-a-newest-value", 20) : !is_over;
+    return record->value.len >= 0 ? !mr_bug_each("lose-a-newest-value", 20) : !is_over && !mr_bug("drop-tombstones");
 }
 
 static bool choose(void *context, const struct mr_record *record)

@@ -1,5 +1,7 @@
 #include "log/clean_swap.h"
 
+#include "millrace/base/bug.h"
+
 #include "log/cleaner.h"
 #include "log/log_files.h"
 
@@ -156,6 +158,9 @@ static enum mr_clean_progress record(struct mr_cleaner *c)
         return mr_cleaner_undo(c, false);
     }
     record_store(c->intent, c->p, c->group_base, c->group_end);
+    if (mr_bug("swap-half")) { /* what a crash leaves of it is nobody's */
+        memset(c->intent, 0, RECORD_BYTES);
+    }
     return write_record(c, SWAP_RECORDED);
 }
 

@@ -52,6 +52,10 @@ void mr_sim_site_init(struct mr_sim_site *site)
         .segments_max = 2048,
         .retention_check_ms = 2000,
         .producer_check_ms = 600000,
+        .clean_map_bytes = 1536, /* fewer keys than a topic has */
+        .clean_load = 0.9,
+        .clean_io_bytes = 2u << 20,
+        .clean_backoff_ms = 60,
     };
     site->control_plan = (struct mr_control_plan){.heap_bytes = 32u << 20, .timers_max = 4096};
 }

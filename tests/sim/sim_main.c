@@ -209,12 +209,13 @@ static void say_result(const struct mr_sim_result *result)
 {
     char on[512];
     mr_sim_swarm_text(result->on, on, sizeof on);
-    printf("  %s trace=%016llx steps=%llu simulated_ms=%llu acked=%llu changes=%llu commits=%llu transactions=%llu generations=%d starts=%u cuts=%u kills=%u stops=%u "
+    printf("  %s trace=%016llx steps=%llu simulated_ms=%llu acked=%llu changes=%llu commits=%llu transactions=%llu compacted=%llu generations=%d starts=%u cuts=%u kills=%u stops=%u "
            "resets=%llu rots=%llu with=%s\n",
            result->is_ok ? "ok" : "VIOLATION", (unsigned long long)result->trace_hash,
            (unsigned long long)result->steps, (unsigned long long)(result->simulated_ns / 1000000),
            (unsigned long long)result->acked, (unsigned long long)result->changes,
-           (unsigned long long)result->commits, (unsigned long long)result->transactions, result->generations,
+           (unsigned long long)result->commits, (unsigned long long)result->transactions,
+           (unsigned long long)result->compacted, result->generations,
            result->starts, result->power_cuts, result->kills, result->clean_stops, (unsigned long long)result->resets,
            (unsigned long long)result->rots, on);
     if (!result->is_ok) {

@@ -11,6 +11,7 @@
 #include "sim_client.h"
 #include "sim_follower.h"
 #include "sim_idle.h"
+#include "sim_keyed.h"
 #include "sim_consumer.h"
 #include "sim_member.h"
 #include "sim_nth.h"
@@ -27,7 +28,7 @@
 #define CLIENTS_MAX 4u
 #define MEMBERS     3u
 #define ACTORS_MAX \
-    (CLIENTS_MAX + MEMBERS + MR_SIM_CONSUMERS + MR_SIM_TXN_ACTORS + 4u) /* and the admin and three who read */
+    (CLIENTS_MAX + MEMBERS + MR_SIM_CONSUMERS + MR_SIM_TXN_ACTORS + 5u) /* and the admin, the keyed one and three who read */
 #define OFFSETS_MAX (1u << 14)
 #define VALUES_MAX  12000u
 #define STEPS_STOP  200000u /* steps in which a stop must be over; */
@@ -52,6 +53,7 @@ struct world {
     struct mr_sim_consumers consumers;
     struct mr_sim_txns    txns;
     struct mr_sim_admin   admin;
+    struct mr_sim_keyed   keyed;
     struct mr_sim_follower follower;
     struct mr_sim_auditor auditor;
     struct mr_sim_wire    wires[ACTORS_MAX];
@@ -651,6 +653,10 @@ static void set_up_actors(struct world *world, struct mr_arena *arena)
     if (mr_sim_swarm_has(&world->swarm, MR_SIM_TROUBLE_transactions)) {
         set_up_transactions(world, arena);
     }
+    if (mr_sim_swarm_has(&world->swarm, MR_SIM_TROUBLE_keyed)) {
+        mr_sim_keyed_init(&world->keyed, arena, mr_hash_u64(world->params->seed + 3));
+        add_actor(world, &world->keyed.actor);
+    }
     mr_sim_follower_init(&world->follower, arena, &world->check, mr_hash_u64(world->params->seed + 2));
     add_actor(world, &world->follower.actor);
     mr_sim_auditor_init(&world->auditor, arena, &world->check, mr_prng_next(&world->prng));
@@ -688,6 +694,7 @@ void mr_sim_world_run(const struct mr_sim_params *params, struct mr_sim_result *
     result->changes = world->admin.done;
     result->commits = world->group.acked_count;
     result->transactions = world->txns.check.committed_count;
+    result->compacted = world->keyed.compacted;
     result->generations = world->group.newest + 1;
     result->simulated_ns = world->now.mono_ns - MR_NS_PER_S;
     mr_sim_fs_destroy(world->fs);

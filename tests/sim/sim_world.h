@@ -44,6 +44,7 @@ struct mr_sim_result {
     uint64_t acked, resets, rots;
     uint64_t changes, commits; /* administration that was answered, offsets committed */
     uint64_t transactions;     /* committed */
+    uint64_t compacted;        /* reads of a compacted log that did not find every offset */
     uint32_t states_cut;       /* of transactions when power went at a crash point: a bit for each (sim_states.h) */
     int32_t  generations;
     uint32_t starts, power_cuts, kills, clean_stops;
