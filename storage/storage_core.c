@@ -560,6 +560,13 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
     return was_busy;
 }
 
+struct mr_memory mr_storage_core_spent(const struct mr_storage_core *core)
+{
+    bool is_spent = core->is_recovered && core->cold.touched == 0;
+    return (struct mr_memory){.base = core->cold.memory,
+                              .bytes = is_spent ? (size_t)core->cold.page_count * MR_PAGE_BYTES : 0};
+}
+
 uint64_t mr_storage_core_deadline_ns(const struct mr_storage_core *core)
 {
     if (!core->is_recovered || core->is_stopped || core->is_giving) {

@@ -43,6 +43,11 @@ void mr_memory_huge(const struct mr_arena *arena)
     }
 }
 
+void mr_memory_give_back(void *base, size_t bytes)
+{
+    (void)madvise(base, bytes, MADV_DONTNEED);
+}
+
 static uint64_t read_limit(const char *path)
 {
     char text[32] = {0};

@@ -24,6 +24,10 @@ bool mr_memory_arena(struct mr_arena *arena, size_t bytes);
  * one translation instead of 256. What the kernel refuses costs only speed. */
 void mr_memory_huge(const struct mr_arena *arena);
 
+/* The pages behind [base, base + bytes) go back to the kernel: zeros, which cost nothing until they are touched again. Not
+ * those that are locked. */
+void mr_memory_give_back(void *base, size_t bytes);
+
 /* CPUs of this process's affinity mask; memory of the machine or the smaller limit of its cgroup. */
 void mr_memory_machine(struct mr_plan_machine *machine);
 

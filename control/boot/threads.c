@@ -52,6 +52,7 @@ struct core {
     struct mr_port *storage_port;
     struct mr_transport *transport;
     struct mr_disk *disk;
+    bool is_trimmed; /* what recovery took went back */
 };
 
 struct broker {
@@ -190,6 +191,16 @@ static uint64_t core_deadline_ns(const struct core *core, uint64_t now_ns)
     return deadline_ns;
 }
 
+/* Recovery reads the journal through 16 MiB that an idle broker need not keep. */
+static void trim(struct core *core)
+{
+    struct mr_memory spent = mr_storage_core_spent(core->storage);
+    if (spent.bytes > 0) {
+        mr_memory_give_back(spent.base, spent.bytes);
+        core->is_trimmed = true;
+    }
+}
+
 /*
  * What a turn has prepared is not handed to the kernel before the next ones have seen their mail: a write
  * completes, storage answers, the data role replies, and one call submits the send, the next receive and
@@ -222,6 +233,9 @@ static void core_loop(struct core *core)
         if (is_more) {
             mr_wait(thread->wait, 0);
             continue;
+        }
+        if (core->storage != NULL && !core->is_trimmed) {
+            trim(core);
         }
         uint64_t deadline_ns = core_deadline_ns(core, now.mono_ns);
         if (deadline_ns <= now.mono_ns) {

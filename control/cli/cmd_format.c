@@ -24,9 +24,10 @@ static const char help[] =
     "[--config FILE]\n"
     "                [--set KEY=VALUE]...\n"
     "\n"
-    "Prepare the directory of log.dirs: meta.properties and the first records of the metadata log, "
+    "Prepare the directory of log.dirs: meta.properties and the first records of the metadata log "
     "as\n"
-    "Apache Kafka's kafka-storage format leaves them. Nothing that exists is overwritten.\n"
+    "Apache Kafka's kafka-storage format leaves them, and the first journal file of each core. "
+    "Nothing that exists is overwritten.\n"
     "\n"
     "  --cluster-id ID        the cluster's id; without it a random one\n"
     "  --ignore-formatted     a directory that is formatted already is no error\n"
@@ -78,6 +79,33 @@ static bool store(const char *dir, const char *name, const void *bytes, size_t l
     bool is_good = written == (ssize_t)len && fsync(file) == 0;
     is_good = close(file) == 0 && is_good;
     return is_good && rename(temporary, path) == 0 && sync_dir(dir);
+}
+
+/* The first journal file of a storage core, full of zeros: a start that finds it whole need not write it. */
+static bool store_journal(const char *dir, uint32_t core, uint64_t bytes)
+{
+    static const uint8_t zeros[1u << 20];
+    char path[600];
+    snprintf(path, sizeof path, "%s/millrace-journal-%u-0", dir, core);
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    bool is_good = file >= 0;
+    for (uint64_t at = 0; is_good && at < bytes;) {
+        size_t len = bytes - at < sizeof zeros ? (size_t)(bytes - at) : sizeof zeros;
+        ssize_t written = write(file, zeros, len);
+        is_good = written > 0;
+        at += is_good ? (uint64_t)written : 0;
+    }
+    is_good = is_good && fsync(file) == 0;
+    int err = errno;
+    if (file >= 0) {
+        (void)posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED); /* it is used past the page cache */
+        close(file);
+    }
+    if (!is_good) {
+        (void)unlink(path);
+    }
+    errno = err;
+    return is_good;
 }
 
 /* Create the directory and those above it. */
@@ -239,8 +267,22 @@ static uint32_t make_checkpoint(uint8_t *bytes, uint32_t size, int64_t now_ms,
 
 /* ---- The command ---- */
 
-static int write_all(const struct mr_cli *cli, const char *log_dir, const char *cluster_id,
-                     const struct mr_uuid *directory_id, int16_t metadata_version)
+/* What is missing is written by the start, so a full disk does not undo the rest. */
+static void write_journals(const struct mr_cli *cli, const struct mr_plan *plan, const char *log_dir)
+{
+    for (uint32_t core = 0; core < plan->endpoints.storage_count; core++) {
+        if (!store_journal(log_dir, core, plan->storage.journal_file_bytes)) {
+            mr_cli_complain(cli, "%s: no journal file of %u KiB yet (%s); the start tries again",
+                            log_dir, plan->storage.journal_file_bytes / 1024, strerror(errno));
+            return;
+        }
+    }
+    (void)sync_dir(log_dir);
+}
+
+static int write_all(const struct mr_cli *cli, const struct mr_plan *plan, const char *log_dir,
+                     const char *cluster_id, const struct mr_uuid *directory_id,
+                     int16_t metadata_version)
 {
     static uint8_t checkpoint[4096];
     static uint8_t scratch_bytes[16384];
@@ -270,6 +312,7 @@ static int write_all(const struct mr_cli *cli, const char *log_dir, const char *
         mr_cli_complain(cli, "%s: %s", log_dir, strerror(errno));
         return MR_CLI_FAILED;
     }
+    write_journals(cli, plan, log_dir);
     printf("formatted %s cluster.id=%s directory.id=%s node.id=%lld metadata.version=%d\n", log_dir,
            cluster_id, directory_text, (long long)cli->config.node_id, metadata_version);
     return MR_CLI_OK;
@@ -314,6 +357,7 @@ int mr_cmd_format(int argc, char **argv)
         {.name = "--ignore-formatted", .flag = &is_formatted_fine},
         {.name = NULL}};
     static struct mr_cli cli = {.command = "format"};
+    static struct mr_plan plan;
     struct mr_cli_meta meta;
     struct mr_uuid directory_id;
     struct mr_uuid drawn;
@@ -324,7 +368,7 @@ int mr_cmd_format(int argc, char **argv)
     if (mr_cli_is_answered(argc, argv, help)) {
         return MR_CLI_OK;
     }
-    if (!mr_cli_read(&cli, argc, argv)) {
+    if (!mr_cli_read(&cli, argc, argv) || !mr_cli_plan(&cli, &plan)) {
         return MR_CLI_USAGE;
     }
     if (cluster_id != NULL && !is_good_cluster_id(cluster_id)) {
@@ -374,6 +418,6 @@ int mr_cmd_format(int argc, char **argv)
         return MR_CLI_FAILED;
     }
     mr_uuid_text(&drawn, drawn_text);
-    return write_all(&cli, log_dir, cluster_id == NULL ? drawn_text : cluster_id, &directory_id,
+    return write_all(&cli, &plan, log_dir, cluster_id == NULL ? drawn_text : cluster_id, &directory_id,
                      metadata_version);
 }

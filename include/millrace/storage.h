@@ -435,6 +435,11 @@ struct mr_storage_params {
     const _Atomic uint64_t        *stop_hurry; /* non-zero: a second SIGTERM came */
 };
 
+struct mr_memory {
+    void *base;
+    size_t bytes;
+};
+
 /* Bytes of arena that init takes (most of them untouched). */
 size_t mr_storage_core_bytes(const struct mr_storage_plan *plan);
 
@@ -443,6 +448,9 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
 
 /* One turn: mail in, completions, journal, background slice, mail out. Returns whether there was work. */
 bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now);
+
+/* Memory that only recovery has used, once it is done and before anything else uses it; no bytes: none. Its contents may go. */
+struct mr_memory mr_storage_core_spent(const struct mr_storage_core *core);
 
 /* When the next turn has something to do if nothing arrives; MR_NEVER: never. */
 uint64_t mr_storage_core_deadline_ns(const struct mr_storage_core *core);

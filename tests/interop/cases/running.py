@@ -61,7 +61,7 @@ def start_is_quick(t):
     time.sleep(seconds)
     share = (cpu_ns(b.pid) - before) / (seconds * 1e9)
     t.note("idle: %.1f MiB, %.3f %% of a CPU" % (b.rss_kib() / 1024, share * 100))
-    t.check(b.rss_kib() <= 48 * 1024, "RSS of an idle broker is %d KiB", b.rss_kib())
+    t.check(b.rss_kib() <= 32 * 1024, "RSS of an idle broker is %d KiB", b.rss_kib())
     t.check(share <= 0.002, "an idle broker takes %.2f %% of a CPU", share * 100)
 
 
@@ -240,6 +240,7 @@ def format_happens_once(t):
     t.equal(status, 0, "format: %s" % err)
     before = (d / "meta.properties").read_bytes()
     t.check(b"cluster.id=a-cluster-of-tests\n" in before and b"version=1\n" in before, "meta.properties: %s", before)
+    t.equal((d / "millrace-journal-0-0").stat().st_size, 32 << 20, "bytes of the first journal file")
     for args, expected, says in (([], 1, "--ignore-formatted"), (["--ignore-formatted"], 0, "a-cluster-of-tests"),
                                  (["--ignore-formatted", "--cluster-id", "another"], 1, "a-cluster-of-tests")):
         status, out, err = millrace(t, "format", *args, *where)
