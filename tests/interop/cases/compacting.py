@@ -89,7 +89,7 @@ def wait_compacted(t, b, topic):
     """Sealed segments together hold little more than a record for each key."""
     def is_small():
         return sum(f.stat().st_size for f in segments(b, topic)[:-1]) < 4 * KEYS * 1000
-    t.eventually(is_small, 60, "old values to go: %s" % [(f.name, f.stat().st_size) for f in segments(b, topic)])
+    t.eventually(is_small, 60, lambda: "old values to go: %s" % [(f.name, f.stat().st_size) for f in segments(b, topic)])
 
 
 @test(seconds=150)

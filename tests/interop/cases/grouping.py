@@ -80,7 +80,7 @@ def balanced(t, jobs, partitions, timeout_s=30):
     def ok():
         all_ = sorted(p for j in jobs for p in owned(j))
         return len(all_) == partitions and len(set(all_)) == partitions and all(owned(j) for j in jobs)
-    t.eventually(ok, timeout_s, "%d members to share %d partitions; now %s" % (len(jobs), partitions, [len(owned(j)) for j in jobs]))
+    t.eventually(ok, timeout_s, lambda: "%d members to share %d partitions; now %s" % (len(jobs), partitions, [len(owned(j)) for j in jobs]))
 
 
 def fill(t, topic, count, partitions, prefix="v", broker=None):
@@ -108,7 +108,7 @@ def group_shares_partitions(t):
     t.eventually(lambda: state(t, topic) == ("STABLE", 3), 40, "three stable members")
     t.equal(sorted(n for _, n in members(t, topic)), [4, 4, 4], "partitions per member")
     fill(t, topic, 6000, 12)
-    t.eventually(lambda: sum(len(r.out) for r in readers) >= 6000, 30, "6000 records; came %d" % sum(len(r.out) for r in readers))
+    t.eventually(lambda: sum(len(r.out) for r in readers) >= 6000, 30, lambda: "6000 records; came %d" % sum(len(r.out) for r in readers))
     for r in readers:
         r.signal(signal.SIGINT)
     for r in readers:
@@ -186,7 +186,7 @@ def members_come_and_go(t):
 
     def all_read():
         return len(read_by(files, 6)) == acked
-    t.eventually(all_read, 30, "%d records; %d were read" % (acked, len(read_by(files, 6))))
+    t.eventually(all_read, 30, lambda: "%d records; %d were read" % (acked, len(read_by(files, 6))))
     got = read_by(files, 6)
     for (topic_, p, o), values in got.items():
         t.check(len(set(values)) == 1, "offset %d of partition %d has values %s", o, p, values)
@@ -601,7 +601,7 @@ def offline_consumer_resumes(t):
     job.event("assigned", 20)
     producer.tell("stop")
     acked = int(fields(producer.wait(30))["acked"])
-    t.eventually(lambda: len(read_by(files, 3)) == acked, 60, "all %d records; %d came" % (acked, len(read_by(files, 3))))
+    t.eventually(lambda: len(read_by(files, 3)) == acked, 60, lambda: "all %d records; %d came" % (acked, len(read_by(files, 3))))
     lines = [x for f in files for x in f.read_text().splitlines()]
     t.equal(len(lines), acked, "records read, none twice after a clean close")
     job.tell("close")

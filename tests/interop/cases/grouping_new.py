@@ -35,7 +35,8 @@ def balanced(t, jobs, partitions, timeout_s=30):
         all_ = sorted(p for j in jobs for p in owned(j))
         counts = [len(owned(j)) for j in jobs]
         return len(all_) == partitions and len(set(all_)) == partitions and max(counts) - min(counts) <= 1
-    t.eventually(ok, timeout_s, "%d members to share %d partitions; now %s" % (len(jobs), partitions, [len(owned(j)) for j in jobs]))
+    t.eventually(ok, timeout_s, lambda: "%d members to share %d partitions; now %s, after %s" % (
+        len(jobs), partitions, [len(owned(j)) for j in jobs], [j.drain()[-4:] for j in jobs]))
 
 
 @test(seconds=120)
@@ -48,7 +49,7 @@ def console_consumers_share_partitions(t):
     t.eventually(lambda: state(t, topic) == ("STABLE", 3), 40, "three stable members")
     t.equal(sorted(n for _, n in members(t, topic)), [4, 4, 4], "partitions per member")
     fill(t, topic, 6000, 12)
-    t.eventually(lambda: sum(len(r.out) for r in readers) >= 6000, 30, "6000 records; came %d" % sum(len(r.out) for r in readers))
+    t.eventually(lambda: sum(len(r.out) for r in readers) >= 6000, 30, lambda: "6000 records; came %d" % sum(len(r.out) for r in readers))
     for r in readers:
         r.signal(signal.SIGINT)
     for r in readers:
@@ -85,7 +86,7 @@ def new_members_come_and_go(t):
     killed = java(victim)
     killed.event("assigned", 20)
     python1, python2 = python(), python()
-    t.eventually(lambda: state(t, topic) == ("STABLE", 5), 30, "five stable members; now %s" % (state(t, topic),))
+    t.eventually(lambda: state(t, topic) == ("STABLE", 5), 30, lambda: "five stable members; now %s" % (state(t, topic),))
     victim.kill()
     started = time.monotonic()
     t.eventually(lambda: state(t, topic) == ("STABLE", 4), 25, "the killed member to be dropped")
@@ -100,7 +101,7 @@ def new_members_come_and_go(t):
     balanced(t, [first, third], 6)
     producer.tell("stop")
     acked = int(fields(producer.wait(30))["acked"])
-    t.eventually(lambda: len(read_by(files, 6)) == acked, 30, "%d records; %d were read" % (acked, len(read_by(files, 6))))
+    t.eventually(lambda: len(read_by(files, 6)) == acked, 30, lambda: "%d records; %d were read" % (acked, len(read_by(files, 6))))
     for (_, p, o), values in read_by(files, 6).items():
         t.check(len(set(values)) == 1, "offset %d of partition %d has values %s", o, p, values)
     first.tell("close")
@@ -143,10 +144,10 @@ def new_members_subscribe_by_pattern(t):
     def assigned():
         python.poll(0.05)
         return sorted((p.topic, p.partition) for p in python.assignment())
-    t.eventually(lambda: owned(java) == {"pat-a-0", "pat-a-1"}, 20, "what the pattern matches; now %s" % owned(java))
-    t.eventually(lambda: assigned() == [("pat-a", 0), ("pat-a", 1)], 20, "what python's pattern matches; now %s" % assigned())
+    t.eventually(lambda: owned(java) == {"pat-a-0", "pat-a-1"}, 20, lambda: "what the pattern matches; now %s" % owned(java))
+    t.eventually(lambda: assigned() == [("pat-a", 0), ("pat-a", 1)], 20, lambda: "what python's pattern matches; now %s" % assigned())
     t.topic(1, name="pat-b")
-    t.eventually(lambda: "pat-b-0" in owned(java) and ("pat-b", 0) in assigned(), 30, "the later topic; now %s, %s" % (owned(java), assigned()))
+    t.eventually(lambda: "pat-b-0" in owned(java) and ("pat-b", 0) in assigned(), 30, lambda: "the later topic; now %s, %s" % (owned(java), assigned()))
     out = t.admin(b).describe_consumer_groups(["java"])["java"].result(10)
     t.equal(sorted((p.topic, p.partition) for p in out.members[0].assignment.topic_partitions),
             [("pat-a", 0), ("pat-a", 1), ("pat-b", 0)], "what the description shows")
@@ -177,7 +178,7 @@ def new_static_member_keeps_its_partitions(t):
     one.tell("close")
     one.wait(20)
     back = member(t, "g", topic, **static)
-    t.eventually(lambda: owned(back) == mine, 20, "the same partitions %s; now %s" % (mine, owned(back)))
+    t.eventually(lambda: owned(back) == mine, 20, lambda: "the same partitions %s; now %s" % (mine, owned(back)))
     t.equal(two.drain()[seen:], [], "events of the other member")
     t.equal(state(t, "g"), ("STABLE", 2), "the group")
     for j in (back, two):

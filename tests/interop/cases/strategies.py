@@ -69,7 +69,7 @@ def cooperative_members_keep_what_stays(t):
     close(static[0])
     static[0] = member(t, "static", topic, **strategy("CooperativeSticky"),
                        **{"c.group.instance.id": "one", "c.session.timeout.ms": 30000})
-    t.eventually(lambda: owned(static[0]) == mine, 20, "the same partitions %s; now %s" % (mine, owned(static[0])))
+    t.eventually(lambda: owned(static[0]) == mine, 20, lambda: "the same partitions %s; now %s" % (mine, owned(static[0])))
     t.equal(static[1].drain()[seen:], [], "events of the other static member")
     t.equal(state(t, "static"), ("STABLE", 2), "the group")
     close(*static)

@@ -251,13 +251,14 @@ class Context:
             raise AssertionError("%s: got %s, expected %s" % (what, _short(got), _short(expected)))
 
     def eventually(self, condition, timeout_s, what):
+        """`what`: a text, or a function that makes one: what was there when it was too late, not when the waiting began."""
         deadline = time.monotonic() + timeout_s
         while True:
             value = condition()
             if value:
                 return value
             if time.monotonic() > deadline:
-                raise Late("waited %.1f s in vain for %s" % (timeout_s, what))
+                raise Late("waited %.1f s in vain for %s" % (timeout_s, what() if callable(what) else what))
             time.sleep(0.02)
 
     def note(self, text):
