@@ -1,6 +1,7 @@
 """Programs that commit, or keep their offsets elsewhere, and what becomes of offsets."""
 
 import random
+import re
 import signal
 import time
 
@@ -209,3 +210,31 @@ def random_rolling_restarts(t):
         j.tell("close")
         j.wait(20)
     t.note("%d restarts, %d records" % (restarts, acked))
+
+
+def committed_sum(t, group, topic):
+    lines = (line.split() for line in group_command(t, "--describe", "--offsets", "--group", group).splitlines())
+    return sum(int(f[3]) for f in lines if len(f) > 3 and f[0] == group and f[1] == topic)
+
+
+@test(seconds=120)
+def committed_offsets_are_in_kafka(t):
+    """Consumer and coordinator restart: the next one begins exactly where the commits end, and Kafka's decoder reads them, both protocols."""
+    b = t.own()
+    for kind in ("classic", "consumer"):
+        topic = t.topic(3)
+        fill(t, topic, 900, 3)
+        reader = {"c.group.id": kind, "c.group.protocol": kind, "c.auto.offset.reset": "earliest", "c.max.poll.records": 50}
+        first = fields(t.java("consume", topic=topic, count=300, out=t.file(kind + "-1"), **reader))
+        b.kill() if t.kind == "millrace" else b.stop()
+        b.start()
+        fields(t.java("consume", topic=topic, count=900 - int(first["read"]), idle_ms=20000, out=t.file(kind + "-2"), **reader))
+        before, after = (t.file(kind + n).read_text().splitlines() for n in ("-1", "-2"))
+        t.equal(len(set(before + after)), 900, "records of the two lives, %s" % kind)
+        t.equal(len(before + after), 900, "records read twice, %s" % kind)
+        t.equal(committed_sum(t, kind, topic), 900, "the sum of the committed offsets, %s" % kind)
+    t.equal(b.stop(), 0, "exit status")
+    dump = "".join(t.tool("dump-log", "--offsets-decoder", "--files", p).stdout()
+                   for p in b.directory.glob("__consumer_offsets-*/*.log") if p.stat().st_size)
+    for kind in ("classic", "consumer"):
+        t.check(re.search(r'"group":"%s".*"offset":\d+' % kind, dump), "no commit of %s in the dump", kind)

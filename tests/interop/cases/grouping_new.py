@@ -1,12 +1,16 @@
 """Consumer groups, the new protocol (KIP-848): the broker assigns, members reconcile."""
 
 import signal
+import struct
 import time
 
 from cases.grouping import fill, group_command, members, read_by, state
+from cases.hostile import more_files
+from lib import case
 from lib.case import test
 from lib.clients import ClientFailed, fields
 from lib.helpers import python_consumer
+from lib.wire import Wire, batch, record, string
 
 # A session and heartbeats that a test can wait for; members may not choose their own.
 CONF = {"group.consumer.session.timeout.ms": "6000", "group.consumer.heartbeat.interval.ms": "500"}
@@ -419,3 +423,74 @@ def new_members_hear_and_leave_at_once(t):
     took = int(fields(job.wait(20))["close_ms"])
     t.equal(state(t, "wake"), ("EMPTY", 0), "after wakeup() and close()")
     t.note("revoked %d ms after a newcomer, moved %s ms after a close, close() %d ms" % (revoked - started, [int(x) for x in moved], took))
+
+
+@test(seconds=90)
+def new_members_begin_where_told(t):
+    """auto.offset.reset of members without a commit: from the first record, behind the last, at a time ago, or not at all."""
+    topic = t.topic(1)
+    began = int(time.time() * 1000) - 600000  # ten records in one batch, a minute apart
+    minutes = [record(i, None, b"v%d" % i, 60000 * i) for i in range(10)]
+    t.wire().produce({topic: {0: batch(minutes, base_timestamp=began, max_timestamp=began + 540000)}})
+    for reset, expected in (("earliest", 10), ("latest", 0), ("by_duration:PT1H", 10), ("by_duration:PT5M30S", 5),
+                            ("by_duration:PT1S", 0)):
+        got = fields(t.java("consume", topic=topic, idle_ms=1500, count=10, **{
+            "c.group.id": reset.replace(":", "-"), "c.group.protocol": "consumer", "c.auto.offset.reset": reset}))
+        t.equal(int(got["read"]), expected, "records read with " + reset)
+    try:
+        t.java("consume", topic=topic, idle_ms=3000, **{"c.group.id": "none", "c.group.protocol": "consumer", "c.auto.offset.reset": "none"})
+        t.check(False, "a member without a commit and without a reset begins somewhere")
+    except ClientFailed as e:
+        t.check("NoOffsetForPartitionException" in str(e), "with none: %s", str(e)[:300])
+
+
+def compact(text):
+    return bytes([len(text) + 1]) + text.encode()
+
+
+@test(seconds=120, alone=True)
+def many_idle_members(t):
+    """1,000 (full: 5,000) members in groups of 20, a connection each, that only heartbeat: what they cost; none is thrown out."""
+    count, per_group, every_s = 5000 if case.FULL else 1000, 20, 6
+    session = 120000 if case.FULL else 16000  # a quarter of it is less than the interval, or than the joining takes
+    b = t.own({"group.consumer.session.timeout.ms": str(session), "group.consumer.heartbeat.interval.ms": "5000"})
+    topic = t.topic(4)
+    more_files(t, count)
+    t.wire().call(10, 0, string("g"))  # makes __consumer_offsets
+    time.sleep(1)
+    rss, members_ = b.rss_kib(), []
+
+    def beat(w, group, member, epoch):
+        """ConsumerGroupHeartbeat 0 of a member that has nothing: member id, epoch."""
+        is_new = epoch == 0
+        body = compact(group) + compact(member) + struct.pack(">i", epoch) + b"\0\0" + struct.pack(">i", 60000 if is_new else -1)
+        body += (b"\2" + compact(topic) if is_new else b"\0") + b"\0" + (b"\1" if is_new else b"\0") + b"\0"
+        r = w.call(68, 0, body, header2=True)
+        r.take("b")
+        _, error = r.take("ih")
+        message = r.data[r.pos + 1:r.pos + r.data[r.pos]] if r.data[r.pos] else b""
+        t.equal((error, message), (0, b""), "error of a heartbeat")
+        r.pos += 1
+        length = r.take("B") - 1
+        member = r.data[r.pos:r.pos + length].decode()
+        r.pos += length
+        return member, r.take("i")
+
+    for n in range(count):
+        w, group = Wire(b.port), "g%d" % (n // per_group)
+        members_.append([w, group, *beat(w, group, "", 0)])
+    grown = b.rss_kib() - rss
+    for life in range(2):
+        until = time.monotonic() + every_s
+        if life == 1:
+            cpu, began = b.cpu_s(), time.monotonic()
+        for m in members_:  # spread over the interval and a bit
+            m[2], m[3] = beat(*m)
+            time.sleep(max(0, (until - time.monotonic()) / count / 2))
+        time.sleep(max(0, until - time.monotonic()))
+    cpu = (b.cpu_s() - cpu) / (time.monotonic() - began) * 100
+    for m in members_:
+        m[0].close()
+    t.check(grown < 24 * 1024 + 4 * count, "%d KiB for all", grown)  # the logs of 50 partitions have their pages now
+    t.check(cpu < 10, "%.1f %% of a CPU", cpu)
+    t.note("%d members: %d KiB, %.1f %% of a CPU with a heartbeat in %d s" % (count, grown, cpu, every_s))

@@ -137,6 +137,19 @@ def same_key_same_partition(t):
 
 
 @test()
+def custom_partitioner(t):
+    """A partitioner of the program's own: one key has the last partition to itself, all others are spread over the rest."""
+    topic = t.topic(5)
+    t.java("keys", topic=topic, count=500, out=t.file("keys"),
+           **{"p.partitioner.class": "interop.Producing$LargeCustomer", "p.large.customer": "key-7"})
+    said = dict(line.split() for line in t.file("keys").read_text().splitlines())
+    t.equal({k for k, p in said.items() if p == "4"}, {"key-7"}, "keys of the last partition")
+    t.equal(set(said.values()), {"0", "1", "2", "3", "4"}, "partitions with records")
+    out = t.kcat("-C", "-t", topic, "-o", "beginning", "-e", "-q", "-f", "%k %p\n").stdout()
+    t.equal(dict(line.split() for line in out.splitlines()), said, "where the records are")
+
+
+@test()
 def explicit_partition(t):
     topic = t.topic(4)
     seen, error = t.java("bad_partition", topic=topic).split()

@@ -15,10 +15,13 @@ import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.Partitioner;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.Cluster;
 import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
+import org.apache.kafka.common.utils.Utils;
 
 /** Jobs with a producer. */
 final class Producing {
@@ -329,6 +332,29 @@ final class Producing {
             RecordMetadata m = producer.send(new ProducerRecord<>(a.get("topic"), bytes("after"))).get();
             return "offset=" + m.offset();
         }
+    }
+
+    /** The seed's partitioner: one large customer has the last partition to itself, the others share the rest by key. */
+    public static final class LargeCustomer implements Partitioner {
+        private String large;
+
+        @Override
+        public void configure(Map<String, ?> configs) {
+            large = String.valueOf(configs.get("large.customer"));
+        }
+
+        @Override
+        public int partition(String topic, Object key, byte[] keyBytes, Object value, byte[] valueBytes, Cluster cluster) {
+            int last = cluster.partitionCountForTopic(topic) - 1;
+            if (keyBytes == null) {
+                throw new IllegalArgumentException("every record has a customer");
+            }
+            String customer = new String(keyBytes, StandardCharsets.UTF_8);
+            return customer.equals(large) ? last : Utils.toPositive(Utils.murmur2(keyBytes)) % last;
+        }
+
+        @Override
+        public void close() {}
     }
 
     /** Keys k0..kN-1 by the client's own partitioner; "key partition" lines to `out`. */
