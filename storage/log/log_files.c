@@ -350,7 +350,22 @@ static void next_file(struct mr_task *task)
     }
 }
 
-/* Entries of a .txnindex. What does not fit the log ends it: it is written anew with what is believed. */
+/* A .txnindex is not what it was: the segment's batches are asked, from the snapshot of producers at its base on. Where the
+ * journal tells the producers, none of that time is at hand: then what was believed is all that is known. */
+static void ask_batches(struct mr_storage_core *core, struct mr_task *task, struct mr_segment *segment)
+{
+    if (mr_log_load_known(task) != NULL && mr_log_load_known(task)->is_state) {
+        return;
+    }
+    mr_aborted_clear(core, segment);
+    segment->has_index_files = false; /* so that it is read */
+    if (task->x > segment->base) {
+        task->x = segment->base;
+        task->y = MR_SCRATCH_BYTES; /* its size is not known */
+    }
+}
+
+/* Entries of a .txnindex. What does not fit the log ends it, and it is written anew. */
 static bool use_aborted(struct mr_storage_core *core, struct mr_task *task, const uint8_t *at, uint32_t len)
 {
     struct mr_segment *segment = task->segment;
@@ -360,6 +375,7 @@ static bool use_aborted(struct mr_storage_core *core, struct mr_task *task, cons
                task->partition->dir_name, (long long)segment->base, segment->aborted_count);
         segment->is_aborted_stale = true;
         task->partition->is_clean_on_disk = false;
+        ask_batches(core, task, segment);
     }
     task->a += len;
     return task->err == MR_OK && believed == len && task->a < segment->aborted_file && len > 0 &&

@@ -391,6 +391,56 @@ static void test_aborted_beyond_the_limit_are_refused_by_name(void **state)
     mr_core_rig_deinit(&rig);
 }
 
+/* In every .txnindex an entry is not one any more. How many files there were. */
+static uint32_t damage_indexes(void)
+{
+    static uint8_t bytes[64 << 10];
+    uint32_t       damaged = 0;
+    for (int64_t base = 0; base < model.end; base++) {
+        char name[64];
+        mr_fmt(name, sizeof name, "/data/txn-0/%020lld.txnindex", (long long)base);
+        int64_t len = mr_sim_fs_get(rig.fs, name, bytes, sizeof bytes);
+        if (len >= MR_ABORTED_ENTRY) {
+            bytes[(uint32_t)len / MR_ABORTED_ENTRY / 2 * MR_ABORTED_ENTRY] ^= 0x40;
+            mr_sim_fs_put(rig.fs, name, bytes, (size_t)len);
+            damaged++;
+        }
+    }
+    return damaged;
+}
+
+/* What a .txnindex says is in its segment's batches too: damaged between two lives, it is made again. */
+static void test_damaged_indexes_are_made_again(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        random_state = seed * 104729 + 1;
+        memset(&model, 0, sizeof model);
+        for (int p = 0; p < PRODUCERS; p++) {
+            model.first[p] = -1;
+        }
+        mr_core_rig_init(&rig);
+        rig.config.segment_bytes = 16 << 10;
+        begin_life();
+        for (uint32_t step = 0; step < 200; step++) {
+            int p = (int)draw(PRODUCERS);
+            if (draw(3) < 2) {
+                step_data(p);
+            } else {
+                step_mark(p);
+            }
+        }
+        for (int life = 0; life < 2; life++) { /* in the second one they are what the first one wrote */
+            assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+            mr_core_rig_kill(&rig);
+            assert_true(damage_indexes() > 1);
+            begin_life();
+            check_all();
+        }
+        mr_core_rig_deinit(&rig);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -399,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_room_for_the_aborts_of_what_is_open),
         cmocka_unit_test(test_open_transactions_have_a_limit),
         cmocka_unit_test(test_aborted_beyond_the_limit_are_refused_by_name),
+        cmocka_unit_test(test_damaged_indexes_are_made_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
