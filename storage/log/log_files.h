@@ -26,6 +26,7 @@ struct mr_log_load {
     bool                       is_verified;
     int64_t                    recovery_point; /* is_verified: below it batches are believed */
     bool                       is_start_known; /* the checkpoint of log starts is not asked */
+    int64_t                   *snapshot_end; /* raised, unless NULL, to where the newest snapshot of producers is, believed or not */
     bool                      *is_marked; /* told, unless NULL: its partition.metadata is there and names its topic */
 };
 

@@ -78,7 +78,11 @@ static enum mr_err list_name(struct mr_storage_core *core, struct mr_task *task,
         }
         return err;
     }
-    if (mr_log_file_parse(entry->name, ".snapshot", &base) && base > task->x &&
+    bool is_snapshot = mr_log_file_parse(entry->name, ".snapshot", &base);
+    if (is_snapshot && task->load != NULL && task->load->snapshot_end != NULL && base > *task->load->snapshot_end) {
+        *task->load->snapshot_end = base;
+    }
+    if (is_snapshot && base > task->x &&
         entry->size >= MR_PRODUCER_SNAPSHOT_HEAD && /* not one that was cut */
         (known == NULL || base <= known->offset) &&
         (!mr_log_load_is_verified(task) || base <= task->load->recovery_point)) {
@@ -117,6 +121,11 @@ static enum mr_err choose_active(struct mr_storage_core *core, struct mr_task *t
         if (err != MR_OK) {
             return err;
         }
+    }
+    if (mr_list_is_empty(&p->segments) && task->load == NULL && task->x > 0) {
+        mr_log(core->log, MR_LOG_ERROR, "a log has lost all its segments since it was closed dir=%s was=%lld", p->dir_name,
+               (long long)task->x);
+        return MR_ERR_CORRUPT; /* there were records, as the snapshot of their producers tells */
     }
     if (mr_list_is_empty(&p->segments)) {
         return MR_ERR_NOT_FOUND;

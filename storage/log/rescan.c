@@ -98,9 +98,9 @@ static void loaded(struct mr_storage_core *core, struct mr_task *task, enum mr_e
 }
 
 /* Only files count from here on; a log without any is new. */
-static enum mr_err load(struct mr_storage_core *core, struct mr_partition *p)
+static enum mr_err load(struct mr_storage_core *core, struct mr_partition *p, int64_t *snapshot_end)
 {
-    struct mr_log_load how = {.is_verified = true, .is_start_known = true};
+    struct mr_log_load how = {.is_verified = true, .is_start_known = true, .snapshot_end = snapshot_end};
     while (!mr_list_is_empty(&p->segments)) {
         mr_segment_free(core, MR_LIST_ENTRY(p->segments.next, struct mr_segment, link));
     }
@@ -120,7 +120,9 @@ enum mr_err mr_rescan_finish(struct mr_storage_core *core, struct mr_partition *
     int64_t     expected = p->end.offset;
     enum mr_err err = trim_all(core, p);
     bool        is_lost = err == MR_ERR_CORRUPT;
-    err = err == MR_OK || is_lost ? load(core, p) : err;
+    int64_t snapshot_end = 0; /* the log was as long once: all of it may have been deleted since, with its segments */
+    err = err == MR_OK || is_lost ? load(core, p, &snapshot_end) : err;
+    expected = snapshot_end > expected ? snapshot_end : expected;
     if (err != MR_OK) {
         return err;
     }

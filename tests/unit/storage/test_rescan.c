@@ -84,6 +84,37 @@ static void test_rescan_log_start_of_the_journal(void **state)
     assert_int_equal(mr_core_rig_stat(&rig, mr_core_rig_open(&rig, STILL, 0, false), NULL).log_start_offset, 2);
 }
 
+/* All of a log was too old, and nothing is left of it but where it ended: its offsets are not given again. */
+static void test_rescan_log_without_records(void **state)
+{
+    (void)state;
+    rig.config.retention_ms = 1000;
+    uint64_t gone = mr_core_rig_open(&rig, "gone", 0, false);
+    rig.config.retention_ms = -1;
+    for (uint32_t count = 0; count < BATCHES; count++) {
+        assert_int_equal(mr_core_rig_append(&rig, gone, 1, 300, 1000, NULL), MR_OK);
+    }
+    mr_core_rig_advance(&rig, rig.plan.retention_check_ms + 5000);
+    assert_int_equal(mr_core_rig_stat(&rig, gone, NULL).log_start_offset, BATCHES);
+    int64_t  before = mr_core_rig_file(&rig, "millrace-state-0");
+    uint64_t busy = mr_core_rig_open(&rig, BUSY, 0, false);
+    for (uint32_t count = 0; count < 4000 && mr_core_rig_file(&rig, "millrace-state-0") < before + 8192; count++) {
+        assert_int_equal(mr_core_rig_append(&rig, busy, 1, 20000, 1000, NULL), MR_OK);
+    }
+    mr_core_rig_kill(&rig);
+    static uint8_t file[4 << 20];
+    int64_t        len = mr_sim_fs_get(rig.fs, STATE, file, sizeof file);
+    for (int64_t pos = BLOCKS; pos < len; pos += 4096) {
+        mr_sim_fs_rot(rig.fs, STATE, (uint64_t)pos, 1, 0x10);
+    }
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    struct mr_open_op op = {.op.kind = MR_STORAGE_OPEN, .topic = MR_STR("gone"), .config = &rig.config};
+    memset(op.topic_id.bytes, 0x55, sizeof op.topic_id.bytes);
+    op.topic_id.bytes[0] = 'g';
+    enum mr_err err = mr_core_rig_do(&rig, &op.op);
+    assert_true(err == MR_ERR_DIR_OFFLINE || err == MR_ERR_CORRUPT || (err == MR_OK && op.log_end_offset == BATCHES));
+}
+
 int main(void)
 {
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
@@ -91,6 +122,7 @@ int main(void)
         TEST(test_rescan_block_head),
         TEST(test_rescan_record),
         TEST(test_rescan_log_start_of_the_journal),
+        TEST(test_rescan_log_without_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
