@@ -629,6 +629,8 @@ void mr_space_take(struct mr_storage_core *core, uint64_t bytes);
 void mr_space_refuse(struct mr_storage_core *core, uint32_t bytes);
 /* A segment cannot grow, or can again. */
 void mr_space_short(struct mr_storage_core *core, bool is_short);
+/* A task that writes an index found none: it waits, unless its log is being deleted: that may be what makes some. */
+bool mr_space_wait(struct mr_storage_core *core, struct mr_task *task);
 bool mr_space_is_full(const struct mr_storage_core *core);
 
 /* ---- log/burial.c ---- */

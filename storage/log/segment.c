@@ -385,12 +385,12 @@ static bool flush_step(struct mr_storage_core *core, struct mr_task *task)
         task->is_again = false;
         return true;
     }
-    if (op->err == MR_ERR_NO_SPACE && !core->is_blocking) {
-        task->is_again = true;
-        mr_space_short(core, true);
-        return mr_core_task_wait(core, task, 1000);
+    if (op->err == MR_ERR_NO_SPACE && mr_space_wait(core, task)) {
+        return true;
     }
-    if (op->err != MR_OK) {
+    if (op->err == MR_ERR_NO_SPACE && !core->is_blocking) { /* its files go */
+        task->at = op->kind == MR_DISK_OPEN ? (uint32_t)FLUSH_TIME_CLOSED : task->at;
+    } else if (op->err != MR_OK) {
         mr_core_fail(core, op, "writing an index");
         task->at = FLUSH_TIME_CLOSED;
     }

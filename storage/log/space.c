@@ -43,6 +43,11 @@ static void learn(struct mr_storage_core *core, const struct mr_disk_op *op)
     if (core->space_left >= (int64_t)core->space_refused) {
         core->space_refused = 0;
     }
+    /* There is some, and nobody waits to find that out by writing: what was short of it is written, or deleted. */
+    bool is_tried = core->now.mono_ns < core->demux_paused_ns || !mr_list_is_empty(&core->retry_tasks);
+    if (core->space_left > 0 && !is_tried) {
+        core->is_space_short = false;
+    }
     core->is_space_known = true;
     core->space_asked_ns = core->now.mono_ns;
     core->is_space_used = false;
@@ -127,6 +132,16 @@ void mr_space_short(struct mr_storage_core *core, bool is_short)
     bool was_full = mr_space_is_full(core);
     core->is_space_short = is_short;
     say(core, was_full);
+}
+
+bool mr_space_wait(struct mr_storage_core *core, struct mr_task *task)
+{
+    if (core->is_blocking || task->partition->state == MR_PARTITION_DROPPING) {
+        return false;
+    }
+    task->is_again = true;
+    mr_space_short(core, true);
+    return mr_core_task_wait(core, task, 1000);
 }
 
 void mr_space_refuse(struct mr_storage_core *core, uint32_t bytes)

@@ -228,12 +228,13 @@ static bool write_step(struct mr_storage_core *core, struct mr_task *task)
         task->is_again = false;
         return true;
     }
-    if (task->at != WRITE_BEGIN && op->err == MR_ERR_NO_SPACE && !core->is_blocking) {
-        task->is_again = true;
-        mr_space_short(core, true);
-        return mr_core_task_wait(core, task, 1000);
+    bool is_short = task->at != WRITE_BEGIN && op->err == MR_ERR_NO_SPACE;
+    if (is_short && mr_space_wait(core, task)) {
+        return true;
     }
-    if (task->at != WRITE_BEGIN && op->err != MR_OK) {
+    if (is_short && !core->is_blocking) { /* its files go */
+        task->at = op->kind == MR_DISK_OPEN ? (uint32_t)WRITE_CLOSED : task->at;
+    } else if (task->at != WRITE_BEGIN && op->err != MR_OK) {
         mr_core_fail(core, op, "writing an index of aborted transactions");
         task->at = WRITE_CLOSED;
     }

@@ -114,6 +114,25 @@ static void test_full_directory_ends_when_a_log_is_dropped(void **state)
     assert_true(fill() > count / 2);
 }
 
+/* Not a byte is left, and the log still has to write the end of an index. */
+static void test_log_is_dropped_though_its_indexes_find_no_space(void **state)
+{
+    (void)state;
+    rig.plan.retention_check_ms = 1000;
+    rig.config.retention_ms = 500;
+    start(0);
+    assert_int_equal(append(log_id), MR_OK);
+    mr_core_rig_settle(&rig);
+    mr_sim_fs_capacity(rig.fs, mr_sim_fs_used(rig.fs));
+    mr_core_rig_advance(&rig, 5000); /* all of it is too old: a new segment begins */
+    assert_int_equal(mr_core_rig_stat(&rig, log_id, NULL).log_start_offset, 1);
+    assert_int_equal(mr_core_rig_drop(&rig, log_id), MR_OK);
+    assert_true(is_full());
+    mr_sim_fs_capacity(rig.fs, 0);
+    mr_core_rig_advance(&rig, 3000); /* nobody is left who could find out by writing */
+    assert_false(is_full());
+}
+
 /* Some space is left, but less than a batch: that is full too, and is looked after. */
 static void test_full_for_large_batches_ends_when_there_is_room_for_one(void **state)
 {
@@ -373,6 +392,7 @@ int main(void)
         TEST(test_full_directory_refuses_producers_and_serves_the_rest),
         TEST(test_full_directory_ends_when_records_are_deleted),
         TEST(test_full_directory_ends_when_a_log_is_dropped),
+        TEST(test_log_is_dropped_though_its_indexes_find_no_space),
         TEST(test_full_directory_ends_when_others_make_room),
         TEST(test_full_for_large_batches_ends_when_there_is_room_for_one),
         TEST(test_directory_without_direct_io_is_served_with_flushes),
