@@ -56,7 +56,7 @@ class KillRounds:
 
     def round(self, topic, partitions, acked):
         self.attempts += 1
-        load = Load(self.t, self.broker, topic, partitions, str(self.attempts))
+        load = Load(self.t, self.broker, topic, partitions, str(self.attempts), rate=5000)  # a lot is read three times
         time.sleep(self.prng.uniform(0.5, 2.0))
         self.broker.kill()
         n = load.end(acked)

@@ -56,6 +56,7 @@ def unmount(point):
 def until_busy(t, load, prng):
     """The moment: when enough has been acknowledged since the last one, and then some time."""
     before = len(load.acked)
+    load.go_on()
     t.eventually(lambda: load.hear() - before >= RECORDS, WAIT_S, "%d acknowledgements" % RECORDS)
     time.sleep(prng.uniform(0, 0.5))
 

@@ -5,7 +5,8 @@ from .helpers import consume_all
 # Both keep the broker's address while it is away; else Java's send() waits until it is back, and librdkafka for a minute.
 PATIENT = {"retry.backoff.ms": 20, "reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 50, "metadata.recovery.strategy": "none"}
 WAIT_S = 300  # nothing takes so long but a machine that stands still
-RATE = 1500  # records a second of each client: commits follow one another, and an audit stays short
+RATE = 1500  # records a second of each client: commits follow one another
+PORTION = 3000  # of each client for a round, so that an audit stays short on a busy machine too
 
 
 class Lasting:
@@ -18,14 +19,19 @@ class Lasting:
         files = [t.file("java-%s" % name), t.file("py-%s" % name)]
         self.java = t.java_start(
             "produce", broker=broker, topic=self.topic, partitions=partitions, size=60, out=files[0], prefix="j%s-" % name,
-            rate=RATE, report_every=100, **{"p." + key: value for key, value in {
+            rate=RATE, portion=PORTION, report_every=100, **{"p." + key: value for key, value in {
                 **PATIENT, "acks": "all", "enable.idempotence": "true", "linger.ms": 1, "delivery.timeout.ms": 3000 * WAIT_S, "retry.backoff.max.ms": 50}.items()})
         self.python = t.python_start("producer.py", broker.bootstrap, self.topic, partitions, "p%s-" % name, files[1], "rate=%d" % RATE,
+                                     "portion=%d" % PORTION,
                                      "message.timeout.ms=%d" % (3000 * WAIT_S), *("%s=%s" % setting for setting in PATIENT.items()))
         self.java.event("sent=", WAIT_S)
         self.python.line(lambda s: "started" in s, WAIT_S)
         self.files = [open(f) for f in files]
         self.parts = [""] * len(files)  # of a line that is not whole yet
+
+    def go_on(self):
+        self.java.tell("go")
+        self.python.signal(12)
 
     def hear(self):
         """What they have been told by now: how much is acknowledged."""

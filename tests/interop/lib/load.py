@@ -6,18 +6,18 @@ from .helpers import consume_all, read_values
 
 class Load:
     """A Java and a librdkafka producer, acks=all, idempotent, on every partition of a topic; values are numbered
-    per producer and partition."""
+    per producer and partition. `rate`: records a second of each, as many as they can when it is 0."""
 
-    def __init__(self, t, broker, topic, partitions, name):
+    def __init__(self, t, broker, topic, partitions, name, rate=0):
         self.t = t
         self.files = [t.file("java-%s" % name), t.file("py-%s" % name)]
         self.jvm = t.jvm()
         self.java = t.java_start(
             "produce", jvm=self.jvm, broker=broker, topic=topic, partitions=partitions, count=10 ** 9, size=60, out=self.files[0],
-            prefix="j%s-" % name, report_every=500, stop_at_error=1, close_ms=1000, **{
+            prefix="j%s-" % name, rate=rate, report_every=500, stop_at_error=1, close_ms=1000, **{
                 "p.acks": "all", "p.enable.idempotence": "true", "p.linger.ms": 1, "p.delivery.timeout.ms": 4000,
                 "p.request.timeout.ms": 2000, "p.max.block.ms": 3000})
-        self.python = t.python_start("producer.py", broker.bootstrap, topic, partitions, "p%s-" % name, self.files[1])
+        self.python = t.python_start("producer.py", broker.bootstrap, topic, partitions, "p%s-" % name, self.files[1], "rate=%d" % rate)
         self.java.event("sent=", 30)
         self.python.line(lambda s: "started" in s, 30)
 

@@ -58,10 +58,16 @@ final class Producing {
         return bytes(s.toString());
     }
 
+    static boolean waitABit() throws InterruptedException {
+        Thread.sleep(2);
+        return true;
+    }
+
     /**
      * Send `count` records (or until told "stop"), values "<prefix><n>" with n counted per partition; write
      * what was acknowledged to `out` as "partition offset value" (told "sync", all of it so far); check that
-     * callbacks of a partition come in the order of the sends.
+     * callbacks of a partition come in the order of the sends. With `portion`, so many at first, and again when
+     * told "go".
      */
     static String produce(Args a) throws Exception {
         String topic = a.get("topic");
@@ -70,6 +76,8 @@ final class Producing {
         int size = a.number("size", 0);
         int partitions = a.number("partitions", 0); // 0: the client chooses
         int rate = a.number("rate", 0);
+        int portion = a.number("portion", 0);
+        long limit = portion;
         String keys = a.get("keys", "none");
         boolean stopAtError = a.has("stop_at_error");
         AtomicLong acked = new AtomicLong();
@@ -131,12 +139,18 @@ final class Producing {
                         break;
                     }
                 }
-                if (a.told("sync")) {
-                    synchronized (lastSeen) {
-                        out.flush();
+                do {
+                    if (a.told("go")) {
+                        limit = sent + portion;
+                        started = System.nanoTime() - sent * 1_000_000_000L / Math.max(rate, 1); // it owes nothing
                     }
-                    a.event("synced=" + acked.get());
-                }
+                    if (a.told("sync")) {
+                        synchronized (lastSeen) {
+                            out.flush();
+                        }
+                        a.event("synced=" + acked.get());
+                    }
+                } while (portion > 0 && sent >= limit && !a.words.contains("stop") && waitABit());
                 if (rate > 0) {
                     long due = started + (sent + 1) * 1_000_000_000L / rate;
                     long wait = due - System.nanoTime();
