@@ -19,7 +19,7 @@ static void begin_generation(struct mr_group *group, struct mr_coord_out *out)
         mr_classic_rebalance_timer(group, mr_classic_rebalance_ms(classic), out->now);
         return;
     }
-    classic->generation++;
+    classic->generation = mr_group_next_epoch(classic->generation);
     classic->state = MR_CLASSIC_COMPLETING;
     classic->is_initial = false;
     classic->state_ms = out->now.unix_ms;
@@ -57,8 +57,8 @@ static void complete_join(struct mr_group *group, struct mr_coord_out *out)
     }
     if (classic->member_count == 0) {
         mr_log(mr_classic_env(group)->log, MR_LOG_INFO, "group is empty group=%.*s generation=%d",
-               group->id.len, group->id.data, classic->generation + 1);
-        if (!mr_group_record_empty(group, classic->generation + 1, out)) {
+               group->id.len, group->id.data, mr_group_next_epoch(classic->generation));
+        if (!mr_group_record_empty(group, mr_group_next_epoch(classic->generation), out)) {
             mr_classic_rebalance_timer(group, MR_CLASSIC_NEW_MEMBER_MS, out->now);
         }
         return;

@@ -357,6 +357,6 @@ bool mr_consumer_classic_left(const struct mr_group *group, struct mr_coord_out 
 {
     struct mr_consumer *consumer = group->consumer;
     consumer->image_version = 0;
-    return mr_consumer_record_epoch(group->shard->index, group->id, consumer->epoch + 1,
+    return mr_consumer_record_epoch(group->shard->index, group->id, mr_group_next_epoch(consumer->epoch),
                                     consumer->metadata_hash, out);
 }

@@ -221,7 +221,7 @@ static enum mr_consumer_step be_the_member(struct mr_consumer_beat *beat)
         !abandon_regex(member, profile.wish.regex, beat->out) ||
         !mr_consumer_hash(beat->shard, beat->group, member, &profile.wish, beat->out, &hash) ||
         (is_rebalance && !mr_consumer_record_epoch(beat->shard->index, beat->message->group_id,
-                                                   epoch + 1, hash, beat->out))) {
+                                                   mr_group_next_epoch(epoch), hash, beat->out))) {
         return mr_consumer_no_scratch(beat);
     }
     return MR_CONSUMER_WROTE;
@@ -252,8 +252,8 @@ static enum mr_consumer_step follow_topics(struct mr_consumer_beat *beat)
     if (hash == consumer->metadata_hash || mr_bug("ignore-new-partitions")) {
         return MR_CONSUMER_DONE;
     }
-    if (!mr_consumer_record_epoch(beat->shard->index, beat->group->id, consumer->epoch + 1, hash,
-                                  beat->out)) {
+    if (!mr_consumer_record_epoch(beat->shard->index, beat->group->id,
+                                  mr_group_next_epoch(consumer->epoch), hash, beat->out)) {
         return mr_consumer_no_scratch(beat);
     }
     return MR_CONSUMER_WROTE;
@@ -340,7 +340,7 @@ bool mr_consumer_fence(const struct mr_consumer_member *member, struct mr_coord_
     }
     return mr_consumer_record_left(member, out) &&
            mr_consumer_hash(group->shard, group, member, NULL, out, &hash) &&
-           mr_consumer_record_epoch(group->shard->index, group->id, group->consumer->epoch + 1,
+           mr_consumer_record_epoch(group->shard->index, group->id, mr_group_next_epoch(group->consumer->epoch),
                                     hash, out);
 }
 

@@ -180,6 +180,12 @@ enum mr_group_timer_kind {
     MR_GROUP_TIMER_CONSUMER_REBALANCE,
 };
 
+/* The next generation or epoch: they stop at the end of their range, where only a record that lies brings them. */
+static inline int32_t mr_group_next_epoch(int32_t epoch)
+{
+    return epoch + (epoch < INT32_MAX);
+}
+
 /* The conversation of a group, which a step may change (see above). */
 static inline struct mr_classic *mr_group_classic(const struct mr_group *group)
 {
