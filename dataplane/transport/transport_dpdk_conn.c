@@ -166,6 +166,9 @@ static void tell_data(struct mr_dpdk *t, struct mr_dpdk_conn *c, struct mr_net_e
 /* One event; false: there is none that can be told now. */
 static bool tell_next(struct mr_dpdk *t, struct mr_dpdk_conn *c, struct mr_net_event *events, uint32_t *count)
 {
+    if (c->is_eof) {
+        end_eof(t, c);
+    }
     if (!c->is_opened) {
         c->is_opened = true;
         tell(c, MR_NET_OPENED, events, count);
@@ -198,9 +201,6 @@ bool mr_transport_dpdk_tell(struct mr_dpdk *t, struct mr_dpdk_conn *c, struct mr
 {
     mr_list_remove(&c->link);
     ripen(t, c);
-    if (c->is_eof) {
-        end_eof(t, c);
-    }
     while (*count < max) {
         if (tell_next(t, c, events, count)) {
             continue;

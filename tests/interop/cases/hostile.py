@@ -44,7 +44,7 @@ def more_files(t, wanted):
 
 def crowd(b, count):
     """Connections. The listener's queue must be long: one that it drops tries again after a second."""
-    return [socket.create_connection(("127.0.0.1", b.port), 10) for _ in range(count)]
+    return [socket.create_connection((b.host, b.port), 10) for _ in range(count)]
 
 
 def leave(peers, is_reset=False):
@@ -100,7 +100,7 @@ def frames_cut_anywhere(t):
     receive = 16 << 20  # so little that what is not given back is missed soon
     b = t.own({"millrace.receive.bytes": str(receive)})
     topic = t.topic()
-    maker = Wire(b.port)
+    maker = Wire(b.port, host=b.host)
     body = maker.produce_body({topic: {0: batch([(None, b"v")])}})
     head = struct.pack(">hhi", 0, 7, 1) + string("cut")
     frame = struct.pack(">i", len(head) + len(body)) + head + body
@@ -112,7 +112,7 @@ def frames_cut_anywhere(t):
     before = Before(t, b)
     for _ in range(10):
         for cut in range(len(frame)):
-            s = socket.create_connection(("127.0.0.1", b.port), 10)
+            s = socket.create_connection((b.host, b.port), 10)
             s.sendall(frame[:cut])
             leave([s], is_reset=cut % 2 == 1)
         error, _, end, _ = maker.list_offsets(topic, 0, -1)
@@ -229,7 +229,7 @@ def slow_readers(t):
     b = t.own({"millrace.cache.bytes": str(32 << 20), "millrace.cold.bytes": str(8 << 20)})
     topic = t.topic(partitions=4, conf={"segment.bytes": "4194304"})
     value = os.urandom(900_000)
-    writer = Wire(b.port, 30)
+    writer = Wire(b.port, 30, b.host)
     sent = 80
     for at in range(sent):
         (answer,) = writer.produce({topic: {at % 4: batch([(None, value)])}}).values()
@@ -237,7 +237,7 @@ def slow_readers(t):
     before = Before(t, b)
     peers, is_over = [], threading.Event()
     for at in range(count):
-        w = Wire(b.port, 30)
+        w = Wire(b.port, 30, b.host)
         w.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         w.send(1, 11, w.fetch_body({topic: {p: 0 for p in range(4)}}, max_bytes=50 << 20, partition_max=50 << 20))
         peers.append(w.s)
@@ -253,7 +253,7 @@ def slow_readers(t):
     thread = threading.Thread(target=take, daemon=True)
     thread.start()
     time.sleep(2)
-    reader = Wire(b.port, 60)
+    reader = Wire(b.port, 60, b.host)
     started = time.monotonic()
     for p in range(4):
         offset = 0

@@ -112,7 +112,7 @@ def idle_connections_are_closed(t):
     topic = t.topic()
     job = t.java_start("idle_then_send", topic=topic, **{"p.connections.max.idle.ms": 540000})
     job.event("sent")
-    s = socket.create_connection(("127.0.0.1", b.port), 5)
+    s = socket.create_connection((b.host, b.port), 5)
     s.sendall(bytes.fromhex("0000000f" "0012" "0000" "00000001" "0005") + b"ready")
     s.recv(4096)
     started = time.monotonic()
@@ -256,7 +256,7 @@ def every_request_is_answered(t):
             continue
         for version in range(low, high + 1):
             for size in (0, 1, 9, 64):
-                w = wire.Wire(b.port, 10)
+                w = wire.Wire(b.port, 10, b.host)
                 try:
                     w.send(api, version, bytes(prng.randrange(256) for _ in range(size)))
                     w.s.shutdown(socket.SHUT_WR)
@@ -277,7 +277,7 @@ def every_request_is_answered(t):
     for body in (struct.pack(">hhi", 3, 1, 1) + wire.string("x") + struct.pack(">i", 2 ** 31 - 1),
                  struct.pack(">hhi", 0, 7, 1) + wire.string("x") + wire.string(None) + struct.pack(">hii", -1, 1000, 2 ** 31 - 1),
                  struct.pack(">hhi", 3, 1, 1) + struct.pack(">h", 32767)):
-        s = socket.create_connection(("127.0.0.1", b.port), 10)
+        s = socket.create_connection((b.host, b.port), 10)
         s.sendall(struct.pack(">i", len(body)) + body)
         s.settimeout(10)
         try:
@@ -329,7 +329,7 @@ def huge_frame(t):
     other = t.wire()
     t.equal(other.produce({topic: {0: wire.batch([(None, b"a")])}})[(topic, 0)][:2], (0, 0), "before")
     before = b.rss_kib()
-    s = socket.create_connection(("127.0.0.1", b.port), 10)
+    s = socket.create_connection((b.host, b.port), 10)
     s.settimeout(10)
     try:
         s.sendall(struct.pack(">i", 101 << 20))
@@ -348,7 +348,7 @@ def huge_frame(t):
     t.check(b.rss_kib() < before + 32 * 1024, "memory grew by %d KiB", b.rss_kib() - before)
     t.equal(other.produce({topic: {0: wire.batch([(None, b"b")])}})[(topic, 0)][:2], (0, 1), "another connection")
     for first in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\xff\xff\xff\xff"):
-        s = socket.create_connection(("127.0.0.1", b.port), 10)
+        s = socket.create_connection((b.host, b.port), 10)
         s.settimeout(10)
         try:
             s.sendall(first)
@@ -379,7 +379,7 @@ def lying_batches(t):
     }
     for name, (data, errors) in cases.items():
         try:
-            answer = wire.Wire(t.broker.port, 10).produce({topic: {0: data, 1: good}})
+            answer = wire.Wire(t.broker.port, 10, t.broker.host).produce({topic: {0: data, 1: good}})
         except wire.Closed:
             continue
         t.check(answer[(topic, 0)][0] in errors, "%s: error %d", name, answer[(topic, 0)][0])
