@@ -12,7 +12,9 @@ bool mr_group_shard_init(struct mr_group_shard *shard, struct mr_group_env *env,
     *shard = (struct mr_group_shard){.env = env, .index = index};
     mr_list_init(&shard->pending);
     if (mr_table_init(&shard->groups, env->heap) && mr_table_init(&shard->topics, env->heap) &&
-        mr_table_init(&shard->members, env->heap) && mr_table_init(&shard->consumers, env->heap)) {
+        mr_table_init(&shard->members, env->heap) && mr_table_init(&shard->consumers, env->heap) &&
+        mr_table_init(&shard->pending_keys, env->heap) &&
+        mr_table_init(&shard->pending_groups, env->heap)) {
         return true;
     }
     mr_group_shard_deinit(shard, NULL, 0);
@@ -110,14 +112,12 @@ void mr_group_shard_deinit(struct mr_group_shard *shard, struct mr_coord_out *ou
         }
         mr_table_deinit(&shard->groups);
     }
-    if (shard->topics.buckets != NULL) {
-        mr_table_deinit(&shard->topics);
-    }
-    if (shard->members.buckets != NULL) {
-        mr_table_deinit(&shard->members);
-    }
-    if (shard->consumers.buckets != NULL) {
-        mr_table_deinit(&shard->consumers);
+    struct mr_table *const tables[] = {&shard->topics, &shard->members, &shard->consumers,
+                                       &shard->pending_keys, &shard->pending_groups};
+    for (uint32_t index = 0; index < sizeof tables / sizeof tables[0]; index++) {
+        if (tables[index]->buckets != NULL) {
+            mr_table_deinit(tables[index]);
+        }
     }
 }
 

@@ -67,7 +67,10 @@ struct mr_group_shard {
     struct mr_table topics;  /* struct mr_group_topic, of all groups */
     struct mr_table members; /* struct mr_classic_member, of all groups */
     struct mr_table consumers; /* struct mr_consumer_member, of all groups */
-    struct mr_list pending;    /* offsets of transactions that are not decided */
+    struct mr_list pending;    /* offsets of transactions that are not decided, oldest first */
+    struct mr_table pending_keys;   /* the same by partition */
+    struct mr_table pending_groups; /* groups that have any */
+    uint64_t pending_order;         /* of the latest */
 };
 
 struct mr_group_offset {

@@ -1,8 +1,8 @@
 /*
  * offsets_txn: offsets that belong to a transaction: written with it, pending until its marker, then committed or gone.
  *
- * They are kept as the records that they are, by producer, in the order in which they came; a commit replays them like
- * any other. A batch number of the shard tells those that came before a marker from those of the next transaction.
+ * They are kept as the records that they are, in the order in which they came, and found by partition; a commit replays them
+ * like any other. A batch number of the shard tells those that came before a marker from those of the next transaction.
  * The latest record wins, not the latest marker: a commit that came behind a pending one overtakes it, and a tombstone
  * takes it away.
  */
@@ -11,13 +11,21 @@
 #include "millrace/base/bug.h"
 #include "millrace/base/bytes.h"
 
+/* How many are pending in a group. */
+struct pending_group {
+    struct mr_table_node node;
+    struct mr_str id;
+    uint32_t count;
+};
+
 struct mr_pending_offset {
-    struct mr_list link; /* in the shard's list, oldest first */
+    struct mr_list link;       /* in the shard's list, oldest first */
+    struct mr_table_node node; /* in the shard's table, by the three of `key` */
+    struct pending_group *group;
     int64_t producer_id;
     uint64_t sequence;
-    struct mr_str group; /* the three point into the key */
-    struct mr_str topic;
-    int32_t partition;
+    uint64_t order; /* its place in the list */
+    struct mr_offset_commit_key key; /* its names point into the bytes */
     uint32_t key_len;
     uint32_t value_len;
     bool is_overtaken; /* by a commit of the same partition that came later */
@@ -35,53 +43,131 @@ static struct mr_blob value_of(const struct mr_pending_offset *pending)
                             .len = (int32_t)pending->value_len};
 }
 
-static void pending_free(struct mr_group_shard *shard, struct mr_pending_offset *pending)
+/* ---- by partition, by group ---- */
+
+static uint64_t hash_of(const struct mr_group_shard *shard, const struct mr_offset_commit_key *key)
 {
-    mr_list_remove(&pending->link);
+    uint64_t group = mr_hash_str(&shard->env->hash_key, key->group);
+    uint64_t topic = mr_hash_str(&shard->env->hash_key, key->topic);
+    return mr_hash_u64(group ^ mr_hash_u64(topic ^ (uint32_t)key->partition));
+}
+
+/* This one or the next in its chain that is of the partition. */
+static struct mr_pending_offset *of_partition(struct mr_table_node *node,
+                                              const struct mr_offset_commit_key *key)
+{
+    for (; node != NULL; node = mr_table_next(node)) {
+        struct mr_pending_offset *pending = MR_TABLE_ENTRY(node, struct mr_pending_offset, node);
+        if (pending->key.partition == key->partition && mr_str_equal(pending->key.topic, key->topic) &&
+            mr_str_equal(pending->key.group, key->group)) {
+            return pending;
+        }
+    }
+    return NULL;
+}
+
+static struct mr_pending_offset *first_of(const struct mr_group_shard *shard,
+                                          const struct mr_offset_commit_key *key)
+{
+    return of_partition(mr_table_first(&shard->pending_keys, hash_of(shard, key)), key);
+}
+
+static struct pending_group *group_find(const struct mr_group_shard *shard, struct mr_str id)
+{
+    uint64_t hash = mr_hash_str(&shard->env->hash_key, id);
+    for (struct mr_table_node *node = mr_table_first(&shard->pending_groups, hash); node != NULL;
+         node = mr_table_next(node)) {
+        struct pending_group *group = MR_TABLE_ENTRY(node, struct pending_group, node);
+        if (mr_str_equal(group->id, id)) {
+            return group;
+        }
+    }
+    return NULL;
+}
+
+/* NULL: no memory. */
+static struct pending_group *group_get_or_make(struct mr_group_shard *shard, struct mr_str id)
+{
+    struct mr_heap *heap = shard->env->heap;
+    struct pending_group *group = group_find(shard, id);
+    if (group != NULL) {
+        return group;
+    }
+    group = MR_HEAP_NEW(heap, struct pending_group);
+    if (group == NULL || !mr_heap_str(heap, id, &group->id)) {
+        mr_heap_free(heap, group, sizeof *group);
+        return NULL;
+    }
+    mr_table_add(&shard->pending_groups, &group->node, mr_hash_str(&shard->env->hash_key, id));
+    return group;
+}
+
+static void group_drop_one(struct mr_group_shard *shard, struct pending_group *group)
+{
+    if (--group->count == 0) {
+        mr_table_remove(&shard->pending_groups, &group->node);
+        mr_heap_str_free(shard->env->heap, &group->id);
+        MR_HEAP_DELETE(shard->env->heap, group);
+    }
+}
+
+/* ---- one of them ---- */
+
+static void bytes_free(struct mr_group_shard *shard, struct mr_pending_offset *pending)
+{
     mr_heap_free(shard->env->heap, pending,
                  sizeof *pending + pending->key_len + pending->value_len);
 }
 
-/* Whether it is of the partition of this key, whose version is none of its business. */
-static bool is_of(const struct mr_pending_offset *pending, struct mr_blob key)
+static void pending_free(struct mr_group_shard *shard, struct mr_pending_offset *pending)
 {
-    return key.len > 2 && pending->key_len == (uint32_t)key.len &&
-           memcmp(pending->bytes + 2, key.data + 2, (size_t)key.len - 2) == 0;
+    mr_list_remove(&pending->link);
+    mr_table_remove(&shard->pending_keys, &pending->node);
+    group_drop_one(shard, pending->group);
+    bytes_free(shard, pending);
 }
 
-/* What the record with this key overtakes of those before `end`. */
-static void overtake(struct mr_group_shard *shard, struct mr_blob key, const struct mr_list *end)
+/* What a record of this partition overtakes of those that came before place `order`. */
+static void overtake(struct mr_group_shard *shard, const struct mr_offset_commit_key *key, uint64_t order)
 {
-    for (struct mr_list *link = shard->pending.next; link != end; link = link->next) {
-        struct mr_pending_offset *pending = MR_LIST_ENTRY(link, struct mr_pending_offset, link);
-        pending->is_overtaken = pending->is_overtaken || is_of(pending, key);
+    for (struct mr_pending_offset *pending = first_of(shard, key); pending != NULL;
+         pending = of_partition(mr_table_next(&pending->node), key)) {
+        pending->is_overtaken = pending->is_overtaken || pending->order < order;
     }
 }
 
-void mr_offsets_pending_overtake(struct mr_group_shard *shard, struct mr_blob key, bool is_tombstone)
+/* Names that point into the bytes of the key. */
+static enum mr_err read_names(struct mr_group_shard *shard, struct mr_blob bytes,
+                              struct mr_offset_commit_key *key)
 {
-    if (mr_list_is_empty(&shard->pending) || key.len < 2 || mr_load_be16(key.data) > 1) {
+    struct mr_reader reader;
+    mr_arena_reset(&shard->env->decode);
+    mr_reader_init_bytes(&reader, bytes.data + 2, (uint32_t)bytes.len - 2);
+    return mr_msg_decode(&mr_msg_offset_commit_key, 0, &reader, &shard->env->decode, key);
+}
+
+void mr_offsets_pending_overtake(struct mr_group_shard *shard, struct mr_blob bytes, bool is_tombstone)
+{
+    struct mr_offset_commit_key key;
+    if (mr_list_is_empty(&shard->pending) || bytes.len < 2 || mr_load_be16(bytes.data) > 1 ||
+        read_names(shard, bytes, &key) != MR_OK) {
         return;
     }
     if (!is_tombstone) {
-        overtake(shard, key, &shard->pending);
+        overtake(shard, &key, UINT64_MAX);
         return;
     }
-    MR_LIST_EACH_SAFE(link, after, &shard->pending)
-    {
-        struct mr_pending_offset *pending = MR_LIST_ENTRY(link, struct mr_pending_offset, link);
-        if (is_of(pending, key)) {
-            pending_free(shard, pending);
-        }
+    struct mr_pending_offset *pending;
+    while ((pending = first_of(shard, &key)) != NULL) {
+        pending_free(shard, pending);
     }
 }
 
 static bool write_tombstone(const struct mr_group_shard *shard,
                             const struct mr_pending_offset *pending, struct mr_coord_out *out)
 {
-    struct mr_offset_commit_key key = {
-        .group = pending->group, .topic = pending->topic, .partition = pending->partition};
-    return mr_coord_out_record(out, shard->index, &mr_msg_offset_commit_key, &key, NULL, 0, NULL);
+    return mr_coord_out_record(out, shard->index, &mr_msg_offset_commit_key, &pending->key, NULL, 0,
+                               NULL);
 }
 
 bool mr_offsets_pending_purge(const struct mr_group_shard *shard, struct mr_coord_out *out)
@@ -90,7 +176,7 @@ bool mr_offsets_pending_purge(const struct mr_group_shard *shard, struct mr_coor
     {
         const struct mr_pending_offset *pending =
             MR_LIST_ENTRY(link, struct mr_pending_offset, link);
-        if (mr_image_topic_by_name(shard->env->image, pending->topic) != NULL) {
+        if (mr_image_topic_by_name(shard->env->image, pending->key.topic) != NULL) {
             continue;
         }
         if (mr_coord_out_bytes(out) > shard->env->record_bytes_max / 2 ||
@@ -108,7 +194,7 @@ bool mr_offsets_pending_delete(const struct mr_group_shard *shard, struct mr_str
     {
         const struct mr_pending_offset *pending =
             MR_LIST_ENTRY(link, struct mr_pending_offset, link);
-        if (mr_str_equal(pending->group, group) &&
+        if (mr_str_equal(pending->key.group, group) &&
             !write_tombstone(shard, pending, out)) {
             return false;
         }
@@ -116,21 +202,22 @@ bool mr_offsets_pending_delete(const struct mr_group_shard *shard, struct mr_str
     return true;
 }
 
-/* Names that point into the copied key. */
-static enum mr_err read_names(struct mr_group_shard *shard, struct mr_pending_offset *pending)
+/* Into the list and the tables. */
+static enum mr_err enter(struct mr_group_shard *shard, struct mr_pending_offset *pending)
 {
-    struct mr_offset_commit_key key;
-    struct mr_reader reader;
-    mr_arena_reset(&shard->env->decode);
-    mr_reader_init_bytes(&reader, pending->bytes + 2, pending->key_len - 2);
-    enum mr_err err =
-        mr_msg_decode(&mr_msg_offset_commit_key, 0, &reader, &shard->env->decode, &key);
-    if (err == MR_OK) {
-        pending->group = key.group;
-        pending->topic = key.topic;
-        pending->partition = key.partition;
+    enum mr_err err = read_names(shard, key_of(pending), &pending->key);
+    if (err != MR_OK) {
+        return err;
     }
-    return err;
+    pending->group = group_get_or_make(shard, pending->key.group);
+    if (pending->group == NULL) {
+        return MR_ERR_NO_MEMORY;
+    }
+    pending->group->count++;
+    pending->order = ++shard->pending_order;
+    mr_list_add_tail(&shard->pending, &pending->link);
+    mr_table_add(&shard->pending_keys, &pending->node, hash_of(shard, &pending->key));
+    return MR_OK;
 }
 
 enum mr_err mr_offsets_pending_add(struct mr_group_shard *shard, int64_t producer_id,
@@ -152,10 +239,9 @@ enum mr_err mr_offsets_pending_add(struct mr_group_shard *shard, int64_t produce
     mr_list_init(&pending->link);
     memcpy(pending->bytes, key.data, (size_t)key.len);
     memcpy(pending->bytes + key.len, value.data, (size_t)value.len);
-    mr_list_add_tail(&shard->pending, &pending->link);
-    enum mr_err err = read_names(shard, pending);
+    enum mr_err err = enter(shard, pending);
     if (err != MR_OK) {
-        pending_free(shard, pending);
+        bytes_free(shard, pending);
     }
     return err;
 }
@@ -172,7 +258,7 @@ enum mr_err mr_offsets_pending_end(struct mr_group_shard *shard, int64_t produce
         }
         bool is_kept = (is_commit && !mr_bug("forget-txn-offsets")) || mr_bug("commit-aborted-offsets");
         if (err == MR_OK && is_kept && !pending->is_overtaken) {
-            overtake(shard, key_of(pending), link);
+            overtake(shard, &pending->key, pending->order);
             err = mr_group_replay(shard, key_of(pending), value_of(pending));
         }
         pending_free(shard, pending);
@@ -190,17 +276,9 @@ void mr_offsets_pending_clear(struct mr_group_shard *shard)
 bool mr_offsets_is_pending(const struct mr_group_shard *shard, struct mr_str group,
                            struct mr_str topic, int32_t partition)
 {
-    MR_LIST_EACH(link, &shard->pending)
-    {
-        const struct mr_pending_offset *pending =
-            MR_LIST_ENTRY(link, struct mr_pending_offset, link);
-        bool is_topic = mr_str_is_null(topic) ||
-                        (pending->partition == partition && mr_str_equal(pending->topic, topic));
-        if (is_topic && mr_str_equal(pending->group, group)) {
-            return true;
-        }
-    }
-    return false;
+    struct mr_offset_commit_key key = {.group = group, .topic = topic, .partition = partition};
+    return !mr_list_is_empty(&shard->pending) &&
+           (mr_str_is_null(topic) ? group_find(shard, group) != NULL : first_of(shard, &key) != NULL);
 }
 
 /* ---- TxnOffsetCommit ---- */

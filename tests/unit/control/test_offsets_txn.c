@@ -141,6 +141,37 @@ static void test_offsets_pending_go_with_their_group(void **state)
     assert_null(mr_group_find(&rig->shard, MR_STR("g")));
 }
 
+/* Found by partition and by group, not one after the other: as many as a transaction may well have take no time. */
+static void test_offsets_many_pending_ones_cost_little_each(void **state)
+{
+    (void)state;
+    enum { COUNT = 20000 };
+    struct mr_offset_commit_key key = {.group = MR_STR("g"), .topic = MR_STR("t")};
+    struct mr_offset_commit_value value;
+    MR_DEFAULTS(offset_commit_value, &value);
+    for (int round = 0; round < 2; round++) { /* in the second one each is overtaken */
+        for (key.partition = 0; key.partition < COUNT; key.partition++) {
+            struct mr_coord_out out;
+            mr_arena_reset(&rig->scratch);
+            mr_coord_out_init(&out, &rig->scratch, rig->now);
+            value.offset = key.partition + round;
+            assert_true(mr_coord_out_record(&out, 0, &mr_msg_offset_commit_key, &key,
+                                            &mr_msg_offset_commit_value, 3, &value));
+            if (round == 1) {
+                assert_true(mr_offsets_is_pending(&rig->shard, key.group, key.topic, key.partition));
+                mr_offsets_pending_overtake(&rig->shard, out.records->key, false);
+                continue;
+            }
+            assert_int_equal(mr_offsets_pending_add(&rig->shard, 1, 0, out.records->key, out.records->value),
+                             MR_OK);
+        }
+    }
+    assert_true(mr_offsets_is_pending(&rig->shard, key.group, MR_STR_NULL, 0));
+    mark(1, true);
+    assert_false(mr_offsets_is_pending(&rig->shard, key.group, MR_STR_NULL, 0));
+    assert_int_equal(mr_group_rig_fetched(rig, 1), -1);
+}
+
 int main(void)
 {
 #define TEST(name_) cmocka_unit_test_setup(name_, setup)
@@ -151,6 +182,7 @@ int main(void)
         TEST(test_offsets_tombstone_takes_pending_ones_away),
         TEST(test_offsets_pending_of_a_deleted_topic_are_purged),
         TEST(test_offsets_pending_go_with_their_group),
+        TEST(test_offsets_many_pending_ones_cost_little_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
