@@ -8,13 +8,8 @@
  */
 #include "coord/coord_runtime.h"
 
-#include "millrace/base/bug.h"
-
 #define BATCH_BYTES_FIRST 4096
 #define BATCH_BYTES_MAX   (8u << 20)
-#define STEPS_MAX         8
-#define SCRATCH_SHARE     32u        /* of the heap, for groups */
-#define SCRATCH_MIN       (1u << 20)
 #define SCRATCH_MAX       (32u << 20)
 #define RETRY_MS          1000
 
@@ -301,7 +296,7 @@ void mr_coord_finish_all(struct mr_coord *coord, struct mr_request *request, con
     mr_coord_finish(coord, &wait->answer);
 }
 
-/* ---- requests and timers ---- */
+/* ---- which shard ---- */
 
 uint32_t mr_coord_partition_of(struct mr_str key, uint32_t count)
 {
@@ -337,211 +332,7 @@ int16_t mr_coord_shard_of(struct mr_coord *coord, struct mr_str key, struct mr_c
     mr_unreachable("no such state");
 }
 
-/* The group of a request that concerns one. */
-static struct mr_str group_of(const struct mr_request *request)
-{
-    switch (request->forward->api_key) {
-    case MR_API_JOIN_GROUP:
-        return ((const struct mr_join_group_request *)request->message)->group_id;
-    case MR_API_SYNC_GROUP:
-        return ((const struct mr_sync_group_request *)request->message)->group_id;
-    case MR_API_HEARTBEAT:
-        return ((const struct mr_heartbeat_request *)request->message)->group_id;
-    case MR_API_LEAVE_GROUP:
-        return ((const struct mr_leave_group_request *)request->message)->group_id;
-    case MR_API_OFFSET_COMMIT:
-        return ((const struct mr_offset_commit_request *)request->message)->group_id;
-    case MR_API_OFFSET_DELETE:
-        return ((const struct mr_offset_delete_request *)request->message)->group_id;
-    case MR_API_CONSUMER_GROUP_HEARTBEAT:
-        return ((const struct mr_consumer_group_heartbeat_request *)request->message)->group_id;
-    default:
-        mr_unreachable("not a request of one group");
-    }
-}
-
-static void group_request(struct mr_control *control, struct mr_now now, struct mr_request *request)
-{
-    struct mr_coord *coord = control->coord;
-    struct mr_coord_wait *wait = MR_REQUEST_NEW(control, request, struct mr_coord_wait, 1);
-    struct mr_coord_shard *shard;
-    if (wait == NULL) {
-        mr_control_reply_close(control, request);
-        return;
-    }
-    request->user = wait;
-    mr_arena_reset(&coord->scratch);
-    int16_t error = mr_coord_shard_of(coord, group_of(request), &shard);
-    if (error == MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS &&
-        request->forward->api_key == MR_API_HEARTBEAT) {
-        error = MR_KAFKA_NONE; /* as Kafka: members need not worry about a restart */
-    }
-    if (shard == NULL) {
-        mr_coord_prepare_error(coord, request, error);
-        mr_control_reply_send(control, request);
-        return;
-    }
-    for (uint32_t step = 0; step < STEPS_MAX && shard->state == MR_COORD_ACTIVE; step++) {
-        struct mr_coord_out out;
-        mr_arena_reset(&coord->scratch);
-        mr_coord_out_init(&out, &coord->scratch, now);
-        out.step = step;
-        coord->env.image = mr_control_image(control);
-        mr_group_handle(&shard->groups, request, &out);
-        if (mr_bug("forget-offsets") &&
-            request->forward->api_key == MR_API_OFFSET_COMMIT) {
-            mr_coord_out_forget_records(&out);
-        }
-        bool is_again = out.is_again;
-        mr_coord_apply(shard, &out);
-        if (!is_again) {
-            return;
-        }
-        if (out.records == NULL || mr_group_find(&shard->groups, group_of(request)) == NULL) {
-            break; /* what was decided could not be written */
-        }
-    }
-    mr_arena_reset(&coord->scratch);
-    mr_coord_prepare_error(coord, request, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
-    mr_control_reply_send(control, request);
-}
-
-static void group_timer(struct mr_control *control, struct mr_now now,
-                        struct mr_control_timer *timer)
-{
-    struct mr_coord *coord = control->coord;
-    struct mr_coord_shard *shard = coord->shards[mr_group_timer_shard(timer)->index];
-    struct mr_coord_out out;
-    mr_arena_reset(&coord->scratch);
-    mr_coord_out_init(&out, &coord->scratch, now);
-    coord->env.image = mr_control_image(control);
-    mr_group_fire(timer, &out);
-    mr_coord_apply(shard, &out);
-}
-
-/* It is time to look for old offsets: a shard per turn. */
-static void expire(struct mr_control *control, struct mr_now now, struct mr_control_timer *timer)
-{
-    struct mr_coord *coord = control->coord;
-    mr_timer_set(&control->timers, &timer->timer,
-                 mr_deadline_ms(now.mono_ns, control->config->offsets_retention_check_interval_ms));
-    for (uint32_t index = 0; index < coord->shard_count; index++) {
-        if (coord->shards[index] != NULL) {
-            coord->shards[index]->is_expiry_wanted = true;
-        }
-    }
-}
-
-/* Old offsets of every group of a shard, a step for each. */
-static void expire_shard(struct mr_coord_shard *shard, struct mr_now now)
-{
-    struct mr_coord *coord = shard->coord;
-    struct mr_table_node *node = mr_table_walk(&shard->groups.groups, NULL);
-    shard->is_expiry_wanted = false;
-    while (node != NULL && shard->state == MR_COORD_ACTIVE) {
-        struct mr_group *group = MR_TABLE_ENTRY(node, struct mr_group, node);
-        struct mr_coord_out out;
-        node = mr_table_walk(&shard->groups.groups, node); /* the group may go */
-        mr_arena_reset(&coord->scratch);
-        mr_coord_out_init(&out, &coord->scratch, now);
-        mr_offsets_expire(group, &out);
-        mr_coord_apply(shard, &out);
-    }
-}
-
-/* Offsets of deleted topics. */
-static void purge_shard(struct mr_coord_shard *shard, struct mr_now now)
-{
-    struct mr_coord *coord = shard->coord;
-    struct mr_coord_out out;
-    mr_arena_reset(&coord->scratch);
-    mr_coord_out_init(&out, &coord->scratch, now);
-    shard->is_purge_wanted =
-        !mr_offsets_purge(&shard->groups, &out) || !mr_offsets_pending_purge(&shard->groups, &out);
-    mr_coord_apply(shard, &out);
-}
-
-/* What is to be looked through, one shard per turn. */
-static bool group_sweep(struct mr_coord *coord, struct mr_now now)
-{
-    coord->env.image = mr_control_image(coord->control);
-    for (uint32_t index = 0; index < coord->shard_count; index++) {
-        struct mr_coord_shard *shard = coord->shards[index];
-        if (shard == NULL || shard->state != MR_COORD_ACTIVE) {
-            continue;
-        }
-        if (shard->is_purge_wanted) {
-            purge_shard(shard, now);
-            return true;
-        }
-        if (shard->is_expiry_wanted) {
-            expire_shard(shard, now);
-            return true;
-        }
-    }
-    return false;
-}
-
-/* ---- what the runtime asks of groups ---- */
-
-static bool group_shard_init(struct mr_coord_shard *shard)
-{
-    return mr_group_shard_init(&shard->groups, &shard->coord->env, shard->index);
-}
-
-static void group_shard_deinit(struct mr_coord_shard *shard, struct mr_coord_out *out, int16_t error)
-{
-    mr_group_shard_deinit(&shard->groups, out, error);
-}
-
-static enum mr_err group_replay(struct mr_coord_shard *shard, const struct mr_batch *batch,
-                                struct mr_blob key, struct mr_blob value)
-{
-    struct mr_marker marker;
-    if ((batch->attributes & MR_BATCH_CONTROL) != 0) {
-        return mr_marker_parse(key, value, &marker)
-                   ? mr_offsets_pending_end(&shard->groups, batch->producer_id, UINT64_MAX,
-                                            marker.is_commit)
-                   : MR_OK;
-    }
-    if ((batch->attributes & MR_BATCH_TRANSACTIONAL) != 0) {
-        uint64_t sequence = shard->state == MR_COORD_ACTIVE ? shard->sealed + 1 : 0;
-        return mr_offsets_pending_add(&shard->groups, batch->producer_id, sequence, key, value);
-    }
-    mr_offsets_pending_overtake(&shard->groups, key, value.len < 0);
-    return mr_group_replay(&shard->groups, key, value);
-}
-
-static void group_loaded(struct mr_coord_shard *shard, struct mr_coord_out *out)
-{
-    shard->is_purge_wanted = true; /* a crash may have come between a topic's end and theirs */
-    mr_group_loaded(&shard->groups, out);
-    mr_transactions_retry_now(shard->coord->control, out->now);
-}
-
-static const struct mr_coord_kind group_kind = {
-    .topic = "__consumer_offsets",
-    .what = "groups",
-    .shard_init = group_shard_init,
-    .shard_deinit = group_shard_deinit,
-    .replay = group_replay,
-    .loaded = group_loaded,
-    .sweep = group_sweep,
-};
-
 /* ---- the thread's calls ---- */
-
-static void draw_uuid(void *user, struct mr_uuid *id)
-{
-    mr_control_uuid(user, id);
-    id->bytes[6] = (uint8_t)((id->bytes[6] & 0x0f) | 0x40);
-    id->bytes[8] = (uint8_t)((id->bytes[8] & 0x3f) | 0x80);
-}
-
-static int32_t clamp(int64_t value)
-{
-    return value > INT32_MAX ? INT32_MAX : (int32_t)value;
-}
 
 struct mr_coord *mr_coord_new(struct mr_control *control, const struct mr_coord_kind *kind,
                               uint32_t scratch_share, size_t scratch_min, struct mr_arena *decode)
@@ -563,65 +354,9 @@ struct mr_coord *mr_coord_new(struct mr_control *control, const struct mr_coord_
     return coord;
 }
 
-static int64_t group_setting(void *user, struct mr_str group, enum mr_group_config_id id)
-{
-    const struct mr_control *control = user;
-    return mr_group_config_value(control->meta, control->config, group, id);
-}
-
 bool mr_coord_init(struct mr_control *control)
 {
-    const struct mr_config *config = control->config;
-    struct mr_arena decode;
-    struct mr_coord *coord = mr_coord_new(control, &group_kind, SCRATCH_SHARE, SCRATCH_MIN, &decode);
-    if (coord == NULL) {
-        return false;
-    }
-    coord->env.decode = decode;
-    struct mr_group_env *env = &coord->env;
-    env->min_session_ms = clamp(config->group_min_session_timeout_ms);
-    env->max_session_ms = clamp(config->group_max_session_timeout_ms);
-    env->initial_delay_ms = clamp(config->group_initial_rebalance_delay_ms);
-    env->size_max = config->group_max_size;
-    env->setting = group_setting;
-    env->setting_user = control;
-    env->consumer_regex_refresh_ms = config->group_consumer_regex_refresh_interval_ms;
-    env->consumer_size_max = (uint32_t)clamp(config->group_consumer_max_size);
-    struct mr_str assignor;
-    for (int32_t at = 0; env->assignor_count < MR_GROUP_ASSIGNORS_MAX &&
-                         mr_str_list_next(config->group_consumer_assignors, &at, &assignor);) {
-        env->assignors[env->assignor_count++] = assignor;
-    }
-    if (env->assignor_count == 0) {
-        env->assignors[env->assignor_count++] = MR_STR("uniform");
-    }
-    struct mr_str policy = config->group_consumer_migration_policy;
-    bool is_both = mr_str_equal(policy, MR_STR("bidirectional"));
-    env->may_upgrade = is_both || mr_str_equal(policy, MR_STR("upgrade"));
-    env->may_downgrade = is_both || mr_str_equal(policy, MR_STR("downgrade"));
-    env->metadata_bytes_max = clamp(config->offset_metadata_max_bytes);
-    env->retention_ms = config->offsets_retention_minutes * 60 * 1000;
-    env->record_bytes_max = coord->record_bytes_max;
-    env->heap = &control->heap;
-    env->timers = &control->timers;
-    env->hash_key = control->hash_key;
-    env->log = control->log;
-    env->timers_max = control->timers.capacity / 4 * 3;
-    env->fire = group_timer;
-    env->uuid = draw_uuid;
-    env->uuid_user = control;
-    coord->expiry.fire = expire;
-    control->coord = coord;
-    mr_control_serve(control, MR_API_JOIN_GROUP, group_request);
-    mr_control_serve(control, MR_API_SYNC_GROUP, group_request);
-    mr_control_serve(control, MR_API_HEARTBEAT, group_request);
-    mr_control_serve(control, MR_API_LEAVE_GROUP, group_request);
-    mr_control_serve(control, MR_API_OFFSET_COMMIT, group_request);
-    mr_control_serve(control, MR_API_OFFSET_DELETE, group_request);
-    mr_control_serve(control, MR_API_CONSUMER_GROUP_HEARTBEAT, group_request);
-    mr_coord_service_init(coord);
-    coord->expiry_ms = config->offsets_retention_check_interval_ms;
-    return mr_transactions_init(control);
+    return mr_groups_init(control) && mr_transactions_init(control);
 }
 
 /* What one batch may have, so that the log does not refuse it. */

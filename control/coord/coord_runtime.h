@@ -116,6 +116,9 @@ void mr_coord_finish_all(struct mr_coord *coord, struct mr_request *request, con
 /* The partition of a key, among `count`. */
 uint32_t mr_coord_partition_of(struct mr_str key, uint32_t count);
 
+/* group/group_service.c: the coordinator of groups. False: no memory. */
+bool mr_groups_init(struct mr_control *control);
+
 /* txn/transaction_service.c: the coordinator of transactions. False: no memory. */
 bool mr_transactions_init(struct mr_control *control);
 /* It has stopped: answer who is parked. */
