@@ -81,7 +81,8 @@ struct mr_page *mr_tail_page_get(struct mr_storage_core *core, uint32_t order)
             mr_assert(run->clean == run->used && !run->is_busy);
             drop_run(core, run);
         } while (run != oldest);
-        if (mr_list_is_empty(&p->runs)) {
+        /* The active segment may have begun just now, perhaps for the very append that wants the page. */
+        if (mr_list_is_empty(&p->runs) && p->active->size % MR_PAGE_BYTES != 0) {
             p->tail = MR_TAIL_COLD;
         }
     }
