@@ -37,7 +37,7 @@ enum mr_disk_kind {
     MR_DISK_TRUNCATE, /* to pos */
     MR_DISK_OPEN,     /* (dir, name) -> file */
     MR_DISK_CLOSE,
-    MR_DISK_STAT,   /* (dir, name), or `file` when name is NULL -> size, mtime_ms, is_directory, space */
+    MR_DISK_STAT,   /* (dir, name), or `file` when name is NULL -> size, mtime_ms, changed_ns, is_directory, space */
     MR_DISK_LIST,   /* directory `file` -> entries in buffer, see mr_disk_list_entry */
     MR_DISK_MKDIR,  /* (dir, name); MR_ERR_EXISTS when it is there */
     MR_DISK_RENAME, /* (dir, name) -> (dir, new_name); replaces */
@@ -90,6 +90,7 @@ struct mr_disk_op {
     uint32_t    done_bytes;
     uint64_t    size; /* STAT; LIST: number of entries that did not fit */
     int64_t     mtime_ms;
+    int64_t     changed_ns; /* when anything of the file changed last, its name too; nobody can set it (ctime) */
     bool        is_directory;
     uint64_t    space_total_bytes; /* STAT of a directory handle: the file system's */
     uint64_t    space_free_bytes;

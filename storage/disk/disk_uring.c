@@ -159,6 +159,7 @@ static int do_stat(struct mr_disk_op *op)
     }
     op->size = (uint64_t)st.st_size;
     op->mtime_ms = ms_of(st.st_mtim);
+    op->changed_ns = (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec;
     op->is_directory = S_ISDIR(st.st_mode);
     if (op->name == NULL && op->is_directory) {
         struct statvfs fs;

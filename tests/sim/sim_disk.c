@@ -257,6 +257,7 @@ static enum mr_err do_stat(struct mr_sim_fs *fs, struct mr_disk_op *op)
     }
     op->size = node->size_now;
     op->mtime_ms = node->mtime_ms;
+    op->changed_ns = node->changed;
     op->is_directory = node->is_directory;
     if (op->name == NULL && node->is_directory) {
         op->space_total_bytes = fs->capacity != 0 ? fs->capacity : 1ull << 40;

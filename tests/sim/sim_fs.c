@@ -61,6 +61,7 @@ struct mr_sim_fs *mr_sim_fs_clone(const struct mr_sim_fs *from)
         struct mr_sim_node *twin = mr_sim_node_create(fs, node->is_directory);
         node->twin = twin;
         twin->mtime_ms = node->mtime_ms;
+        twin->changed = node->changed;
         mr_sim_chunk_share(twin, node);
         twin->size_now = node->size_now;
         twin->size_platter = node->size_platter;

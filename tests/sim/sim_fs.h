@@ -53,6 +53,7 @@ struct mr_sim_node {
     struct mr_sim_node *twin; /* while cloning */
     bool         is_directory;
     int64_t      mtime_ms;
+    uint32_t     changed; /* ctime: the device's count of writes at the last change of bytes, size or name */
     bool         is_misread; /* the last read of it lied: the next one will not */
     uint32_t     lock_owner; /* 1 + the handle that has it locked; 0: none */
     uint32_t    *write_count; /* the device's */

@@ -44,6 +44,7 @@ void mr_sim_node_write(struct mr_sim_node *node, uint64_t pos, const uint8_t *by
     }
     mr_sim_chunk_put_now(node, pos, bytes, len);
     uint32_t write = ++*node->write_count;
+    node->changed = write;
     for (uint64_t sector = pos / MR_SIM_SECTOR; sector <= (pos + len - 1) / MR_SIM_SECTOR; sector++) {
         mr_sim_chunk_soil(node, sector, write);
     }
@@ -56,6 +57,7 @@ void mr_sim_node_truncate(struct mr_sim_node *node, uint64_t size)
 {
     static const uint8_t zeros[MR_SIM_SECTOR];
     uint32_t write = ++*node->write_count;
+    node->changed = write;
     for (uint64_t at = size; at < node->size_now;) {
         uint64_t end = (at / MR_SIM_SECTOR + 1) * MR_SIM_SECTOR;
         end = end < node->size_now ? end : node->size_now;
@@ -148,6 +150,7 @@ void mr_sim_node_change(struct mr_sim_node *directory, const char *gone, const c
     }
     if (text != NULL) {
         strcpy(change->text, text);
+        node->changed = ++*node->write_count;
     }
     names_apply(&directory->names_now, change);
 }

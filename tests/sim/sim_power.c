@@ -19,6 +19,9 @@ static void handles_drop(struct mr_sim_fs *fs)
 static void node_reboot(struct mr_sim_node *node)
 {
     uint64_t size = node->size_platter;
+    if (size != node->size_now || mr_sim_chunk_next_dirty(node, 0) != UINT64_MAX) {
+        node->changed = ++*node->write_count; /* the times of what was not synced are not durable either */
+    }
     mr_sim_chunk_reboot(node, size);
     node->size_now = size;
     if (node->is_directory) {
