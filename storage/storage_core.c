@@ -4,6 +4,8 @@
 #include "storage_core.h"
 
 #include "log/cleaner.h"
+#include "log/scrub.h"
+#include "log/side_read.h"
 
 #include "millrace/base/bug.h"
 
@@ -39,8 +41,9 @@ size_t mr_storage_core_bytes(const struct mr_storage_plan *plan)
            (sizeof(struct mr_task) + 64) * (size_t)MR_TASKS_MAX +
            (sizeof(struct mr_dir_grave) + 16) * (size_t)plan->logs_max +
            2 * sizeof(struct mr_map_slot) * 4 * (size_t)(plan->logs_max + 8) +
-           2 * mr_checkpoint_bytes(plan->logs_max) + mr_cleaner_bytes(plan) +
-           mr_producers_bytes(plan->producers_max) + mr_txn_pools_bytes(plan) + mr_journal_bytes() + MR_SCRATCH_BYTES + (64u << 10);
+           2 * mr_checkpoint_bytes(plan->logs_max) + mr_cleaner_bytes(plan) + mr_scrub_bytes(plan) +
+           mr_side_cache_bytes(plan) + mr_producers_bytes(plan->producers_max) +
+           mr_txn_pools_bytes(plan) + mr_journal_bytes() + MR_SCRATCH_BYTES + (64u << 10);
 }
 
 static void store_cb(void *context, struct mr_journal_log *log, struct mr_journal_state_out *out)
@@ -142,6 +145,8 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     mr_checkpoint_init(&core->log_starts, arena, plan->logs_max);
     mr_checkpoint_init(&core->clean_ends, arena, plan->logs_max);
     core->cleaner = mr_cleaner_init(core, arena);
+    core->scrub = mr_scrub_init(core, arena);
+    core->sides = mr_side_cache_init(core, arena);
     mr_producers_init(&core->producers, arena, plan->producers_max);
     mr_txn_pools_init(&core->txns, arena, plan);
     core->watch_mask = watch_count(plan) - 1;
@@ -553,6 +558,7 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
         mr_burial_turn(core);
         mr_space_turn(core);
         was_busy |= mr_cleaner_turn(core);
+        was_busy |= mr_scrub_turn(core);
         was_busy |= mr_journal_turn(core->journal, now);
         core->is_append_due |= !mr_list_is_empty(&core->parked) && was_busy;
     }
@@ -581,6 +587,7 @@ uint64_t mr_storage_core_deadline_ns(const struct mr_storage_core *core)
         at = mr_earlier(at, mr_retention_deadline_ns(core));
         at = mr_earlier(at, mr_burial_deadline_ns(core));
         at = mr_earlier(at, mr_cleaner_deadline_ns(core));
+        at = mr_earlier(at, mr_scrub_deadline_ns(core));
         at = mr_earlier(at, mr_space_deadline_ns(core));
         at = mr_earlier(at, mr_demux_deadline_ns(core));
     }

@@ -36,6 +36,7 @@
 #define MR_PENDING_MAX   4   /* commits that are not flushed and touch one log */
 #define MR_READ_HINTS    2   /* places remembered for readers that come back where they stopped */
 #define MR_OPEN_FILES_MAX 1024
+#define MR_SIDE_TAKEN    64u /* chunks of a side-car in the largest read */
 #define MR_SMALL_SPAN    2048u /* spans below are copied into the reader's memory */
 
 struct mr_storage_core;
@@ -59,6 +60,13 @@ enum mr_file_state {
     MR_FILE_CLOSED,
     MR_FILE_OPENING,
     MR_FILE_OPEN,
+};
+
+enum mr_side_state { /* of a segment's side-car */
+    MR_SIDE_UNKNOWN, /* nobody has looked for it */
+    MR_SIDE_NONE,
+    MR_SIDE_GOOD,
+    MR_SIDE_WRONG, /* it says that the segment is another log's: nothing of it is read */
 };
 
 /* What waits to be unlinked: a segment whose files are *.deleted, or a directory that is *-delete. */
@@ -91,6 +99,9 @@ struct mr_segment {
     int32_t              file;
     uint16_t             users; /* operations and tasks that use `file` */
     uint8_t              file_state;
+    uint8_t              side;      /* enum mr_side_state */
+    uint32_t             side_seed; /* of its sums, when that is good */
+    struct mr_list       scrub_link; /* it is read soon (log/scrub.h) */
     bool                 is_sealed;       /* a successor exists */
     bool                 is_seal_done;    /* everything of it is in files, truncated and synced */
     bool                 is_time_known;   /* max_timestamp is what memory or the time index say */
@@ -272,6 +283,11 @@ struct mr_task {
     struct mr_log_scan        scan;
     char                  name[MR_FILE_NAME_BYTES];
     char                  new_name[MR_FILE_NAME_BYTES];
+    /* What a side-car says of the bytes that are read (side_read.c). */
+    uint32_t side_first, side_count; /* chunks; 0: there is nothing to compare with */
+    uint32_t side_block, side_slot;
+    int64_t  side_changed_ns;
+    uint32_t side_sums[MR_SIDE_TAKEN];
 };
 
 /* A sub-sequence, one level deep: `step` runs until it returns with mr_task_return; then the task's own step
@@ -314,6 +330,8 @@ struct mr_storage_core {
     struct mr_checkpoint     log_starts; /* first core: as found at the start, read-only afterwards */
     struct mr_checkpoint     clean_ends; /* likewise, of a directory that was closed: up to where logs are compacted */
     struct mr_cleaner       *cleaner;    /* NULL: logs are not compacted */
+    struct mr_scrub         *scrub;      /* NULL: segments are not scrubbed */
+    struct mr_side_cache    *sides;      /* NULL: segments have no side-cars */
     bool                     is_giving; /* first core: it still holds logs that it recovered for others */
     int32_t                  root; /* the log directory */
     bool                     is_recovered;

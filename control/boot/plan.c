@@ -158,6 +158,12 @@ static void plan_cleaner(const struct mr_config *config, uint64_t storage_count,
     plan->clean_bytes_per_s = rate >= 1e15 ? 0 : rate < 4096 ? 4096 : (uint64_t)rate;
 }
 
+static void plan_scrub(const struct mr_config *config, struct mr_storage_plan *plan)
+{
+    plan->scrub_bytes_per_s = (uint64_t)config->millrace_scrub_bytes_per_second;
+    plan->scrub_interval_ms = config->millrace_scrub_interval_ms;
+}
+
 bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *machine,
                   struct mr_plan *plan, char *why, uint32_t why_size)
 {
@@ -213,6 +219,7 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
     plan->storage.producer_check_ms = config->producer_id_expiration_check_interval_ms;
 
     plan_cleaner(config, storage_count, &plan->storage);
+    plan_scrub(config, &plan->storage);
 
     plan->control.heap_bytes = (uint64_t)config->millrace_control_bytes;
     /* Two of each member, and a quarter for all else (mr_coord_init). */

@@ -418,6 +418,9 @@ struct mr_storage_plan {
     uint32_t clean_io_bytes;    /* a batch fits; a multiple of MR_CLEAN_IO_UNIT */
     int64_t  clean_backoff_ms;  /* between two looks when nothing is to be done */
     uint64_t clean_bytes_per_s; /* read and written; 0: no limit */
+    /* millrace.scrub.*: */
+    uint64_t scrub_bytes_per_s; /* 0: segments are not scrubbed */
+    int64_t  scrub_interval_ms; /* between the beginnings of two passes over all of them */
 };
 
 struct mr_storage_params {
@@ -461,6 +464,7 @@ struct mr_storage_stats {
     uint64_t reads, read_bytes, cold_reads, cold_bytes, copied_bytes;
     uint64_t demux_bytes, recycled_files;
     uint64_t clean_rounds, clean_bytes; /* logs compacted, bytes looked at */
+    uint64_t scrub_segments, scrub_bytes, scrub_damaged, side_cars; /* read whole, ranges that are lost, written */
     uint32_t logs;
     bool     is_offline, is_full;
 };

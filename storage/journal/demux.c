@@ -14,6 +14,8 @@
  */
 #include "storage_core.h"
 
+#include "log/scrub.h"
+
 #define DEMUX_IN_FLIGHT 16
 #define PAUSE_NS        MR_NS_PER_S /* after a lack of space */
 #define STEP_RUNS       8u
@@ -254,6 +256,7 @@ static bool demux_step(struct mr_storage_core *core, struct mr_task *task)
         return false;
     case DEMUX_INDEXED: /* all of it is in files, before the syncfs of a recycling that takes it for done */
         segment->is_seal_done = true;
+        mr_scrub_want(core, segment);
         demux_end(core, task);
         return false;
     }

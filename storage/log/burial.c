@@ -17,10 +17,12 @@
  */
 #include "storage_core.h"
 
+#include "log/side_car.h"
+
 #define CUT_BYTES (16u << 20)
 #define LOOK_NS   MR_NS_PER_S /* how often segments that could not be buried yet are looked at again */
 
-static const char *const kinds[] = {".log", ".index", ".timeindex", ".txnindex", ".snapshot"};
+static const char *const kinds[] = {".log", ".index", ".timeindex", ".txnindex", MR_SIDE_SUFFIX, ".snapshot"};
 #define KIND_COUNT (sizeof kinds / sizeof kinds[0])
 
 /* ---- The graves, by the time at which they are dug out ---- */

@@ -8,6 +8,7 @@
  */
 #include "log/clean_swap.h"
 #include "log/log_files.h"
+#include "log/scrub.h"
 
 #include "millrace/base/bug.h"
 
@@ -390,7 +391,7 @@ bool mr_clean_stop_turn(struct mr_storage_core *core)
     }
     struct mr_stop_op *op = core->stop.op;
     enum mr_err        err = is_hurried(core) ? MR_ERR_CLOSED : core->is_offline ? MR_ERR_DIR_OFFLINE : MR_OK;
-    if (err == MR_OK && !mr_cleaner_stop(core)) {
+    if (err == MR_OK && (!mr_cleaner_stop(core) || !mr_scrub_stop(core))) {
         tell(core);
         return core->disk->in_flight == 0; /* a swap that is under way ends */
     }

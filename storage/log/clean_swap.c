@@ -4,6 +4,7 @@
 
 #include "log/cleaner.h"
 #include "log/log_files.h"
+#include "log/scrub.h"
 
 /* ---- The record: a block, little-endian ---- */
 
@@ -68,7 +69,7 @@ enum swap_at {
 };
 
 /* Of an old segment; the producers' snapshot at the base that stays is as good as before. */
-static const char *const old_kinds[] = {".index", ".timeindex", ".txnindex", ".log", ".snapshot"};
+static const char *const old_kinds[] = {".index", ".timeindex", ".txnindex", MR_SIDE_SUFFIX, ".log", ".snapshot"};
 #define OLD_KINDS (sizeof old_kinds / sizeof old_kinds[0])
 
 static struct mr_segment *first_old(const struct mr_cleaner *c)
@@ -257,6 +258,7 @@ static void replace(struct mr_storage_core *core, struct mr_cleaner *c)
     }
     forget_places(c);
     mr_list_add_head(before, &anew->link);
+    mr_scrub_want(core, anew);
     c->p->segment_count++;
     c->anew = NULL;
     c->is_gated = false;

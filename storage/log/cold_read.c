@@ -6,14 +6,17 @@
  *            one that the entry tells of, the index is wrong there: the entry before it is asked
  *   data     256 KiB to 1 MiB from there; the batch with the offset is looked for; more pages while the first
  *            batch is not whole
- *   checks   lengths hold, CRC of every batch that is lent (a rotten one is MR_ERR_CORRUPT); where offsets are
- *            missing the file is read again, a device may have answered with another place
+ *   checks   lengths hold; what is lent is what the segment's side-car says (side_read.h), or where it has none every
+ *            batch's CRC is right: what is not is MR_ERR_CORRUPT. Where that is so, or offsets are missing, the file is
+ *            read again, a device may have answered with another place. Damage that the scrubber knows is not read
  *   offsets  no CRC covers the base offset: it must lie between the batch before and the one behind. A batch that
  *            neither of them joins is looked at again from further ahead, where the one before is known
  *
  * Nothing above segment->written is read from a file: what is not there yet is in the runs.
  */
 #include "log/log_walk.h"
+#include "log/scrub.h"
+#include "log/side_read.h"
 #include "millrace/base/bug.h"
 
 #define COLD_READ_BYTES (256u << 10)
@@ -95,11 +98,20 @@ static bool may_wait(struct mr_task *task)
     return (op->bytes == 0 && entry_of(task)->is_first_batch_whole) || mr_bug("wait-with-pages");
 }
 
+/* Where a read begins that is to bring the byte at `pos`: side-cars have sums of whole chunks. */
+static uint64_t read_from(uint64_t pos)
+{
+    return pos / MR_SIDE_CHUNK * MR_SIDE_CHUNK;
+}
+
 static bool read_data(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_segment    *segment = task->segment;
     struct mr_read_entry *entry = entry_of(task);
-    uint64_t              from = task->a & ~(uint64_t)(MR_PAGE_BYTES - 1);
+    if (mr_scrub_skip(core, segment, task->x, &task->a)) {
+        task->y = -1;
+    }
+    uint64_t              from = read_from(task->a);
     uint64_t              want = (task->a - from) + entry->bytes_max;
     want = want < COLD_READ_BYTES ? COLD_READ_BYTES : want;
     if (task->is_whole_wanted) {
@@ -111,6 +123,12 @@ static bool read_data(struct mr_storage_core *core, struct mr_task *task)
     }
     if (!mr_segment_file_ready(core, segment)) {
         return core->is_offline ? finish(core, task, MR_ERR_DIR_OFFLINE) : mr_core_task_wait(core, task, 0);
+    }
+    if (!mr_side_take(core, task, from)) {
+        return mr_side_fetch(core, task, COLD_DATA);
+    }
+    if (segment->side == MR_SIDE_WRONG) {
+        return finish(core, task, MR_ERR_CORRUPT);
     }
     if (task->page == NULL) {
         task->page = mr_page_pool_get(&core->cold, mr_page_order(want));
@@ -198,6 +216,35 @@ static enum base judge_base(const struct mr_task *task, const struct mr_batch *b
     return after >= 0 && next > after ? BASE_WRONG : BASE_ALONE;
 }
 
+/* Where whole batches from `first` end, at most at `to`; *next_offset: what follows them. */
+static uint64_t batches_end(const struct mr_task *task, const uint8_t *memory, uint64_t first, uint64_t to,
+                            int64_t *next_offset)
+{
+    uint64_t at = first;
+    for (;;) {
+        struct mr_batch batch;
+        mr_batch_header_load(memory + (at - task->b), &batch);
+        if (at + mr_batch_bytes(&batch) > to) {
+            return at;
+        }
+        at += mr_batch_bytes(&batch);
+        *next_offset = mr_batch_last_offset(&batch) + 1;
+    }
+}
+
+/* The side-car knows other bytes at `pos`: once more, for a device may have answered with another place. */
+static bool not_as_it_was(struct mr_storage_core *core, struct mr_task *task, uint64_t pos)
+{
+    if (!task->is_again) {
+        task->is_again = true;
+        return read_data(core, task);
+    }
+    mr_log(core->log, MR_LOG_ERROR, "a segment is not what its side-car says dir=%s segment=%lld pos=%llu",
+           task->partition->dir_name, (long long)task->segment->base, (unsigned long long)pos);
+    mr_scrub_want(core, task->segment);
+    return finish(core, task, MR_ERR_CORRUPT);
+}
+
 /* The page holds the file's bytes from b on; the scan is at a. */
 static bool use_data(struct mr_storage_core *core, struct mr_task *task)
 {
@@ -279,8 +326,9 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
         if (at + bytes > end) {
             break;
         }
-        /* No CRC covers the magic: a batch of another format is none of ours. */
-        bool is_right = batch.magic == 2 && mr_crc32c(0, here + 21, (size_t)bytes - 21) == batch.crc;
+        /* No CRC covers the magic: a batch of another format is none of ours. With sums nothing else is needed. */
+        bool is_right = batch.magic == 2 &&
+                        (task->side_count > 0 || mr_crc32c(0, here + 21, (size_t)bytes - 21) == batch.crc);
         if (!is_right && !mr_bug("believe-segments")) {
             if (at == first) {
                 mr_log(core->log, MR_LOG_ERROR, "bad CRC dir=%s segment=%lld pos=%llu",
@@ -291,6 +339,13 @@ static bool use_data(struct mr_storage_core *core, struct mr_task *task)
         }
         at += bytes;
         next_offset = mr_batch_last_offset(&batch) + 1;
+    }
+    uint64_t sound = first != UINT64_MAX && at > first ? mr_side_bad(task, memory, first, at) : at;
+    if (sound < at) {
+        at = batches_end(task, memory, first, sound, &next_offset);
+        if (at == first) {
+            return not_as_it_was(core, task, sound);
+        }
     }
     if (first != UINT64_MAX && at > first) {
         uint32_t len = (uint32_t)(at - first);
@@ -339,12 +394,16 @@ static bool gather_step(struct mr_storage_core *core, struct mr_task *task)
             mr_core_fail(core, disk, "reading a segment");
             return finish(core, task, MR_ERR_IO);
         }
-        uint64_t       from = task->b & ~(uint64_t)(MR_PAGE_BYTES - 1);
+        uint64_t       from = read_from(task->b);
         const uint8_t *memory = mr_page_memory(&core->cold, task->page);
         uint64_t       have = from + disk->done_bytes < task->c ? from + disk->done_bytes : task->c;
         uint64_t skip = task->b == task->a ? 21 : 0; /* what the CRC does not cover */
         if (have <= task->b + skip || op->span_count == op->span_max) {
             return finish(core, task, MR_ERR_CORRUPT); /* the file ends before its last batch does */
+        }
+        if (mr_side_bad(task, memory, task->b, have) < have) {
+            mr_scrub_want(core, task->segment);
+            return finish(core, task, MR_ERR_CORRUPT);
         }
         uint32_t len = (uint32_t)(have - task->b);
         lend_page(core, op, entry, task->page, memory + (task->b - from), len);
@@ -366,6 +425,9 @@ static bool gather_step(struct mr_storage_core *core, struct mr_task *task)
     if (core->is_offline) {
         return finish(core, task, MR_ERR_DIR_OFFLINE);
     }
+    if (mr_segment_file_ready(core, task->segment) && !mr_side_take(core, task, read_from(task->b))) {
+        return mr_side_fetch(core, task, 0);
+    }
     if (!mr_segment_file_ready(core, task->segment) ||
         (task->page = mr_page_pool_get(&core->cold, MR_PAGE_ORDER_MAX)) == NULL) {
         return mr_core_task_wait(core, task, 0);
@@ -376,7 +438,7 @@ static bool gather_step(struct mr_storage_core *core, struct mr_task *task)
                                 .file = task->segment->file,
                                 .buffer = mr_page_memory(&core->cold, task->page),
                                 .len = mr_page_capacity(task->page),
-                                .pos = task->b & ~(uint64_t)(MR_PAGE_BYTES - 1)};
+                                .pos = read_from(task->b)};
     return true;
 }
 
@@ -384,7 +446,7 @@ static bool gather(struct mr_storage_core *core, struct mr_task *task, uint64_t 
 {
     struct mr_read_op    *op = (struct mr_read_op *)(void *)task->op;
     struct mr_batch       batch;
-    uint64_t              page_from = from & ~(uint64_t)(MR_PAGE_BYTES - 1);
+    uint64_t              page_from = read_from(from);
     const uint8_t        *memory = mr_page_memory(&core->cold, task->page);
     if (task->b != page_from || op->span_count + 2 > op->span_max) {
         return finish(core, task, MR_OK);
@@ -405,6 +467,9 @@ static bool cold_step(struct mr_storage_core *core, struct mr_task *task)
     struct mr_disk_op *op = &task->io.op;
     switch ((enum cold_at)task->at) {
     case COLD_BEGIN:
+        if (mr_scrub_find(core, task->segment, task->x) != NULL) {
+            return finish(core, task, MR_ERR_CORRUPT);
+        }
         for (uint32_t index = 0; index < MR_READ_HINTS; index++) {
             const struct mr_place *hint = &task->partition->hints[index];
             if (hint->offset == task->x && hint->base == task->segment->base) {

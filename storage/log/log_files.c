@@ -10,6 +10,7 @@
 #include "log/log_load.h"
 
 #include "log/offset_index.h"
+#include "log/side_car.h"
 #include "log/time_index.h"
 
 #define SMALL_ORDER 2 /* 16 KiB */
@@ -549,7 +550,7 @@ struct mr_task *mr_log_load_task(struct mr_storage_core *core, struct mr_partiti
 
 enum mr_err mr_log_cut_segments(struct mr_storage_core *core, struct mr_partition *p)
 {
-    static const char *const suffixes[] = {".log", ".index", ".timeindex", ".txnindex"};
+    static const char *const suffixes[] = {".log", ".index", ".timeindex", ".txnindex", MR_SIDE_SUFFIX};
     enum mr_err              err = MR_OK;
     while (err == MR_OK && p->segments.prev != &p->active->link) {
         struct mr_segment *segment = MR_LIST_ENTRY(p->segments.prev, struct mr_segment, link);

@@ -5,6 +5,7 @@
 #include "log/log_load.h"
 
 #include "log/offset_index.h"
+#include "log/side_car.h"
 
 bool mr_log_file_parse(const char *name, const char *suffix, int64_t *base)
 {
@@ -153,7 +154,7 @@ static enum mr_err choose_active(struct mr_storage_core *core, struct mr_task *t
 bool mr_log_list_is_left_over(const struct mr_task *task, const char *name)
 {
     const struct mr_partition *p = task->partition;
-    static const char *const kinds[] = {".log", ".index", ".timeindex", ".txnindex", ".snapshot"};
+    static const char *const kinds[] = {".log", ".index", ".timeindex", ".txnindex", MR_SIDE_SUFFIX, ".snapshot"};
     int64_t                  base = 0;
     for (uint32_t index = 0; index < sizeof kinds / sizeof kinds[0]; index++) {
         char deleted[24];
@@ -163,7 +164,7 @@ bool mr_log_list_is_left_over(const struct mr_task *task, const char *name)
         if (mr_log_file_parse(name, deleted, &base) || mr_log_file_parse(name, cleaned, &base)) {
             return true;
         }
-        bool is_index = index >= 1 && index <= 3;
+        bool is_index = index >= 1 && index <= 4;
         if (is_index && mr_log_file_parse(name, kinds[index], &base) && mr_log_list_segment(p, base) == NULL) {
             return true;
         }

@@ -21,8 +21,8 @@ static bool is_plausible(const struct mr_log_scan *scan, const struct mr_batch *
 
 static void accept(struct mr_log_scan *scan, const uint8_t *control, mr_log_scan_found *found, void *context)
 {
-    found(context, &scan->batch, (uint32_t)scan->pos, control);
     scan->next_offset = mr_batch_last_offset(&scan->batch) + 1;
+    found(context, &scan->batch, (uint32_t)scan->pos, control);
     scan->pos += mr_batch_bytes(&scan->batch);
     scan->at = scan->pos;
     scan->is_in_body = false;

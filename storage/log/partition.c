@@ -3,6 +3,8 @@
  */
 #include "storage_core.h"
 
+#include "log/scrub.h"
+
 #include "millrace/base/bug.h"
 
 /* ---- By name ---- */
@@ -119,6 +121,7 @@ void mr_partition_free(struct mr_storage_core *core, struct mr_partition *p)
         core->retention_next = p->link.next;
     }
     mr_cleaner_forget(core, p);
+    mr_scrub_forget_log(core, p);
     mr_list_remove(&p->link);
     mr_map_remove(&core->by_log_id, p->jlog.log_id);
     name_remove(core, p);

@@ -7,6 +7,8 @@
 #include "storage_core.h"
 
 #include "log/offset_index.h"
+#include "log/scrub.h"
+#include "log/side_read.h"
 #include "log/time_index.h"
 
 #include "millrace/base/bug.h"
@@ -32,6 +34,7 @@ struct mr_segment *mr_segment_make(struct mr_storage_core *core, struct mr_parti
         .last_time = -1,
     };
     mr_list_init(&segment->by_use);
+    mr_list_init(&segment->scrub_link);
     mr_list_init(&segment->aborted);
     return segment;
 }
@@ -94,6 +97,8 @@ void mr_segment_detach(struct mr_storage_core *core, struct mr_segment *segment)
 {
     mr_assert(segment->users == 0 && segment->file_state != MR_FILE_OPENING);
     mr_tail_drop_segment(core, segment);
+    mr_scrub_forget(core, segment);
+    mr_side_forget(core, segment);
     mr_aborted_clear(core, segment);
     if (segment->file_state == MR_FILE_OPEN) {
         mr_segment_file_close(core, segment);

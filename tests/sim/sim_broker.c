@@ -56,6 +56,8 @@ void mr_sim_site_init(struct mr_sim_site *site)
         .clean_load = 0.9,
         .clean_io_bytes = 2u << 20,
         .clean_backoff_ms = 60,
+        .scrub_bytes_per_s = 8u << 20,
+        .scrub_interval_ms = 5000,
     };
     site->control_plan = (struct mr_control_plan){.heap_bytes = 32u << 20, .timers_max = 4096};
 }

@@ -294,6 +294,8 @@ struct world *mr_sim_storage_create(uint64_t seed, enum mr_sim_lie lie, bool is_
         .segments_max = 2048,
         .retention_check_ms = 300000,
         .producer_check_ms = 600000,
+        .scrub_bytes_per_s = chance(w, 50) ? 64u << 20 : 0,
+        .scrub_interval_ms = 1000,
     };
     w->fs = mr_sim_fs_create(mr_prng_next(&w->prng));
     mr_sim_fs_set_clock(w->fs, w->now.mono_ns);
