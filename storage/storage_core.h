@@ -17,7 +17,6 @@
 #include "journal/journal.h"
 #include "log/checkpoint.h"
 #include "log/epoch_cache.h"
-#include "log/log_scan.h"
 #include "log/producer_state.h"
 #include "log/txn_state.h"
 #include "log/wall_clock.h"
@@ -27,6 +26,7 @@
 #include "millrace/base/pool.h"
 #include "millrace/base/prng.h"
 #include "millrace/batch.h"
+#include "millrace/log_scan.h"
 #include "millrace/storage.h"
 
 #define MR_DIR_NAME_BYTES 264 /* topic (249), '-', partition (10), zero, rounded */

@@ -2,6 +2,7 @@
  * cmd_dump: files of a log directory as text: which kind a file is, its name says.
  *
  *   N.log, N.index, N.timeindex, N.txnindex, N.snapshot   a partition's
+ *   N.mrx                                                 its side-cars (dump_side.c)
  *   N-E.checkpoint                                        snapshots of the metadata log
  *   millrace-journal-R-I, millrace-state-R                the journal's (bytes: docs/FORMATS.md)
  *   everything else                                       small text files, printed as they are
@@ -526,6 +527,11 @@ static void dump_file(const struct mr_dump_file *file)
     if (ends_with(file->name, ".log") || ends_with(file->name, ".checkpoint") ||
         ends_with(file->name, ".log.deleted")) {
         dump_batches(file, content_of(file->path));
+        if (is_verifying && ends_with(file->name, ".log")) {
+            mr_dump_side_damage(file);
+        }
+    } else if (ends_with(file->name, ".mrx")) {
+        mr_dump_side(file, is_verifying);
     } else if (ends_with(file->name, ".index")) {
         mr_dump_index_offset(file, is_verifying);
     } else if (ends_with(file->name, ".timeindex")) {

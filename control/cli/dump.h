@@ -3,6 +3,7 @@
  *
  *   cmd_dump.c     the command, and every kind of file but
  *   dump_index.c   .index and .timeindex, also against their segment
+ *   dump_side.c    .mrx, and which offsets of a sealed segment are lost
  */
 #ifndef MILLRACE_CLI_DUMP_H
 #define MILLRACE_CLI_DUMP_H
@@ -30,5 +31,8 @@ void mr_dump_unmap(struct mr_dump_file *file);
 
 void mr_dump_index_offset(const struct mr_dump_file *file, bool is_verifying);
 void mr_dump_index_time(const struct mr_dump_file *file, bool is_verifying);
+void mr_dump_side(const struct mr_dump_file *file, bool is_verifying);
+/* Of a .log that another segment follows: the offsets that are lost, by its batches and its side-car, if that fits. */
+void mr_dump_side_damage(const struct mr_dump_file *file);
 
 #endif

@@ -17,7 +17,7 @@
  */
 #include "storage_core.h"
 
-#include "log/side_car.h"
+#include "millrace/side_car.h"
 
 #define CUT_BYTES (16u << 20)
 #define LOOK_NS   MR_NS_PER_S /* how often segments that could not be buried yet are looked at again */

@@ -10,7 +10,7 @@
  */
 #include "storage_core.h"
 
-#include "log/log_scan.h"
+#include "millrace/log_scan.h"
 #include "log/offset_index.h"
 #include "log/time_index.h"
 

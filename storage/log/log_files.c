@@ -10,7 +10,7 @@
 #include "log/log_load.h"
 
 #include "log/offset_index.h"
-#include "log/side_car.h"
+#include "millrace/side_car.h"
 #include "log/time_index.h"
 
 #define SMALL_ORDER 2 /* 16 KiB */

@@ -5,7 +5,7 @@
 #include "log/log_load.h"
 
 #include "log/offset_index.h"
-#include "log/side_car.h"
+#include "millrace/side_car.h"
 
 bool mr_log_file_parse(const char *name, const char *suffix, int64_t *base)
 {

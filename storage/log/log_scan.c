@@ -1,4 +1,4 @@
-#include "log/log_scan.h"
+#include "millrace/log_scan.h"
 
 #include "millrace/base/assert.h"
 

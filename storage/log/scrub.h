@@ -15,7 +15,7 @@
 #ifndef MILLRACE_STORAGE_SCRUB_H
 #define MILLRACE_STORAGE_SCRUB_H
 
-#include "log/scrub_scan.h"
+#include "millrace/scrub_scan.h"
 #include "storage_core.h"
 
 struct mr_scrub;

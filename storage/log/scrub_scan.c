@@ -1,4 +1,4 @@
-#include "log/scrub_scan.h"
+#include "millrace/scrub_scan.h"
 
 #include "millrace/base/assert.h"
 

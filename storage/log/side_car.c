@@ -1,4 +1,4 @@
-#include "log/side_car.h"
+#include "millrace/side_car.h"
 
 #include "millrace/base/bytes.h"
 #include "millrace/batch.h"

@@ -11,7 +11,7 @@
 #ifndef MILLRACE_STORAGE_SIDE_READ_H
 #define MILLRACE_STORAGE_SIDE_READ_H
 
-#include "log/side_car.h"
+#include "millrace/side_car.h"
 #include "storage_core.h"
 
 struct mr_side_cache;

@@ -8,7 +8,7 @@
  * that loads is stored again and loads to the same. A scan ends, and finds the same batches in pieces as in one.
  */
 #include "log/checkpoint.h"
-#include "log/log_scan.h"
+#include "millrace/log_scan.h"
 #include "log/offset_index.h"
 #include "log/producer_state.h"
 #include "log/time_index.h"

@@ -2,27 +2,14 @@
 
 import re
 import struct
-import time
+import subprocess
 import time
 
 from lib.case import test
 from lib.helpers import consume_all, perf_produce, python_consumer, total
+from lib.wire import crc32c
 
 CHUNK, BLOCK, HEAD_ID = 16384, 4096, slice(16, 64)
-
-
-def crc32c(data, crc=0):
-    table = crc32c.__dict__.get("table")
-    if table is None:
-        table = crc32c.table = []
-        for n in range(256):
-            for _ in range(8):
-                n = n >> 1 ^ (0x82F63B78 if n & 1 else 0)
-            table.append(n)
-    crc ^= 0xFFFFFFFF
-    for byte in data:
-        crc = crc >> 8 ^ table[(crc ^ byte) & 255]
-    return crc ^ 0xFFFFFFFF
 
 
 def batches(path):
@@ -81,6 +68,9 @@ def rot_is_found_and_told(t):
         byte = f.read(1)[0]
         f.seek(at + size - 100)
         f.write(bytes([byte ^ 16]))
+    told = "offsets %d to %d are lost" % (base, last)
+    p = subprocess.run([str(b.binary), "dump", "--verify", str(first)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    t.check(p.returncode == 1 and told in p.stdout, "dump --verify does not say %s:\n%s", told, p.stdout[-500:])
     b.start()
     told = "from=%d to=%d " % (base, last)
     t.eventually(lambda: "damaged: these offsets are lost here" in b.log_tail(10000), 20, "the damage to be told")
@@ -105,9 +95,13 @@ def side_cars_are_asked(t):
     number = struct.pack("<I", 0xFFFFFFFF)  # of block 0, complemented
     struct.pack_into("<I", side, BLOCK, crc32c(side[BLOCK + 4:2 * BLOCK], crc32c(number, crc32c(side[HEAD_ID]))))
     first.with_suffix(".mrx").write_bytes(side)
-    b.start()
     in_it = [(base, last) for at, base, last, size in batches(first) if at < 6 * CHUNK and at + size > 5 * CHUNK]
     start, end = in_it[0][0], in_it[-1][1] + 1
+    told = "offsets %d to %d are lost" % (start, end - 1)
+    for files, code in ((first, 1), (first.with_suffix(".mrx"), 0)):
+        p = subprocess.run([str(b.binary), "dump", "--verify", str(files)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        t.equal((p.returncode, told in p.stdout), (code, code == 1), "dump --verify %s" % files.name)
+    b.start()
     got, refused = what_is_served(b, topic, start - 50, end + 50)
     t.equal(refused, list(range(start, end)), "what is refused")
     t.equal(got, [*range(start - 50, start), *range(end, end + 50)], "what is served beside it")

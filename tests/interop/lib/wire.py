@@ -18,8 +18,9 @@ def _crc32c_table():
 _TABLE = _crc32c_table()
 
 
-def crc32c(data):
-    c = 0xFFFFFFFF
+def crc32c(data, begin=0):
+    """begin: the CRC of what stands before the data."""
+    c = begin ^ 0xFFFFFFFF
     for b in data:
         c = _TABLE[(c ^ b) & 0xFF] ^ (c >> 8)
     return c ^ 0xFFFFFFFF

@@ -1,7 +1,7 @@
 /* A segment that is read in pieces: each batch once, its end or its damage where it is. */
 #include "test.h"
 
-#include "log/log_scan.h"
+#include "millrace/log_scan.h"
 #include "model_log.h"
 
 #define BATCHES 40

@@ -6,7 +6,7 @@
 #include "test.h"
 
 #include "core_rig.h"
-#include "log/side_car.h"
+#include "millrace/side_car.h"
 #include "millrace/base/bytes.h"
 #include "millrace/base/fmt.h"
 

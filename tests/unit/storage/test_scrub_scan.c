@@ -1,7 +1,7 @@
 /* A segment with damage in it: told are exactly the offsets of the batches that are damaged, wherever and however. */
 #include "test.h"
 
-#include "log/scrub_scan.h"
+#include "millrace/scrub_scan.h"
 #include "millrace/base/bytes.h"
 #include "model_log.h"
 

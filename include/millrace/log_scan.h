@@ -11,8 +11,8 @@
  *
  * Pure. Source: Kafka's record batch format, version 2; behaviour of its log recovery.
  */
-#ifndef MILLRACE_STORAGE_LOG_SCAN_H
-#define MILLRACE_STORAGE_LOG_SCAN_H
+#ifndef MILLRACE_LOG_SCAN_H
+#define MILLRACE_LOG_SCAN_H
 
 #include "millrace/batch.h"
 

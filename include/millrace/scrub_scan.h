@@ -9,13 +9,13 @@
  * next batch is looked for at every byte; what poses as one has to have a CRC that is right. Someone who wrote many such
  * into his records makes that long, so the tries are counted, and then the rest of the segment is taken as damaged.
  *
- * Pure; memory is bounded. Used by scrub.c.
+ * Pure; memory is bounded. Used by the scrubber and by `millrace dump --verify`.
  */
-#ifndef MILLRACE_STORAGE_SCRUB_SCAN_H
-#define MILLRACE_STORAGE_SCRUB_SCAN_H
+#ifndef MILLRACE_SCRUB_SCAN_H
+#define MILLRACE_SCRUB_SCAN_H
 
-#include "log/log_scan.h"
-#include "log/side_car.h"
+#include "millrace/log_scan.h"
+#include "millrace/side_car.h"
 
 struct mr_scrub_range {
     int64_t  from, to; /* offsets, both included; to < from: none are missing */

@@ -14,8 +14,8 @@
  *
  * Pure. Layout: docs/FORMATS.md. Source: architecture.md 4.5.
  */
-#ifndef MILLRACE_STORAGE_SIDE_CAR_H
-#define MILLRACE_STORAGE_SIDE_CAR_H
+#ifndef MILLRACE_SIDE_CAR_H
+#define MILLRACE_SIDE_CAR_H
 
 #include "millrace/base/str.h"
 
@@ -46,11 +46,14 @@ uint32_t mr_side_seed(const struct mr_side_id *id);
 /* Of the `len` bytes that are the segment's chunk of that number. */
 uint32_t mr_side_sum(uint32_t seed, uint32_t chunk, const uint8_t *bytes, uint32_t len);
 
+/* The head's block; it is written last. */
 void             mr_side_head_store(const struct mr_side_id *id, uint8_t head[MR_SIDE_BLOCK]);
 /* The file's own words; false: it has none that can be believed. */
 bool             mr_side_head_load(const uint8_t *head, uint32_t len, struct mr_side_id *id);
+/* Of a segment that is this now. */
 enum mr_side_fit mr_side_head_fits(const uint8_t *head, uint32_t len, const struct mr_side_id *id);
 
+/* A sum in its block. */
 void     mr_side_block_set(uint8_t block[MR_SIDE_BLOCK], uint32_t index, uint32_t sum);
 uint32_t mr_side_block_get(const uint8_t *block, uint32_t index);
 /* Close block `number`; whether one that was read is whole. */
