@@ -88,6 +88,10 @@ struct mr_segment {
     int64_t              base;
     int64_t              max_timestamp; /* -1: none yet */
     int64_t              max_timestamp_offset;
+    struct {
+        int64_t timestamp;
+        int64_t offset;
+    } claim; /* what a time index in a file said of the largest; newer batches do not make it true */
     int64_t              first_timestamp; /* of the first batch: rolling by time */
     int64_t              created_ms;
     int64_t              changed_ms; /* last change of its file: its age when no batch has a timestamp */
@@ -106,7 +110,7 @@ struct mr_segment {
     bool                 is_seal_done;    /* everything of it is in files, truncated and synced */
     bool                 is_time_known;   /* max_timestamp is what memory or the time index say */
     bool                 is_time_scanned; /* no index said it, and all headers have been read */
-    bool                 is_time_unproven; /* a time index in a file said it */
+    bool                 is_time_unproven; /* what `claim` says has not been held against its batch */
     bool                 is_gone;         /* below the log start: files go when the journal lets them */
     bool                 has_file;        /* recovery: its .log was listed, or written; `allocated` is its size */
     bool                 has_index_files; /* .index and .timeindex exist and are continued */
@@ -506,6 +510,8 @@ enum mr_err mr_index_mend(struct mr_storage_core *core, struct mr_segment *segme
 void mr_segment_index_end(struct mr_storage_core *core, struct mr_segment *segment);
 
 /* ---- log/segment_time.c ---- */
+/* An entry of a time index says so: nobody has looked at the batch yet. */
+void mr_segment_time_claim(struct mr_segment *segment, int64_t timestamp, int64_t offset);
 /* The task finds out segment->max_timestamp and changed_ms; its step goes on at `back_at`. */
 bool mr_segment_time_learn(struct mr_storage_core *core, struct mr_task *task, struct mr_segment *segment,
                            uint32_t back_at);

@@ -92,6 +92,7 @@ void mr_log_batches_begin(struct mr_storage_core *core, struct mr_task *task)
         segment->last_time_relative = -1;
         segment->last_time = -1;
         segment->max_timestamp = -1;
+        segment->is_time_unproven = false;
     }
     mr_log_scan_init(&task->scan, task->b, segment->size, segment->base,
                      mr_log_load_is_verified(task) || task->is_proof);

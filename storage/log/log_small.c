@@ -100,9 +100,7 @@ uint32_t mr_log_small_times(struct mr_task *task, const uint8_t *at, uint32_t le
         struct mr_time_index_entry last = mr_time_index_load(at + (size_t)(count - 1) * MR_TIME_INDEX_ENTRY);
         active->last_time = last.timestamp;
         active->last_time_relative = last.relative;
-        active->max_timestamp = last.timestamp;
-        active->max_timestamp_offset = active->base + last.relative;
-        active->is_time_unproven = true;
+        mr_segment_time_claim(active, last.timestamp, active->base + last.relative);
     }
     active->time_bytes += count * MR_TIME_INDEX_ENTRY;
     return count * MR_TIME_INDEX_ENTRY;

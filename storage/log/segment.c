@@ -65,6 +65,8 @@ void mr_segment_copy(struct mr_segment *segment, const struct mr_segment *from)
     mr_assert(from->index_page == NULL && from->time_page == NULL && segment->base == from->base);
     segment->max_timestamp = from->max_timestamp;
     segment->max_timestamp_offset = from->max_timestamp_offset;
+    segment->claim = from->claim;
+    segment->is_time_unproven = from->is_time_unproven;
     segment->first_timestamp = from->first_timestamp;
     segment->created_ms = from->created_ms;
     segment->changed_ms = from->changed_ms;
@@ -309,7 +311,6 @@ void mr_segment_index(struct mr_storage_core *core, struct mr_segment *segment, 
     if (batch->max_timestamp > segment->max_timestamp && batch->record_count > 0) {
         segment->max_timestamp = batch->max_timestamp;
         segment->max_timestamp_offset = last_offset;
-        segment->is_time_unproven = false;
     }
     if (segment->since_index > segment->partition->config.index_interval_bytes) {
         uint8_t *at = chunk_room(core, segment, &segment->index_page, MR_OFFSET_INDEX_ENTRY);

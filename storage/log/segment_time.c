@@ -31,9 +31,7 @@ static void use_entry(struct mr_segment *segment, const uint8_t *bytes)
         (next != NULL && entry.relative >= next->base - segment->base)) {
         return;
     }
-    segment->max_timestamp = entry.timestamp;
-    segment->max_timestamp_offset = segment->base + entry.relative;
-    segment->is_time_unproven = true;
+    mr_segment_time_claim(segment, entry.timestamp, segment->base + entry.relative);
 }
 
 static bool time_step(struct mr_storage_core *core, struct mr_task *task)
@@ -89,6 +87,15 @@ static bool time_step(struct mr_storage_core *core, struct mr_task *task)
     task->at = TIME_STATTED;
     *op = (struct mr_disk_op){.kind = MR_DISK_STAT, .dir = core->root, .name = task->name};
     return true;
+}
+
+void mr_segment_time_claim(struct mr_segment *segment, int64_t timestamp, int64_t offset)
+{
+    segment->max_timestamp = timestamp;
+    segment->max_timestamp_offset = offset;
+    segment->claim.timestamp = timestamp;
+    segment->claim.offset = offset;
+    segment->is_time_unproven = true;
 }
 
 bool mr_segment_time_learn(struct mr_storage_core *core, struct mr_task *task, struct mr_segment *segment,

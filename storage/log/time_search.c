@@ -116,8 +116,8 @@ static bool proved(struct mr_storage_core *core, struct mr_task *task, bool is_t
 {
     struct mr_segment *segment = task->segment;
     drop_page(core, task);
-    if (!is_true && segment->is_time_unproven) { /* and no newer batch has come meanwhile */
-        say_untrue(core, task, segment->max_timestamp_offset);
+    if (!is_true && segment->is_time_unproven) { /* and nobody else has found out meanwhile */
+        say_untrue(core, task, segment->claim.offset);
         segment->max_timestamp = -1; /* all headers are read */
     }
     segment->is_time_unproven = false;
@@ -132,7 +132,7 @@ static bool is_index_judged(struct mr_storage_core *core, struct mr_task *task, 
 {
     const struct mr_segment *segment = task->segment;
     if (task->index == GOAL_PROVE) {
-        enum fit fits = fit(batch, segment->max_timestamp_offset, segment->max_timestamp);
+        enum fit fits = fit(batch, segment->claim.offset, segment->claim.timestamp);
         *is_going = fits != FITS && proved(core, task, fits == FITS_WHOLE);
         return fits != FITS;
     }
@@ -390,7 +390,7 @@ static bool begin(struct mr_storage_core *core, struct mr_task *task, struct mr_
         task->y = -1;
         return scan(core, task);
     case GOAL_PROVE:
-        return mr_index_find(core, task, MR_INDEX_OFFSET, segment->max_timestamp_offset, SEARCH_PLACED);
+        return mr_index_find(core, task, MR_INDEX_OFFSET, segment->claim.offset, SEARCH_PLACED);
     }
     mr_unreachable("goal of a search by time");
 }

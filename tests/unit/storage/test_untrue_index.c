@@ -162,10 +162,38 @@ static void test_untrue_times_are_not_followed(void **state)
     rig.fs = whole;
 }
 
+/* What the active segment's index says is too low, and a batch comes that is newer than that but not the newest. */
+static void test_newer_batch_does_not_make_a_claim_true(void **state)
+{
+    (void)state;
+    static const char times[] = "/data/b-0/00000000000000000000.timeindex";
+    uint8_t           bytes[ENTRIES * MR_TIME_INDEX_ENTRY];
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t id = mr_core_rig_open(&rig, "b", 0, false);
+    for (uint32_t index = 0; index < 30; index++) {
+        assert_int_equal(mr_core_rig_append(&rig, id, 1, 300, index == 10 ? 6000 : TIME + index, NULL), MR_OK);
+    }
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+    int64_t  len = mr_sim_fs_get(rig.fs, times, bytes, sizeof bytes);
+    uint8_t *last = bytes + len - MR_TIME_INDEX_ENTRY;
+    struct mr_time_index_entry entry = mr_time_index_load(last);
+    assert_int_equal(entry.timestamp, 6000);
+    entry.timestamp = TIME + 100;
+    mr_time_index_store(last, entry);
+    mr_sim_fs_put(rig.fs, times, bytes, (size_t)len);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    id = mr_core_rig_open(&rig, "b", 0, false);
+    assert_int_equal(mr_core_rig_append(&rig, id, 1, 300, TIME + 200, NULL), MR_OK);
+    assert_int_equal(mr_core_rig_list(&rig, id, MR_LIST_MAX_TIMESTAMP).offset, 10);
+    assert_int_equal(mr_core_rig_list(&rig, id, TIME + 29).offset, 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_untrue_times_are_not_followed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_newer_batch_does_not_make_a_claim_true, setup, teardown),
         cmocka_unit_test_setup_teardown(test_untrue_entries_are_not_followed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
