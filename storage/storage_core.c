@@ -162,6 +162,7 @@ struct mr_storage_core *mr_storage_core_init(const struct mr_storage_params *par
     mr_list_init(&core->clean_runs);
     mr_list_init(&core->open_files);
     mr_list_init(&core->retry_tasks);
+    mr_list_init(&core->cold_tasks);
     mr_list_init(&core->renaming);
     mr_list_init(&core->stat_waiting);
     mr_list_init(&core->gone);
@@ -363,6 +364,19 @@ static void retry_tasks(struct mr_storage_core *core)
     mr_list_remove(&mark);
 }
 
+/* What did not fit into the last turn, before what came since. */
+static void go_on_cold(struct mr_storage_core *core)
+{
+    core->cold_left = MR_COLD_TURN_BYTES;
+    core->is_cold_turn = true;
+    while (core->cold_left > 0 && !mr_list_is_empty(&core->cold_tasks)) {
+        struct mr_task *task = MR_LIST_ENTRY(mr_list_pop(&core->cold_tasks), struct mr_task, link);
+        task->is_waiting = false;
+        task_step(core, task);
+    }
+    core->is_cold_turn = false;
+}
+
 /* ---- The turn ---- */
 
 static void op_start(struct mr_storage_core *core, struct mr_storage_op *op, uint32_t from)
@@ -543,6 +557,7 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
 {
     core->now = now;
     mr_trace_turn(core->params.trace, now.mono_ns);
+    go_on_cold(core);
     bool was_busy = mr_core_reap(core);
     was_busy |= take_mail(core);
     if (core->stop.op != NULL) {
@@ -563,7 +578,7 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
         core->is_append_due |= !mr_list_is_empty(&core->parked) && was_busy;
     }
     mr_watch_flush(core);
-    return was_busy;
+    return was_busy || !mr_list_is_empty(&core->cold_tasks);
 }
 
 struct mr_memory mr_storage_core_spent(const struct mr_storage_core *core)

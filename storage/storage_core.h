@@ -353,6 +353,8 @@ struct mr_storage_core {
         uint64_t           tell_at_ns;
     } stop;
     bool                     is_stopped;
+    uint32_t                 cold_left;   /* of MR_COLD_TURN_BYTES in this turn */
+    bool                     is_cold_turn; /* those that waited for this turn go on */
     bool                     is_append_due;     /* parked appends are worth another look */
     bool                     is_parked_blocked; /* the head of `parked` waits for room, so does the rest */
 
@@ -383,6 +385,7 @@ struct mr_storage_core {
     struct mr_list demux_ready;  /* partitions with a full durable run */
     struct mr_list clean_runs;   /* that may be evicted, longest clean first */
     struct mr_list open_files;   /* segments with an open file, longest unused first */
+    struct mr_list cold_tasks;   /* that have read from a file, and wait for a turn (cold_read.c) */
     struct mr_list retry_tasks;  /* that wait for a file, memory or space */
     uint64_t       retry_at_ns;  /* the earliest of them may go on */
     struct mr_list gone;         /* partitions with segments to bury */
@@ -574,6 +577,7 @@ void mr_read_continue(struct mr_storage_core *core, struct mr_read_op *op);
 /* ---- log/cold_read.c ---- */
 void mr_cold_read_start(struct mr_storage_core *core, struct mr_read_op *op, uint32_t index);
 #define MR_COLD_REFERENCE (1ull << 63)
+#define MR_COLD_TURN_BYTES (256u << 10) /* about 50 us of sums, and what is sent of it */
 
 /* ---- log/watch.c ---- */
 void mr_watch_add(struct mr_storage_core *core, const struct mr_plane_msg *msg);

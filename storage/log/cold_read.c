@@ -12,6 +12,9 @@
  *   offsets  no CRC covers the base offset: it must lie between the batch before and the one behind. A batch that
  *            neither of them joins is looked at again from further ahead, where the one before is known
  *
+ * One turn looks at MR_COLD_TURN_BYTES of what has come, and one read more: the rest waits for the next turn, and with
+ * it the answers that are sent, so that many backfills together do not make a turn long for those at the tail.
+ *
  * Nothing above segment->written is read from a file: what is not there yet is in the runs.
  */
 #include "log/log_walk.h"
@@ -102,6 +105,20 @@ static bool may_wait(struct mr_task *task)
 static uint64_t read_from(uint64_t pos)
 {
     return pos / MR_SIDE_CHUNK * MR_SIDE_CHUNK;
+}
+
+/* False: enough of this turn has gone into cold reads; the task is asked again in the next, in the order of coming. */
+static bool is_turn_left(struct mr_storage_core *core, struct mr_task *task)
+{
+    bool is_next = core->is_cold_turn || mr_list_is_empty(&core->cold_tasks);
+    if (core->cold_left == 0 || !is_next) {
+        task->is_waiting = true;
+        mr_list_add_tail(&core->cold_tasks, &task->link);
+        return false;
+    }
+    uint32_t bytes = task->io.op.done_bytes;
+    core->cold_left = bytes < core->cold_left ? core->cold_left - bytes : 0;
+    return true;
 }
 
 static bool read_data(struct mr_storage_core *core, struct mr_task *task)
@@ -388,6 +405,9 @@ static bool gather_step(struct mr_storage_core *core, struct mr_task *task)
     struct mr_read_op    *op = (struct mr_read_op *)(void *)task->op;
     struct mr_read_entry *entry = entry_of(task);
     struct mr_disk_op    *disk = &task->io.op;
+    if (task->is_data_there && !is_turn_left(core, task)) {
+        return true;
+    }
     if (task->is_data_there) {
         task->is_data_there = false;
         if (disk->err != MR_OK) {
@@ -488,6 +508,9 @@ static bool cold_step(struct mr_storage_core *core, struct mr_task *task)
     case COLD_DATA:
         return read_data(core, task);
     case COLD_DATA_READ:
+        if (!is_turn_left(core, task)) {
+            return true;
+        }
         if (op->err != MR_OK) {
             mr_core_fail(core, op, "reading a segment");
             return finish(core, task, MR_ERR_IO);
