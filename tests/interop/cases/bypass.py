@@ -2,9 +2,9 @@
 
 import re
 import subprocess
+import time
 
 from lib import broker as brokers
-from lib import case
 from lib.case import test
 from lib.clients import fields
 from lib.helpers import consume_all, sequence_check
@@ -43,7 +43,7 @@ def lose(t, device, percent):
 
 @test(millrace_only=True)
 def clients_on_our_own_tcp(t):
-    """kcat and Java through TAP: every byte, kill -9 and restart, a clean stop; answers are not copied."""
+    """kcat and Java through TAP: every byte, kill -9 and restart, no CPU when idle, a clean stop; answers are not copied."""
     b = on_tap(t)
     topic = t.topic(2)
     lines = ["%d %s" % (n, "x" * (n % 900)) for n in range(20000)]
@@ -56,12 +56,15 @@ def clients_on_our_own_tcp(t):
     b.kill()
     b.start()
     t.equal(sequence_check(t, consume_all(t, late, 15000)), 15000, "records by Java after kill -9")
-    t.eventually(lambda: b.connections() < 20, 10, "connections to end")
+    used = b.cpu_s()
+    time.sleep(2)
+    used = b.cpu_s() - used
+    t.check(used <= 0.04, "an idle broker has used %.2f s of 2 s", used)
     t.equal(b.stop(), 0, "exit status")
     attached, copied = copies(b)
     t.check(attached > 15000 * SIZE, "%d bytes of answers were attached", attached)
     t.check(copied < attached / 50, "%d bytes of answers were copied, %d attached", copied, attached)
-    t.note("attached %d, copied %d" % (attached, copied))
+    t.note("attached %d, copied %d, idle %.0f ms of 2 s" % (attached, copied, used * 1000))
 
 
 @test(millrace_only=True)

@@ -70,7 +70,7 @@ static struct mr_nic_params nic_params;
 static struct client clients[PEERS];
 static struct side sides[PEERS];
 static uint32_t client_count, side_count;
-static uint64_t now_ns;
+static uint64_t now_ns, spin_ns;
 static uint8_t pattern[PERIOD * 8192];
 
 static const struct mr_address ours = {{[10] = 0xff, 0xff, 10, 0, 0, 2}};
@@ -319,12 +319,21 @@ static int setup(void **state)
                                               .listener_count = 1,
                                               .connections_max = 16,
                                               .receive_bytes = 1u << 20,
+                                              .spin_ns = spin_ns,
                                               .secret = {3, 4}};
     size_t bytes = mr_transport_dpdk_bytes(&params);
     mr_arena_init(&arena, calloc(1, bytes), bytes);
     transport = mr_transport_dpdk_init(&params);
     assert_int_equal(transport->ops->listen(transport), MR_OK);
     return 0;
+}
+
+static int setup_spinning(void **state)
+{
+    spin_ns = 20 * STEP_NS;
+    int failed = setup(state);
+    spin_ns = 0;
+    return failed;
 }
 
 /* Every frame that was received is given back, whatever became of its connection. */
@@ -531,6 +540,21 @@ static void test_an_idle_card_is_waited_for_by_the_ring(void **state)
     assert_int_equal(mr_wait_ready(wait_, MR_WAIT_TAG_TRANSPORT), 1);
 }
 
+/* Asked for, a card that has become quiet is asked on for a while, and only then waited for. */
+static void test_a_quiet_card_is_asked_for_as_long_as_configured(void **state)
+{
+    (void)state;
+    (void)join();
+    client_send(&clients[0], 1);
+    step();
+    for (uint32_t index = 0; index < 15; index++) {
+        step();
+        assert_int_equal(transport->ops->deadline_ns(transport), 0);
+    }
+    run(100); /* the last acknowledgement too is long ago */
+    assert_true(transport->ops->deadline_ns(transport) > now_ns);
+}
+
 static void test_a_listener_is_an_address(void **state)
 {
     (void)state;
@@ -558,6 +582,7 @@ int main(void)
         TEST(test_a_reset_closes_and_gives_the_spans_back),
         TEST(test_receive_buffers_that_run_out_delay_and_lose_nothing),
         TEST(test_an_idle_card_is_waited_for_by_the_ring),
+        cmocka_unit_test_setup_teardown(test_a_quiet_card_is_asked_for_as_long_as_configured, setup_spinning, teardown),
         TEST(test_a_listener_is_an_address),
     };
 #undef TEST
