@@ -94,7 +94,7 @@ struct mr_segment {
     } claim; /* what a time index in a file said of the largest; newer batches do not make it true */
     int64_t              first_timestamp; /* of the first batch: rolling by time */
     int64_t              created_ms;
-    int64_t              changed_ms; /* last change of its file: its age when no batch has a timestamp */
+    int64_t              changed_ms; /* last append, or change of its file: its age when records' timestamps do not count */
     struct mr_grave      grave;
     uint64_t             last_seq; /* journal sequence of its last entry */
     uint32_t             size;     /* assigned */
@@ -333,6 +333,7 @@ struct mr_storage_core {
     struct mr_storage_core  *peers[MR_CORES_MAX]; /* first core: those that have joined it */
     struct mr_checkpoint     log_starts; /* first core: as found at the start, read-only afterwards */
     struct mr_checkpoint     clean_ends; /* likewise, of a directory that was closed: up to where logs are compacted */
+    struct mr_log_brake      brake_future; /* records from the future */
     struct mr_cleaner       *cleaner;    /* NULL: logs are not compacted */
     struct mr_scrub         *scrub;      /* NULL: segments are not scrubbed */
     struct mr_side_cache    *sides;      /* NULL: segments have no side-cars */

@@ -216,6 +216,7 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
     plan->storage.segments_max = (uint32_t)config->millrace_segments_max + plan->storage.logs_max;
 
     plan->storage.retention_check_ms = config->log_retention_check_interval_ms;
+    plan->storage.first_check_ms = config->log_initial_task_delay_ms;
     plan->storage.producer_check_ms = config->producer_id_expiration_check_interval_ms;
 
     plan_cleaner(config, storage_count, &plan->storage);

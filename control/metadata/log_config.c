@@ -151,6 +151,7 @@ void mr_log_config_make(const struct mr_log_config_values *values, bool is_inter
                     : mr_str_equal(TEXT(millrace_validate_records), MR_STR("header"))
                         ? MR_VALIDATE_HEADER
                         : MR_VALIDATE_FRAMING;
+    out->is_retention_by_append = mr_str_equal(TEXT(millrace_retention_clock), MR_STR("append"));
     out->is_cleanup_delete = list_has(TEXT(cleanup_policy), "delete");
     out->is_cleanup_compact = list_has(TEXT(cleanup_policy), "compact");
     bool is_ack_own = values->of[MR_TOPIC_CONFIG_millrace_ack].source == MR_SOURCE_TOPIC;

@@ -71,6 +71,7 @@ struct mr_log_config {
     enum mr_timestamp_type timestamp_type;
     enum mr_ack_mode       ack;
     enum mr_validate       validate;
+    bool                   is_retention_by_append; /* millrace.retention.clock=append: records' own times do not count */
     bool                   is_cleanup_delete;
     bool                   is_cleanup_compact;
 };
@@ -411,6 +412,7 @@ struct mr_storage_plan {
     uint64_t disk_reserve_bytes;
     uint32_t segments_max; /* segments of all logs of this core */
     int64_t  retention_check_ms; /* log.retention.check.interval.ms */
+    int64_t  first_check_ms;     /* log.initial.task.delay.ms: after a start, when the interval is not shorter */
     int64_t  producer_check_ms;  /* producer.id.expiration.check.interval.ms */
     /* Compaction, log.cleaner.*: */
     uint64_t clean_map_bytes;   /* of the keys; 0: logs are not compacted */

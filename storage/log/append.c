@@ -296,6 +296,7 @@ static void appended(struct mr_storage_core *core, struct mr_partition *p, struc
     p->end.offset = batch->base_offset + batch->last_offset_delta + 1;
     p->is_carried = false;
     p->is_clean_on_disk = false;
+    p->active->changed_ms = core->now.unix_ms;
     mr_segment_index(core, p->active, batch, pos, bytes);
     if (batch->leader_epoch > mr_epoch_cache_latest(&p->epochs)) {
         mr_partition_set_epoch_room(core, p);

@@ -6,6 +6,9 @@
  *   too much              without it the log still has retention.bytes          delete
  *   too old               its largest timestamp is retention.ms ago             delete
  *
+ * With millrace.retention.clock=append a segment's last change counts instead of what its records say. A record from the
+ * future keeps its segment, and all behind it, until its time has come: that is Kafka's rule too, but a line says so.
+ *
  * Nothing is too old while the wall clock is doubted (wall_clock.h): after a jump by more than five minutes, until it has
  * held for an hour or is back.
  *
@@ -17,13 +20,26 @@
 #include "millrace/base/bug.h"
 
 #define LOGS_PER_TURN      64u
+#define FUTURE_MS          3600000 /* what is ahead by more than Kafka lets producers be: message.timestamp.after.max.ms */
+#define FUTURE_EVERY_NS    (60 * MR_NS_PER_S)
 #define PRODUCERS_PER_TURN 1000u
-#define FIRST_CHECK_MS     30000 /* after a start, when the interval is not shorter; Kafka's log.initial.task.delay.ms */
 
-/* When a segment was new: its largest timestamp, or where it has none, its last change. */
-static int64_t time_of(const struct mr_segment *segment)
+/* When a segment was new: its largest timestamp, or where none counts, its last change. */
+static int64_t time_of(const struct mr_log_config *config, const struct mr_segment *segment)
 {
-    return segment->max_timestamp >= 0 ? segment->max_timestamp : segment->changed_ms;
+    bool is_by_record = !config->is_retention_by_append || mr_bug("believe-record-times");
+    return is_by_record && segment->max_timestamp >= 0 ? segment->max_timestamp : segment->changed_ms;
+}
+
+static void tell_of_the_future(struct mr_storage_core *core, const struct mr_partition *p,
+                               const struct mr_segment *segment, int64_t ahead_ms)
+{
+    if (mr_log_may(&core->brake_future, core->now.mono_ns, FUTURE_EVERY_NS)) {
+        mr_log(core->log, MR_LOG_WARN,
+               "a record from the future keeps its segment and those behind it: millrace.retention.clock=append does not "
+               "look at it dir=%s segment=%lld timestamp=%lld ahead_s=%lld",
+               p->dir_name, (long long)segment->base, (long long)segment->max_timestamp, (long long)(ahead_ms / 1000));
+    }
 }
 
 struct verdict {
@@ -32,7 +48,7 @@ struct verdict {
     struct mr_segment *unknown;  /* its time must be learnt first; NULL: the verdict is whole */
 };
 
-static struct verdict judge(const struct mr_storage_core *core, const struct mr_partition *p)
+static struct verdict judge(struct mr_storage_core *core, const struct mr_partition *p)
 {
     const struct mr_log_config *config = &p->config;
     struct verdict              verdict = {.start = p->log_start};
@@ -57,7 +73,11 @@ static struct verdict judge(const struct mr_storage_core *core, const struct mr_
                 verdict.unknown = segment->is_swapping ? NULL : segment;
                 break;
             }
-            if (core->now.unix_ms - time_of(segment) <= config->retention_ms) {
+            int64_t age_ms = core->now.unix_ms - time_of(config, segment);
+            if (age_ms <= config->retention_ms) {
+                if (age_ms < -FUTURE_MS) {
+                    tell_of_the_future(core, p, segment, -age_ms);
+                }
                 break;
             }
         }
@@ -161,7 +181,8 @@ void mr_retention_turn(struct mr_storage_core *core)
         return;
     }
     if (core->retention_at_ns == 0) {
-        int64_t first_ms = core->plan.retention_check_ms < FIRST_CHECK_MS ? core->plan.retention_check_ms : FIRST_CHECK_MS;
+        int64_t first_ms = core->plan.retention_check_ms < core->plan.first_check_ms ? core->plan.retention_check_ms
+                                                                                     : core->plan.first_check_ms;
         core->retention_at_ns = mr_deadline_ms(core->now.mono_ns, first_ms);
         core->producers_at_ns = mr_deadline_ms(core->now.mono_ns, core->plan.producer_check_ms);
     }

@@ -20,10 +20,10 @@ bool mr_roll_is_due(const struct mr_storage_core *core, const struct mr_partitio
         segment_ms = config->max_compaction_lag_ms;
     }
     /* The jitter is drawn once per segment, here from its base so that it survives a restart. */
-    int64_t jitter = config->segment_jitter_ms <= 0
-                         ? 0
-                         : (int64_t)(mr_hash_u64((uint64_t)active->base ^ p->jlog.log_id) %
-                                     (uint64_t)config->segment_jitter_ms);
+    int64_t jitter_max = config->segment_jitter_ms < config->segment_ms ? config->segment_jitter_ms : config->segment_ms;
+    int64_t jitter = jitter_max <= 0 ? 0
+                                     : (int64_t)(mr_hash_u64((uint64_t)active->base ^ p->jlog.log_id) %
+                                                 (uint64_t)jitter_max);
     int64_t age = active->first_timestamp >= 0 && batch->max_timestamp >= 0
                       ? batch->max_timestamp - active->first_timestamp
                       : core->now.unix_ms - active->created_ms;

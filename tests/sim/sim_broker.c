@@ -51,6 +51,7 @@ void mr_sim_site_init(struct mr_sim_site *site)
         .disk_reserve_bytes = 1u << 20,
         .segments_max = 2048,
         .retention_check_ms = 2000,
+        .first_check_ms = 30000,
         .producer_check_ms = 600000,
         .clean_map_bytes = 1536, /* fewer keys than a topic has */
         .clean_load = 0.9,

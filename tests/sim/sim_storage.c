@@ -293,6 +293,7 @@ struct world *mr_sim_storage_create(uint64_t seed, enum mr_sim_lie lie, bool is_
         .disk_reserve_bytes = 1u << 20,
         .segments_max = 2048,
         .retention_check_ms = 300000,
+        .first_check_ms = 30000,
         .producer_check_ms = 600000,
         .scrub_bytes_per_s = chance(w, 50) ? 64u << 20 : 0,
         .scrub_interval_ms = 1000,

@@ -26,6 +26,7 @@ static void defaults(struct mr_core_rig *rig)
                  .disk_reserve_bytes = 1u << 20,
                  .segments_max = 1024,
                  .retention_check_ms = 300000,
+                 .first_check_ms = 30000,
                  .producer_check_ms = 600000},
         .config = {.segment_bytes = 1 << 20,
                    .segment_ms = 604800000,
@@ -150,6 +151,9 @@ static void take_log(struct mr_core_rig *rig)
         if (line->level == MR_LOG_ERROR) {
             memcpy(rig->error_before, rig->last_error, sizeof rig->error_before);
             mr_fmt(rig->last_error, sizeof rig->last_error, "%.*s", (int)line->len, line->text);
+        }
+        if (line->level == MR_LOG_WARN) {
+            mr_fmt(rig->last_warning, sizeof rig->last_warning, "%.*s", (int)line->len, line->text);
         }
         mr_log_retire(&rig->log);
     }

@@ -46,6 +46,7 @@ struct mr_core_rig {
     int64_t                 moved_to;   /* high watermark of the newest */
     char                    last_error[512]; /* newest line of level ERROR */
     char                    error_before[512];
+    char                    last_warning[512]; /* likewise of level WARN */
 };
 
 /* Small sizes, every setting far away from triggering, a formatted directory on a new simulated device. */

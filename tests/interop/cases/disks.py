@@ -87,6 +87,23 @@ def retention_removes_files(t):
     t.equal(b.stop(), 0, "exit status")
 
 
+@test(seconds=60, millrace_only=True)
+def future_records_do_not_pin(t):
+    b = t._broker = t.own({"log.retention.check.interval.ms": 500})
+    topic = t.topic(conf={"retention.ms": 2000, "message.timestamp.after.max.ms": 2 ** 62, "segment.ms": 2 ** 62})
+    p = python_producer(b.bootstrap)
+    for at in (int(time.time() * 1000), int(time.time() + 86400 * 365) * 1000, 0):
+        p.produce(topic, value=b"x" * 100, timestamp=at, partition=0)
+        t.equal(p.flush(20), 0, "messages left")
+    # Kafka's rule: the segment stays until the newest of its records is old. But it is said.
+    t.eventually(lambda: "a record from the future keeps its segment" in b.log_tail(500), 20, "a line about it")
+    time.sleep(2)
+    t.equal(end_offsets(t, topic, "-2", broker=b), {0: 0}, "the earliest offset")
+    t.tool("configs", "--bootstrap-server", b.bootstrap, "--alter", "--entity-type", "topics", "--entity-name", topic,
+           "--add-config", "millrace.retention.clock=append")
+    t.eventually(lambda: end_offsets(t, topic, "-2", broker=b) == {0: 3}, 20, "the records to be too old")
+
+
 @test(seconds=120, millrace_only=True)
 def full_directory(t):
     place = t.mounted(["-t", "tmpfs", "-o", "size=64m", "none"])

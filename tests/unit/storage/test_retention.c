@@ -204,6 +204,73 @@ static void test_retention_changed_by_configuration_holds_at_the_next_check(void
 }
 
 /* With compact only, segments go only because DeleteRecords or a new log start left them behind. */
+#define FUTURE_MS (24 * 3600000ll)
+
+/* Kafka's rule: the newest timestamp counts. What that keeps is told, once a minute. */
+static void test_record_from_the_future_keeps_its_segment_and_a_line_says_so(void **state)
+{
+    (void)state;
+    rig.config.retention_ms = 10000;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    append(log, PER_SEGMENT - 1);
+    assert_int_equal(mr_core_rig_append(&rig, log, 1, RECORD_BYTES, rig.now.unix_ms + FUTURE_MS, NULL), MR_OK);
+    append(log, PER_SEGMENT);
+    mr_core_rig_advance(&rig, 40000);
+    assert_int_equal(start_of(log), 0);
+    assert_non_null(strstr(rig.last_warning, "a record from the future keeps its segment"));
+    assert_non_null(strstr(rig.last_warning, "dir=t-0 segment=0"));
+    rig.last_warning[0] = '\0';
+    mr_core_rig_advance(&rig, 15000);
+    assert_int_equal(rig.last_warning[0], '\0');
+    mr_core_rig_advance(&rig, 15000);
+    assert_int_not_equal(rig.last_warning[0], '\0');
+}
+
+/* With millrace.retention.clock=append it goes when it has been there for so long; across a restart too. */
+static void test_clock_of_appends_does_not_look_at_records(void **state)
+{
+    (void)state;
+    rig.config.retention_ms = 10000;
+    rig.config.is_retention_by_append = true;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    assert_int_equal(mr_core_rig_append(&rig, log, 1, RECORD_BYTES, rig.now.unix_ms + FUTURE_MS, NULL), MR_OK);
+    mr_core_rig_advance(&rig, 7000);
+    assert_int_equal(mr_core_rig_append(&rig, log, 1, RECORD_BYTES, 1000, NULL), MR_OK); /* from 1970 */
+    mr_core_rig_advance(&rig, 8000);
+    assert_int_equal(start_of(log), 0); /* 8 s after its last append */
+    assert_int_equal(rig.last_warning[0], '\0');
+    mr_core_rig_advance(&rig, 4000);
+    assert_int_equal(start_of(log), 2);
+    append(log, PER_SEGMENT - 1);
+    assert_int_equal(mr_core_rig_append(&rig, log, 1, RECORD_BYTES, rig.now.unix_ms + FUTURE_MS, NULL), MR_OK);
+    append(log, PER_SEGMENT);
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+    rig.now.unix_ms += 11000;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    log = mr_core_rig_open(&rig, "t", 0, false);
+    mr_core_rig_advance(&rig, CHECK_MS + 1);
+    assert_true(start_of(log) >= 2 + PER_SEGMENT); /* the files' times tell */
+}
+
+/* segment.jitter.ms above segment.ms takes no more off than that, or each append would end a segment. */
+static void test_jitter_is_less_than_the_age(void **state)
+{
+    (void)state;
+    rig.config.segment_ms = 1000;
+    rig.config.segment_jitter_ms = INT64_MAX;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    append(log, PER_SEGMENT);
+    mr_core_rig_advance(&rig, 1001);
+    append(log, 1);
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    assert_int_equal(file("t-0", 0, ".log"), PER_SEGMENT * (RECORD_BYTES + 72));
+    assert_int_equal(file("t-0", PER_SEGMENT, ".log"), RECORD_BYTES + 72);
+}
+
 static void test_delete_records_removes_whole_segments_below(void **state)
 {
     (void)state;
@@ -420,6 +487,9 @@ int main(void)
         TEST(test_retention_of_a_quiet_log_after_a_restart_goes_by_the_time_index),
         TEST(test_retention_goes_by_the_time_of_the_last_change_without_a_time_index),
         TEST(test_retention_changed_by_configuration_holds_at_the_next_check),
+        TEST(test_record_from_the_future_keeps_its_segment_and_a_line_says_so),
+        TEST(test_clock_of_appends_does_not_look_at_records),
+        TEST(test_jitter_is_less_than_the_age),
         TEST(test_delete_records_removes_whole_segments_below),
         TEST(test_delete_records_waits_for_the_flush),
         TEST(test_delete_records_fails_with_its_flush),
