@@ -116,10 +116,14 @@ static enum source_got get(struct mr_storage_core *core, struct mr_cleaner *c, c
 
 void mr_clean_source_took(struct mr_cleaner *c, const struct mr_batch *batch)
 {
-    uint64_t bytes = mr_batch_bytes(batch);
+    /* A compressed one is unpacked, and packed again when something of it goes: by codec, in plain bytes. */
+    static const uint8_t weights[MR_BATCH_CODEC_MASK + 1] = {1, 64, 12, 12, 24, 1, 1, 1};
+    uint64_t             bytes = mr_batch_bytes(batch);
+    uint64_t             work = bytes * weights[batch->attributes & MR_BATCH_CODEC_MASK];
     c->pos += bytes;
+    c->taken += bytes;
     c->is_known = false;
-    c->budget -= bytes < c->budget ? bytes : c->budget;
+    c->budget -= work < c->budget ? work : c->budget;
 }
 
 enum mr_clean_progress mr_clean_source_bad(struct mr_storage_core *core, struct mr_cleaner *c, const char *what)

@@ -161,9 +161,8 @@ static void give_way(struct mr_cleaner *c)
 static void pace(struct mr_storage_core *core, struct mr_cleaner *c)
 {
     uint64_t rate = core->plan.clean_bytes_per_s;
-    uint64_t used = MR_CLEAN_SLICE_BYTES - c->budget;
-    if (rate > 0 && used > 0) {
-        c->paced_until_ns = core->now.mono_ns + used * 2 * MR_NS_PER_S / rate;
+    if (rate > 0 && c->taken > 0) {
+        c->paced_until_ns = core->now.mono_ns + c->taken * 2 * MR_NS_PER_S / rate;
     }
 }
 
@@ -196,6 +195,7 @@ bool mr_cleaner_turn(struct mr_storage_core *core)
     }
     bool is_any = false;
     c->budget = MR_CLEAN_SLICE_BYTES;
+    c->taken = 0;
     while (c->budget > 0) {
         give_way(c);
         enum mr_clean_progress progress = advance(core, c);

@@ -20,7 +20,7 @@
 #include "log/clean_map.h"
 #include "log/clean_txn.h"
 
-#define MR_CLEAN_SLICE_BYTES (128u << 10) /* of batches in one turn: about 100 us */
+#define MR_CLEAN_SLICE_BYTES (128u << 10) /* of plain batches in one turn, about 100 us; compressed ones count for more */
 
 enum mr_clean_phase {
     MR_CLEAN_REST,
@@ -71,7 +71,8 @@ struct mr_cleaner {
     enum mr_clean_phase phase;
     uint32_t            at; /* within the phase */
     uint64_t            rest_until_ns;
-    uint64_t            budget; /* bytes left of this turn's slice */
+    uint64_t            budget; /* left of this turn's slice */
+    uint64_t            taken;  /* bytes of batches in this turn */
     uint64_t            paced_until_ns;
     bool                is_stopping;
     struct mr_list     *look_next; /* of core->partitions; NULL: a pass begins */

@@ -463,6 +463,45 @@ static void test_compressed_batches_stay_compressed(void **state)
     assert_int_equal(seen.plain_batches, 0);
 }
 
+/* A turn takes a slice, and at most one batch more: of compressed ones less, for they are more work. */
+static void test_turn_takes_a_slice(void **state)
+{
+    (void)state;
+    static const struct {
+        int      codec;
+        uint64_t most; /* bytes of batches in a turn */
+        uint64_t more; /* and one of them does as much */
+    } cases[] = {{0, 128 << 10, 64 << 10}, {1, (128 << 10) / 64, 0}, {4, (128 << 10) / 24, 0}};
+    for (uint32_t index = 0; index < sizeof cases / sizeof cases[0]; index++) {
+        struct mr_storage_stats stats;
+        uint64_t                largest = 0;
+        if (index > 0) {
+            assert_int_equal(teardown(state), 0);
+            assert_int_equal(setup(state), 0);
+        }
+        rig.config.segment_bytes = cases[index].codec == 0 ? 400 << 10 : 24 << 10;
+        codec = cases[index].codec;
+        start();
+        for (int batch = 0; batch < 240; batch++) {
+            put((int16_t)draw(KEYS), 30, false);
+        }
+        for (uint32_t turn = 0; turn < 100000 && rounds() == 0; turn++) {
+            mr_storage_core_stats(rig.core, &stats);
+            uint64_t before = stats.clean_bytes;
+            (void)mr_core_rig_turn(&rig);
+            rig.now.mono_ns += MR_NS_PER_MS;
+            rig.now.unix_ms++;
+            mr_storage_core_stats(rig.core, &stats);
+            uint64_t part = stats.clean_bytes - before;
+            largest = part > largest ? part : largest;
+        }
+        assert_true(rounds() > 0);
+        assert_true(largest <= cases[index].most + 4096); /* a batch is smaller */
+        assert_true(largest >= cases[index].more);
+        check_log();
+    }
+}
+
 static void test_time_search_finds_what_is_left(void **state)
 {
     (void)state;
@@ -828,6 +867,7 @@ int main(void)
         TEST(test_old_records_are_compacted_in_any_case),
         TEST(test_map_that_is_too_small_takes_more_rounds),
         TEST(test_compressed_batches_stay_compressed),
+        TEST(test_turn_takes_a_slice),
         TEST(test_time_search_finds_what_is_left),
         TEST(test_last_sequence_of_a_producer_is_kept),
         TEST(test_aborted_records_replace_nothing),
