@@ -1,22 +1,14 @@
 /* admin: what is described: configs with their sources and synonyms, log directories, config
  * resources. */
 #include "config_table.h"
+#include "control_fixture.h"
 #include "control_private.h"
-#include "control_rig.h"
 #include "metadata/meta.h"
 #include "test.h"
 
-struct fixture {
-    struct mr_rig_store *store;
-    struct mr_rig       *rig;
-    struct mr_arena      arena;
-};
-
-static int setup(void **state)
+static int setup_given(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
-    f->store = mr_rig_store_create();
-    mr_arena_init(&f->arena, mr_test_memory(64 << 20), 64 << 20);
+    struct fixture *f = fixture_make();
     f->rig = mr_rig_create(f->store);
     f->rig->config.num_partitions = 3;
     mr_config_mark_given(&f->rig->config, MR_CONFIG_num_partitions);
@@ -26,25 +18,6 @@ static int setup(void **state)
     mr_rig_run(f->rig);
     *state = f;
     return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    mr_rig_destroy(f->rig);
-    mr_rig_store_destroy(f->store);
-    free(f);
-    return 0;
-}
-
-static void create(struct fixture *f, const char *name, int32_t partitions)
-{
-    struct mr_create_topics_request_creatable_topic topic = {
-        .name = mr_str(name), .num_partitions = partitions, .replication_factor = -1};
-    struct mr_create_topics_request  request = {.topics = &topic, .topics_count = 1};
-    struct mr_create_topics_response response;
-    mr_rig_call(f->rig, MR_API_CREATE_TOPICS, 7, &request, &f->arena, &response);
-    assert_int_equal(response.topics[0].error_code, 0);
 }
 
 static void set(struct fixture *f, int8_t type, const char *resource, const char *name,
@@ -87,7 +60,7 @@ static struct mr_describe_configs_response_describe_configs_result describe(
 static void test_describe_topic_lists_every_key_in_every_version(void **state)
 {
     struct fixture *f = *state;
-    create(f, "t", 1);
+    assert_int_equal(create(f, "t", 1, -1).error_code, 0);
     for (int16_t version = 1; version <= 4; version++) {
         struct mr_describe_configs_response_describe_configs_result result =
             describe(f, version, MR_META_TOPIC, "t", NULL);
@@ -104,7 +77,7 @@ static void test_describe_topic_lists_every_key_in_every_version(void **state)
 static void test_describe_topic_says_where_a_value_comes_from(void **state)
 {
     struct fixture *f = *state;
-    create(f, "t", 1);
+    assert_int_equal(create(f, "t", 1, -1).error_code, 0);
     struct mr_describe_configs_response_describe_configs_result result =
         describe(f, 4, MR_META_TOPIC, "t", "retention.ms");
     assert_int_equal(result.configs_count, 1);
@@ -211,8 +184,8 @@ static void test_describe_refusals(void **state)
 static void test_describe_log_dirs_has_every_log_of_every_core(void **state)
 {
     struct fixture *f = *state;
-    create(f, "a", 3);
-    create(f, "b", 2);
+    assert_int_equal(create(f, "a", 3, -1).error_code, 0);
+    assert_int_equal(create(f, "b", 2, -1).error_code, 0);
     for (int16_t version = 1; version <= 5; version++) {
         struct mr_describe_log_dirs_request  request = {.topics_count = -1};
         struct mr_describe_log_dirs_response response;
@@ -243,7 +216,7 @@ static void test_describe_log_dirs_has_every_log_of_every_core(void **state)
 static void test_list_config_resources(void **state)
 {
     struct fixture *f = *state;
-    create(f, "a", 1);
+    assert_int_equal(create(f, "a", 1, -1).error_code, 0);
     struct mr_list_config_resources_request  request = {0};
     struct mr_list_config_resources_response response;
     mr_rig_call(f->rig, MR_API_LIST_CONFIG_RESOURCES, 0, &request, &f->arena, &response);
@@ -264,7 +237,7 @@ static void test_list_config_resources(void **state)
 
 int main(void)
 {
-#define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
+#define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup_given, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_describe_topic_lists_every_key_in_every_version),
         TEST(test_describe_topic_says_where_a_value_comes_from),

@@ -1,34 +1,8 @@
 /* features: UpdateFeatures: what may be finalised, all or nothing, and that it stays. */
+#include "control_fixture.h"
 #include "control_private.h"
-#include "control_rig.h"
 #include "metadata/meta.h"
 #include "test.h"
-
-struct fixture {
-    struct mr_rig_store *store;
-    struct mr_rig *rig;
-    struct mr_arena arena;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    f->store = mr_rig_store_create();
-    mr_arena_init(&f->arena, mr_test_memory(8 << 20), 8 << 20);
-    f->rig = mr_rig_create(f->store);
-    mr_rig_run(f->rig);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    mr_rig_destroy(f->rig);
-    mr_rig_store_destroy(f->store);
-    free(f);
-    return 0;
-}
 
 typedef struct mr_update_features_request_feature_update_key update_in;
 
