@@ -1,7 +1,14 @@
 """Transactions: what committed readers see, who is fenced, what survives."""
 
+import re
+import struct
+import sys
+import threading
+
+from lib import deps
 from lib.case import test
 from lib.clients import fields
+from lib.wire import string
 
 
 def seen(t, topic, isolation, broker=None, partitions=1):
@@ -218,3 +225,61 @@ def kafka_goes_on_with_transactions(t):
     k.stop()
     b.start()
     finish(b, jobs, 2)
+
+
+def stable_end(w, topic, partition):
+    """(last stable offset, high watermark) by ListOffsets 5."""
+    out = []
+    for isolation in (1, 0):
+        body = struct.pack(">ib", -1, isolation) + struct.pack(">i", 1) + string(topic) + struct.pack(">iiiq", 1, partition, -1, -1)
+        r = w.call(2, 5, body)
+        r.take("i")
+        r.array(lambda: (r.string(), r.array(lambda: out.append(r.take("ihqqi")[3]))))
+    return tuple(out)
+
+
+def decided(ids):
+    return {int(i.rpartition("-")[2]) for i in ids}
+
+
+@test(seconds=200, millrace_only=True)
+def millrace_completes_what_kafka_prepared(t):
+    """Kafka is killed while 16 producers commit: some transactions are decided, their markers not written. Millrace writes them."""
+    sys.path.insert(0, str(deps.ROOT / "perf"))
+    import transactions as generator
+    conf = {"transaction.state.log.num.partitions": "4"}
+    k = t.own(conf, kind="kafka")
+    topic, count = t.topic(16, broker=k), 16
+    generator.TOPIC = topic
+    prepared = []
+    for _ in range(4):
+        producers = [generator.Producer(n, k.port) for n in range(count)]
+        end = threading.Timer(1.0, k.kill)
+        end.start()
+        try:
+            generator.drive(producers, 10, 0)
+        except (OSError, SystemExit):
+            pass  # it was killed
+        end.join()
+        for p in producers:
+            p.s.close()
+        last = {}
+        for file in k.directory.glob("__transaction_state-*/*.log"):
+            if file.stat().st_size:
+                out = t.tool("dump-log", "--transaction-log-decoder", "--files", file).stdout()
+                last.update(re.findall(r'"transactionalId":"([^"]*)".*?"transactionStatus":(\d)', out))
+        prepared = [i for i, state in last.items() if state == "2"]
+        if prepared:
+            break
+        k.start()
+    t.check(prepared, "Kafka never died with a decided transaction")
+    b = t.own(conf, directory=k.directory)
+    w = t.wire(b)
+    for partition in range(count):
+        t.eventually(lambda: len(set(stable_end(w, topic, partition))) == 1 or partition not in decided(prepared), 20,
+                     lambda: "the markers of partition %d: %s" % (partition, stable_end(w, topic, partition)))
+    for n in range(count):  # whoever was open is fenced and aborted; everybody goes on
+        generator.Producer(n, b.port).s.close()
+    for partition in range(count):
+        t.eventually(lambda: len(set(stable_end(w, topic, partition))) == 1, 20, "the stable end of partition %d" % partition)
+    t.note("%d of %d were decided when Kafka was killed" % (len(prepared), count))
