@@ -114,6 +114,7 @@ struct mr_segment {
     bool                 is_gone;         /* below the log start: files go when the journal lets them */
     bool                 has_file;        /* recovery: its .log was listed, or written; `allocated` is its size */
     bool                 has_index_files; /* .index and .timeindex exist and are continued */
+    bool                 is_mend_due;     /* recovery: its indexes are made when all its bytes are in the file */
     bool                 is_index_busy;   /* chunks are being written */
     bool                 is_cleaning;     /* its files are being removed */
     bool                 is_swapping;     /* its files give way to a compacted segment's */
@@ -508,7 +509,7 @@ void            mr_segment_index_flush(struct mr_storage_core *core, struct mr_s
 struct mr_task *mr_segment_index_flush_task(struct mr_storage_core *core, struct mr_segment *segment);
 /* The same of task->segment by the task itself, which goes on at `back_at`; its index is not busy. */
 bool mr_segment_index_flush_call(struct mr_storage_core *core, struct mr_task *task, uint32_t back_at);
-/* A sealed segment's indexes as its batches say, in its files; its file is complete. Blocking: recovery. */
+/* A segment's indexes as its batches say, in its files; its file is complete. Blocking: recovery. */
 enum mr_err mr_index_mend(struct mr_storage_core *core, struct mr_segment *segment);
 /* The entry that Kafka forces when a segment ends: the largest timestamp. */
 void mr_segment_index_end(struct mr_storage_core *core, struct mr_segment *segment);

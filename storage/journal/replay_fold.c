@@ -181,6 +181,17 @@ static void note_first(const struct mr_replay_ring *ring, struct mr_replay_log *
     log->next_offset = log->next_offset < 0 ? e->offset : log->next_offset;
 }
 
+/* These tell where the log ended when they were written: batches of which nothing is left are noticed by that. */
+static void note_end(const struct mr_replay_ring *ring, struct mr_replay_log *log, const struct mr_journal_entry *e,
+                     struct mr_replay_place at)
+{
+    bool tells_end = e->kind == MR_JOURNAL_CARRY || e->kind == MR_JOURNAL_IMAGE || e->kind == MR_JOURNAL_SEAL ||
+                     e->kind == MR_JOURNAL_EPOCH_START;
+    if (tells_end && ring->has_unknown_loss && log->next_offset >= 0 && e->offset > log->next_offset) {
+        lose(log, at, log->next_offset, e->offset);
+    }
+}
+
 static void fold_entry(struct mr_replay *r, struct mr_replay_ring *ring, const struct mr_commit_entry *entry,
                        struct mr_replay_place at, bool is_damaged)
 {
@@ -193,6 +204,7 @@ static void fold_entry(struct mr_replay *r, struct mr_replay_ring *ring, const s
     log->ring = ring->number;
     log->last = at;
     note_first(ring, log, e, at);
+    note_end(ring, log, e, at);
     if (is_damaged) {
         /* Its head is sound: exactly these are gone. */
         lose(log, at, e->kind == MR_JOURNAL_APPEND ? e->offset : log->next_offset,

@@ -1,5 +1,6 @@
 /*
- * index_mend: after a crash, the indexes of a segment that was sealed while the journal still held its SEAL.
+ * index_mend: after a crash, the indexes of a segment that was sealed while the journal still held its SEAL,
+ * and of an active one that had none.
  *
  *   .timeindex   believed up to the first entry that does not fit: the last believed one is (T, R)
  *   .index       believed likewise, but not beyond R: its last believed one is a batch at a position
@@ -170,7 +171,7 @@ enum mr_err mr_index_mend(struct mr_storage_core *core, struct mr_segment *segme
     struct mend              m = {
                      .core = core,
                      .segment = segment,
-                     .relative_max = next->base - 1 - segment->base,
+                     .relative_max = (next != NULL ? next->base : segment->partition->end.offset) - 1 - segment->base,
                      .time = {.timestamp = -1, .relative = -1},
                      .place = {.relative = -1},
     };
@@ -181,8 +182,11 @@ enum mr_err mr_index_mend(struct mr_storage_core *core, struct mr_segment *segme
     }
     err = make_entries(&m, file);
     close_file(&m, file);
-    mr_segment_index_end(core, segment);
+    if (next != NULL) {
+        mr_segment_index_end(core, segment);
+    }
     mr_segment_index_flush(core, segment);
     segment->is_time_known = true;
+    segment->is_mend_due = false;
     return err;
 }

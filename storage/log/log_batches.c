@@ -154,10 +154,14 @@ void mr_log_batches_end(struct mr_storage_core *core, struct mr_task *task)
     if (segment != p->active) {
         mr_segment_index_end(core, segment);
     }
-    if (is_wipe_due(task)) {
+    if (is_wipe_due(task) && segment == p->active && mr_log_load_known(task) != NULL) {
+        /* Its last block may be in the journal only: what was seen of a batch that reaches into it was not its head. */
+        mr_segment_index_drop(core, segment);
+        segment->is_mend_due = true;
+    } else if (is_wipe_due(task)) {
         mr_segment_index_flush(core, segment);
-        segment->has_index_files = true;
     }
+    segment->has_index_files |= is_wipe_due(task);
     if (is_proof_due(task)) {
         task->is_proof = true;
         task->b = p->end.pos;
