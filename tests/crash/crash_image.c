@@ -105,6 +105,8 @@ static struct world *make_twin(struct crash *crash, const struct world *w, uint3
     twin->is_faulty = false;
     twin->is_rotten = false;
     twin->is_clean = false;
+    twin->is_full = w->is_full;
+    twin->traits = w->traits;
     twin->on_op = NULL;
     for (uint32_t index = 0; index < SLOTS; index++) {
         copy_slot(&twin->slots[index], &w->slots[index]);
@@ -134,6 +136,18 @@ static bool is_good(const struct world *w)
 /* Recover, open, read everything, and look things up. Ends in a life, good or not. */
 static bool come_up(struct world *w)
 {
+    if (w->is_full) { /* as full as it is, whatever that gives, and then with space again */
+        if (mr_sim_storage_start(w)) {
+            mr_sim_storage_look(w, 8);
+        }
+        if (!is_good(w)) {
+            return false;
+        }
+        mr_sim_life_end(w);
+        mr_sim_fs_process_kill(w->fs, mr_prng_next(&w->prng));
+        mr_sim_fs_capacity(w->fs, 0);
+        w->is_full = false;
+    }
     if (mr_sim_storage_start(w)) {
         mr_sim_storage_look(w, 8);
     }
@@ -157,6 +171,9 @@ static bool stop_and_cut(struct world *w)
     mr_sim_fs_process_kill(w->fs, 0);
     mr_sim_fs_power_cut(w->fs, MR_SIM_CUT_DROP, 0);
     w->is_clean = is_stopped;
+    if (!is_stopped) { /* for lack of space */
+        mr_sim_storage_forget_unflushed(w);
+    }
     for (uint32_t index = 0; is_stopped && index < SLOTS; index++) {
         w->slots[index].model.floor = w->slots[index].model.end;
     }
@@ -353,9 +370,14 @@ void mr_crash_run(const struct mr_crash_params *params, struct mr_crash_result *
     struct crash                 crash = {.params = params, .result = result, .journal = malloc(JOURNAL_BYTES)};
     struct mr_sim_storage_result answers;
     mr_assert(crash.journal != NULL);
-    struct world *w = mr_sim_storage_create(params->seed, MR_SIM_HONEST, params->is_verbose, &answers);
+    uint32_t      traits = (uint32_t)mr_hash_u64(params->seed) & MR_SIM_TRAITS & params->traits;
+    struct world *w = mr_sim_storage_create(params->seed, MR_SIM_HONEST, traits, params->is_verbose, &answers);
     watch(&crash, w, 0, params->seed);
     mr_sim_storage_lives(w);
+    result->clean_rounds += answers.clean_rounds;
+    result->retained += answers.retained;
+    result->full += answers.full;
+    result->refused_full += answers.refused_full;
     if (answers.why[0] != '\0') {
         violation(&crash, 0, answers.why);
     }

@@ -35,6 +35,7 @@ struct mr_crash_place {
 struct mr_crash_params {
     uint64_t              seed;
     uint64_t              images_max; /* no new image when there are so many */
+    uint32_t              traits;     /* enum mr_sim_trait that seeds may have */
     uint32_t              stride;     /* every so-many-th point of the workload; 1: all */
     bool                  is_verbose;
     uint32_t              depth; /* 0: all images; otherwise only the one at this place */
@@ -47,6 +48,7 @@ struct mr_crash_result {
     struct mr_crash_place place[MR_CRASH_DEPTH];
     uint64_t              points, images, nested, onward, stopped, rotten;
     uint64_t              refused; /* of the rotten: what was said to be lost */
+    uint64_t              clean_rounds, retained, full, refused_full; /* of the workloads */
 };
 
 const char *mr_crash_kind_name(uint32_t kind);

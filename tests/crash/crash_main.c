@@ -1,5 +1,8 @@
 /* millrace-crash: crash points of a storage core (crash_image.h), seed after seed. */
 #include "crash_image.h"
+#include "sim_storage.h"
+
+#include "millrace/base/bug.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -23,8 +26,10 @@ static int usage(void)
                     "  --images=N    seeds until so many images were recovered (default 20000)\n"
                     "  --from=SEED   beginning with this seed (default 1)\n"
                     "  --stride=N    every N-th point of each seed (default 1: all)\n"
+                    "  --traits=N    which of 1 retention, 2 compaction, 4 other numbers of cores, 8 full disks (their sum)\n"
                     "  --seed=N      one seed, all its images\n"
                     "  --at=PLACE    only this one, as the line of a violation names it\n"
+                    "  --bug=NAME    a mutant (build bugs): it must be found\n"
                     "  --verbose     what is asked and answered there, and the core's log\n"
                     "\n"
                     "Exit codes: 0 nothing found, 1 a violation, 2 wrong arguments.\n");
@@ -61,6 +66,13 @@ static bool parse(int argc, char **argv, struct options *options)
         } else if ((text = value_of("--stride", argv[at])) != NULL) {
             is_good = number_of(text, &number) && number > 0 && number < 1000000;
             options->params.stride = (uint32_t)number;
+        } else if ((text = value_of("--traits", argv[at])) != NULL) {
+            is_good = number_of(text, &number) && number <= MR_SIM_TRAITS;
+            options->params.traits = (uint32_t)number;
+#ifdef MR_BUGS
+        } else if ((text = value_of("--bug", argv[at])) != NULL) {
+            mr_bug_name = text;
+#endif
         } else if ((text = value_of("--seed", argv[at])) != NULL) {
             is_good = number_of(text, &options->params.seed) && options->params.seed > 0;
         } else if ((text = value_of("--at", argv[at])) != NULL) {
@@ -99,17 +111,19 @@ static void say_violation(uint64_t seed, const struct mr_crash_result *result)
 static void say_sum(const struct mr_crash_result *sum, uint64_t seeds, double seconds)
 {
     printf("%llu images at %llu points of %llu seeds, %llu nested in recoveries, %llu served on and cut again, %llu stopped; "
-           "%llu with rot, %llu refused; %.1f s\n",
+           "%llu with rot, %llu refused; %llu compactions, %llu log starts moved by retention, %llu times full with %llu "
+           "appends refused; %.1f s\n",
            (unsigned long long)sum->images, (unsigned long long)sum->points, (unsigned long long)seeds,
            (unsigned long long)sum->nested, (unsigned long long)sum->onward, (unsigned long long)sum->stopped,
-           (unsigned long long)sum->rotten, (unsigned long long)sum->refused, seconds);
+           (unsigned long long)sum->rotten, (unsigned long long)sum->refused, (unsigned long long)sum->clean_rounds,
+           (unsigned long long)sum->retained, (unsigned long long)sum->full, (unsigned long long)sum->refused_full, seconds);
     fflush(stdout);
 }
 
 int main(int argc, char **argv)
 {
     static struct mr_crash_result result;
-    struct options options = {.params.stride = 1, .from = 1, .images = 20000};
+    struct options options = {.params = {.stride = 1, .traits = MR_SIM_TRAITS}, .from = 1, .images = 20000};
     if (!parse(argc, argv, &options)) {
         return usage();
     }

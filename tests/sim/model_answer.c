@@ -24,6 +24,33 @@ static bool is_excused(const struct world *w, enum mr_err err)
     return w->is_faulty && (err == MR_ERR_DIR_OFFLINE || err == MR_ERR_IO);
 }
 
+/* A full directory takes nothing: as if it had not been sent. Nothing else was, meanwhile, to that log. */
+static bool is_refused_full(struct world *w, const struct mr_append_entry *entry, const struct note *note)
+{
+    if (!w->is_full || entry->err != MR_ERR_DIR_FULL) {
+        return false;
+    }
+    if (note->want == MR_OK && !is_stale(note)) {
+        if (note->end != note->slot->model.end) {
+            fail(w, "append to %s at %lld: refused, but what was sent behind it is not known", note->slot->topic,
+                 (long long)note->base);
+            return true;
+        }
+        mr_model_log_drop_last(&note->slot->model);
+    }
+    w->result->refused_full++;
+    return true;
+}
+
+void mr_model_answer_retain(struct world *w, struct slot *slot)
+{
+    struct mr_model_retention retention = {.bytes = slot->config.retention_bytes, .ms = slot->config.retention_ms};
+    if ((w->traits & MR_SIM_TRAIT_RETENTION) != 0 && slot->config.is_cleanup_delete) {
+        int64_t start = mr_model_log_start_max(&slot->model, &retention, w->now.unix_ms);
+        slot->model.start_asked = start > slot->model.start_asked ? start : slot->model.start_asked;
+    }
+}
+
 static void answer_append(struct world *w, struct call *call)
 {
     for (uint32_t index = 0; index < call->count; index++) {
@@ -32,6 +59,9 @@ static void answer_append(struct world *w, struct call *call)
         note_answer(w, entry->base_offset);
         if (is_excused(w, entry->err) || (is_stale(note) && entry->err == MR_ERR_UNKNOWN_LOG)) {
             continue; /* dropped while it waited */
+        }
+        if (is_refused_full(w, entry, note)) {
+            continue;
         }
         bool        is_good = note->want == MR_OK || note->want == MR_ERR_EXISTS;
         enum mr_err want = is_good ? MR_OK : note->want;
@@ -98,6 +128,7 @@ static void check_batches(struct world *w, const struct note *note, const struct
             return;
         }
         at += bytes;
+        w->read_end = batch->base + batch->count;
     }
 }
 
@@ -132,16 +163,23 @@ static void check_read(struct world *w, const struct call *call, uint32_t index,
     if (at < model->batch_count) {
         first = mr_model_batch_make(&model->batches[at], w->bytes + READ_MAX);
     }
+    bool is_keyed = note->slot->is_keyed;
     bool is_first_whole = entry->is_first_batch_whole && before == 0;
-    if (entry->bytes > entry->bytes_max && !(is_first_whole && entry->bytes == first)) {
+    if (entry->bytes > entry->bytes_max && !(is_first_whole && (is_keyed || entry->bytes == first))) {
         fail(w, "read of %s at %lld: %u bytes, at most %u wanted%s, the first batch has %u", note->slot->topic,
              (long long)entry->offset, entry->bytes, entry->bytes_max, is_first_whole ? " and the first" : "", first);
     }
-    if (entry->bytes == 0 && entry->offset < note->floor && is_first_whole && call->u.read.span_max == SPANS) {
+    bool has_any = is_keyed ? mr_model_keyed_first(note->slot, entry->offset, note->floor, INT64_MIN) >= 0
+                            : entry->offset < note->floor;
+    if (entry->bytes == 0 && has_any && is_first_whole && call->u.read.span_max == SPANS) {
         fail(w, "read of %s at %lld: nothing, but [%lld, %lld] is there", note->slot->topic, (long long)entry->offset,
              (long long)note->start, (long long)note->floor);
     }
-    check_batches(w, note, entry, got);
+    if (is_keyed) {
+        mr_model_keyed_read(w, note, entry, got);
+    } else {
+        check_batches(w, note, entry, got);
+    }
 }
 
 static void answer_read(struct world *w, struct call *call)
@@ -198,7 +236,9 @@ static void answer_list(struct world *w, struct call *call)
         int64_t early;
         int64_t late;
         int64_t first = mr_model_log_at_time(model, note->start, model->end, entry->timestamp, &early);
-        int64_t last = mr_model_log_at_time(model, model->start_asked, note->floor, entry->timestamp, &late);
+        int64_t last = note->slot->is_keyed
+                           ? mr_model_keyed_first(note->slot, model->start_asked, note->floor, entry->timestamp)
+                           : mr_model_log_at_time(model, model->start_asked, note->floor, entry->timestamp, &late);
         bool    is_good = entry->offset == -1 ? last == -1
                                               : entry->offset >= first && (last == -1 || entry->offset <= last);
         if (!is_good) {
@@ -238,6 +278,7 @@ static void answer_delete(struct world *w, struct call *call)
     }
     if (note->slot->deletes == 0) {
         model->start_asked = model->start;
+        mr_model_answer_retain(w, note->slot);
     }
 }
 
@@ -276,8 +317,9 @@ static void answer_epoch(struct world *w, struct call *call)
             end = batch->base + batch->count;
         }
     }
+    bool is_over = end >= 0 && entry->leader_epoch < note->slot->leader_epoch; /* it ends with its last batch */
     if (entry->err != MR_OK || (end >= 0 && (entry->end_epoch != entry->leader_epoch || entry->end_offset < end)) ||
-        entry->end_offset > model->end) {
+        (is_over && entry->end_offset != end) || entry->end_offset > model->end) {
         fail(w, "end of epoch %d of %s: %s, epoch %d at %lld, expected at least %lld", entry->leader_epoch,
              note->slot->topic, mr_err_text(entry->err), entry->end_epoch, (long long)entry->end_offset, (long long)end);
     }
@@ -303,7 +345,9 @@ static void answer_open(struct world *w, struct call *call)
     struct slot             *slot = call->notes[0].slot;
     struct mr_model_log     *model = &slot->model;
     note_answer(w, op->log_end_offset);
-    if (is_excused(w, op->op.err) || (w->is_rotten && op->op.err == MR_ERR_DIR_OFFLINE)) {
+    bool is_short = w->is_full && (op->op.err == MR_ERR_DIR_FULL || op->op.err == MR_ERR_NO_SPACE);
+    bool is_lost = w->is_rotten && (op->op.err == MR_ERR_DIR_OFFLINE || op->op.err == MR_ERR_CORRUPT);
+    if (is_excused(w, op->op.err) || is_short || is_lost) {
         slot->is_dropping = true; /* of no use in this life */
         return;
     }
@@ -329,15 +373,20 @@ static void answer_open(struct world *w, struct call *call)
         fail(w, "open of %s: starts at %lld, expected [%lld, %lld]", slot->topic, (long long)op->log_start_offset,
              (long long)model->start, (long long)model->start_asked);
     }
+    w->result->retained += op->log_start_offset > model->start;
     model->start = op->log_start_offset;
     model->start_asked = model->start;
     mr_model_log_see(model, model->end);
+    mr_model_answer_retain(w, slot);
 }
 
 void mr_model_answer(struct world *w, struct call *call)
 {
     call->is_done = true;
     note_answer(w, call->u.op.err);
+    for (uint32_t index = 0; index < call->count; index++) {
+        mr_model_answer_retain(w, call->notes[index].slot);
+    }
     switch (call->u.op.kind) {
     case MR_STORAGE_APPEND:
         answer_append(w, call);
@@ -382,7 +431,8 @@ void mr_model_answer_moved(struct world *w, uint64_t token, int64_t high_waterma
         }
         watch->token = 0;
         struct note note = {.slot = watch->slot, .generation = watch->generation, .floor = watch->offset + 1};
-        if (!is_stale(&note) && !w->is_faulty) {
+        bool is_offline = w->is_faulty || (w->is_full && !w->is_serving); /* then all fire */
+        if (!is_stale(&note) && !is_offline) {
             check_watermark(w, &note, high_watermark, "watch of");
             w->result->watches++;
         }

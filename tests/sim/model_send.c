@@ -79,7 +79,12 @@ static struct mr_model_batch some_batch(struct world *w, const struct slot *slot
         .count = 1 + (int32_t)draw(w, 3),
         .value_bytes = (uint32_t)draw(w, sizes[draw(w, sizeof sizes / sizeof sizes[0])]),
     };
-    if (chance(w, 40)) {
+    if (slot->is_keyed) {
+        batch.keys = slot->keys;
+        batch.has_tombstones = slot->has_tombstones;
+        batch.value_bytes /= 4;
+    }
+    if (chance(w, 40) && !slot->is_internal) {
         choose_sequence(w, &slot->model, &batch);
     }
     return batch;
@@ -106,6 +111,7 @@ static void append_entry(struct world *w, struct call *call, struct slot *slot)
         .log_id = slot->log_id,
         .batch = {.spans = call->batch_spans[index], .span_count = part < bytes ? 2 : 1, .bytes = bytes},
         .leader_epoch = chance(w, 80) ? -1 : slot->leader_epoch,
+        .origin = slot->is_internal ? MR_APPEND_COORDINATOR : MR_APPEND_CLIENT,
     };
     if (chance(w, 3)) {
         bool is_old = chance(w, 50) && slot->leader_epoch > 0;
@@ -221,10 +227,36 @@ void mr_model_send_open(struct world *w, struct call *call, struct slot *slot)
         .partition = 0,
         .leader_epoch = slot->leader_epoch + (chance(w, 30) ? 1 : 0),
         .config = &slot->config,
+        .is_internal = slot->is_internal,
     };
     call->u.open.topic_id.bytes[0] = (uint8_t)slot->topic[0];
     call->u.open.topic_id.bytes[15] = (uint8_t)slot->generation;
     mr_sim_life_send(w, call, MR_STORAGE_OPEN);
+}
+
+static void choose_retention(struct world *w, struct slot *slot)
+{
+    static const int32_t bytes[] = {0, 4000, 20000, 80000};
+    static const int32_t ms[] = {1500, 6000, 20000};
+    if (chance(w, 60)) {
+        slot->config.retention_bytes = bytes[draw(w, sizeof bytes / sizeof bytes[0])];
+    }
+    if (chance(w, 40)) {
+        slot->config.retention_ms = ms[draw(w, sizeof ms / sizeof ms[0])];
+    }
+}
+
+static void choose_keys(struct world *w, struct slot *slot)
+{
+    slot->is_keyed = true;
+    slot->is_internal = chance(w, 50);
+    slot->keys = 2 + (uint32_t)draw(w, KEYS_MAX - 1);
+    slot->has_tombstones = chance(w, 50);
+    slot->config.segment_bytes = chance(w, 50) ? 6000 : 15000;
+    slot->config.is_cleanup_compact = true;
+    slot->config.is_cleanup_delete = chance(w, 30);
+    slot->config.min_cleanable_dirty_ratio = 0.01;
+    slot->config.delete_retention_ms = chance(w, 50) ? 0 : 3600000;
 }
 
 void mr_model_send_new_slot(struct world *w, struct slot *slot)
@@ -251,6 +283,14 @@ void mr_model_send_new_slot(struct world *w, struct slot *slot)
         .ack = chance(w, 15) ? MR_ACK_WRITE : MR_ACK_SYNC,
         .is_cleanup_delete = true,
     };
+    slot->is_keyed = false;
+    slot->is_internal = false;
+    if ((w->traits & MR_SIM_TRAIT_RETENTION) != 0) {
+        choose_retention(w, slot);
+    }
+    if ((w->traits & MR_SIM_TRAIT_KEYED) != 0 && chance(w, 50)) {
+        choose_keys(w, slot);
+    }
 }
 
 static void set_watch(struct world *w, struct slot *slot)
@@ -275,6 +315,18 @@ void mr_model_send_drop(struct world *w, struct call *call, struct slot *slot)
     call->notes[0] = note_of(slot);
     call->u.drop = (struct mr_drop_op){.log_id = slot->log_id};
     mr_sim_life_send(w, call, MR_STORAGE_DROP);
+}
+
+void mr_model_send_stat(struct world *w, struct slot *slot)
+{
+    struct call *call = mr_sim_life_free_call(w);
+    if (slot->is_there && !slot->is_dropping) {
+        call->count = 1;
+        call->notes[0] = note_of(slot);
+        call->e.stat[0] = (struct mr_log_stat_entry){.log_id = slot->log_id};
+        call->u.stat = (struct mr_log_stat_op){.entry_count = 1, .entries = call->e.stat};
+        mr_sim_life_send(w, call, MR_STORAGE_LOG_STAT);
+    }
 }
 
 void mr_model_send_any(struct world *w)
@@ -309,16 +361,16 @@ void mr_model_send_any(struct world *w)
     } else if (what < 85) {
         set_watch(w, slot);
     } else if (what < 90) {
-        call->e.stat[0] = (struct mr_log_stat_entry){.log_id = slot->log_id};
-        call->u.stat = (struct mr_log_stat_op){.entry_count = 1, .entries = call->e.stat};
-        mr_sim_life_send(w, call, MR_STORAGE_LOG_STAT);
+        mr_model_send_stat(w, slot);
     } else if (what < 94) {
         call->e.epoch[0] = (struct mr_epoch_end_entry){.log_id = slot->log_id, .current_leader_epoch = -1,
                                                        .leader_epoch = (int32_t)draw(w, (uint64_t)slot->leader_epoch + 2)};
         call->u.epoch = (struct mr_epoch_end_op){.entry_count = 1, .entries = call->e.epoch};
         mr_sim_life_send(w, call, MR_STORAGE_EPOCH_END);
     } else if (what < 98) {
-        send_delete(w, call, slot);
+        if (slot->config.is_cleanup_delete) {
+            send_delete(w, call, slot);
+        }
     } else {
         mr_model_send_drop(w, call, slot);
     }

@@ -132,6 +132,7 @@ void mr_sim_life_end(struct world *w)
         w->result->commits += stats.commits;
         w->result->recycled_files += stats.recycled_files;
         w->result->cold_reads += (uint32_t)stats.cold_reads;
+        w->result->clean_rounds += stats.clean_rounds;
         mr_sim_disk_destroy(shard->liar.honest);
         clear(shard);
     }
@@ -170,7 +171,7 @@ static void take_mail(struct world *w)
 {
     struct mr_plane_msg msg;
     while (mr_port_receive(w->ports[mr_endpoint_control(&w->endpoints)], &msg)) {
-        if (!w->is_faulty && !w->is_rotten) {
+        if (!w->is_faulty && !w->is_rotten && (!w->is_full || w->is_serving)) {
             fail(w, "control is told of trouble where there is none: message %u", msg.kind);
         }
     }

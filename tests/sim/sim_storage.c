@@ -59,7 +59,7 @@ static bool recover(struct world *w)
         mr_sim_life_send(w, call, MR_STORAGE_RECOVER);
         enum mr_err err = mr_sim_life_finish(w, call);
         if (err != MR_OK) {
-            if (!w->is_faulty && !w->is_rotten) {
+            if (!w->is_faulty && !w->is_rotten && !w->is_full) {
                 fail(w, "recovery: %s: %s", mr_err_text(err), call->u.recover.why);
             }
             return false;
@@ -76,16 +76,20 @@ static bool recover(struct world *w)
 static void read_all(struct world *w, struct slot *slot)
 {
     int64_t offset = slot->model.start;
+    memset(slot->newest, 0xff, sizeof slot->newest);
     while (offset < slot->model.end && !is_failed(w) && !w->is_faulty) {
         struct call *call = mr_sim_life_free_call(w);
+        w->read_end = offset;
         mr_model_send_read(w, call, slot, offset, 100000);
         mr_sim_life_settle(w);
-        const struct mr_read_entry *entry = &call->e.read[0];
-        uint32_t                    index = mr_model_log_find(&slot->model, offset);
-        for (uint32_t at = 0; at < entry->bytes && index < slot->model.batch_count; index++) {
-            at += slot->model.batches[index].bytes;
-            offset = slot->model.batches[index].base + slot->model.batches[index].count;
+        if (w->read_end == offset) { /* retention took it, or compaction, and nothing follows */
+            uint32_t index = mr_model_log_find(&slot->model, offset);
+            w->read_end = slot->model.batches[index].base + slot->model.batches[index].count;
         }
+        offset = w->read_end;
+    }
+    if (slot->is_keyed && !is_failed(w) && !w->is_faulty) {
+        mr_model_keyed_folded(w, slot);
     }
 }
 
@@ -94,9 +98,10 @@ static void read_all(struct world *w, struct slot *slot)
 static void check_indexes(struct world *w)
 {
     for (uint32_t index = 0; index < SLOTS && !w->is_faulty && !w->is_rotten && w->lie == MR_SIM_HONEST; index++) {
-        const struct slot *slot = &w->slots[index];
-        char               dir[64];
-        char               why[256];
+        struct slot *slot = &w->slots[index];
+        char         dir[64];
+        char         why[256];
+        mr_model_answer_retain(w, slot);
         mr_fmt(dir, sizeof dir, LOG_DIR "/%s-0", slot->topic);
         if (slot->is_there && !mr_check_index_dir(w->fs, dir, slot->model.start_asked, why, sizeof why)) {
             fail(w, "%s", why);
@@ -106,6 +111,10 @@ static void check_indexes(struct world *w)
 
 bool mr_sim_storage_start(struct world *w)
 {
+    if ((w->traits & MR_SIM_TRAIT_CORES) != 0) {
+        w->endpoints.storage_count = 1 + (uint32_t)draw(w, CORES_MAX);
+    }
+    w->is_serving = false;
     mr_sim_life_begin(w);
     if (!recover(w)) {
         return false;
@@ -118,6 +127,7 @@ bool mr_sim_storage_start(struct world *w)
         }
     }
     mr_sim_life_settle(w);
+    w->is_serving = true;
     for (uint32_t index = 0; index < SLOTS && !w->is_faulty; index++) {
         if (w->slots[index].is_doomed) {
             mr_model_send_drop(w, mr_sim_life_free_call(w), &w->slots[index]);
@@ -132,9 +142,48 @@ bool mr_sim_storage_start(struct world *w)
     return !is_failed(w);
 }
 
+/* The disk has room for so much more only, perhaps for nothing. */
+static void fill(struct world *w)
+{
+    mr_sim_life_settle(w);
+    mr_sim_fs_capacity(w->fs, mr_sim_fs_used(w->fs) + draw(w, chance(w, 50) ? 64u << 10 : 3u << 20));
+    w->is_full = true;
+    w->result->full++;
+    mr_sim_storage_rest(w, draw(w, 1500 * MR_NS_PER_MS)); /* it is asked once in a while */
+}
+
+void mr_sim_storage_unfill(struct world *w)
+{
+    mr_sim_life_settle(w);
+    mr_sim_fs_capacity(w->fs, 0);
+    mr_sim_storage_rest(w, 3 * MR_NS_PER_S);
+    for (uint32_t index = 0; index < SLOTS; index++) {
+        mr_model_send_stat(w, &w->slots[index]); /* a core that was idle asks for this only */
+        mr_sim_life_settle(w);
+    }
+    w->is_full = false;
+}
+
+/* What time brings: retention and compaction, a full disk and its end. */
+static void live_on(struct world *w)
+{
+    if ((w->traits & (MR_SIM_TRAIT_RETENTION | MR_SIM_TRAIT_KEYED)) != 0 && chance(w, 3)) {
+        mr_sim_storage_rest(w, draw(w, 4 * MR_NS_PER_S));
+    }
+    if ((w->traits & MR_SIM_TRAIT_FULL) != 0 && !w->is_full && chance(w, 2)) {
+        fill(w);
+    } else if (w->is_full && chance(w, 5)) {
+        mr_sim_storage_unfill(w);
+    }
+    if (w->is_full) { /* one after the other: which of them is refused is not known before */
+        mr_sim_life_settle(w);
+    }
+}
+
 void mr_sim_storage_live(struct world *w, uint64_t steps)
 {
     for (; steps > 0 && !is_failed(w); steps--) {
+        live_on(w);
         mr_model_send_any(w);
         for (uint64_t turns = draw(w, 4); turns > 0; turns--) {
             (void)mr_sim_life_step(w);
@@ -191,17 +240,23 @@ bool mr_sim_storage_stop(struct world *w)
     mr_sim_life_settle(w);
     check_watches(w);
     enum mr_err err = MR_OK;
+    w->is_serving = false;
     for (uint32_t core = w->endpoints.storage_count; core-- > 0 && err == MR_OK;) {
         struct call *call = system_call(w, core);
         call->u.stop = (struct mr_stop_op){.is_last = core == 0, .broker_epoch = 7};
         mr_sim_life_send(w, call, MR_STORAGE_STOP);
         err = mr_sim_life_finish(w, call);
     }
-    if (err != MR_OK && !w->is_faulty) {
+    if (err != MR_OK && !w->is_faulty && !w->is_full) {
         fail(w, "clean stop: %s", mr_err_text(err));
     }
     if (err == MR_OK) {
         check_indexes(w);
+    }
+    for (uint32_t index = 0; index < SLOTS && err == MR_OK && !w->is_faulty && !w->is_rotten; index++) {
+        if (w->slots[index].is_there && !w->slots[index].is_dropping) {
+            mr_check_epochs(w, &w->slots[index]);
+        }
     }
     return err == MR_OK;
 }
@@ -229,6 +284,8 @@ static void crash(struct world *w, enum fate fate)
     }
     mr_sim_fs_heal(w->fs);
     w->is_faulty = false;
+    mr_sim_fs_capacity(w->fs, 0);
+    w->is_full = false;
 }
 
 static void life(struct world *w)
@@ -257,6 +314,8 @@ static void life(struct world *w)
             mr_sim_fs_process_kill(w->fs, 0);
             mr_sim_fs_heal(w->fs);
             w->is_faulty = false;
+            mr_sim_fs_capacity(w->fs, 0);
+            w->is_full = false;
             if (chance(w, 50)) {
                 mr_sim_fs_power_cut(w->fs, MR_SIM_CUT_DROP, 0);
             }
@@ -270,7 +329,7 @@ static void life(struct world *w)
     crash(w, fate);
 }
 
-struct world *mr_sim_storage_create(uint64_t seed, enum mr_sim_lie lie, bool is_verbose,
+struct world *mr_sim_storage_create(uint64_t seed, enum mr_sim_lie lie, uint32_t traits, bool is_verbose,
                                     struct mr_sim_storage_result *result)
 {
     struct world *w = calloc(1, sizeof *w);
@@ -279,6 +338,7 @@ struct world *mr_sim_storage_create(uint64_t seed, enum mr_sim_lie lie, bool is_
     w->prng.state = seed;
     w->result = result;
     w->lie = lie;
+    w->traits = traits;
     w->is_verbose = is_verbose;
     w->now = (struct mr_now){.mono_ns = MR_NS_PER_S, .unix_ms = 1700000000000};
     w->endpoints = (struct mr_endpoints){.data_count = 1, .storage_count = 1};
@@ -298,6 +358,15 @@ struct world *mr_sim_storage_create(uint64_t seed, enum mr_sim_lie lie, bool is_
         .scrub_bytes_per_s = chance(w, 50) ? 64u << 20 : 0,
         .scrub_interval_ms = 1000,
     };
+    if ((traits & MR_SIM_TRAIT_RETENTION) != 0) {
+        w->plan.retention_check_ms = 500 + (int64_t)draw(w, 3000);
+    }
+    if ((traits & MR_SIM_TRAIT_KEYED) != 0) {
+        w->plan.clean_map_bytes = 64 << 10;
+        w->plan.clean_load = 0.9;
+        w->plan.clean_io_bytes = 256 << 10;
+        w->plan.clean_backoff_ms = 100 + (int64_t)draw(w, 1000);
+    }
     w->fs = mr_sim_fs_create(mr_prng_next(&w->prng));
     mr_sim_fs_set_clock(w->fs, w->now.mono_ns);
     mr_sim_fs_put(w->fs, LOG_DIR "/meta.properties", properties, sizeof properties - 1);
@@ -336,7 +405,7 @@ void mr_sim_storage_destroy(struct world *w)
 
 void mr_sim_storage_run(uint64_t seed, enum mr_sim_lie lie, bool is_verbose, struct mr_sim_storage_result *result)
 {
-    struct world *w = mr_sim_storage_create(seed, lie, is_verbose, result);
+    struct world *w = mr_sim_storage_create(seed, lie, 0, is_verbose, result);
     mr_sim_storage_lives(w);
     mr_sim_storage_destroy(w);
 }

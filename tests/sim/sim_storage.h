@@ -24,11 +24,20 @@ enum mr_sim_lie {
     MR_SIM_LIE_COUNT,
 };
 
+/* What a run has beyond the ordinary, each by a bit. */
+enum mr_sim_trait {
+    MR_SIM_TRAIT_RETENTION = 1, /* logs lose what is too much or too old */
+    MR_SIM_TRAIT_KEYED = 2,     /* half of the logs are compacted, half of those as coordinators write them */
+    MR_SIM_TRAIT_CORES = 4,     /* each life has another number of storage cores */
+    MR_SIM_TRAIT_FULL = 8,      /* the disk fills up, and has space again */
+    MR_SIM_TRAITS = 15,
+};
+
 struct mr_sim_storage_result {
     char     why[512]; /* "" when all is well */
     uint32_t lives, clean_stops, kills, power_cuts, deaths, faults;
     uint32_t appends, refusals, duplicates, reads, cold_reads, deletes, drops, watches, lookups;
-    uint64_t bytes, commits, recycled_files;
+    uint64_t bytes, commits, recycled_files, clean_rounds, retained, full, refused_full;
     uint64_t hash; /* of everything that was answered: equal for equal seeds */
 };
 

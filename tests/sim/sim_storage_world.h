@@ -28,6 +28,7 @@
 #define COPY_BYTES   16384u
 #define READ_MAX     (1u << 20)
 #define LOG_DIR      "/data"
+#define KEYS_MAX     12u
 #define DATA         0u /* the endpoint of who asks */
 
 /* A partition, as control would know it. */
@@ -41,6 +42,11 @@ struct slot {
     bool                 is_there;
     bool                 is_dropping; /* or being opened: nothing else is sent to it */
     bool                 is_doomed;   /* a DROP was sent: after a crash it is sent again, as control does */
+    bool                 is_keyed;    /* compacted: of each key at least the newest record stays */
+    bool                 is_internal; /* written as a coordinator does */
+    uint32_t             keys;
+    bool                 has_tombstones;
+    int64_t              newest[KEYS_MAX]; /* of what was read last from its beginning on */
     char                 topic[8];
 };
 
@@ -139,6 +145,10 @@ struct world {
     bool                          is_rotten; /* bytes of the journal were turned over: logs may be refused, and begin
                                                 where they began at the last clean stop when a state is lost */
     bool                          is_clean;  /* the last life ended with a clean stop */
+    bool                          is_full;   /* appends may be refused for lack of space, starts and stops may fail */
+    bool                          is_serving; /* neither in a start nor in a stop */
+    uint32_t                      traits;    /* enum mr_sim_trait */
+    int64_t                       read_end;  /* behind the last batch that was read */
     uint8_t                      *bytes;     /* READ_MAX, and MR_MODEL_BATCH_MAX behind */
     void (*on_op)(struct world *w);          /* behind the submission of each disk operation; NULL: nobody looks */
     void                         *on_op_user;
@@ -215,6 +225,7 @@ void mr_model_send_any(struct world *w);
 void mr_model_send_look(struct world *w);
 void mr_model_send_open(struct world *w, struct call *call, struct slot *slot);
 void mr_model_send_drop(struct world *w, struct call *call, struct slot *slot);
+void mr_model_send_stat(struct world *w, struct slot *slot);
 
 /* Of `only` from `offset` on; NULL: of some logs, from where the lot says. */
 void mr_model_send_read(struct world *w, struct call *call, struct slot *only, int64_t offset, uint32_t bytes_max);
@@ -222,10 +233,30 @@ void mr_model_send_read(struct world *w, struct call *call, struct slot *only, i
 /* A new topic of an old name. */
 void mr_model_send_new_slot(struct world *w, struct slot *slot);
 
+/* Retention may have been at work until now. */
+void mr_model_answer_retain(struct world *w, struct slot *slot);
+
+/* ---- model_keyed.c: what a compacted log must still have ---- */
+
+/* What a read of such a log got; nothing that is missing in it may be missing. */
+void mr_model_keyed_read(struct world *w, const struct note *note, const struct mr_read_entry *entry, const uint8_t *got);
+
+/* The first record at or behind `from` and before `to` that must be there; with a time, one of at least that time. -1:
+ * none. */
+int64_t mr_model_keyed_first(const struct slot *slot, int64_t from, int64_t to, int64_t timestamp);
+
+/* It was read from its beginning to its end: each key has its newest record. */
+void mr_model_keyed_folded(struct world *w, const struct slot *slot);
+
+/* ---- check_epochs.c ---- */
+
+/* Of a log that was stopped cleanly. */
+void mr_check_epochs(struct world *w, const struct slot *slot);
+
 /* ---- For who takes a run apart ---- */
 
 /* A world as the seed draws it, on an empty device; result is filled in as it goes. */
-struct world *mr_sim_storage_create(uint64_t seed, enum mr_sim_lie lie, bool is_verbose,
+struct world *mr_sim_storage_create(uint64_t seed, enum mr_sim_lie lie, uint32_t traits, bool is_verbose,
                                     struct mr_sim_storage_result *result);
 void          mr_sim_storage_destroy(struct world *w);
 
@@ -246,6 +277,9 @@ void mr_sim_storage_rest(struct world *w, uint64_t ns);
 
 /* A clean stop; true when it was one. The life is still to be ended. */
 bool mr_sim_storage_stop(struct world *w);
+
+/* The disk has space again, and the core has seen it. */
+void mr_sim_storage_unfill(struct world *w);
 
 /* What a power cut may take from logs that answer before the flush. */
 void mr_sim_storage_forget_unflushed(struct world *w);
