@@ -268,7 +268,7 @@ static void redo_history(struct recovery *r, struct mr_partition *p, const struc
                          const struct mr_journal_redo *redo)
 {
     mr_partition_set_epoch_room(r->core, p);
-    if (!mr_bug("forget-epochs")) {
+    if (!mr_bug("forget-leader-epochs")) {
         mr_epoch_cache_assign(&p->epochs, batch->leader_epoch, batch->base_offset);
     }
     if (batch->producer_id < 0 || mr_bug("forget-producer-state")) {
@@ -398,7 +398,7 @@ static enum mr_err redo_cb(void *context, void *log, const struct mr_journal_red
         p->end.offset = entry->offset > p->end.offset ? entry->offset : p->end.offset;
         return MR_OK;
     case MR_JOURNAL_EPOCH_START:
-        if (!redo->is_in_state && !mr_bug("forget-epochs")) {
+        if (!redo->is_in_state && !mr_bug("forget-leader-epochs")) {
             mr_partition_set_epoch_room(r->core, p);
             mr_epoch_cache_assign(&p->epochs, entry->epoch, entry->offset);
         }
@@ -710,7 +710,7 @@ static enum mr_err join(struct mr_storage_core *core, struct mr_recover_op *op)
     core->first = first;
     MR_LIST_EACH(link, &first->partitions) {
         const struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, link);
-        if (err == MR_OK && owner_of(core, p) == core->params.core && !mr_bug("lose-a-joiners-logs")) {
+        if (err == MR_OK && owner_of(core, p) == core->params.core) {
             err = copy_log(core, p);
         }
     }
