@@ -67,7 +67,7 @@ static void retain(struct mr_create_topics_request_creatable_topic_config settin
     static const struct {
         const char *name;
         const char *value;
-    } rows[RETAINED_SETTINGS] = {{"segment.ms", "500"}, {"retention.bytes", "20000"}, {"file.delete.delay.ms", "1000"}};
+    } rows[RETAINED_SETTINGS] = {{"segment.ms", "50"}, {"retention.bytes", "20000"}, {"file.delete.delay.ms", "1000"}};
     for (uint32_t index = 0; index < RETAINED_SETTINGS; index++) {
         MR_DEFAULTS(create_topics_request_creatable_topic_config, &settings[index]);
         settings[index].name = mr_str(rows[index].name);

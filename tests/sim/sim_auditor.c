@@ -5,7 +5,7 @@
 #include "sim_client.h"
 
 #define FETCH_BYTES (256u << 10)
-#define SILENCE_NS  (3 * MR_NS_PER_S) /* several sessions and rebalances of any member */
+#define SILENCE_NS  (5 * MR_NS_PER_S) /* several sessions and rebalances of any member, two checks of retention */
 
 enum {
     COORDINATOR_LOADING = 14,
@@ -101,7 +101,7 @@ static void turn(struct mr_sim_actor *actor, struct mr_now now)
     if (!auditor->is_begun || auditor->is_done || actor->call_count > 0) {
         return;
     }
-    if (auditor->has_group && !auditor->is_silence_over) {
+    if (!auditor->is_silence_over) {
         auditor->is_silence_over = true;
         actor->wake_ns = now.mono_ns + SILENCE_NS;
         return;

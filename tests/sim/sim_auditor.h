@@ -16,7 +16,7 @@ struct mr_sim_auditor {
     bool                   is_done;
     bool                   has_topics;
     bool                   has_group; /* the world's: "sim-group" is looked at, too */
-    bool                   is_silence_over; /* all members have been silent for longer than their sessions */
+    bool                   is_silence_over; /* all have been silent for long enough */
     bool                   is_group_seen;
     uint32_t               logs[MR_CHECK_LOGS]; /* that are there */
     char                   names[MR_CHECK_LOGS][16];

@@ -38,6 +38,7 @@ void mr_sim_consumer_is_out(struct mr_sim_consumer *c)
     c->given = 0;
     c->id[0] = '\0';
     c->must_sync = false;
+    c->is_heard = false;
     c->is_classic = draw(c, 2) == 0;
 }
 
@@ -210,6 +211,9 @@ static void take_heartbeat(struct mr_sim_consumer *c, const struct mr_sim_call *
     }
     if (error == MR_KAFKA_UNKNOWN_MEMBER_ID || error == MR_KAFKA_FENCED_MEMBER_EPOCH ||
         error == MR_KAFKA_GROUP_ID_NOT_FOUND) {
+        if (c->is_heard && (int64_t)call->user > 0 && now.mono_ns < c->session_ns) {
+            mr_sim_actor_refuse(&c->actor, "a member is out within its session", error);
+        }
         mr_sim_consumer_is_out(c);
         c->joins += draw(c, 2) == 0 ? 1u : 0u;
         return;
@@ -227,6 +231,7 @@ static void take_heartbeat(struct mr_sim_consumer *c, const struct mr_sim_call *
     if (now.mono_ns >= c->session_ns) {
         c->owned = 0; /* it had to stop by itself */
     }
+    c->is_heard = c->is_heard || (int64_t)call->user == 0;
     c->epoch = response->member_epoch;
     /*
      * A member that is to give something back is put out when the coordinator has not heard within the rebalance
@@ -314,6 +319,14 @@ static void answer(struct mr_sim_actor *actor, const struct mr_sim_call *call, c
     }
 }
 
+/* Whether it came to the broker nobody knows: its epoch there may be a later one. */
+static void lost(struct mr_sim_actor *actor, const struct mr_sim_call *call)
+{
+    if (call->key == MR_API_CONSUMER_GROUP_HEARTBEAT) {
+        consumer_of(actor)->is_heard = false;
+    }
+}
+
 static bool is_idle(const struct mr_sim_actor *actor)
 {
     return ((const struct mr_sim_consumer *)(const void *)actor)->is_done;
@@ -322,7 +335,7 @@ static bool is_idle(const struct mr_sim_actor *actor)
 void mr_sim_consumers_init(struct mr_sim_consumers *all, struct mr_arena *arena, uint64_t seed)
 {
     static const struct mr_sim_actor_ops ops = {
-        .name = "consumer", .turn = turn, .answer = answer, .is_idle = is_idle};
+        .name = "consumer", .turn = turn, .answer = answer, .lost = lost, .is_idle = is_idle};
     mr_check_group_init(&all->check, arena);
     all->check.newest = 1;
     for (uint32_t index = 0; index < MR_SIM_CONSUMERS; index++) {

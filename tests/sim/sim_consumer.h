@@ -6,6 +6,7 @@
  * What they hold in common is checked as it happens:
  *   owners    nobody is given a partition that another one has: it was not asked for it back, and its session
  *             is not over by its own clock
+ *   session   who was heard of, and answered, is not out before its session is over by its own clock
  *   commits   as check_group.h, and none is taken from one whose partition another one has
  *
  * Thread: the simulation's one.
@@ -29,6 +30,7 @@ struct mr_sim_consumer {
     uint32_t                 owned; /* partitions, a mask */
     uint64_t                 session_ns; /* until then it may believe that it owns them */
     struct mr_uuid           topic_id;   /* of what it owns */
+    bool                     is_heard;   /* every heartbeat since it joined was answered */
     uint64_t                 read_at;    /* of the open OffsetFetch */
     bool                     is_coordinator_known;
     bool                     is_done;

@@ -15,6 +15,7 @@ enum {
     ILLEGAL_GENERATION = 22,
     UNKNOWN_MEMBER_ID = 25,
     REBALANCE_IN_PROGRESS = 27,
+    FENCED_INSTANCE_ID = 82,
     MEMBER_ID_REQUIRED = 79,
 };
 
@@ -31,6 +32,21 @@ static uint64_t draw(struct mr_sim_member *member, uint64_t bound)
 static void keep(char to[128], struct mr_str text)
 {
     mr_fmt(to, 128, "%.*s", (int)(text.len > 0 ? text.len : 0), text.data);
+}
+
+static struct mr_str instance_of(const struct mr_sim_member *member)
+{
+    return member->instance[0] == '\0' ? MR_STR_NULL : mr_str(member->instance);
+}
+
+/* The process is gone, and another one has its instance id. */
+static void restart(struct mr_sim_member *member)
+{
+    keep(member->former, mr_str(member->id));
+    member->former_error = 0;
+    member->id[0] = '\0';
+    member->owned = 0;
+    member->phase = MR_SIM_MEMBER_OUT;
 }
 
 /* ---- Sending ---- */
@@ -56,6 +72,7 @@ static void send_join(struct mr_sim_member *member, struct mr_now now)
     request.session_timeout_ms = SESSION_TIMEOUT_MS;
     request.rebalance_timeout_ms = SESSION_TIMEOUT_MS;
     request.member_id = mr_str(member->id);
+    request.group_instance_id = instance_of(member);
     request.protocol_type = MR_STR("sim");
     request.protocols = &protocol;
     request.protocols_count = 1;
@@ -84,6 +101,7 @@ static void send_sync(struct mr_sim_member *member, struct mr_now now)
     request.group_id = GROUP;
     request.generation_id = member->generation;
     request.member_id = mr_str(member->id);
+    request.group_instance_id = instance_of(member);
     request.protocol_type = MR_STR("sim");
     request.protocol_name = MR_STR("one-each");
     request.assignments = assignments;
@@ -91,14 +109,15 @@ static void send_sync(struct mr_sim_member *member, struct mr_now now)
     mr_sim_actor_send(&member->actor, MR_API_SYNC_GROUP, 5, &request, 0, true, now);
 }
 
-static void send_heartbeat(struct mr_sim_member *member, struct mr_now now)
+static void send_heartbeat(struct mr_sim_member *member, bool is_former, struct mr_now now)
 {
     struct mr_heartbeat_request request;
     MR_DEFAULTS(heartbeat_request, &request);
     request.group_id = GROUP;
     request.generation_id = member->generation;
-    request.member_id = mr_str(member->id);
-    mr_sim_actor_send(&member->actor, MR_API_HEARTBEAT, 4, &request, 0, true, now);
+    request.member_id = mr_str(is_former ? member->former : member->id);
+    request.group_instance_id = instance_of(member);
+    mr_sim_actor_send(&member->actor, MR_API_HEARTBEAT, 4, &request, is_former, true, now);
 }
 
 static void send_leave(struct mr_sim_member *member, struct mr_now now)
@@ -148,6 +167,7 @@ static void send_commit(struct mr_sim_member *member, uint32_t partition, struct
     request.group_id = GROUP;
     request.generation_id_or_member_epoch = member->generation;
     request.member_id = mr_str(member->id);
+    request.group_instance_id = instance_of(member);
     request.topics = &topic;
     request.topics_count = 1;
     mr_sim_actor_send(&member->actor, MR_API_OFFSET_COMMIT, 9, &request, commit, true, now);
@@ -187,6 +207,10 @@ static void go_on(struct mr_sim_member *member, struct mr_now now)
         mr_sim_actor_rest(&member->actor, now, 2000 * MR_NS_PER_MS); /* silent, maybe for too long */
         return;
     }
+    if (way == 2 && member->instance[0] != '\0') {
+        restart(member);
+        return;
+    }
     if (way == 1) {
         send_leave(member, now);
     } else if (way < 30 && member->owned != 0) {
@@ -198,7 +222,7 @@ static void go_on(struct mr_sim_member *member, struct mr_now now)
     } else if (way < 34) {
         send_read(member, now);
     } else {
-        send_heartbeat(member, now);
+        send_heartbeat(member, member->former[0] != '\0' && member->former_error == 0, now);
     }
     mr_sim_actor_rest(&member->actor, now, 60 * MR_NS_PER_MS);
 }
@@ -241,8 +265,9 @@ static void take_error(struct mr_sim_member *member, int16_t error, const char *
 {
     member->phase = MR_SIM_MEMBER_OUT;
     member->owned = 0;
-    if (error == UNKNOWN_MEMBER_ID) {
-        member->id[0] = '\0';
+    member->former_error = 0; /* it may have been out when its former life asked */
+    if (error == UNKNOWN_MEMBER_ID || (error == FENCED_INSTANCE_ID && member->instance[0] != '\0')) {
+        member->id[0] = '\0'; /* fenced: by a JoinGroup of its own, whose answer was lost */
     } else if (error != ILLEGAL_GENERATION && error != REBALANCE_IN_PROGRESS) {
         if (!mr_errors_is_retriable(error)) {
             mr_sim_actor_refuse(&member->actor, what, error);
@@ -310,6 +335,19 @@ static void take_sync(struct mr_sim_member *member, const struct mr_sync_group_r
     member->phase = MR_SIM_MEMBER_STABLE;
 }
 
+/* Who commits had its instance id since it joined: when its former life was asked after, too, it had to be fenced. */
+static void check_fence(struct mr_sim_member *member)
+{
+    if (member->former_error == 0) {
+        return;
+    }
+    if (member->former_error != FENCED_INSTANCE_ID) {
+        mr_sim_actor_refuse(&member->actor, "who was replaced is not fenced", member->former_error);
+    }
+    member->former[0] = '\0';
+    member->former_error = 0;
+}
+
 static void take_commit(struct mr_sim_member *member, const struct mr_sim_call *call,
                         const struct mr_offset_commit_response *response, struct mr_now now)
 {
@@ -320,10 +358,11 @@ static void take_commit(struct mr_sim_member *member, const struct mr_sim_call *
     int16_t error = response->topics[0].partitions[0].error_code;
     if (error == 0) {
         mr_check_group_acked(member->check, (uint32_t)call->user);
+        check_fence(member);
         member->commits++;
         return;
     }
-    if (error == ILLEGAL_GENERATION || error == UNKNOWN_MEMBER_ID) {
+    if (error == ILLEGAL_GENERATION || error == UNKNOWN_MEMBER_ID || error == FENCED_INSTANCE_ID) {
         mr_check_group_refused(member->check, (uint32_t)call->user);
     }
     if (error != REBALANCE_IN_PROGRESS) { /* which a heartbeat will say too */
@@ -369,6 +408,17 @@ static void take_read(struct mr_sim_member *member, const struct mr_offset_fetch
     }
 }
 
+/* A heartbeat, of the member or of its former life. That there is no error says nothing: a broker that loads answers so
+ * without looking. */
+static void take_heartbeat(struct mr_sim_member *member, bool is_former, int16_t error, struct mr_now now)
+{
+    if (!is_former && error != 0) {
+        take_error(member, error, "Heartbeat failed for good", now);
+    } else if (is_former && !mr_errors_is_retriable(error)) {
+        member->former_error = error;
+    }
+}
+
 static void answer(struct mr_sim_actor *actor, const struct mr_sim_call *call, const void *response,
                    struct mr_arena *arena, struct mr_now now)
 {
@@ -384,13 +434,9 @@ static void answer(struct mr_sim_actor *actor, const struct mr_sim_call *call, c
     case MR_API_SYNC_GROUP:
         take_sync(member, response, now);
         break;
-    case MR_API_HEARTBEAT: {
-        int16_t error = ((const struct mr_heartbeat_response *)response)->error_code;
-        if (error != 0) {
-            take_error(member, error, "Heartbeat failed for good", now);
-        }
+    case MR_API_HEARTBEAT:
+        take_heartbeat(member, call->user != 0, ((const struct mr_heartbeat_response *)response)->error_code, now);
         break;
-    }
     case MR_API_OFFSET_COMMIT:
         take_commit(member, call, response, now);
         break;
@@ -415,5 +461,8 @@ void mr_sim_member_init(struct mr_sim_member *member, struct mr_arena *arena, st
     static const struct mr_sim_actor_ops ops = {
         .name = "member", .turn = turn, .answer = answer, .is_idle = is_idle};
     *member = (struct mr_sim_member){.check = check, .number = number, .generation = -1};
+    if (number > 0) {
+        mr_fmt(member->instance, sizeof member->instance, "instance-%u", number);
+    }
     mr_sim_actor_init(&member->actor, &ops, arena, seed);
 }

@@ -2,6 +2,9 @@
  * sim_member: a member of a classic consumer group: it joins, syncs, sends heartbeats, commits and reads
  * offsets, leaves, or falls silent until it is thrown out. The leader gives each partition to one member.
  *
+ * Each but the first has an instance id: now and then it is restarted, joins without a member id and takes the
+ * place of its former life, whose member id must be fenced from then on.
+ *
  * What it commits are not positions in a log but numbers unique in the run: the checker then knows which
  * commit a read returns.
  *
@@ -29,6 +32,9 @@ struct mr_sim_member {
     uint32_t                 number;
     enum mr_sim_member_phase phase;
     char                     id[128]; /* the member id; "": none yet */
+    char                     instance[16]; /* "": none */
+    char                     former[128];  /* the member id that it had before it was restarted; "": none, or it was fenced */
+    int16_t                  former_error; /* that this one was answered with; 0: not asked yet */
     int32_t                  generation;
     bool                     is_leader;
     char                     members[MR_SIM_MEMBERS_MAX][128]; /* the leader's */

@@ -148,6 +148,9 @@ bool mr_sim_rot_segment(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, struct
     }
     uint32_t pos = (uint32_t)lot(swarm, MR_SIM_TROUBLE_rot, end);
     uint32_t start = batch_at(pos, &batch);
+    if (lot(swarm, MR_SIM_TROUBLE_rot, 6) == 0) { /* the base offset is a small part of a batch, and has rules of its own */
+        pos = start + (uint32_t)lot(swarm, MR_SIM_TROUBLE_rot, 8);
+    }
     uint32_t in_batch = pos - start;
     if (batch.base_offset < 0 || batch.base_offset > INT32_MAX || batch.last_offset_delta < 0) {
         return false; /* it has rotted before */

@@ -65,6 +65,7 @@ static bool begin(struct mr_sim_txn *t)
     }
     t->is_commit = t->is_last || draw(t, 4) != 0;
     t->end_sent = 0;
+    t->was_stable = false;
     t->step = first_step(t);
     return true;
 }
@@ -238,7 +239,7 @@ static void take_error(struct mr_sim_txn *t, int16_t error, struct mr_now now)
         "FindCoordinator failed for good",   "CreateTopics failed for good", "InitProducerId failed for good",
         "OffsetFetch failed for good",       "Fetch failed for good",        "AddPartitionsToTxn failed for good",
         "AddOffsetsToTxn failed for good",   "Produce failed for good",      "TxnOffsetCommit failed for good",
-        "EndTxn failed for good"};
+        "OffsetFetch failed for good",       "EndTxn failed for good"};
     if (is_fence(error) || (is_abortable(error) && t->step == MR_SIM_TXN_END)) {
         fenced(t, now);
     } else if (is_abortable(error) && t->step > MR_SIM_TXN_READY) {
@@ -292,8 +293,20 @@ static void take_init(struct mr_sim_txn *t, const struct mr_init_producer_id_res
     t->step = t->is_pipe ? MR_SIM_TXN_OFFSETS : MR_SIM_TXN_READY;
 }
 
+/* If its end is accepted then the transaction was open until then, and what it commits was not to be told. */
+static void take_look(struct mr_sim_txn *t, const struct mr_offset_fetch_response *response)
+{
+    int64_t ignored[PARTITIONS];
+    t->was_stable = mr_sim_txn_take_offsets(response, ignored) == 0;
+    t->step = MR_SIM_TXN_END;
+}
+
 static void take_offsets(struct mr_sim_txn *t, const struct mr_offset_fetch_response *response, struct mr_now now)
 {
+    if (t->step != MR_SIM_TXN_OFFSETS) {
+        take_look(t, response);
+        return;
+    }
     int16_t error = mr_sim_txn_take_offsets(response, t->positions);
     if (error != 0) {
         take_error(t, error, now);
@@ -394,7 +407,7 @@ static void take_commit(struct mr_sim_txn *t, const struct mr_txn_offset_commit_
             return;
         }
     }
-    t->step = MR_SIM_TXN_END;
+    t->step = draw(t, 2) == 0 ? MR_SIM_TXN_LOOK : MR_SIM_TXN_END;
 }
 
 static void take_end(struct mr_sim_txn *t, const struct mr_end_txn_response *response, struct mr_now now)
@@ -405,6 +418,9 @@ static void take_end(struct mr_sim_txn *t, const struct mr_end_txn_response *res
     if (response->error_code != 0) {
         take_error(t, response->error_code, now);
         return;
+    }
+    if (t->was_stable) {
+        mr_sim_actor_refuse(&t->actor, "offsets were shown as stable in the transaction that commits them", t->txn);
     }
     if (t->is_commit) {
         mr_check_txn_committed(&t->all->check, t->txn);

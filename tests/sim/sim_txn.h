@@ -2,7 +2,7 @@
  * sim_txn: clients that write in transactions: producers, and a pipeline that moves what is committed in "txn-in" to
  * "txn-out" together with its offsets. They speak either protocol (versions 1 and 2), a new one with each beginning.
  *
- *   FIND > CREATE > INIT > (pipe: OFFSETS) > READY > (1: ADD, pipe: ADD_OFFSETS) > PRODUCE > (pipe: COMMIT) > END > READY
+ *   FIND > CREATE > INIT > (pipe: OFFSETS) > READY > (1: ADD, pipe: ADD_OFFSETS) > PRODUCE > (pipe: COMMIT > LOOK) > END > READY
  *
  * Two of them have each transactional id that counts: whoever begins fences the other one, which goes on with what it
  * has in hand and must be refused. At any step they fall silent, for longer than their timeout too; forget everything
@@ -38,6 +38,7 @@ enum mr_sim_txn_step {
     MR_SIM_TXN_ADD_OFFSETS,
     MR_SIM_TXN_PRODUCE,
     MR_SIM_TXN_COMMIT,
+    MR_SIM_TXN_LOOK, /* at the offsets that it is about to change: they must not be shown as stable */
     MR_SIM_TXN_END,
 };
 
@@ -76,6 +77,7 @@ struct mr_sim_txn {
 
     /* the pipeline */
     uint32_t               polled; /* partitions, a mask, looked at since the last transaction */
+    bool                   was_stable; /* they were, before the end was asked for */
     uint32_t               at_end; /* partitions, a mask, without anything behind what it read */
     int64_t                positions[MR_CHECK_TXN_PARTITIONS];
     int64_t                fetch_floor; /* stable offset known when the open Fetch was sent */

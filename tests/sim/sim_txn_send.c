@@ -194,6 +194,7 @@ void mr_sim_txn_send(struct mr_sim_txn *t, struct mr_now now)
         send_init(t, now);
         break;
     case MR_SIM_TXN_OFFSETS:
+    case MR_SIM_TXN_LOOK:
         mr_sim_txn_send_offsets(&t->actor, now);
         break;
     case MR_SIM_TXN_ADD:

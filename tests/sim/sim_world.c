@@ -5,6 +5,7 @@
 #include "millrace/base/hash.h"
 #include "millrace/kafka/api.h"
 #include "check_group.h"
+#include "check_kept.h"
 #include "sim_admin.h"
 #include "sim_auditor.h"
 #include "sim_broker.h"
@@ -509,6 +510,14 @@ static bool verify(struct world *world)
     return fail(world, "not everybody comes to rest in the calm", busy != NULL ? busy->ops->name : "auditor");
 }
 
+/* What is damaged is left alone by retention, too. */
+static bool check_kept(struct world *world)
+{
+    char why[200];
+    return world->result->rots > 0 ||
+           mr_check_kept_topic(world->fs, MR_SIM_LOG_DIR, "sim-2", MR_SIM_RETENTION_BYTES, why, sizeof why) || fail(world, why, "");
+}
+
 static void make_calm(struct world *world)
 {
     world->swarm.is_calm = true;
@@ -527,7 +536,7 @@ static bool run(struct world *world)
         }
     }
     make_calm(world);
-    bool is_good = start(world) && verify(world) && stop(world);
+    bool is_good = start(world) && verify(world) && stop(world) && check_kept(world);
     if (world->broker.memory != NULL) {
         end(world);
     }
@@ -569,7 +578,7 @@ static bool run_point(struct world *world)
         return false;
     }
     make_calm(world);
-    bool is_good = start(world) && verify(world) && stop(world);
+    bool is_good = start(world) && verify(world) && stop(world) && check_kept(world);
     if (world->broker.memory != NULL) {
         end(world);
     }
@@ -594,7 +603,7 @@ static bool run_nth(struct world *world)
         return false;
     }
     make_calm(world);
-    is_good = start(world) && verify(world) && stop(world);
+    is_good = start(world) && verify(world) && stop(world) && check_kept(world);
     if (world->broker.memory != NULL) {
         end(world);
     }
