@@ -409,13 +409,13 @@ static void take_produce(struct mr_sim_client *client, uint64_t order, const str
         client->targets[batch->topic].is_known[batch->partition] = true;
         client->duplicate_answers++;
         batch->is_used = false;
+    } else if (client->actor.is_quiet && mr_check_acked_is_damaged(client->check, batch->log)) {
+        batch->is_used = false; /* the log is offline for good, or has lost the producer with what rotted */
     } else if (result->error_code == OUT_OF_ORDER_SEQUENCE) {
-        if (!has_earlier(client, batch)) {
+        if (!has_earlier(client, batch) && !mr_check_acked_is_damaged(client->check, batch->log)) {
             mr_sim_actor_refuse(&client->actor, "an idempotent producer lost its sequence", batch->sequence);
         }
         later(client, now);
-    } else if (client->actor.is_quiet && mr_check_acked_is_damaged(client->check, batch->log)) {
-        batch->is_used = false; /* the log is offline for good */
     } else {
         try_again(client, result->error_code, "Produce failed for good", now);
     }
