@@ -214,12 +214,12 @@ void mr_tail_append(struct mr_storage_core *core, struct mr_partition *p, const 
     p->end.pos = segment->size;
 }
 
-#define HYDRATE_TRIES 8u
+#define HYDRATE_TRIES 32u
 
 /*
- * The block is read until the same came twice, of the last three reads: what is read here is written again, and a read
- * that went wrong once, or every other time, would spoil acknowledged records for ever. Task fields: page: what was
- * read last; crc, index: the CRC of it and of the read before.
+ * The block is read twice, and again until it is the same twice in a row: what is read here is written again, and a read
+ * that went wrong once would spoil acknowledged records for ever. Not the same in any two of three: a lie may be the same
+ * each time, as old bytes are. Task fields: page: what was read last; crc: of it.
  */
 static bool hydrate_step(struct mr_storage_core *core, struct mr_task *task)
 {
@@ -233,8 +233,7 @@ static bool hydrate_step(struct mr_storage_core *core, struct mr_task *task)
     bool                 is_same = false;
     if (is_read && task->at > 0) {
         uint32_t crc = mr_crc32c(0, bytes, used);
-        is_same = (task->at > 1 && crc == task->crc) || (task->at > 2 && crc == task->index);
-        task->index = task->crc;
+        is_same = task->at > 1 && crc == task->crc;
         task->crc = crc;
     }
     if (is_read && !is_same && task->at < HYDRATE_TRIES) {
