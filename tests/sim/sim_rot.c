@@ -2,6 +2,7 @@
 
 #include "millrace/base/fmt.h"
 #include "millrace/batch.h"
+#include "millrace/side_car.h"
 #include "sim_broker.h"
 
 #include <stdlib.h>
@@ -131,6 +132,22 @@ static uint32_t spoil(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, const ch
     return len;
 }
 
+/* The batches that lie in the chunks of these bytes: a side-car tells a chunk, and all of it is refused. */
+static void damage_chunks(struct mr_check_acked *check, uint32_t log, uint32_t from, uint32_t to, uint32_t len, bool is_head)
+{
+    struct mr_batch batch;
+    int64_t         first = INT64_MAX;
+    int64_t         end = 0;
+    from -= from % MR_SIDE_CHUNK;
+    to += MR_SIDE_CHUNK - 1 - (to - 1) % MR_SIDE_CHUNK;
+    for (uint32_t at = batch_at(from, &batch); at < to && at < len; at += mr_batch_bytes(&batch)) {
+        (void)batch_at(at, &batch);
+        first = batch.base_offset < first ? batch.base_offset : first;
+        end = mr_batch_last_offset(&batch) + 1 > end ? mr_batch_last_offset(&batch) + 1 : end;
+    }
+    mr_check_acked_damage(check, log, first, is_head ? INT64_MAX : end);
+}
+
 bool mr_sim_rot_segment(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, struct mr_check_acked *check)
 {
     char            directory[PATH_BYTES];
@@ -148,9 +165,6 @@ bool mr_sim_rot_segment(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, struct
     }
     uint32_t pos = (uint32_t)lot(swarm, MR_SIM_TROUBLE_rot, end);
     uint32_t start = batch_at(pos, &batch);
-    if (lot(swarm, MR_SIM_TROUBLE_rot, 6) == 0) { /* the base offset is a small part of a batch, and has rules of its own */
-        pos = start + (uint32_t)lot(swarm, MR_SIM_TROUBLE_rot, 8);
-    }
     uint32_t in_batch = pos - start;
     if (batch.base_offset < 0 || batch.base_offset > INT32_MAX || batch.last_offset_delta < 0) {
         return false; /* it has rotted before */
@@ -166,10 +180,10 @@ bool mr_sim_rot_segment(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, struct
         pos = start + 8;
         max = 1;
     }
-    (void)spoil(fs, swarm, path, pos, max);
+    uint32_t len_spoilt = spoil(fs, swarm, path, pos, max);
     /* Behind a head that is not one nothing of the segment can be found. */
     bool is_head = pos < start + MR_BATCH_HEADER;
-    mr_check_acked_damage(check, log, batch.base_offset, is_head ? INT64_MAX : mr_batch_last_offset(&batch) + 1);
+    damage_chunks(check, log, pos, pos + len_spoilt, end, is_head);
     return true;
 }
 
