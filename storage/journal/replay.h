@@ -54,8 +54,9 @@ struct mr_replay_log { /* one log */
     uint64_t                   born;   /* the later, the more this log is the directory's owner */
     void                      *user;
 
-    bool                    has_opened; /* an OPEN that is left, the first */
+    uint32_t                opened_in; /* the file of the last OPEN that is left: 1 + its place in the chain */
     struct mr_replay_place  opened;
+    uint32_t                begun_in; /* the file of the last other entry, likewise */
     bool                    has_first;
     struct mr_journal_first first_change;
 

@@ -160,11 +160,24 @@ static bool is_damaged_between(const struct mr_replay_ring *ring, struct mr_repl
 }
 
 /*
- * The first entry that moves the log's end tells where that was before. Of a log without a state nothing else does: entries
- * between its OPEN and this one may be among what is gone, unless the log was empty.
+ * In each file a log's first entry follows its OPEN. When that is gone, or heads behind it may be, so may be the log's
+ * entries: batches, or the only copy of its last block. Nothing is in front of a log's first batch.
  */
-static void note_first(const struct mr_replay_ring *ring, struct mr_replay_log *log, const struct mr_journal_entry *e,
-                       struct mr_replay_place at)
+static void note_begin(const struct mr_replay_ring *ring, struct mr_replay_log *log, const struct mr_journal_entry *e,
+                       struct mr_replay_place at, uint32_t file)
+{
+    bool is_first = e->kind == MR_JOURNAL_APPEND && e->offset == 0;
+    if (log->begun_in == file) {
+        return;
+    }
+    log->begun_in = file;
+    if (ring->has_unknown_loss && !is_first && (log->opened_in != file || is_damaged_between(ring, log->opened, at))) {
+        lose(log, at, log->next_offset, -1);
+    }
+}
+
+/* The first entry that moves the log's end tells where that was before. */
+static void note_first(struct mr_replay_log *log, const struct mr_journal_entry *e)
 {
     bool is_change = e->kind == MR_JOURNAL_APPEND || e->kind == MR_JOURNAL_SEAL ||
                      e->kind == MR_JOURNAL_EPOCH_START || e->kind == MR_JOURNAL_TRUNCATE;
@@ -174,10 +187,6 @@ static void note_first(const struct mr_replay_ring *ring, struct mr_replay_log *
     log->has_first = true;
     log->first_change = (struct mr_journal_first){
         .offset = e->offset, .segment_base = e->segment_base, .pos = e->pos};
-    bool is_whole = log->has_opened && !is_damaged_between(ring, log->opened, at);
-    if (!log->has_state && !is_whole && e->offset > 0) {
-        lose(log, at, -1, e->offset);
-    }
     log->next_offset = log->next_offset < 0 ? e->offset : log->next_offset;
 }
 
@@ -193,7 +202,7 @@ static void note_end(const struct mr_replay_ring *ring, struct mr_replay_log *lo
 }
 
 static void fold_entry(struct mr_replay *r, struct mr_replay_ring *ring, const struct mr_commit_entry *entry,
-                       struct mr_replay_place at, bool is_damaged)
+                       struct mr_replay_place at, uint32_t file, bool is_damaged)
 {
     struct mr_replay_log *log = mr_replay_state_log(r, entry->log_id);
     if (log == NULL) {
@@ -203,7 +212,10 @@ static void fold_entry(struct mr_replay *r, struct mr_replay_ring *ring, const s
     r->result->entries++;
     log->ring = ring->number;
     log->last = at;
-    note_first(ring, log, e, at);
+    if (e->kind != MR_JOURNAL_OPEN) {
+        note_begin(ring, log, e, at, file);
+    }
+    note_first(log, e);
     note_end(ring, log, e, at);
     if (is_damaged) {
         /* Its head is sound: exactly these are gone. */
@@ -232,8 +244,8 @@ static void fold_entry(struct mr_replay *r, struct mr_replay_ring *ring, const s
         if (at.seq > log->born) {
             log->born = at.seq;
         }
-        if (!log->has_opened) {
-            log->has_opened = true;
+        if (log->opened_in != file) {
+            log->opened_in = file;
             log->opened = at;
         }
         return;
@@ -335,7 +347,7 @@ void mr_replay_fold_ring(struct mr_replay *r, struct mr_replay_ring *ring)
     find_unknown(r, ring);
     while (mr_replay_fold_next(r, ring, &walk, &entry, &is_damaged)) {
         walk.opened += entry.entry.kind == MR_JOURNAL_OPEN;
-        fold_entry(r, ring, &entry, mr_replay_entry_place(&walk), is_damaged);
+        fold_entry(r, ring, &entry, mr_replay_entry_place(&walk), walk.order + 1, is_damaged);
     }
     ring->has_unknown_logs |= ring->has_unknown_loss && ring->unknown_at.seq >= walk.at.seq; /* no commit follows */
     for (const struct mr_replay_log *log = r->first; log != NULL; log = log->next) {
