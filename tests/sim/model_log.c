@@ -197,10 +197,10 @@ static int64_t newest_time(const struct mr_model_batch *batch)
     return newest;
 }
 
-/* The first batch that is not older than `ms`. */
+/* The first batch that is not older than `ms`, of those that may not have been deleted before. */
 static uint32_t first_young(const struct mr_model_log *log, int64_t ms, int64_t now_ms)
 {
-    uint32_t index = 0;
+    uint32_t index = mr_model_log_find(log, log->start_asked);
     while (index < log->batch_count && now_ms - newest_time(&log->batches[index]) > ms) {
         index++;
     }
