@@ -70,7 +70,8 @@ static struct slot *oldest(struct mr_side_cache *cache)
 
 static bool has_sums(const struct mr_storage_core *core, const struct mr_segment *segment)
 {
-    return core->sides != NULL && segment->is_seal_done && segment->side != MR_SIDE_NONE;
+    return core->sides != NULL && segment->is_seal_done &&
+           (segment->side == MR_SIDE_UNKNOWN || segment->side == MR_SIDE_GOOD);
 }
 
 bool mr_side_take(struct mr_storage_core *core, struct mr_task *task, uint64_t from)
