@@ -256,6 +256,7 @@ struct mr_task {
     bool                  is_op_due;       /* at its end the operation goes on with its next entry */
     bool                  is_whole_wanted; /* cold reads */
     bool                  is_data_there;
+    bool                  is_reading; /* counted in core->cold_in_flight */
     bool                  is_proof; /* the last batch of a log is read for its CRC */
     bool                  is_again; /* the operation that had no space is submitted again as it was; a cold read: the
                                        second time */
@@ -355,6 +356,7 @@ struct mr_storage_core {
         uint64_t           tell_at_ns;
     } stop;
     bool                     is_stopped;
+    uint32_t                 cold_in_flight; /* reads of cold_read.c that the device has */
     uint32_t                 cold_left;   /* of MR_COLD_TURN_BYTES in this turn */
     bool                     is_cold_turn; /* those that waited for this turn go on */
     bool                     is_append_due;     /* parked appends are worth another look */

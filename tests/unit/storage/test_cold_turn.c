@@ -1,4 +1,4 @@
-/* Many cold reads that come back at once: a turn takes what is 256 KiB and one read more, in the order of coming, and all end. */
+/* Many cold reads that come back at once: a turn takes 256 KiB and one read more, in the order of coming, and all end. */
 #include "test.h"
 
 #include "core_rig.h"
