@@ -53,7 +53,8 @@ def files(b, topic, partition=0):
 
 @test(seconds=150)
 def retention_removes_files(t):
-    b = t.own({"log.retention.check.interval.ms": 500})
+    # A client that still asks about the deleted topic must not make another one of that name.
+    b = t.own({"log.retention.check.interval.ms": 500, "auto.create.topics.enable": "false"})
     topic = t.topic(conf={"segment.bytes": 1048576, "file.delete.delay.ms": 3000})
     perf_produce(t, topic, 8000, 1000, "batch.size=100000")
     before = files(b, topic)

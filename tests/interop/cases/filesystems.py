@@ -58,7 +58,7 @@ def until_busy(t, load, prng):
     before = len(load.acked)
     load.go_on()
     t.eventually(lambda: load.hear() - before >= RECORDS, WAIT_S, "%d acknowledgements" % RECORDS)
-    time.sleep(prng.uniform(0, 0.5))
+    time.sleep(prng.uniform(0, 0.1))  # they are still at it
 
 
 def start_again(b, prng, strike):
