@@ -97,9 +97,16 @@ static void find_file(struct mr_replay *r, const struct mr_disk_list_entry *entr
 {
     struct mr_replay_file *file = &ring->files[ring->file_count++];
     *file = (struct mr_replay_file){.handle = MR_DISK_NONE, .index = index, .size = entry->size};
+    /* Past the page cache, as it was written: pages that a read leaves there send each later direct write of them to a worker
+     * thread, because it cannot drop them without waiting. */
     struct mr_disk_op open = {
-        .kind = MR_DISK_OPEN, .flags = MR_DISK_READ_ONLY, .dir = r->root, .name = entry->name};
-    if (mr_replay_run(r, &open) != MR_OK) {
+        .kind = MR_DISK_OPEN, .flags = MR_DISK_READ_ONLY | MR_DISK_DIRECT, .dir = r->root, .name = entry->name};
+    enum mr_err err = mr_replay_run(r, &open);
+    if (err == MR_ERR_INVALID) {
+        open.flags = MR_DISK_READ_ONLY; /* this file system refuses O_DIRECT */
+        err = mr_replay_run(r, &open);
+    }
+    if (err != MR_OK) {
         (void)mr_replay_fail(r, open.err, "%s cannot be opened: errno %d", entry->name, open.os_errno);
         return;
     }

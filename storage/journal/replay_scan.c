@@ -9,7 +9,7 @@
 /* The bytes [pos, pos + len) of the file, or NULL when it is shorter (or cannot be read: r->err). */
 const uint8_t *mr_replay_view(struct mr_replay *r, const struct mr_replay_file *file, uint64_t pos, uint32_t len)
 {
-    mr_assert(len <= MR_REPLAY_WINDOW);
+    mr_assert(len <= MR_REPLAY_WINDOW - MR_JOURNAL_BLOCK);
     if (r->window_file == file && r->window_pos <= pos && pos + len <= r->window_pos + r->window_len) {
         return r->window + (pos - r->window_pos);
     }
@@ -19,10 +19,11 @@ const uint8_t *mr_replay_view(struct mr_replay *r, const struct mr_replay_file *
     if (r->is_redoing) {
         mr_replay_redo_flush(r); /* they point into the window */
     }
+    uint32_t          skew = (uint32_t)(pos % MR_JOURNAL_BLOCK); /* the file is read in blocks */
     struct mr_disk_op op = {
-        .kind = MR_DISK_READ, .file = file->handle, .buffer = r->window, .pos = pos, .len = MR_REPLAY_WINDOW};
-    if (file->size - pos < MR_REPLAY_WINDOW) {
-        op.len = (uint32_t)(file->size - pos);
+        .kind = MR_DISK_READ, .file = file->handle, .buffer = r->window, .pos = pos - skew, .len = MR_REPLAY_WINDOW};
+    if (file->size - op.pos < MR_REPLAY_WINDOW) {
+        op.len = mr_commit_padded((uint32_t)(file->size - op.pos));
     }
     r->window_file = NULL;
     if (mr_replay_run(r, &op) != MR_OK) {
@@ -31,9 +32,9 @@ const uint8_t *mr_replay_view(struct mr_replay *r, const struct mr_replay_file *
         return NULL;
     }
     r->window_file = file;
-    r->window_pos = pos;
+    r->window_pos = op.pos;
     r->window_len = op.done_bytes;
-    return len <= op.done_bytes ? r->window : NULL;
+    return skew + len <= op.done_bytes ? r->window + skew : NULL;
 }
 
 /* ---- Scan ---- */
