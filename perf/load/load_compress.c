@@ -41,6 +41,14 @@ static uint32_t snappy(const uint8_t *in, uint32_t in_len, uint8_t *out, uint32_
     return (uint32_t)len + 20;
 }
 
+/* Kafka's reader knows no blocks that refer to the one before. */
+static uint32_t lz4(const uint8_t *in, uint32_t in_len, uint8_t *out, uint32_t out_size)
+{
+    const LZ4F_preferences_t alone = {.frameInfo.blockMode = LZ4F_blockIndependent};
+    size_t                   len = LZ4F_compressFrame(out, out_size, in, in_len, &alone);
+    return LZ4F_isError(len) ? 0 : (uint32_t)len;
+}
+
 uint32_t mr_load_compress(int codec, const uint8_t *in, uint32_t in_len, uint8_t *out, uint32_t out_size)
 {
     size_t len;
@@ -50,8 +58,7 @@ uint32_t mr_load_compress(int codec, const uint8_t *in, uint32_t in_len, uint8_t
     case 2:
         return snappy(in, in_len, out, out_size);
     case 3:
-        len = LZ4F_compressFrame(out, out_size, in, in_len, NULL);
-        return LZ4F_isError(len) ? 0 : (uint32_t)len;
+        return lz4(in, in_len, out, out_size);
     case 4:
         len = ZSTD_compress(out, out_size, in, in_len, 3);
         return ZSTD_isError(len) ? 0 : (uint32_t)len;
