@@ -252,7 +252,7 @@ def fill(system, durability, scenario, settings, common):
 def first_answers(common, topic, started):
     """Seconds from `started` to the first acknowledged record and to the first one read."""
     probe = {**common, "topic": topic, "warmup": 0}
-    until_good({**probe, "producers": 1, "duration": "1ms"})
+    until_good({**probe, "producers": 1, "duration": "20ms"})
     produced_s = time.monotonic() - started
     until_good({**probe, "producers": 0, "consumers": 1, "from": "earliest", "limit": 1})
     return {"first_produce_s": produced_s, "first_read_s": time.monotonic() - started}
