@@ -194,12 +194,12 @@ def connection_storm(t):
             "n = 0\n"
             "while True:\n"
             "    n += 1\n"
-            "    s = socket.create_connection(('127.0.0.1', %d), 10)\n"
+            "    s = socket.create_connection((%r, %d), 10)\n"
             "    s.sendall(%r)\n"
             "    if n %% 3: s.recv(4)\n"
             "    if n %% 2: s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))\n"
             "    s.close()\n"
-            "    if n %% 100 == 0: print(n, flush=True)\n" % (b.port, API_VERSIONS))
+            "    if n %% 100 == 0: print(n, flush=True)\n" % (b.host, b.port, API_VERSIONS))
     came = []
 
     def begin():

@@ -244,11 +244,15 @@ class MillraceOnTap(Millrace):
         return conf
 
     def connections(self):
-        """The clients' side of them: ours is in no table of the kernel's."""
-        with open("/proc/net/tcp") as f:
-            fields = [line.split() for line in f.readlines()[1:]]
+        """By the clients' side of them, ours is in no table of the kernel's: established, or the client has closed and
+        the broker has not (FIN_WAIT_1, FIN_WAIT_2)."""
         ours = "%08X:%04X" % (int.from_bytes(socket.inet_aton(self.host), "little"), self.port)
-        return sum(1 for x in fields if x[2] == ours and x[3] == "01")
+        count = 0
+        for table in ("/proc/net/tcp", "/proc/net/tcp6"):  # a JVM connects by IPv6 sockets
+            with open(table) as f:
+                fields = [line.split() for line in f.readlines()[1:]]
+            count += sum(1 for x in fields if x[2].endswith(ours) and x[3] in ("01", "04", "05"))
+        return count
 
 
 class Kafka(Broker):

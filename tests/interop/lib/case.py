@@ -124,13 +124,11 @@ class Context:
 
     def proxied(self, conf=None):
         """A broker whose clients reach it only through a proxy."""
-        port = brokers.free_port()
-        proxy = Proxy(port)
-        conf = dict(conf or {})
-        conf["advertised.listeners"] = "PLAINTEXT://127.0.0.1:%d" % proxy.port
-        b = self.own(conf, port=port)
+        b = self.own(conf, start=False)
+        proxy = Proxy(b.host, b.port)
         self._to_close.append(proxy.close)
-        return b, proxy
+        b.conf["advertised.listeners"] = "PLAINTEXT://" + proxy.bootstrap
+        return b.start(), proxy
 
     # --- clients ---
 

@@ -11,11 +11,11 @@ import time
 
 
 class Proxy:
-    def __init__(self, target_port, port=0):
-        self.target = ("127.0.0.1", target_port)
+    def __init__(self, host, target_port):
+        self.target = (host, target_port)
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", port))
+        self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(64)
         self.port = self._listener.getsockname()[1]
         self._pairs = []
