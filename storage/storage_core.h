@@ -119,6 +119,7 @@ struct mr_segment {
     bool                 is_cleaning;     /* its files are being removed */
     bool                 is_swapping;     /* its files give way to a compacted segment's */
     bool                 is_aborted_stale; /* its .txnindex has what the list does not: it is written anew */
+    bool                 is_aborted_lost;  /* recovery: its .txnindex was damaged; its batches tell when all are in the file */
 
     struct mr_list aborted;         /* struct mr_aborted, by the offset of the marker */
     uint32_t       aborted_count;

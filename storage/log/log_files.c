@@ -352,10 +352,11 @@ static void next_file(struct mr_task *task)
 }
 
 /* A .txnindex is not what it was: the segment's batches are asked, from the snapshot of producers at its base on. Where the
- * journal tells the producers, none of that time is at hand: then what was believed is all that is known. */
+ * journal tells the producers, after it is redone and apart from them (txn_mend.c). */
 static void ask_batches(struct mr_storage_core *core, struct mr_task *task, struct mr_segment *segment)
 {
     if (mr_log_load_known(task) != NULL && mr_log_load_known(task)->is_state) {
+        segment->is_aborted_lost = true;
         return;
     }
     mr_aborted_clear(core, segment);

@@ -334,7 +334,7 @@ static void snapshot_entry_load(struct mr_producers *producers, struct mr_produc
         producer = add(producers, set, id);
         producer->epoch = epoch;
         producer->coordinator_epoch = (int32_t)mr_load_be32(at + 34);
-        producer->txn_first_offset = (int64_t)mr_load_be64(at + 38);
+        producer->txn_first_offset = mr_producer_snapshot_txn(at, &id);
     }
     struct mr_producer_batch batch = {
         .last_sequence = (int32_t)mr_load_be32(at + 10),
@@ -348,12 +348,23 @@ static void snapshot_entry_load(struct mr_producers *producers, struct mr_produc
     }
 }
 
+bool mr_producer_snapshot_is_whole(const uint8_t *bytes, uint32_t len)
+{
+    return len >= MR_PRODUCER_SNAPSHOT_HEAD && mr_load_be16(bytes) == 1 &&
+           mr_load_be32(bytes + 2) == mr_crc32c(0, bytes + 6, len - 6) &&
+           (uint64_t)mr_load_be32(bytes + 6) * MR_PRODUCER_SNAPSHOT_ENTRY + MR_PRODUCER_SNAPSHOT_HEAD == len;
+}
+
+int64_t mr_producer_snapshot_txn(const uint8_t entry[MR_PRODUCER_SNAPSHOT_ENTRY], int64_t *producer_id)
+{
+    *producer_id = (int64_t)mr_load_be64(entry);
+    return (int64_t)mr_load_be64(entry + 38);
+}
+
 enum mr_err mr_producer_snapshot_load(struct mr_producers *producers, struct mr_producer_set *set,
                                       const uint8_t *bytes, uint32_t len)
 {
-    if (len < MR_PRODUCER_SNAPSHOT_HEAD || mr_load_be16(bytes) != 1 ||
-        mr_load_be32(bytes + 2) != mr_crc32c(0, bytes + 6, len - 6) ||
-        (uint64_t)mr_load_be32(bytes + 6) * MR_PRODUCER_SNAPSHOT_ENTRY + MR_PRODUCER_SNAPSHOT_HEAD != len) {
+    if (!mr_producer_snapshot_is_whole(bytes, len)) {
         return MR_ERR_CORRUPT;
     }
     for (const uint8_t *at = bytes + MR_PRODUCER_SNAPSHOT_HEAD; at < bytes + len;

@@ -118,4 +118,9 @@ uint32_t mr_producer_snapshot_store(const struct mr_producer_set *set, uint8_t *
 enum mr_err mr_producer_snapshot_load(struct mr_producers *producers, struct mr_producer_set *set,
                                       const uint8_t *bytes, uint32_t len);
 
+/* Whether the bytes are a snapshot file's. */
+bool mr_producer_snapshot_is_whole(const uint8_t *bytes, uint32_t len);
+/* Where the transaction that is open of an entry's producer begins; -1: none. */
+int64_t mr_producer_snapshot_txn(const uint8_t entry[MR_PRODUCER_SNAPSHOT_ENTRY], int64_t *producer_id);
+
 #endif

@@ -515,7 +515,9 @@ static enum mr_err finish_known(struct recovery *r)
         mr_partition_mark_gone(core, p); /* also what was sealed after the start had moved to its end */
         drop_indexes(core, p);
         mr_aborted_cut(core, p);
-        err = mr_txns_rebuild(core, p) ? mr_txn_index_write(core, p) : MR_ERR_NO_MEMORY;
+        err = mr_txn_mend(core, p);
+        err = err == MR_OK && !mr_txns_rebuild(core, p) ? MR_ERR_NO_MEMORY : err;
+        err = err == MR_OK ? mr_txn_index_write(core, p) : err;
         if (err != MR_OK) {
             return err;
         }

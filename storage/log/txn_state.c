@@ -46,11 +46,11 @@ void mr_txns_init(struct mr_txns *txns)
     mr_list_init(&txns->guards);
 }
 
-static void txn_end(struct mr_storage_core *core, struct mr_partition *p, struct mr_txn *txn)
+void mr_txn_end(struct mr_storage_core *core, struct mr_txns *txns, struct mr_txn *txn)
 {
     mr_list_remove(&txn->link);
     mr_pool_put(&core->txns.txns, txn);
-    p->txns.undecided_count--;
+    txns->undecided_count--;
 }
 
 static void guard_end(struct mr_storage_core *core, struct mr_txn_guard *guard)
@@ -63,28 +63,27 @@ static void guard_end(struct mr_storage_core *core, struct mr_txn_guard *guard)
 void mr_txns_clear(struct mr_storage_core *core, struct mr_partition *p)
 {
     while (!mr_list_is_empty(&p->txns.undecided)) {
-        txn_end(core, p, MR_LIST_ENTRY(p->txns.undecided.next, struct mr_txn, link));
+        mr_txn_end(core, &p->txns, MR_LIST_ENTRY(p->txns.undecided.next, struct mr_txn, link));
     }
     while (!mr_list_is_empty(&p->txns.guards)) {
         guard_end(core, MR_LIST_ENTRY(p->txns.guards.next, struct mr_txn_guard, link));
     }
 }
 
-/* By first offset; what begins now is the last. */
-static bool txn_begin(struct mr_storage_core *core, struct mr_partition *p, int64_t producer_id, int64_t first_offset)
+bool mr_txn_begin(struct mr_storage_core *core, struct mr_txns *txns, int64_t producer_id, int64_t first_offset)
 {
     struct mr_txn *txn = mr_pool_get(&core->txns.txns);
     if (txn == NULL) {
         return false;
     }
     *txn = (struct mr_txn){.producer_id = producer_id, .first_offset = first_offset, .last_offset = -1};
-    struct mr_list *after = p->txns.undecided.prev;
-    while (after != &p->txns.undecided && MR_LIST_ENTRY(after, struct mr_txn, link)->first_offset > first_offset) {
+    struct mr_list *after = txns->undecided.prev;
+    while (after != &txns->undecided && MR_LIST_ENTRY(after, struct mr_txn, link)->first_offset > first_offset) {
         after = after->prev;
     }
     mr_list_init(&txn->link);
     mr_list_add_head(after, &txn->link);
-    p->txns.undecided_count++;
+    txns->undecided_count++;
     return true;
 }
 
@@ -93,7 +92,7 @@ bool mr_txns_rebuild(struct mr_storage_core *core, struct mr_partition *p)
     mr_txns_clear(core, p);
     MR_LIST_EACH(link, &p->producers.list) {
         const struct mr_producer *producer = MR_LIST_ENTRY(link, struct mr_producer, of_log);
-        if (producer->txn_first_offset >= 0 && !txn_begin(core, p, producer->id, producer->txn_first_offset)) {
+        if (producer->txn_first_offset >= 0 && !mr_txn_begin(core, &p->txns, producer->id, producer->txn_first_offset)) {
             return false;
         }
     }
@@ -118,7 +117,7 @@ void mr_txn_seen(struct mr_storage_core *core, struct mr_partition *p)
     MR_LIST_EACH_SAFE(link, after, &p->txns.undecided) {
         struct mr_txn *txn = MR_LIST_ENTRY(link, struct mr_txn, link);
         if (txn->last_offset >= 0 && txn->last_offset < p->high_watermark.offset) {
-            txn_end(core, p, txn);
+            mr_txn_end(core, &p->txns, txn);
         }
     }
 }
@@ -326,7 +325,7 @@ static void data_appended(struct mr_storage_core *core, struct mr_partition *p, 
         guard_end(core, guard);
     }
     if (producer->txn_first_offset == batch->base_offset) {
-        bool is_begun = txn_begin(core, p, batch->producer_id, batch->base_offset);
+        bool is_begun = mr_txn_begin(core, &p->txns, batch->producer_id, batch->base_offset);
         mr_assert(is_begun); /* asked for before the batch got its offset */
     }
 }

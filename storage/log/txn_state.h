@@ -83,6 +83,10 @@ void mr_txns_clear(struct mr_storage_core *core, struct mr_partition *partition)
 /* After a load: what is undecided, from the log's producers. False: no memory. */
 bool mr_txns_rebuild(struct mr_storage_core *core, struct mr_partition *partition);
 
+/* By first offset; what begins now is the last. False: no memory. */
+bool mr_txn_begin(struct mr_storage_core *core, struct mr_txns *txns, int64_t producer_id, int64_t first_offset);
+void mr_txn_end(struct mr_storage_core *core, struct mr_txns *txns, struct mr_txn *txn);
+
 /* The end of the stable part, at most the high watermark. */
 int64_t mr_txn_stable(const struct mr_partition *partition);
 /* The high watermark has moved: decided transactions whose marker it has passed are over. */
@@ -136,5 +140,8 @@ enum mr_err mr_aborted_copy(struct mr_storage_core *core, struct mr_segment *seg
 bool mr_txn_index_flush(struct mr_storage_core *core, struct mr_partition *partition);
 /* The same, all of it, blocking. */
 enum mr_err mr_txn_index_write(struct mr_storage_core *core, struct mr_partition *partition);
+
+/* txn_mend.c: after a crash, what is_aborted_lost segments had in their .txnindex, from their batches. Blocking. */
+enum mr_err mr_txn_mend(struct mr_storage_core *core, struct mr_partition *partition);
 
 #endif
