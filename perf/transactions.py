@@ -55,9 +55,9 @@ def frame(api, version, body):
 class Producer:
     """One transactional id; what it sends next depends on what was answered."""
 
-    def __init__(self, number, port):
+    def __init__(self, number, broker):
         self.id, self.partition = "id-%d" % number, number
-        self.s = socket.create_connection(("127.0.0.1", port))
+        self.s = socket.create_connection((broker.host, broker.port))
         self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sequence, self.due, self.is_ending, self.request = 0, None, False, None
         while True:  # FindCoordinator 4 makes the topic; then until it has loaded
@@ -177,7 +177,7 @@ class Side:
         os.sched_setaffinity(0, {1})
         admin = AdminClient({"bootstrap.servers": self.broker.bootstrap, "log_level": 0})
         admin.create_topics([NewTopic(TOPIC, producers, 1)], operation_timeout=30)[TOPIC].result(30)
-        self.producers = [Producer(n, self.broker.port) for n in range(producers)]
+        self.producers = [Producer(n, self.broker) for n in range(producers)]
         self.rows = {}
         self.broker.freeze()  # while others have their turn
 

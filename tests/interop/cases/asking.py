@@ -34,8 +34,8 @@ class Asker:
         argv = brokers.Kafka.java(str(SOURCE))
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def send(self, port, connection, api, version, body):
-        self.process.stdin.write("%d/%s %s %d %s\n" % (port, connection, api, version, json.dumps(body)))
+    def send(self, address, connection, api, version, body):
+        self.process.stdin.write("%s/%s %s %d %s\n" % (address, connection, api, version, json.dumps(body)))
         self.process.stdin.flush()
 
     def receive(self):
@@ -127,7 +127,7 @@ class Pair:
     def _both(self, api, version, body):
         answers = []
         for side in self.sides:
-            self.asker.send(side.broker.port, "c", api, version, side.own(body))
+            self.asker.send(side.broker.bootstrap, "c", api, version, side.own(body))
             answer = self.asker.receive()
             if isinstance(answer, str) and answer != "CLOSED":
                 raise AssertionError("%s v%d %s: %s" % (api, version, json.dumps(body), answer))
@@ -149,7 +149,7 @@ class Pair:
             t.eventually(lambda: is_there(side), 60, "a coordinator")
 
     def _alone(self, side, api, version, body):
-        self.asker.send(side.broker.port, "c", api, version, side.own(body))
+        self.asker.send(side.broker.bootstrap, "c", api, version, side.own(body))
         return side.plain(self.asker.receive())
 
     def conclude(self, t):

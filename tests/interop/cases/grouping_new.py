@@ -477,7 +477,7 @@ def many_idle_members(t):
         return member, r.take("i")
 
     for n in range(count):
-        w, group = Wire(b.port), "g%d" % (n // per_group)
+        w, group = Wire(b.port, host=b.host), "g%d" % (n // per_group)
         members_.append([w, group, *beat(w, group, "", 0)])
     grown = b.rss_kib() - rss
     for life in range(2):

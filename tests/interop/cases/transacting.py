@@ -253,7 +253,7 @@ def millrace_completes_what_kafka_prepared(t):
     generator.TOPIC = topic
     prepared = []
     for _ in range(4):
-        producers = [generator.Producer(n, k.port) for n in range(count)]
+        producers = [generator.Producer(n, k) for n in range(count)]
         end = threading.Timer(1.0, k.kill)
         end.start()
         try:
@@ -279,7 +279,7 @@ def millrace_completes_what_kafka_prepared(t):
         t.eventually(lambda: len(set(stable_end(w, topic, partition))) == 1 or partition not in decided(prepared), 20,
                      lambda: "the markers of partition %d: %s" % (partition, stable_end(w, topic, partition)))
     for n in range(count):  # whoever was open is fenced and aborted; everybody goes on
-        generator.Producer(n, b.port).s.close()
+        generator.Producer(n, b).s.close()
     for partition in range(count):
         t.eventually(lambda: len(set(stable_end(w, topic, partition))) == 1, 20, "the stable end of partition %d" % partition)
     t.note("%d of %d were decided when Kafka was killed" % (len(prepared), count))

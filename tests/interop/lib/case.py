@@ -156,12 +156,14 @@ class Context:
         return name
 
     def admin(self, broker=None):
-        """confluent-kafka's Admin."""
+        """confluent-kafka's Admin, one for each life of the broker: it does not repeat what it asked over a dead connection,
+        and on a card of its own a broker that was killed closes none."""
         from confluent_kafka.admin import AdminClient
         b = broker or self.broker
-        if b not in self._admins:
-            self._admins[b] = AdminClient({"bootstrap.servers": b.bootstrap, "broker.address.family": "v4", "log_level": 0})
-        return self._admins[b]
+        life = (b, b.process)
+        if life not in self._admins:
+            self._admins[life] = AdminClient({"bootstrap.servers": b.bootstrap, "broker.address.family": "v4", "log_level": 0})
+        return self._admins[life]
 
     def java(self, job, timeout_s=60, broker=None, **args):
         return self.java_start(job, broker=broker, **args).wait(timeout_s)

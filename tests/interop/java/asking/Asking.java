@@ -33,7 +33,7 @@ import org.apache.kafka.common.protocol.types.Type;
 /**
  * Any request of Kafka's protocol as JSON, and its answer as JSON, by Kafka's own message classes.
  *
- *   in    PORT/CONNECTION API VERSION JSON      a connection is opened when its name is new
+ *   in    HOST:PORT/CONNECTION API VERSION JSON      a connection is opened when its name is new
  *   out   the answer's JSON | CLOSED | FAIL why
  *
  * One line out for each line in, in order. Fields that the version does not have are ignored.
@@ -48,8 +48,9 @@ public final class Asking {
         final DataOutputStream out;
         int correlation;
 
-        Connection(int port) throws Exception {
-            socket = new Socket("127.0.0.1", port);
+        Connection(String address) throws Exception {
+            int colon = address.lastIndexOf(':');
+            socket = new Socket(address.substring(0, colon), Integer.parseInt(address.substring(colon + 1)));
             socket.setTcpNoDelay(true);
             socket.setSoTimeout(TIMEOUT_MS);
             in = new DataInputStream(socket.getInputStream());
@@ -138,7 +139,7 @@ public final class Asking {
             String answer;
             try {
                 if (!connections.containsKey(words[0])) {
-                    connections.put(words[0], new Connection(Integer.parseInt(words[0].split("/")[0])));
+                    connections.put(words[0], new Connection(words[0].split("/")[0]));
                 }
                 answer = ask(connections.get(words[0]), ApiKeys.valueOf(words[1]), Short.parseShort(words[2]), words[3]);
             } catch (EOFException | SocketException e) {
