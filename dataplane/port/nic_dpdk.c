@@ -4,17 +4,26 @@
  * Offloads are used where the driver offers them: checksums both ways, and chains of mbufs. Not the checksums of what
  * net_tap sends: it adds up the mbufs of a chain as if each had an even length (22.11), and others would only do in
  * software what we do. The memory that lent spans
- * lie in is not registered with any card, so they are attached only where software reads them; a card with DMA gets
- * copies, made here.
+ * lie in is not registered with any card, so they are attached only where software reads them; a card with DMA, and
+ * AF_XDP, get copies, made here.
+ *
+ * AF_XDP: the pool of received frames is the memory that is shared with the kernel (UMEM), one object behind the other
+ * and each of one chunk. What is sent comes out of it too, or the driver would copy it once more. The kernel keeps
+ * XDP_RING of them to be filled, and at most as many that are on their way out.
  */
 #include "nic_dpdk.h"
 
 #include "millrace/base/fmt.h"
+#include "nic_host.h"
+#include "nic_veth.h"
 
 #include <rte_dev.h>
 #include <string.h>
 
-#define FRAME_OVERHEAD 22u /* Ethernet's header, a VLAN tag, the checksum that some drivers leave there */
+#define FRAME_OVERHEAD 22u   /* Ethernet's header, a VLAN tag, the checksum that some drivers leave there */
+#define XDP_RING       2048u /* descriptors, whatever is asked for */
+#define XDP_HEADROOM   256u  /* the kernel's, in front of each frame */
+#define CACHE          256u  /* mbufs that a thread may keep to itself */
 
 static struct mr_nic_dpdk the_port;
 
@@ -30,13 +39,35 @@ static bool is_software(const char *driver)
     return false;
 }
 
-static bool make_pools(struct mr_nic_dpdk *d, uint32_t buffers)
+/* Of objects that may lie across pages, so that they follow one another without gaps. */
+static struct rte_mempool *make_umem(uint32_t count, uint16_t room)
+{
+    struct rte_pktmbuf_pool_private private = {.mbuf_data_room_size = room};
+    struct rte_mempool *pool =
+        rte_mempool_create_empty("mr_umem", count, (unsigned)sizeof(struct rte_mbuf) + room, CACHE, sizeof private,
+                                 SOCKET_ID_ANY, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+    if (pool == NULL || rte_mempool_set_ops_byname(pool, "ring_mp_mc", NULL) != 0) {
+        return NULL;
+    }
+    rte_pktmbuf_pool_init(pool, &private);
+    if (rte_mempool_populate_default(pool) < 0) {
+        return NULL;
+    }
+    rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+    return pool->nb_mem_chunks == 1 ? pool : NULL;
+}
+
+static bool make_pools(struct mr_nic_dpdk *d, uint32_t buffers, bool is_xdp)
 {
     uint16_t room = (uint16_t)(d->mtu + FRAME_OVERHEAD + RTE_PKTMBUF_HEADROOM);
-    d->received = rte_pktmbuf_pool_create("mr_received", buffers, 256, 0, room, SOCKET_ID_ANY);
+    if (is_xdp) {
+        d->received = d->headers = make_umem(buffers + 2 * XDP_RING + 2 * CACHE, (uint16_t)(room + XDP_HEADROOM));
+        return d->received != NULL;
+    }
+    d->received = rte_pktmbuf_pool_create("mr_received", buffers, CACHE, 0, room, SOCKET_ID_ANY);
     d->headers =
         rte_pktmbuf_pool_create("mr_headers", MR_NIC_RING + 2 * MR_NIC_QUEUE, 0, 0, room, SOCKET_ID_ANY);
-    d->segments = rte_pktmbuf_pool_create("mr_segments", MR_NIC_SEGMENTS, 256, 0, 0, SOCKET_ID_ANY);
+    d->segments = rte_pktmbuf_pool_create("mr_segments", MR_NIC_SEGMENTS, CACHE, 0, 0, SOCKET_ID_ANY);
     return d->received != NULL && d->headers != NULL && d->segments != NULL;
 }
 
@@ -94,28 +125,49 @@ static int open_port(struct mr_nic_dpdk *d, const struct mr_nic_params *params, 
     if (err != 0) {
         return err;
     }
+    bool is_xdp = strcmp(info->driver_name, "net_af_xdp") == 0;
     d->is_attaching = is_software(info->driver_name) && (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) != 0;
-    err = make_pools(d, params->buffers) ? configure(d, info) : -ENOMEM;
+    err = make_pools(d, params->buffers, is_xdp) ? configure(d, info) : -ENOMEM;
+    d->nic.wait_fd = is_xdp && err == 0 ? mr_nic_veth_socket(0) : d->nic.wait_fd;
     d->nic.is_checksum_offloaded = (d->tx_offloads & RTE_ETH_TX_OFFLOAD_TCP_CKSUM) != 0;
     return err != 0 ? err : take_mac(d, params, strcmp(info->driver_name, "net_tap") == 0);
+}
+
+static bool is_device(const struct mr_nic_params *params, const char *driver)
+{
+    return strncmp(params->device, driver, strlen(driver)) == 0;
+}
+
+/* What must be right before DPDK is started, which takes a while. */
+static bool permit(const struct mr_nic_params *params, char *why, size_t why_size)
+{
+    char name[IF_NAMESIZE];
+    mr_nic_host_name(params->device, name);
+    return !is_device(params, "net_tap") ||
+           (mr_nic_tap_permitted(why, why_size) && mr_nic_host_vacant(name, why, why_size));
+}
+
+/* With addresses for a kernel's end AF_XDP is on a pair of devices that is made for it; else on a card that exists. */
+static bool needs_veth(const struct mr_nic_params *params)
+{
+    return params->host_count > 0 && is_device(params, "net_af_xdp");
 }
 
 struct mr_nic *mr_nic_dpdk_open(const struct mr_nic_params *params, char *why, size_t why_size)
 {
     struct mr_nic_dpdk *d = &the_port;
     struct rte_eth_dev_info info = {0};
-    bool is_tap = strncmp(params->device, "net_tap", 7) == 0;
     d->nic.ops = &mr_nic_frames_ops;
     d->mtu = params->mtu;
-    if (is_tap && (!mr_nic_tap_permitted(why, why_size) || !mr_nic_tap_vacant(params->device, why, why_size))) {
+    if (!permit(params, why, why_size) || !mr_nic_eal_start(params, why, why_size) ||
+        (needs_veth(params) && !mr_nic_veth_make(params, 1, why, why_size))) {
         return NULL;
     }
-    if (!mr_nic_eal_start(params, why, why_size)) {
-        return NULL;
-    }
+    mr_nic_veth_quiet();
     mr_nic_tap_hide_signals(true);
     int err = open_port(d, params, &info);
     mr_nic_tap_hide_signals(false);
+    mr_nic_veth_leave();
     if (err != 0) {
         char said[512];
         mr_nic_eal_said(said, sizeof said);
@@ -123,7 +175,9 @@ struct mr_nic *mr_nic_dpdk_open(const struct mr_nic_params *params, char *why, s
                rte_strerror(-err), said);
         return NULL;
     }
-    if (params->host_count > 0 && !mr_nic_tap_host(info.if_index, params, why, why_size)) {
+    char host[IF_NAMESIZE] = "";
+    if (params->host_count > 0 && !needs_veth(params) &&
+        (if_indextoname(info.if_index, host) == NULL || !mr_nic_host_addresses(host, params, why, why_size))) {
         return NULL;
     }
     return &d->nic;

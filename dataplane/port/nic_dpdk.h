@@ -27,9 +27,8 @@ struct mr_nic_dpdk {
     uint16_t mtu;
     uint64_t tx_offloads; /* in use */
     bool is_attaching;    /* the driver takes chains of mbufs, and reads them itself: no card's DMA is involved */
-    bool has_interrupt;
     struct rte_mempool *received;
-    struct rte_mempool *headers;
+    struct rte_mempool *headers; /* with AF_XDP `received` too: what the kernel shares with us is one pool */
     struct rte_mempool *segments;
     struct rte_mbuf *queue[MR_NIC_QUEUE];
     uint32_t queued;
@@ -47,12 +46,8 @@ void mr_nic_eal_said(char *out, size_t size);
 
 /* Whether this process may make a TAP device. False: `why`. */
 bool mr_nic_tap_permitted(char *why, size_t why_size);
-/* Whether nobody else has a device of the name that is asked for. False: `why`. */
-bool mr_nic_tap_vacant(const char *device, char *why, size_t why_size);
 /* Before and behind the making of a net_tap: see there. */
 void mr_nic_tap_hide_signals(bool is_hidden);
-/* Give the kernel's end of the device its addresses. False: `why`. */
-bool mr_nic_tap_host(unsigned if_index, const struct mr_nic_params *params, char *why, size_t why_size);
 
 /* ---- nic_frames.c ---- */
 

@@ -153,7 +153,7 @@ static void frames_flush(struct mr_nic *nic)
         d->queued -= taken;
         memmove(d->queue, d->queue + taken, d->queued * sizeof d->queue[0]);
     }
-    while (nic->done < nic->sent && d->slots[nic->done % MR_NIC_SLOTS].is_done) {
+    while (nic->done + d->queued < nic->sent && d->slots[nic->done % MR_NIC_SLOTS].is_done) {
         nic->done++;
     }
     if (nic->done < nic->sent && d->queued == 0) {

@@ -3,7 +3,7 @@
 
     threads_have_no_races               build/tsan/millrace, cores that share a thread and cores that do not
     cores_allocate_nothing_in_service   build/release/millrace with a counting malloc in front of libc's
-    dev_runs_on_tap                     ./dev run --transport=dpdk: the line it prints, kill -9, nothing left behind
+    dev_runs_on_tap, dev_runs_on_af_xdp ./dev run --transport=dpdk: the line it prints, kill -9, nothing left behind
 
     machine.py [--results FILE] [name...]
 
@@ -94,33 +94,33 @@ def cores_allocate_nothing_in_service(t):
             "calls of threads that serve clients or disks")
 
 
-def _dev_run(t, ours, log):
-    """./dev run --transport=dpdk until it says where it listens; the process is the broker then."""
+def _dev_run(t, port, ours, log):
+    """./dev run --transport=dpdk --port=PORT until it says where it listens; the process is the broker then."""
     arguments = ["log.dirs=%s" % t.file("data"), "listeners=PLAINTEXT://%s.2:9092" % ours,
-                 "millrace.dpdk.device=net_tap0,iface=" + ours.replace("10.", "mr"),
+                 "millrace.dpdk.device=" + brokers.ON_PORT[port].card % ours.replace("10.", "mr"),
                  "millrace.dpdk.addresses=%s.2/24" % ours, "millrace.dpdk.host.addresses=%s.1/24" % ours]
-    p = subprocess.Popen([deps.ROOT / "dev", "run", "--transport=dpdk", "--", *(x for a in arguments for x in ("--set", a))],
+    p = subprocess.Popen([deps.ROOT / "dev", "run", "--transport=dpdk", "--port=" + port, "--", *(x for a in arguments for x in ("--set", a))],
                          stdin=subprocess.DEVNULL, stdout=open(log, "ab"), stderr=subprocess.STDOUT)
-    line = "listening on %s.2:9092 (dpdk, tap)\n" % ours
+    line = "listening on %s.2:9092 (dpdk, %s)\n" % (ours, port)
     t.eventually(lambda: p.poll() is not None or line in log.read_text(), 120, "the line in %s" % log)
     t.check(p.poll() is None, "dev run has ended: %s", log.read_text()[-2000:])
     return p
 
 
-def dev_runs_on_tap(t):
+def _dev_runs_on(t, port):
     """Any client of the same machine reaches it; killed and started again it has its device and its records."""
-    why = brokers.tap_missing()
+    why = brokers.port_missing(port)
     if why:
         t.skip(why)
     ours = "10.%d.%d" % (64 + os.getpid() // 256 % 64, os.getpid() % 256)
     device = "/sys/class/net/" + ours.replace("10.", "mr")
     kcat = ["kcat", "-b", ours + ".2:9092", "-t", "greetings"]
-    p = _dev_run(t, ours, t.file("first"))
+    p = _dev_run(t, port, ours, t.file("first"))
     try:
         clients.run([*kcat, "-P"], "hello\n", 20)
         p.kill()
         p.wait()
-        p = _dev_run(t, ours, t.file("second"))
+        p = _dev_run(t, port, ours, t.file("second"))
         t.equal(clients.run([*kcat, "-C", "-o", "beginning", "-e", "-q"], None, 20).stdout(), "hello\n", "the record")
         p.terminate()
         t.equal(p.wait(30), 0, "exit status")
@@ -129,7 +129,15 @@ def dev_runs_on_tap(t):
     t.eventually(lambda: not os.path.exists(device), 10, "the device to go")
 
 
-TESTS = (threads_have_no_races, cores_allocate_nothing_in_service, dev_runs_on_tap)
+def dev_runs_on_tap(t):
+    _dev_runs_on(t, "tap")
+
+
+def dev_runs_on_af_xdp(t):
+    _dev_runs_on(t, "af_xdp")
+
+
+TESTS = (threads_have_no_races, cores_allocate_nothing_in_service, dev_runs_on_tap, dev_runs_on_af_xdp)
 
 
 def run(test, shared):

@@ -3,7 +3,7 @@
 
     run.py [NAME...]            every test, or those whose names contain one of NAME
       --broker=kafka            against Apache Kafka 4.3.1 instead of Millrace: is the test right?
-      --on-tap                  Millrace on our own TCP/IP: DPDK on TAP devices (root)
+      --on=tap|af_xdp           Millrace on our own TCP/IP: DPDK on TAP devices, or AF_XDP on veth (root)
       --jobs N                  workers (default 2); tests that measure time run one at a time at the end
       --bugs                    the pairs of rows.tsv: each test must fail against its broken broker
                                 (--bugs --bug=NAME: the pairs of one)
@@ -105,7 +105,7 @@ def run_one(name, shared, keep):
 def worker(arguments):
     """Reads names, answers with JSON. One process, so that a time limit can be an alarm."""
     load_cases()
-    shared = case.Shared(arguments.broker, arguments.bug, arguments.on_tap)
+    shared = case.Shared(arguments.broker, arguments.bug, arguments.on)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         for line in sys.stdin:
@@ -129,8 +129,8 @@ class Worker:
         self.argv = [python, str(HERE / "run.py"), "--worker", "--broker=" + arguments.broker]
         if arguments.keep:
             self.argv.append("--keep")
-        if arguments.on_tap:
-            self.argv.append("--on-tap")
+        if arguments.on:
+            self.argv.append("--on=" + arguments.on)
         if bug:
             self.argv.append("--bug=" + bug)
         self.start()
@@ -301,7 +301,7 @@ def main():
     p.add_argument("--list", action="store_true")
     p.add_argument("--results")
     p.add_argument("--keep", action="store_true")
-    p.add_argument("--on-tap", action="store_true")
+    p.add_argument("--on", choices=["tap", "af_xdp"])
     p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = p.parse_args()
     if arguments.worker:

@@ -1,4 +1,4 @@
-"""Stock clients on our own TCP/IP: a DPDK port whose other end is a TAP device of the kernel."""
+"""Stock clients on our own TCP/IP: a DPDK port whose other end is a device of the kernel, TAP or veth."""
 
 import re
 import subprocess
@@ -12,11 +12,11 @@ from lib.helpers import consume_all, sequence_check
 SIZE = 2000
 
 
-def on_tap(t, conf=None):
-    why = brokers.tap_missing()
+def on_port(t, port, conf=None):
+    why = brokers.port_missing(port)
     if why:
         t.skip(why)
-    return t.own(dict(conf or {}), on_tap=True)
+    return t.own(dict(conf or {}), on=port)
 
 
 def copies(b):
@@ -41,10 +41,9 @@ def lose(t, device, percent):
             t.skip("the kernel cannot lose frames: %s" % p.stderr.strip().splitlines()[0])
 
 
-@test(millrace_only=True)
-def clients_on_our_own_tcp(t):
-    """kcat and Java through TAP: every byte, kill -9 and restart, no CPU when idle, a clean stop; answers are not copied."""
-    b = on_tap(t)
+def use(t, port):
+    """kcat and Java: every byte, kill -9 and restart, no CPU when idle, a clean stop. Returns what copies() says."""
+    b = on_port(t, port)
     topic = t.topic(2)
     lines = ["%d %s" % (n, "x" * (n % 900)) for n in range(20000)]
     t.file("lines").write_text("\n".join(lines) + "\n")
@@ -61,16 +60,31 @@ def clients_on_our_own_tcp(t):
     used = b.cpu_s() - used
     t.check(used <= 0.04, "an idle broker has used %.2f s of 2 s", used)
     t.equal(b.stop(), 0, "exit status")
-    attached, copied = copies(b)
+    t.note("idle %.0f ms of 2 s" % (used * 1000))
+    return copies(b)
+
+
+@test(millrace_only=True)
+def clients_on_our_own_tcp(t):
+    """On TAP; answers are not copied."""
+    attached, copied = use(t, "tap")
     t.check(attached > 15000 * SIZE, "%d bytes of answers were attached", attached)
     t.check(copied < attached / 50, "%d bytes of answers were copied, %d attached", copied, attached)
-    t.note("attached %d, copied %d, idle %.0f ms of 2 s" % (attached, copied, used * 1000))
+    t.note("attached %d, copied %d" % (attached, copied))
+
+
+@test(millrace_only=True)
+def clients_over_af_xdp(t):
+    """On AF_XDP; answers are copied once, into the memory that is shared with the kernel."""
+    attached, copied = use(t, "af_xdp")
+    t.equal(attached, 0, "bytes of answers that were attached")
+    t.check(copied > 15000 * SIZE, "%d bytes of answers were copied", copied)
 
 
 @test(millrace_only=True)
 def clients_through_a_lossy_path(t):
     """One frame in a hundred is lost in each direction: every record once, in order."""
-    b = on_tap(t)
+    b = on_port(t, "tap")
     lose(t, b.device, 1)
     topic = t.topic(3)
     got = fields(t.java("produce", topic=topic, partitions=3, count=20000, size=SIZE))

@@ -211,19 +211,24 @@ class Millrace(Broker):
             raise BrokerFailed("recover: exit %d\n%s%s" % (p.returncode, p.stdout, p.stderr))
 
 
-def tap_missing():
-    """Why there can be no broker on a TAP device here; None: there can."""
+def port_missing(port):
+    """Why there can be no broker on such a port here; None: there can."""
     if os.geteuid() != 0:
-        return "a TAP device needs root"
-    if not os.path.exists("/dev/net/tun"):
-        return "no /dev/net/tun"
+        return "a port of DPDK needs root"
     if not (BINARY.parent / "millrace-dpdk.so").exists():
         return "built without DPDK (libdpdk-dev)"
+    if port == "tap":
+        return None if os.path.exists("/dev/net/tun") else "no /dev/net/tun"
+    probe = "import socket; socket.socket(44, socket.SOCK_RAW)"  # AF_XDP
+    if subprocess.run(["unshare", "-n", "python3", "-c", probe], capture_output=True).returncode != 0:
+        return "no namespaces or no AF_XDP"
     return None
 
 
 class MillraceOnTap(Millrace):
     """Our TCP/IP over DPDK: a TAP device and a network of its own, gone with the process."""
+
+    card = "net_tap0,iface=%s"
 
     def __init__(self, conf=None, directory=None, port=None):
         super().__init__(conf, directory, port)
@@ -235,7 +240,7 @@ class MillraceOnTap(Millrace):
     def properties(self):
         conf = {
             "millrace.transport": "dpdk",
-            "millrace.dpdk.device": "net_tap0,iface=" + self.device,
+            "millrace.dpdk.device": self.card % self.device,
             "millrace.dpdk.addresses": self.host + "/24",
             "millrace.dpdk.host.addresses": self.network + ".1/24",
             "millrace.trusted.networks": self.network + ".0/24",
@@ -253,6 +258,15 @@ class MillraceOnTap(Millrace):
                 fields = [line.split() for line in f.readlines()[1:]]
             count += sum(1 for x in fields if x[2].endswith(ours) and x[3] in ("01", "04", "05"))
         return count
+
+
+class MillraceOnXdp(MillraceOnTap):
+    """Likewise, AF_XDP on a pair of devices."""
+
+    card = "net_af_xdp0,iface=%s,busy_budget=0"
+
+
+ON_PORT = {"tap": MillraceOnTap, "af_xdp": MillraceOnXdp}
 
 
 class Kafka(Broker):

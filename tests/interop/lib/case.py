@@ -43,10 +43,10 @@ def test(seconds=90, alone=False, full_only=False, millrace_only=False, kafka_on
 class Shared:
     """What tests of one worker share, because starting it takes seconds."""
 
-    def __init__(self, kind, bug=None, on_tap=False):
+    def __init__(self, kind, bug=None, on=None):
         self.kind = kind
         self.bug = bug
-        self.on_tap = on_tap
+        self.on = on  # the port of our own TCP/IP
         self.broker = None
         self.jvm = None
         self.base = Path(tempfile.mkdtemp(prefix="millrace-interop-shared."))
@@ -60,10 +60,10 @@ class Shared:
             self.broker.start()
         return self.broker
 
-    def make_broker(self, conf, kind=None, on_tap=False, **kw):
+    def make_broker(self, conf, kind=None, on=None, **kw):
         make = brokers.KINDS[kind or self.kind]
-        if make is brokers.Millrace and (on_tap or self.on_tap):
-            make = brokers.MillraceOnTap
+        if make is brokers.Millrace and (on or self.on):
+            make = brokers.ON_PORT[on or self.on]
         b = make(conf, **kw)
         if self.bug and b.kind == "millrace":
             b.bug = self.bug
