@@ -46,7 +46,7 @@ class Scenario:
 
     def __init__(self, path, size, wanted=None):
         """wanted: patterns of the points to keep, of all; else those of the size."""
-        self.name, self.path, self.kind, self.fill, self.repetitions = path.stem, path, "load", 0, 0
+        self.name, self.path, self.kind, self.fill, self.repetitions, self.beside, self.has_floors = path.stem, path, "load", 0, 0, {}, True
         self.text = [line[2:].strip() for line in path.read_text().splitlines() if line.startswith("# ")]
         points, chosen, self.extra = {}, None, []
         for line in path.read_text().splitlines():
@@ -55,6 +55,10 @@ class Scenario:
                 continue
             if words[0] == "@point":
                 points[words[1]] = words[2:]
+            elif words[0] == "@beside":
+                self.beside[words[1]] = dict(w.split("=", 1) for w in words[2:])
+            elif words[0] == "@no-floors":
+                self.has_floors = False
             elif words[0] == "@kind":
                 self.kind = words[1]
             elif words[0] == "@repetitions":
@@ -70,6 +74,10 @@ class Scenario:
         if wanted:
             chosen = [n for n in points for pattern in wanted if fnmatch.fnmatch(n, pattern)]
         self.points = {n: p for n, p in (points or {"": []}).items() if chosen is None or n in chosen}
+
+    def has_floor(self, point):
+        """Floors know nothing of groups and transactions, and have nothing to read from a disk."""
+        return self.has_floors and not any(word.startswith("beside=") for word in self.points[point])
 
     def settings(self, point, seconds=None):
         """The point's settings last, but a quick rate replaces a point's own."""
@@ -152,6 +160,7 @@ class BrokerSystem:
         if kind == "kafka":
             self.broker.heap, self.broker.collector = a.heap, a.collector
         self.warmed = False
+        self.fills = {}
         self.layout = a.layout
 
     def address(self, settings):
@@ -226,10 +235,54 @@ def load_cell(system, scenario, settings, durability, directory, size):
         settings = {**settings, "cleanup": "yes"}
     settings = {**settings, **system.extra(durability), "broker": broker, "json": directory / "cell.json"}
     (directory / "cell.json").unlink(missing_ok=True)
-    p = run_load(settings, scenario)
+    beside = settings.pop("beside", None)
+    with Beside(system, scenario, beside, broker, directory) as other:
+        p = run_load(settings, scenario)
     if not (directory / "cell.json").is_file():
         return {"failed": True, "valid": False, "reasons": [(p.stderr or p.stdout).strip()[-300:]]}
-    return json.loads((directory / "cell.json").read_text())
+    result = json.loads((directory / "cell.json").read_text())
+    if beside:
+        result["beside"] = other.result()
+        if not result["beside"].get("fetched_mb_per_s"):
+            result.update(failed=True, reasons=result["reasons"] + ["nothing was read beside it"])
+    return result
+
+
+class Beside:
+    """Another generator that reads what lies on the disk from its beginning while a cell is measured."""
+
+    def __init__(self, system, scenario, name, broker, directory):
+        self.process, self.argv, self.json = None, None, directory / "beside.json"
+        if name:
+            records = self.fill(system, scenario, broker, directory)
+            argv = {**scenario.beside[name], "broker": broker, "topic": "fill", "producers": 0, "from": "earliest", "warmup": 0,
+                    "record.bytes": 1000, "duration": "900s", "drain": "1s", "limit": records * int(scenario.beside[name]["consumers"])}
+            self.argv = [str(BUILD / "millrace-load")] + ["%s=%s" % kv for kv in {**argv, "json": self.json, "live": "no"}.items()]
+
+    @staticmethod
+    def fill(system, scenario, broker, directory):
+        """As many bytes as the scenario says, once for a broker; the records in them."""
+        if scenario.name not in system.fills:
+            run_load({"broker": broker, "topic": "fill", "create": "yes", "partitions": 4, "producers": 2, "records": 1000, "record.bytes": 1000,
+                      "in.flight": 2, "warmup": 0, "duration": scenario.fill / 2e8, "json": directory / "fill.json"})
+            made = json.loads((directory / "fill.json").read_text())
+            system.fills[scenario.name] = int(made["records_per_s"] * made["seconds"])
+        return system.fills[scenario.name]
+
+    def __enter__(self):
+        if self.argv:
+            self.json.unlink(missing_ok=True)
+            self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return self
+
+    def __exit__(self, *_):
+        if self.process:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(60)
+
+    def result(self):
+        read = json.loads(self.json.read_text()) if self.json.is_file() else {}
+        return {key: read.get(key) for key in ("fetched_mb_per_s", "seconds", "fetched_records")}
 
 
 def until_good(settings, deadline_s=120):
@@ -392,7 +445,8 @@ class Bench:
                     for repetition in range(self.repetitions(scenario)):
                         order = [s for s in self.a.systems if s != "bare" or scenario.kind == "load"]  # it prepares its file: not a start
                         for point in points:
-                            cells += [(scenario, point, durability, kind, repetition) for kind in (order if repetition % 2 == 0 else order[::-1])]
+                            cells += [(scenario, point, durability, kind, repetition) for kind in (order if repetition % 2 == 0 else order[::-1])
+                                      if kind not in FLOORS or scenario.has_floor(point)]
         return cells
 
     def repetitions(self, scenario):

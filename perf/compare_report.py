@@ -20,19 +20,21 @@ COLORS = {"millrace": "#0b6e4f", "kafka": "#b3541e", "before": "#b3541e", "bare"
 # What is compared, per kind of cell: title, how to read it from a cell, whether more is better, format.
 METRICS = {
     "load": [
-        ("MB/s", lambda c: c["mb_per_s"] + c["fetched_mb_per_s"], True, "%.1f"),
-        ("requests/s", lambda c: c["requests_per_s"], True, "%.0f"),
+        ("MB/s", lambda c: volume(c) or None, True, "%.1f"),
+        ("requests/s", lambda c: c["requests_per_s"] or None, True, "%.0f"),
         ("p50 us", lambda c: percentile(c, "p50"), False, "%.0f"),
         ("p99 us", lambda c: percentile(c, "p99"), False, "%.0f"),
         ("p99.9 us", lambda c: percentile(c, "p99.9"), False, "%.0f"),
-        ("broker CPU s/GB", lambda c: c["broker_cpu_s_per_gb"], False, "%.3f"),
-        ("broker CPU s/GB of the wire", lambda c: c.get("broker_cpu_s_per_wire_gb"), False, "%.3f"),
+        ("broker CPU s/GB", lambda c: c["broker_cpu_s_per_gb"] if volume(c) else None, False, "%.3f"),
+        ("broker CPU s/GB of the wire", lambda c: c.get("broker_cpu_s_per_wire_gb") or None, False, "%.3f"),
         ("connects/s", lambda c: c.get("connects_per_s") or None, True, "%.0f"),
-        ("system CPU s/GB", lambda c: c["system_cpu_s_per_gb"], False, "%.3f"),
+        ("commits/s", lambda c: c.get("commits_per_s") or None, True, "%.0f"),
+        ("backfill MB/s", lambda c: c.get("beside", {}).get("fetched_mb_per_s"), True, "%.0f"),
+        ("system CPU s/GB", lambda c: c["system_cpu_s_per_gb"] if volume(c) else None, False, "%.3f"),
         ("broker CPU us/request", lambda c: c["broker_cpu_us_per_request"], False, "%.1f"),
         ("broker RSS MiB", lambda c: c["broker_rss_mib"], False, "%.0f"),
         ("switches/request", lambda c: c["broker_switches_per_request"], False, "%.2f"),
-        ("flushes/MB", lambda c: c["disk_flushes"] / max(c["mb_per_s"] * c["seconds"], 1e-9), False, "%.2f"),
+        ("flushes/MB", lambda c: c["disk_flushes"] / (c["mb_per_s"] * c["seconds"]) if c["mb_per_s"] else None, False, "%.2f"),
     ],
     "kill": [
         ("first produce s", lambda c: c["first_produce_s"], False, "%.2f"),
@@ -47,9 +49,14 @@ METRICS = {
 }
 
 
+def volume(cell):
+    """MB of values per second, both ways."""
+    return cell["mb_per_s"] + cell["fetched_mb_per_s"]
+
+
 def latency(cell):
     """End to end where it was measured, else from the intended start to the answer."""
-    return cell["e2e_us"] if cell["e2e_us"]["count"] else cell["produce_us"]
+    return next((cell[name] for name in ("e2e_us", "produce_us", "commit_us") if cell.get(name, {}).get("count")), cell["produce_us"])
 
 
 def percentile(cell, name):
@@ -64,7 +71,7 @@ def kind_of(cell):
 def headline(cell):
     if cell.get("failed"):
         return "FAILED: " + "; ".join(cell.get("reasons", []))[:150]
-    names = {"load": ("MB/s", "requests/s", "p99 us"), "kill": ("first produce s", "records lost or wrong"), "start": ("start ms", "RSS MiB")}
+    names = {"load": ("MB/s", "requests/s", "commits/s", "backfill MB/s", "p99 us"), "kill": ("first produce s", "records lost or wrong"), "start": ("start ms", "RSS MiB")}
     kind = kind_of(cell)
     words = ["%s %s" % (f % get(cell), name) for name, get, _, f in METRICS[kind] if name in names[kind] and get(cell) is not None]
     return ", ".join(words) + ("" if cell["valid"] else " INVALID") + (" (saturated)" if cell.get("saturated") else "")

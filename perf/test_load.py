@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ sys.path[:0] = [str(ROOT / "tests" / "interop"), str(ROOT / "perf")]
 sys.dont_write_bytecode = True
 import fake_cluster  # noqa: E402
 from lib import broker as brokers  # noqa: E402
+from lib.wire import Wire, string  # noqa: E402
 
 BUILD = ROOT / "build" / "release"
 TESTS = []
@@ -255,6 +257,43 @@ def a_storm_of_connections(w):
     floor.kill()
     r = w.finish(run, 1)
     assert r["failed"] and r["errors"] > 0 and "first: storm: " in r["reasons"][0], r["reasons"]
+
+
+@test
+@timed
+def commits_at_a_rate(w):
+    """Connections that commit, each for its own group: what was acknowledged is what the group finds."""
+    server = w.millrace()
+    r = w.load("broker=" + server.bootstrap, "topic=commits", "create=yes", "partitions=4", "producers=0", "committers=8", "commit.rate=400",
+               "warmup=0", "duration=2s", status=(0, 3))
+    assert not r["failed"] and 300 <= r["commits_per_s"] <= 500 and r["commit_us"]["count"] > 500, (r["commits_per_s"], r["reasons"])
+    answer = Wire(server.port).call(9, 5, string("load-commits-5") + struct.pack(">i", 1) + string("commits") + struct.pack(">ii", 1, 1))
+    answer.take("ii")
+    assert answer.string() == "commits" and answer.take("ii") == (1, 1)
+    committed = answer.take("q")
+    assert 25 < committed < 150, committed
+    mortal = brokers.Millrace()
+    try:
+        mortal.start()
+        run = w.start("broker=" + mortal.bootstrap, "topic=commits", "create=yes", "producers=0", "committers=2", "warmup=0", "duration=5s")
+        time.sleep(2)
+        mortal.kill()
+        r = w.finish(run, 1)
+    finally:
+        mortal.destroy()
+    assert r["failed"] and r["lost_connections"] == 2 and "first: commit: connection" in r["reasons"][0], r["reasons"]
+
+
+@test
+def every_request_a_transaction(w):
+    """Transaction version 2, committed one after the other: a reader of what is committed finds every record once, of every codec."""
+    server = w.millrace()
+    for codec in ("none", "lz4"):
+        r = w.load("broker=" + server.bootstrap, "topic=txn-" + codec, "create=yes", "partitions=4", "producers=2", "consumers=1", "transactional=yes",
+                   "batches=2", "records=3", "record.bytes=100", "compression=" + codec, "isolation=read_committed", "verify=yes", "warmup=0", "duration=1s")
+        assert r["requests_per_s"] > 5 and r["verify"][0]["right"] == r["fetched_records"] > 0 and r["verify"][0]["missing"] == 0, r["verify"]
+    p = w.start("broker=" + server.bootstrap, "topic=txn-none", "transactional=yes", "in.flight=2")
+    assert "transactional=yes needs in.flight=1" in p.communicate(timeout=20)[1] and p.returncode == 2
 
 
 @test

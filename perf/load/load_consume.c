@@ -18,14 +18,6 @@
 #define POSITION_BYTES 512u /* of scratch per partition: decoded answer and request */
 #define UNPACK_BYTES   (8u << 20)
 
-static void fail(struct mr_load_worker *worker, const char *what)
-{
-    mr_load_count(&worker->counts.errors, 1);
-    if (worker->error[0] == '\0') {
-        snprintf(worker->error, sizeof worker->error, "%s", what);
-    }
-}
-
 /* ---- sources ---- */
 
 static void on_frame(struct mr_load_link *link, const uint8_t *body, uint32_t len);
@@ -186,7 +178,7 @@ static void take_records(struct mr_load_consumer *consumer, struct mr_load_posit
         return;
     }
     if (mr_record_iter_init(&iter, bytes, len, &rest) != MR_OK) {
-        fail(consumer->worker, "fetch: records that cannot be read");
+        mr_load_worker_fail(consumer->worker, "fetch: records that cannot be read");
         return;
     }
     while (mr_record_iter_next(&iter, &record) == MR_OK) {
@@ -213,7 +205,9 @@ static void take_batch(struct mr_load_consumer *consumer, struct mr_load_positio
     if (consumer->reader != NULL && batch->base_offset > position->offset && position->offset > 0) {
         consumer->reader->missing += (uint64_t)(batch->base_offset - position->offset);
     }
-    if (options->e2e || consumer->reader != NULL) {
+    if ((batch->attributes & MR_BATCH_CONTROL) != 0) {
+        count = 0; /* the end of a transaction is nobody's record */
+    } else if (options->e2e || consumer->reader != NULL) {
         take_records(consumer, position, bytes, mr_batch_bytes(batch), rest);
     }
     mr_load_count(&worker->counts.fetched_records, count);
@@ -245,7 +239,7 @@ static void take_partition(struct mr_load_consumer *consumer, const struct mr_fe
     if (data->error_code != 0 || place == 0) {
         snprintf(what, sizeof what, "fetch of partition %d: %s", data->partition_index,
                  place == 0 ? "was not asked for" : mr_errors_name(data->error_code));
-        fail(consumer->worker, what);
+        mr_load_worker_fail(consumer->worker, what);
         return;
     }
     struct mr_load_position *position = &consumer->positions[place - 1];
@@ -299,7 +293,7 @@ static void take_response(struct mr_load_source *source, const struct mr_fetch_r
         return;
     }
     if (response->error_code != 0) {
-        fail(consumer->worker, mr_errors_name(response->error_code));
+        mr_load_worker_fail(consumer->worker, mr_errors_name(response->error_code));
         return;
     }
     source->session_id = response->session_id;
@@ -338,7 +332,7 @@ static void on_frame(struct mr_load_link *link, const uint8_t *body, uint32_t le
     mr_arena_init(&arena, consumer->scratch, consumer->scratch_size);
     enum mr_err err = decode(source, body, len, &arena, &response);
     if (err != MR_OK) {
-        fail(worker, "fetch: an answer that cannot be read");
+        mr_load_worker_fail(worker, "fetch: an answer that cannot be read");
         mr_load_link_close(link);
         return;
     }
@@ -372,7 +366,7 @@ static void on_closed(struct mr_load_link *link, int err)
     snprintf(what, sizeof what, "connection of consumer %u: %s", consumer->index,
              err == 0 ? "closed by the broker" : strerror(err));
     mr_load_count(&consumer->worker->counts.lost, 1);
-    fail(consumer->worker, what);
+    mr_load_worker_fail(consumer->worker, what);
 }
 
 /* ---- requests ---- */
@@ -407,6 +401,7 @@ static uint32_t encode(struct mr_load_source *source)
         }
     }
     request.max_wait_ms = (int32_t)run->options->fetch_wait_ms;
+    request.isolation_level = (int8_t)run->options->isolation;
     request.min_bytes = (int32_t)run->options->fetch_min;
     request.max_bytes = (int32_t)run->options->fetch_bytes;
     request.session_id = source->session_id;
@@ -442,7 +437,7 @@ static void ask(struct mr_load_source *source)
     }
     uint32_t len = encode(source);
     if (len == 0 || !mr_load_link_send(&source->link, source->out, len)) {
-        fail(consumer->worker, "fetch: a request that does not fit");
+        mr_load_worker_fail(consumer->worker, "fetch: a request that does not fit");
         mr_load_link_close(&source->link);
         return;
     }
@@ -498,7 +493,7 @@ void mr_load_consumer_close(struct mr_load_consumer *consumer)
     if (consumer->member.is_started) {
         mr_load_member_stop(&consumer->member);
         if (consumer->member.error[0] != '\0') {
-            fail(consumer->worker, consumer->member.error);
+            mr_load_worker_fail(consumer->worker, consumer->member.error);
         }
     }
     for (uint32_t at = 0; at < consumer->source_count; at++) {

@@ -32,32 +32,6 @@ static struct mr_str group_of(const struct membership *m)
     return mr_str(m->member->run->options->group);
 }
 
-static bool find_coordinator(struct membership *m)
-{
-    struct mr_find_coordinator_request  request;
-    struct mr_find_coordinator_response response;
-    char                                address[300];
-    for (int tries = 0; tries < 600; tries++) {
-        MR_DEFAULTS(find_coordinator_request, &request);
-        request.key = group_of(m);
-        if (!mr_load_wire_open(&m->wire, m->member->run->options->broker) ||
-            !mr_load_wire_call(&m->wire, MR_API_FIND_COORDINATOR, 3, &request, &response)) {
-            return false;
-        }
-        if (response.error_code == 0) {
-            snprintf(address, sizeof address, "%.*s:%d", (int)response.host.len, response.host.data, response.port);
-            mr_load_wire_close(&m->wire);
-            return mr_load_wire_open(&m->wire, address);
-        }
-        mr_load_wire_close(&m->wire);
-        if (!mr_errors_is_retriable(response.error_code)) {
-            return mr_load_wire_refused(&m->wire, "find coordinator", response.error_code);
-        }
-        usleep(TICK_US * 2);
-    }
-    return mr_load_wire_refused(&m->wire, "find coordinator", MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
-}
-
 /* One DATA message with its leading version, in the arena. */
 static struct mr_blob encode_data(struct membership *m, const struct mr_msg *msg, const void *in)
 {
@@ -369,7 +343,7 @@ static void *member_main(void *argument)
     struct membership      m = {.member = member, .wire = {.fd = -1}};
     void                  *memory = malloc(ASSIGN_BYTES);
     mr_arena_init(&m.arena, memory, memory == NULL ? 0 : ASSIGN_BYTES);
-    if (memory == NULL || !find_coordinator(&m) || !join_and_sync(&m) || !serve(&m)) {
+    if (memory == NULL || !mr_load_wire_coordinator(&m.wire, member->run->options->broker, MR_LOAD_COORDINATOR_GROUP, group_of(&m)) || !join_and_sync(&m) || !serve(&m)) {
         snprintf(member->error, sizeof member->error, "group %.100s: %.300s", member->run->options->group, m.wire.error);
     } else {
         leave(&m);

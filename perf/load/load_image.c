@@ -14,6 +14,8 @@
 #define FILLER_SHIFTS 64u /* different fillers: record i begins so many bytes later */
 #define CRC_FROM      21u
 #define CRC_AT        17u
+#define PRODUCER_AT   43u
+#define EPOCH_AT      51u
 #define SEQUENCE_AT   53u
 #define HEAD_BYTES    4096u /* header, topic and tags of a request, more than they ever need */
 #define PLACE_BYTES   32u   /* around each batch */
@@ -86,6 +88,7 @@ static uint32_t build_batch(struct mr_load_image *image, uint8_t *bytes, uint32_
     free(key);
     builder.batch.producer_id = image->producer_id;
     builder.batch.producer_epoch = image->producer_epoch;
+    builder.batch.attributes = options->transactional ? MR_BATCH_TRANSACTIONAL : 0;
     builder.batch.base_sequence = image->producer_id < 0 ? -1 : 0;
     return builder.batch.record_count == 0 ? 0 : mr_batch_end(&builder);
 }
@@ -107,7 +110,7 @@ static uint32_t compress_batch(const struct mr_load_image *image, uint8_t *batch
     struct mr_batch header;
     mr_batch_header_load(image->plain, &header);
     header.batch_length = (int32_t)(MR_BATCH_HEADER + len - MR_BATCH_LENGTH_BIAS);
-    header.attributes = (int16_t)image->options->compression;
+    header.attributes = (int16_t)(header.attributes | image->options->compression);
     mr_batch_header_store(&header, batch);
     set_crc(batch, MR_BATCH_HEADER + len);
     return MR_BATCH_HEADER + len;
@@ -158,6 +161,7 @@ static enum mr_err encode(struct mr_load_image *image, const struct mr_load_imag
     topic.name = params->topic;
     topic.partition_data = places;
     topic.partition_data_count = (int32_t)count;
+    request.transactional_id = params->transactional_id;
     request.acks = image->options->acks == MR_LOAD_ACKS_ALL ? -1 : (int16_t)image->options->acks;
     request.timeout_ms = 30000;
     request.topic_data = &topic;
@@ -300,7 +304,9 @@ bool mr_load_image_fill(struct mr_load_image *image, int32_t correlation, struct
             stamp_batch(image, batch, stream->number, stamp_unix_ns);
         }
         if (image->producer_id >= 0) {
-            mr_store_be32(batch + SEQUENCE_AT, (uint32_t)stream->sequence);
+            mr_store_be64(batch + PRODUCER_AT, (uint64_t)image->producer_id);
+            mr_store_be16(batch + EPOCH_AT, (uint16_t)image->producer_epoch);
+            mr_store_be32(batch + SEQUENCE_AT, options->transactional ? 0 : (uint32_t)stream->sequence);
         }
         if (image->producer_id >= 0 || (is_stamped(options) && options->compression == 0)) {
             set_crc(batch, p->batch_bytes);

@@ -60,6 +60,7 @@ struct mr_load_image {
 struct mr_load_image_params {
     const struct mr_load_options *options;
     struct mr_str                 topic;
+    struct mr_str                 transactional_id; /* null: no transactions */
     int16_t                       version; /* of Produce, 3 to 12 */
     uint32_t                      producer;
     int64_t                       producer_id; /* -1: not idempotent */

@@ -181,10 +181,12 @@ bool mr_load_options_check(const struct mr_load_options *options, char *why, siz
         bool        is_wrong;
         const char *text;
     } rules[] = {
-        {options->producers + options->consumers + options->idle == 0 && options->storm == 0,
-         "producers, consumers, idle and storm are all 0: nothing to do"},
+        {options->producers + options->consumers + options->idle + options->committers == 0 && options->storm == 0,
+         "producers, consumers, committers, idle and storm are all 0: nothing to do"},
         {options->idempotent && options->in_flight > 5, "idempotent=yes allows at most in.flight=5"},
         {options->idempotent && options->acks != MR_LOAD_ACKS_ALL, "idempotent=yes needs acks=all"},
+        {options->transactional && (options->in_flight != 1 || options->acks != MR_LOAD_ACKS_ALL),
+         "transactional=yes needs in.flight=1 and acks=all"},
         {(options->e2e || options->verify) && options->record_bytes < 24,
          "e2e and verify write 24 bytes into each value: record.bytes must be at least 24"},
         {options->e2e && options->consumers == 0, "e2e=yes needs consumers"},

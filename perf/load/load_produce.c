@@ -9,21 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define IN_BYTES     16384u
 #define ANSWER_MAX   (16u << 20)
-#define SCRATCH_SIZE (8u << 20)
-#define READY_TRIES  600
-#define PAUSE_US     100000
-
-static void fail(struct mr_load_worker *worker, const char *what)
-{
-    mr_load_count(&worker->counts.errors, 1);
-    if (worker->error[0] == '\0') {
-        snprintf(worker->error, sizeof worker->error, "%s", what);
-    }
-}
 
 /* ---- answers ---- */
 
@@ -57,7 +45,7 @@ static void take_partition(struct mr_load_producer *producer, const struct mr_lo
     snprintf(what, sizeof what, "produce to partition %d: %s%s%.*s", answer->index,
              stream == NULL ? "it was not in the request" : mr_errors_name(answer->error_code), len > 0 ? ": " : "", len,
              len > 0 ? answer->error_message.data : "");
-    fail(worker, what);
+    mr_load_worker_fail(worker, what);
 }
 
 static enum mr_err decode(struct mr_load_worker *worker, int32_t correlation, const uint8_t *body, uint32_t len,
@@ -67,7 +55,7 @@ static enum mr_err decode(struct mr_load_worker *worker, int32_t correlation, co
     struct mr_arena  arena;
     int32_t          got;
     int16_t          version = worker->run->produce_version;
-    mr_arena_init(&arena, worker->scratch, SCRATCH_SIZE);
+    mr_arena_init(&arena, worker->scratch, MR_LOAD_SCRATCH);
     mr_reader_init_bytes(&reader, body, len);
     enum mr_err err = mr_reader_int32(&reader, &got);
     if (err == MR_OK && got != correlation) {
@@ -107,6 +95,26 @@ static void finish(struct mr_load_producer *producer)
     set_due(producer);
 }
 
+void mr_load_producer_ended(struct mr_load_producer *producer, int64_t producer_id, int16_t epoch)
+{
+    struct mr_load_image *image = &producer->requests[0].image;
+    if (producer_id >= 0) {
+        image->producer_id = producer_id;
+        image->producer_epoch = epoch;
+    }
+    finish(producer);
+}
+
+/* The transaction before this one is still being completed. */
+static bool is_too_early(const struct mr_load_producer *producer, const struct mr_produce_response_topic_produce_response *topic)
+{
+    bool is_early = false;
+    for (int32_t index = 0; producer->txn != NULL && index < topic->partition_responses_count; index++) {
+        is_early = is_early || topic->partition_responses[index].error_code == MR_KAFKA_CONCURRENT_TRANSACTIONS;
+    }
+    return is_early;
+}
+
 static void on_frame(struct mr_load_link *link, const uint8_t *body, uint32_t len)
 {
     struct mr_load_producer   *producer = link->user;
@@ -117,14 +125,22 @@ static void on_frame(struct mr_load_link *link, const uint8_t *body, uint32_t le
                                          : decode(producer->worker, request->correlation, body, len, &response);
     if (err != MR_OK || response.responses_count != 1 ||
         response.responses[0].partition_responses_count != (int32_t)request->image.place_count) {
-        fail(producer->worker, "produce: an answer that does not belong to the request");
+        mr_load_worker_fail(producer->worker, "produce: an answer that does not belong to the request");
         mr_load_link_close(link);
+        return;
+    }
+    if (is_too_early(producer, &response.responses[0])) {
+        mr_load_txn_wait(producer->txn);
         return;
     }
     for (int32_t index = 0; index < response.responses[0].partition_responses_count; index++) {
         take_partition(producer, request, &response.responses[0].partition_responses[index]);
     }
-    finish(producer);
+    if (producer->txn != NULL) {
+        mr_load_txn_end(producer->txn);
+    } else {
+        finish(producer);
+    }
 }
 
 /* acks=0: nobody answers, the kernel has the bytes. */
@@ -151,7 +167,7 @@ static void on_closed(struct mr_load_link *link, int err)
     snprintf(what, sizeof what, "connection of producer %u: %s, %u requests without answer", producer->index,
              err == 0 ? "closed by the broker" : strerror(err), producer->open);
     mr_load_count(&producer->worker->counts.lost, 1);
-    fail(producer->worker, what);
+    mr_load_worker_fail(producer->worker, what);
 }
 
 static const struct mr_load_link_calls calls = {.frame = on_frame, .sent = on_sent, .closed = on_closed};
@@ -168,7 +184,7 @@ static void send_one(struct mr_load_producer *producer, uint64_t intended_ns)
     request->correlation = producer->correlation++ & INT32_MAX;
     if (!mr_load_image_fill(&request->image, request->correlation, producer->order + producer->cursor,
                             worker->loop.unix_ns - (int64_t)(now_ns - intended_ns))) {
-        fail(worker, "produce: the batch cannot be compressed");
+        mr_load_worker_fail(worker, "produce: the batch cannot be compressed");
         worker->due_ns[producer->place] = MR_NEVER;
         return;
     }
@@ -183,13 +199,31 @@ static void send_one(struct mr_load_producer *producer, uint64_t intended_ns)
     set_due(producer);
 }
 
+static void send_again(struct mr_load_producer *producer)
+{
+    producer->worker->due_ns[producer->place] = MR_NEVER;
+    if (mr_load_txn_again(producer->txn)) {
+        (void)mr_load_link_send(&producer->link, producer->requests[0].image.bytes, producer->requests[0].image.len);
+    }
+}
+
 void mr_load_producer_turn(struct mr_load_producer *producer)
 {
     struct mr_load_worker *worker = producer->worker;
+    if (producer->txn != NULL && producer->txn->is_again) {
+        send_again(producer);
+    }
     while (worker->due_ns[producer->place] <= worker->loop.now_ns) {
         send_one(producer, worker->due_ns[producer->place]);
     }
     mr_load_link_flush(&producer->link);
+}
+
+void mr_load_producer_stop(struct mr_load_producer *producer)
+{
+    if (producer->txn == NULL || !producer->txn->is_again) {
+        producer->worker->due_ns[producer->place] = MR_NEVER;
+    }
 }
 
 void mr_load_producer_start(struct mr_load_producer *producer)
@@ -246,26 +280,17 @@ static int32_t choose_partitions(struct mr_load_producer *producer)
     return node;
 }
 
-static bool identify(struct mr_load_worker *worker, const char *address, struct mr_load_image_params *params)
+static bool identify(struct mr_load_producer *producer, const char *address, struct mr_load_image_params *params)
 {
-    struct mr_load_wire                wire;
-    struct mr_init_producer_id_request request;
-    struct mr_init_producer_id_response response;
-    MR_DEFAULTS(init_producer_id_request, &request);
-    request.transactional_id = MR_STR_NULL;
-    bool is_done = mr_load_wire_open(&wire, address);
-    for (int tries = 0; is_done && tries < READY_TRIES; tries++) {
-        is_done = mr_load_wire_call(&wire, MR_API_INIT_PRODUCER_ID, 4, &request, &response);
-        if (is_done && !mr_errors_is_retriable(response.error_code)) {
-            break; /* a fresh broker may still be loading its transaction state */
-        }
-        usleep(PAUSE_US);
+    struct mr_load_worker *worker = producer->worker;
+    struct mr_load_wire    wire;
+    if (worker->run->options->transactional) {
+        producer->txn = calloc(1, sizeof *producer->txn);
+        return producer->txn != NULL && mr_load_txn_open(producer->txn, producer, producer->index, params);
     }
-    is_done = is_done && (response.error_code == 0 || mr_load_wire_refused(&wire, "InitProducerId", response.error_code));
-    if (is_done) {
-        params->producer_id = response.producer_id;
-        params->producer_epoch = response.producer_epoch;
-    } else {
+    bool is_done = mr_load_wire_open(&wire, address) &&
+                   mr_load_wire_producer_id(&wire, MR_STR_NULL, 0, &params->producer_id, &params->producer_epoch);
+    if (!is_done) {
         snprintf(worker->error, sizeof worker->error, "%s", wire.error);
     }
     mr_load_wire_close(&wire);
@@ -302,12 +327,13 @@ bool mr_load_producer_open(struct mr_load_producer *producer, struct mr_load_wor
     }
     struct mr_load_image_params params = {.options = run->options,
                                           .topic = mr_str(run->topic->name),
+                                          .transactional_id = MR_STR_NULL,
                                           .version = run->produce_version,
                                           .producer = index,
                                           .producer_id = -1,
                                           .producer_epoch = -1,
                                           .now_unix_ms = worker->loop.unix_ns / (int64_t)MR_NS_PER_MS};
-    if (run->options->idempotent && !identify(worker, address, &params)) {
+    if ((run->options->idempotent || run->options->transactional) && !identify(producer, address, &params)) {
         return false;
     }
     if (!make_requests(producer, &params)) {
@@ -322,6 +348,10 @@ void mr_load_producer_close(struct mr_load_producer *producer)
 {
     for (uint32_t at = 0; producer->requests != NULL && at < producer->request_count; at++) {
         mr_load_image_deinit(&producer->requests[at].image);
+    }
+    if (producer->txn != NULL) {
+        mr_load_txn_close(producer->txn);
+        free(producer->txn);
     }
     mr_load_link_free(&producer->link);
     free(producer->requests);

@@ -8,7 +8,7 @@
 #ifndef MILLRACE_PERF_LOAD_PRODUCE_H
 #define MILLRACE_PERF_LOAD_PRODUCE_H
 
-#include "load_worker.h"
+#include "load_txn.h"
 
 struct mr_load_request {
     struct mr_load_image image;
@@ -34,6 +34,7 @@ struct mr_load_producer {
     int32_t                 correlation;
     uint64_t                free_ns; /* when a place last became free */
     struct mr_load_schedule schedule;
+    struct mr_load_txn     *txn; /* NULL: no transactions */
 };
 
 /* Connect to the leader of its partitions. False: worker->error says why. */
@@ -45,6 +46,12 @@ void mr_load_producer_start(struct mr_load_producer *producer);
 
 /* Send everything that is due now. */
 void mr_load_producer_turn(struct mr_load_producer *producer);
+
+/* The run is stopping: nothing new is due. */
+void mr_load_producer_stop(struct mr_load_producer *producer);
+
+/* The transaction of its request has ended; the next one has this id (-1: the same) and epoch. */
+void mr_load_producer_ended(struct mr_load_producer *producer, int64_t producer_id, int16_t epoch);
 
 void mr_load_producer_close(struct mr_load_producer *producer);
 

@@ -123,6 +123,7 @@ static void sample_worker(struct mr_load_sample *sample, struct mr_load_worker *
     sample->fetched_bytes += atomic_load_explicit(&c->fetched_bytes, memory_order_relaxed);
     sample->fetched_wire += atomic_load_explicit(&c->fetched_wire, memory_order_relaxed);
     sample->connects += atomic_load_explicit(&c->connects, memory_order_relaxed);
+    sample->commits += atomic_load_explicit(&c->commits, memory_order_relaxed);
     sample->errors += atomic_load_explicit(&c->errors, memory_order_relaxed);
     sample->lost += atomic_load_explicit(&c->lost, memory_order_relaxed);
     sample->waiting += atomic_load_explicit(&c->waiting, memory_order_relaxed);
@@ -204,12 +205,13 @@ static void judge_schedule(struct mr_load_result *result)
     }
 }
 
-static void judge_storm(struct mr_load_result *result)
+/* What was answered beside the load, of what was to be asked. */
+static void judge_beside(struct mr_load_result *result, const char *what, uint64_t count, double asked_per_s)
 {
-    double per_s = (double)(result->to.connects - result->from.connects) / seconds_of(result);
-    if (per_s < 0.95 * result->run->options->storm) {
+    double per_s = (double)count / seconds_of(result);
+    if (per_s < 0.95 * asked_per_s) {
         result->is_saturated = true;
-        reason(result, "%.0f of %.0f connections per second were answered", per_s, result->run->options->storm);
+        reason(result, "%.0f of %.0f %s per second were answered", per_s, asked_per_s, what);
     }
 }
 
@@ -234,12 +236,17 @@ static void judge(struct mr_load_result *result)
         result->is_failed = true;
         reason(result, "nothing was acknowledged in the measured time");
     }
+    if (options->committers > 0 && result->last.commits == result->from.commits) {
+        result->is_failed = true;
+        reason(result, "no commit was acknowledged in the measured time");
+    }
     if (options->consumers > 0 && result->last.fetched_records == 0) {
         result->is_failed = true;
         reason(result, "nothing was read");
     }
     judge_schedule(result);
-    judge_storm(result);
+    judge_beside(result, "connections", result->to.connects - result->from.connects, options->storm);
+    judge_beside(result, "commits", result->to.commits - result->from.commits, options->committers > 0 ? options->commit_rate : 0);
     if (result->run->verify != NULL && options->consumers > 0) {
         result->is_verified = mr_load_verify_end(result->run->verify);
         result->is_failed = result->is_failed || !result->is_verified;
@@ -262,6 +269,7 @@ void mr_load_result_finish(struct mr_load_result *result)
         mr_load_hist_add(&result->end_to_end, &result->workers[at].end_to_end);
         mr_load_hist_add(&result->fetched, &result->workers[at].fetched);
         mr_load_hist_add(&result->connected, &result->workers[at].connected);
+        mr_load_hist_add(&result->committed, &result->workers[at].committed);
         mr_load_hist_add(&result->lateness, &result->workers[at].lateness);
     }
     if (result->run->options->pid != 0) {
@@ -313,10 +321,14 @@ void mr_load_result_print(const struct mr_load_result *result, FILE *out)
     if (b->connects > a->connects) {
         fprintf(out, "  connected     %.0f connections/s\n", (double)(b->connects - a->connects) / s);
     }
+    if (b->commits > a->commits) {
+        fprintf(out, "  committed     %.0f offsets/s\n", (double)(b->commits - a->commits) / s);
+    }
     print_hist(out, "connect", &result->connected);
     print_hist(out, "produce", &result->produced);
     print_hist(out, "end to end", &result->end_to_end);
     print_hist(out, "fetch", &result->fetched);
+    print_hist(out, "commit", &result->committed);
     print_hist(out, "lateness", &result->lateness);
     fprintf(out, "  generator     %.2f CPU s, %.3f CPU s/GB\n", b->generator_cpu_s - a->generator_cpu_s,
             gb > 0 ? (b->generator_cpu_s - a->generator_cpu_s) / gb : 0);
@@ -392,7 +404,7 @@ static void json_rates(FILE *out, const struct mr_load_result *result)
     double read = (double)(b->fetched_bytes - a->fetched_bytes) * 1e-9;
     double gb = made + read > 0 ? made + read : 1e-12;
     double wire = (double)(b->wire - a->wire + b->fetched_wire - a->fetched_wire) * 1e-9;
-    double requests = (double)(b->requests - a->requests + b->fetches - a->fetches);
+    double requests = (double)(b->requests - a->requests + b->fetches - a->fetches + b->commits - a->commits);
     requests = requests > 0 ? requests : 1;
     const struct {
         const char *name;
@@ -407,6 +419,7 @@ static void json_rates(FILE *out, const struct mr_load_result *result)
         {"fetched_records_per_s", (double)(b->fetched_records - a->fetched_records) / s},
         {"fetched_mb_per_s", read * 1e3 / s},
         {"fetched_wire_mb_per_s", (double)(b->fetched_wire - a->fetched_wire) * 1e-6 / s},
+        {"commits_per_s", (double)(b->commits - a->commits) / s},
         {"connects_per_s", (double)(b->connects - a->connects) / s},
         {"generator_cpu_s", b->generator_cpu_s - a->generator_cpu_s},
         {"generator_cpu_s_per_gb", (b->generator_cpu_s - a->generator_cpu_s) / gb},
@@ -469,6 +482,7 @@ bool mr_load_result_json(const struct mr_load_result *result, const char *path)
     json_hist(out, "e2e_us", &result->end_to_end);
     json_hist(out, "fetch_us", &result->fetched);
     json_hist(out, "connect_us", &result->connected);
+    json_hist(out, "commit_us", &result->committed);
     json_hist(out, "lateness_us", &result->lateness);
     json_options(out, result->run->options);
     fprintf(out, " \"end\": true\n}\n");
@@ -511,7 +525,9 @@ void mr_load_live_tick(struct mr_load_live *live, const struct mr_load_run *run,
     double      at_s = (double)(now.at_ns - run->start_ns) * 1e-9;
     double      left_s = now.at_ns < run->end_ns ? (double)(run->end_ns - now.at_ns) * 1e-9 : 0;
     const char *phase = now.at_ns < run->measure_ns ? "warm" : now.at_ns < run->end_ns ? "run" : "drain";
-    double      rate = (double)(now.requests - live->before.requests + now.fetches - live->before.fetches) / s;
+    double      rate = (double)(now.requests - live->before.requests + now.fetches - live->before.fetches + now.commits -
+                                  live->before.commits) /
+                         s;
     double      mb = (double)(now.bytes - live->before.bytes) * 1e-6 / s;
     double      fetched = (double)(now.fetched_bytes - live->before.fetched_bytes) * 1e-6 / s;
     uint64_t    p50 = mr_load_hist_percentile_us(&second, 50);

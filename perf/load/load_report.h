@@ -22,6 +22,7 @@ struct mr_load_sample {
     uint64_t fetched_bytes;
     uint64_t fetched_wire;
     uint64_t connects;
+    uint64_t commits;
     uint64_t errors;
     uint64_t lost;
     uint64_t waiting;
@@ -49,6 +50,7 @@ struct mr_load_result {
     struct mr_load_hist       end_to_end;
     struct mr_load_hist       fetched;
     struct mr_load_hist       connected;
+    struct mr_load_hist       committed;
     struct mr_load_hist       lateness;
     uint64_t                  broker_rss_kib;
     uint64_t                  asked_ns;     /* when leaders were last asked for */

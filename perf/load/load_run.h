@@ -24,6 +24,7 @@ struct mr_load_counts {
     _Atomic uint64_t fetched_bytes; /* of values and keys, as this run writes them */
     _Atomic uint64_t fetched_wire;  /* of batches                                  */
     _Atomic uint64_t connects; /* of a storm, answered */
+    _Atomic uint64_t commits;  /* of committers, acknowledged */
     _Atomic uint64_t errors;
     _Atomic uint64_t lost; /* connections */
     _Atomic uint64_t waiting; /* requests without answer */

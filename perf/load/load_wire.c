@@ -2,6 +2,7 @@
 
 #include "millrace/base/bytes.h"
 #include "millrace/kafka/errors.h"
+#include "millrace/kafka/msg.h"
 #include "millrace/kafka/frame.h"
 #include "millrace/kafka/header.h"
 
@@ -18,6 +19,8 @@
 #define SCRATCH_BYTES (32u << 20)
 #define ANSWER_MAX    (64u << 20)
 #define TIMEOUT_S     60
+#define READY_TRIES   600 /* a fresh broker may still be loading what it coordinates */
+#define PAUSE_US      100000
 
 static int connect_one(const struct addrinfo *found)
 {
@@ -242,4 +245,53 @@ bool mr_load_wire_call(struct mr_load_wire *wire, int16_t key, int16_t most, con
 bool mr_load_wire_refused(struct mr_load_wire *wire, const char *what, int16_t code)
 {
     return fail(wire, what, mr_errors_name(code));
+}
+
+bool mr_load_wire_coordinator(struct mr_load_wire *wire, const char *broker, enum mr_load_coordinator type, struct mr_str key)
+{
+    struct mr_find_coordinator_request  request;
+    struct mr_find_coordinator_response response;
+    char                                address[300];
+    for (int tries = 0; tries < READY_TRIES; tries++) {
+        MR_DEFAULTS(find_coordinator_request, &request);
+        request.key = key;
+        request.key_type = (int8_t)type;
+        if (!mr_load_wire_open(wire, broker) ||
+            !mr_load_wire_call(wire, MR_API_FIND_COORDINATOR, 3, &request, &response)) {
+            return false;
+        }
+        if (response.error_code == 0) {
+            snprintf(address, sizeof address, "%.*s:%d", (int)response.host.len, response.host.data, response.port);
+            mr_load_wire_close(wire);
+            return mr_load_wire_open(wire, address);
+        }
+        mr_load_wire_close(wire);
+        if (!mr_errors_is_retriable(response.error_code)) {
+            return mr_load_wire_refused(wire, "find coordinator", response.error_code);
+        }
+        usleep(PAUSE_US);
+    }
+    return mr_load_wire_refused(wire, "find coordinator", MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
+}
+
+bool mr_load_wire_producer_id(struct mr_load_wire *wire, struct mr_str transactional_id, int32_t timeout_ms, int64_t *id,
+                              int16_t *epoch)
+{
+    struct mr_init_producer_id_request  request;
+    struct mr_init_producer_id_response response;
+    MR_DEFAULTS(init_producer_id_request, &request);
+    request.transactional_id = transactional_id;
+    request.transaction_timeout_ms = timeout_ms;
+    for (int tries = 0; tries < READY_TRIES; tries++) {
+        if (!mr_load_wire_call(wire, MR_API_INIT_PRODUCER_ID, 4, &request, &response)) {
+            return false;
+        }
+        if (!mr_errors_is_retriable(response.error_code)) {
+            break;
+        }
+        usleep(PAUSE_US);
+    }
+    *id = response.producer_id;
+    *epoch = response.producer_epoch;
+    return response.error_code == 0 || mr_load_wire_refused(wire, "InitProducerId", response.error_code);
 }

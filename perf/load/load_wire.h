@@ -43,6 +43,19 @@ int16_t mr_load_wire_version(const struct mr_load_wire *wire, int16_t key, int16
 /* One request and its answer, in mr_load_wire_version(key, most). */
 bool mr_load_wire_call(struct mr_load_wire *wire, int16_t key, int16_t most, const void *request, void *response);
 
+enum mr_load_coordinator {
+    MR_LOAD_COORDINATOR_GROUP = 0, /* as FindCoordinator's key_type */
+    MR_LOAD_COORDINATOR_TXN = 1,
+};
+
+/* Ask `broker` who coordinates `key` until somebody does, and open the wire to that one. */
+bool mr_load_wire_coordinator(struct mr_load_wire *wire, const char *broker, enum mr_load_coordinator type, struct mr_str key);
+
+/* A producer id; of a transactional id (null: none) from its coordinator, and then with its time limit. Waits while the
+ * broker is still loading what it knows of them. */
+bool mr_load_wire_producer_id(struct mr_load_wire *wire, struct mr_str transactional_id, int32_t timeout_ms, int64_t *id,
+                              int16_t *epoch);
+
 /* Say in `error` that a broker answered `what` with Kafka's error `code`; false, for returning. */
 bool mr_load_wire_refused(struct mr_load_wire *wire, const char *what, int16_t code);
 

@@ -1,5 +1,6 @@
 #include "load_worker.h"
 
+#include "load_commit.h"
 #include "load_consume.h"
 #include "load_produce.h"
 #include "load_storm.h"
@@ -13,8 +14,15 @@
 #include <unistd.h>
 
 #define RING_ENTRIES 4096u
-#define SCRATCH_SIZE (8u << 20)
 #define NAP_NS       (50 * MR_NS_PER_MS) /* the longest sleep: flags of the run are seen in time */
+
+void mr_load_worker_fail(struct mr_load_worker *worker, const char *what)
+{
+    mr_load_count(&worker->counts.errors, 1);
+    if (worker->error[0] == '\0') {
+        snprintf(worker->error, sizeof worker->error, "%s", what);
+    }
+}
 
 /* How many of `total` things belong to worker `index` of `of`: those whose number is index modulo of. */
 static uint32_t share_of(uint64_t total, uint32_t index, uint32_t of)
@@ -35,6 +43,19 @@ static bool open_idle(struct mr_load_worker *worker, uint32_t count)
     return worker->idle_fds != NULL;
 }
 
+static bool open_committers(struct mr_load_worker *worker, uint32_t count)
+{
+    uint32_t of = (uint32_t)worker->run->options->threads;
+    worker->committers = calloc(count + 1, sizeof *worker->committers);
+    for (; worker->committers != NULL && worker->committer_count < count; worker->committer_count++) {
+        if (!mr_load_committer_open(&worker->committers[worker->committer_count], worker,
+                                    worker->committer_count * of + worker->index)) {
+            return false;
+        }
+    }
+    return worker->committers != NULL;
+}
+
 static bool open_all(struct mr_load_worker *worker)
 {
     const struct mr_load_run     *run = worker->run;
@@ -46,7 +67,7 @@ static bool open_all(struct mr_load_worker *worker)
     worker->producers = calloc(producers + 1, sizeof *worker->producers);
     worker->consumers = calloc(consumers + 1, sizeof *worker->consumers);
     worker->due_ns = malloc((producers + 1) * sizeof *worker->due_ns);
-    worker->scratch = malloc(SCRATCH_SIZE);
+    worker->scratch = malloc(MR_LOAD_SCRATCH);
     if (worker->producers == NULL || worker->consumers == NULL || worker->due_ns == NULL || worker->scratch == NULL) {
         snprintf(worker->error, sizeof worker->error, "out of memory");
         return false;
@@ -75,7 +96,7 @@ static bool open_all(struct mr_load_worker *worker)
             return false;
         }
     }
-    return open_idle(worker, share_of(options->idle, index, of));
+    return open_committers(worker, share_of(options->committers, index, of)) && open_idle(worker, share_of(options->idle, index, of));
 }
 
 /* Everything that is due; the earliest that will be. */
@@ -88,6 +109,9 @@ static uint64_t send_due(struct mr_load_worker *worker)
         }
         next_ns = mr_earlier(next_ns, worker->due_ns[at]);
     }
+    for (uint32_t at = 0; at < worker->committer_count; at++) {
+        next_ns = mr_earlier(next_ns, mr_load_committer_turn(&worker->committers[at]));
+    }
     return worker->storm == NULL ? next_ns : mr_earlier(next_ns, mr_load_storm_turn(worker->storm));
 }
 
@@ -96,6 +120,9 @@ static void count_waiting(struct mr_load_worker *worker)
     uint64_t waiting = 0;
     for (uint32_t at = 0; at < worker->producer_count; at++) {
         waiting += worker->producers[at].open;
+    }
+    for (uint32_t at = 0; at < worker->committer_count; at++) {
+        waiting += worker->committers[at].caller.is_waiting ? 1u : 0u;
     }
     atomic_store_explicit(&worker->counts.waiting, waiting, memory_order_relaxed);
 }
@@ -108,13 +135,18 @@ static void generate(struct mr_load_worker *worker)
     for (uint32_t at = 0; at < worker->producer_count; at++) {
         mr_load_producer_start(&worker->producers[at]);
     }
+    for (uint32_t at = 0; at < worker->committer_count; at++) {
+        mr_load_committer_start(&worker->committers[at]);
+    }
     if (worker->storm != NULL) {
         mr_load_storm_start(worker->storm);
     }
     while (!atomic_load_explicit(&run->is_ended, memory_order_relaxed)) {
         if (!is_stopping && atomic_load_explicit(&run->is_stopping, memory_order_relaxed)) {
             is_stopping = true;
-            memset(worker->due_ns, 0xff, worker->producer_count * sizeof *worker->due_ns);
+            for (uint32_t at = 0; at < worker->producer_count; at++) {
+                mr_load_producer_stop(&worker->producers[at]);
+            }
         }
         uint64_t until_ns = mr_earlier(send_due(worker), loop->now_ns + NAP_NS);
         for (uint32_t at = 0; at < worker->consumer_count; at++) {
@@ -166,6 +198,10 @@ void mr_load_worker_stop(struct mr_load_worker *worker)
     if (worker->loop.ring.ring_fd > 0) {
         mr_load_loop_deinit(&worker->loop);
     }
+    for (uint32_t at = 0; at < worker->committer_count; at++) {
+        mr_load_committer_close(&worker->committers[at]);
+    }
+    free(worker->committers);
     mr_load_storm_close(worker->storm);
     free(worker->producers);
     free(worker->consumers);
