@@ -5,6 +5,7 @@
  *           each round of requests once, O_DIRECT, flushes, and answers: the bare loop under ours
  *   send    a plain send loop over loopback, and its receiver
  *   disk    write, write and flush, read, by size
+ *   commit  ways to make a commit of some logs durable (floor_commit.c)
  *   cpu     CRC-32C and memcpy, from cache and from memory
  */
 #ifndef MILLRACE_PERF_FLOORS_H
@@ -21,13 +22,14 @@ struct mr_floors_options {
     uint32_t    fetch_bytes; /* serve: of the batch that every fetch gets per partition */
     uint32_t    bytes;      /* send: of one send()                */
     double      seconds;    /* of each measurement                */
-    const char *directory;  /* disk: where to put a file          */
+    const char *directory;  /* disk, commit: where to put a file          */
 };
 
 /* Each prints one JSON object to stdout (serve: when it ends) and returns an exit status. */
 int mr_floors_serve(const struct mr_floors_options *options);
 int mr_floors_send(const struct mr_floors_options *options);
 int mr_floors_disk(const struct mr_floors_options *options);
+int mr_floors_commit(const struct mr_floors_options *options);
 int mr_floors_cpu(const struct mr_floors_options *options);
 
 /* CLOCK_MONOTONIC; CPU of the calling thread. */
