@@ -1,18 +1,14 @@
-/* floor_probe: the floors without a protocol: loopback, disk, CRC, memcpy. */
+/* floor_probe: the floors without a protocol: disk, CRC, memcpy. */
 #include "floors.h"
 #include "load_hist.h"
 
 #include "millrace/batch.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define FILE_BYTES (256u << 20)
@@ -23,78 +19,6 @@ static int fail(const char *what)
 {
     fprintf(stderr, "millrace-floors: %s: %s\n", what, strerror(errno));
     return 1;
-}
-
-/* ---- loopback ---- */
-
-struct receiver {
-    int      fd;
-    uint32_t bytes;
-    uint64_t got;
-    uint64_t cpu_ns;
-};
-
-static void *receive_all(void *argument)
-{
-    struct receiver *receiver = argument;
-    uint64_t         before_ns = mr_floors_cpu_ns();
-    uint8_t         *buffer = malloc(receiver->bytes);
-    ssize_t          got = 0;
-    while (buffer != NULL && (got = recv(receiver->fd, buffer, receiver->bytes, 0)) > 0) {
-        receiver->got += (uint64_t)got;
-    }
-    receiver->cpu_ns = mr_floors_cpu_ns() - before_ns;
-    free(buffer);
-    return NULL;
-}
-
-/* A pair of connected TCP sockets. */
-static bool make_pair(int fds[2])
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t          len = sizeof address;
-    int                listener = socket(AF_INET, SOCK_STREAM, 0);
-    fds[0] = socket(AF_INET, SOCK_STREAM, 0);
-    bool is_done = listener >= 0 && fds[0] >= 0 && bind(listener, (struct sockaddr *)&address, len) == 0 &&
-                   listen(listener, 1) == 0 && getsockname(listener, (struct sockaddr *)&address, &len) == 0 &&
-                   connect(fds[0], (struct sockaddr *)&address, len) == 0;
-    fds[1] = is_done ? accept(listener, NULL, NULL) : -1;
-    close(listener);
-    return fds[1] >= 0;
-}
-
-int mr_floors_send(const struct mr_floors_options *options)
-{
-    int       fds[2];
-    pthread_t thread;
-    uint8_t  *buffer = calloc(1, options->bytes);
-    if (buffer == NULL || !make_pair(fds)) {
-        return fail("loopback");
-    }
-    struct receiver receiver = {.fd = fds[1], .bytes = options->bytes};
-    pthread_create(&thread, NULL, receive_all, &receiver);
-    uint64_t start_ns = mr_floors_now_ns();
-    uint64_t cpu_ns = mr_floors_cpu_ns();
-    uint64_t end_ns = start_ns + (uint64_t)(options->seconds * 1e9);
-    uint64_t sent = 0;
-    while (mr_floors_now_ns() < end_ns) {
-        ssize_t done = send(fds[0], buffer, options->bytes, MSG_NOSIGNAL);
-        if (done <= 0) {
-            return fail("send");
-        }
-        sent += (uint64_t)done;
-    }
-    cpu_ns = mr_floors_cpu_ns() - cpu_ns;
-    double seconds = (double)(mr_floors_now_ns() - start_ns) * 1e-9;
-    shutdown(fds[0], SHUT_WR);
-    pthread_join(thread, NULL);
-    double gb = (double)sent * 1e-9;
-    printf("{\"send_bytes\": %u, \"gb_per_s\": %.3f, \"sender_cpu_s_per_gb\": %.4f, \"receiver_cpu_s_per_gb\": %.4f}\n",
-           options->bytes, gb / seconds, (double)cpu_ns * 1e-9 / gb, (double)receiver.cpu_ns * 1e-9 / gb);
-    close(fds[0]);
-    close(fds[1]);
-    free(buffer);
-    return 0;
 }
 
 /* ---- disk ---- */

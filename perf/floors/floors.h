@@ -4,6 +4,7 @@
  *   serve   a broker without a broker: speaks the protocol; drops what it gets, or (durable=FILE) writes
  *           each round of requests once, O_DIRECT, flushes, and answers: the bare loop under ours
  *   send    a plain send loop over loopback, and its receiver
+ *   sends   the ways that the kernel has of sending what lies in memory (floor_send.c)
  *   disk    write, write and flush, read, by size
  *   commit  ways to make a commit of some logs durable (floor_commit.c)
  *   cpu     CRC-32C and memcpy, from cache and from memory
@@ -28,6 +29,7 @@ struct mr_floors_options {
 /* Each prints one JSON object to stdout (serve: when it ends) and returns an exit status. */
 int mr_floors_serve(const struct mr_floors_options *options);
 int mr_floors_send(const struct mr_floors_options *options);
+int mr_floors_sends(const struct mr_floors_options *options);
 int mr_floors_disk(const struct mr_floors_options *options);
 int mr_floors_commit(const struct mr_floors_options *options);
 int mr_floors_cpu(const struct mr_floors_options *options);
