@@ -12,6 +12,7 @@
 #define REAP_MAX  64
 #define MAIL_MAX  256
 #define TASKS_KEPT 32 /* for closing files, whatever happens */
+#define READ_FAILED_EVERY_NS (10 * MR_NS_PER_S)
 #define PARKED_NS (20 * MR_NS_PER_MS) /* room comes with a completion; the clock is for what has none */
 
 static uint32_t watch_count(const struct mr_storage_plan *plan)
@@ -242,6 +243,17 @@ void mr_core_fail(struct mr_storage_core *core, const struct mr_disk_op *op, con
 {
     mr_journal_fail(core->journal, op->err, op->os_errno, what);
     core->is_offline = true;
+}
+
+void mr_core_read_failed(struct mr_storage_core *core, struct mr_segment *segment, const struct mr_disk_op *op)
+{
+    if (mr_log_may(&core->brake_unread, core->now.mono_ns, READ_FAILED_EVERY_NS)) {
+        mr_log(core->log, MR_LOG_ERROR, "a segment cannot be read dir=%s segment=%lld pos=%llu bytes=%u errno=%d",
+               segment->partition->dir_name, (long long)segment->base, (unsigned long long)op->pos, op->len, op->os_errno);
+    }
+    if (segment->is_seal_done) {
+        mr_scrub_want(core, segment);
+    }
 }
 
 struct mr_task *mr_core_task(struct mr_storage_core *core, struct mr_partition *partition,

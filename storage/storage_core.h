@@ -337,6 +337,7 @@ struct mr_storage_core {
     struct mr_checkpoint     log_starts; /* first core: as found at the start, read-only afterwards */
     struct mr_checkpoint     clean_ends; /* likewise, of a directory that was closed: up to where logs are compacted */
     struct mr_log_brake      brake_future; /* records from the future */
+    struct mr_log_brake      brake_unread; /* mr_core_read_failed */
     struct mr_cleaner       *cleaner;    /* NULL: logs are not compacted */
     struct mr_scrub         *scrub;      /* NULL: segments are not scrubbed */
     struct mr_side_cache    *sides;      /* NULL: segments have no side-cars */
@@ -452,6 +453,9 @@ void mr_core_task_here(struct mr_storage_core *core, struct mr_task *task);
 bool mr_core_reap(struct mr_storage_core *core);
 /* A failed write or flush of ours: the directory goes offline. */
 void mr_core_fail(struct mr_storage_core *core, const struct mr_disk_op *op, const char *what);
+/* A read of a segment that nothing acknowledged waits for has failed: a line, and the scrubber looks at the segment. The
+ * directory goes on. */
+void mr_core_read_failed(struct mr_storage_core *core, struct mr_segment *segment, const struct mr_disk_op *op);
 /* One blocking operation. */
 enum mr_err mr_core_disk(struct mr_storage_core *core, struct mr_disk_op *op);
 struct mr_partition *mr_core_find(struct mr_storage_core *core, uint64_t log_id);
@@ -619,6 +623,9 @@ void mr_list_offsets_found(const struct mr_partition *partition, struct mr_list_
 /* Search for the operation's current entry; it goes on by itself afterwards. False: no task is free. */
 bool mr_time_search_start(struct mr_storage_core *core, struct mr_list_offsets_op *op,
                           struct mr_partition *partition);
+/* Ask the batches whether the segment's largest timestamp is as its time index says; then mr_retention_proved. False: no
+ * task is free. */
+bool mr_time_prove_start(struct mr_storage_core *core, struct mr_segment *segment);
 void mr_txn_check_start(struct mr_storage_core *core, struct mr_txn_check_op *op);
 void mr_producers_start(struct mr_storage_core *core, struct mr_producers_op *op);
 void mr_epoch_end_start(struct mr_storage_core *core, struct mr_epoch_end_op *op);
@@ -628,6 +635,8 @@ void mr_log_stat_start(struct mr_storage_core *core, struct mr_log_stat_op *op);
 void mr_log_stat_answer(struct mr_storage_core *core, struct mr_log_stat_op *op);
 void mr_configure_start(struct mr_storage_core *core, struct mr_configure_op *op);
 void     mr_retention_turn(struct mr_storage_core *core);
+/* is_open: the device did not answer, nothing is proven. */
+void mr_retention_proved(struct mr_storage_core *core, struct mr_partition *partition, bool is_open);
 uint64_t mr_retention_deadline_ns(const struct mr_storage_core *core);
 void mr_recover_start(struct mr_storage_core *core, struct mr_recover_op *op);
 /* The other cores have their copies: drop the logs that were recovered for them. */

@@ -46,11 +46,8 @@ static enum source_got io_done(struct mr_storage_core *core, struct mr_cleaner *
     }
     if (op->err != MR_OK) {
         c->source_file = c->source_file == op->file ? c->source_file : MR_DISK_NONE;
-        if (op->err == MR_ERR_NOT_FOUND) {
-            return bad(core, c, "a segment has no file");
-        }
-        mr_core_fail(core, op, "reading a segment to compact it");
-        return SOURCE_BAD;
+        mr_core_read_failed(core, c->source, op);
+        return bad(core, c, op->err == MR_ERR_NOT_FOUND ? "a segment has no file" : "a segment cannot be read");
     }
     return SOURCE_END;
 }

@@ -18,6 +18,9 @@
  * The device has one read of these at a time while an append waits to be durable: what it has taken comes before the
  * commit's flush. One is enough to keep a device busy that is quick; eight of a megabyte made the tail 30 times slower.
  *
+ * What the device cannot read is this reader's error (MR_ERR_IO) and no other's: the directory stays, for nothing that was
+ * acknowledged depends on it, and the scrubber finds out how much of the segment is lost.
+ *
  * Nothing above segment->written is read from a file: what is not there yet is in the runs.
  */
 #include "log/log_walk.h"
@@ -104,6 +107,12 @@ static bool may_wait(struct mr_task *task)
 {
     const struct mr_read_op *op = (const struct mr_read_op *)(void *)task->op;
     return (op->bytes == 0 && entry_of(task)->is_first_batch_whole) || mr_bug("wait-with-pages");
+}
+
+static bool not_read(struct mr_storage_core *core, struct mr_task *task)
+{
+    mr_core_read_failed(core, task->segment, &task->io.op);
+    return finish(core, task, MR_ERR_IO);
 }
 
 /* Where a read begins that is to bring the byte at `pos`: side-cars have sums of whole chunks. */
@@ -440,8 +449,7 @@ static bool gather_step(struct mr_storage_core *core, struct mr_task *task)
     if (task->is_data_there) {
         task->is_data_there = false;
         if (disk->err != MR_OK) {
-            mr_core_fail(core, disk, "reading a segment");
-            return finish(core, task, MR_ERR_IO);
+            return not_read(core, task);
         }
         uint64_t       from = read_from(task->b);
         const uint8_t *memory = mr_page_memory(&core->cold, task->page);
@@ -542,8 +550,7 @@ static bool cold_step(struct mr_storage_core *core, struct mr_task *task)
             return true;
         }
         if (op->err != MR_OK) {
-            mr_core_fail(core, op, "reading a segment");
-            return finish(core, task, MR_ERR_IO);
+            return not_read(core, task);
         }
         if (!mr_index_is_true(task, mr_page_memory(&core->cold, task->page), op->done_bytes)) {
             drop_page(core, task);

@@ -9,6 +9,9 @@
  * With millrace.retention.clock=append a segment's last change counts instead of what its records say. A record from the
  * future keeps its segment, and all behind it, until its time has come: that is Kafka's rule too, but a line says so.
  *
+ * What a time index says of a segment from before this start is not believed before the segment is deleted for it: the
+ * batches are asked (time_search.c), and where they say otherwise the last change of the file counts.
+ *
  * Nothing is too old while the wall clock is doubted (wall_clock.h): after a jump by more than five minutes, until it has
  * held for an hour or is back.
  *
@@ -45,7 +48,7 @@ static void tell_of_the_future(struct mr_storage_core *core, const struct mr_par
 struct verdict {
     int64_t            start;    /* the log start after it */
     bool               is_all;   /* the active segment goes too */
-    struct mr_segment *unknown;  /* its time must be learnt first; NULL: the verdict is whole */
+    struct mr_segment *unknown;  /* its time must be learnt, or proven, first; NULL: the verdict is whole */
 };
 
 static struct verdict judge(struct mr_storage_core *core, const struct mr_partition *p)
@@ -80,6 +83,10 @@ static struct verdict judge(struct mr_storage_core *core, const struct mr_partit
                 }
                 break;
             }
+            if (segment->is_time_unproven && !config->is_retention_by_append ) {
+                verdict.unknown = segment->is_swapping || mr_cleaner_is_gated(core, segment) ? NULL : segment;
+                break;
+            }
         }
         total -= segment->size;
         verdict.start = end;
@@ -111,15 +118,38 @@ static enum mr_err execute(struct mr_storage_core *core, struct mr_partition *p,
 /* MR_AGAIN: not now, ask again in a later turn. */
 static enum mr_err check(struct mr_storage_core *core, struct mr_partition *p);
 
+void mr_retention_proved(struct mr_storage_core *core, struct mr_partition *p, bool is_open)
+{
+    p->is_retaining = false;
+    if (!is_open) {
+        (void)check(core, p); /* what finds no room now finds it at the next check */
+    }
+}
+
 static bool retain_step(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_partition *p = task->partition;
     if (!task->segment->is_time_known) {
         return mr_segment_time_learn(core, task, task->segment, 0);
     }
-    p->is_retaining = false;
-    (void)check(core, p); /* what finds no room now finds it at the next check */
+    mr_retention_proved(core, p, false);
     return false;
+}
+
+/* False: no task is free. */
+static bool find_out(struct mr_storage_core *core, struct mr_partition *p, struct mr_segment *segment)
+{
+    p->is_retaining = true;
+    if (segment->is_time_known) {
+        return mr_time_prove_start(core, segment);
+    }
+    struct mr_task *task = mr_core_task(core, p, retain_step);
+    if (task == NULL) {
+        return false;
+    }
+    task->segment = segment;
+    mr_core_task_start(core, task);
+    return true;
 }
 
 static enum mr_err check(struct mr_storage_core *core, struct mr_partition *p)
@@ -138,14 +168,9 @@ static enum mr_err check(struct mr_storage_core *core, struct mr_partition *p)
             return err;
         }
     }
-    if (verdict.unknown != NULL) {
-        struct mr_task *task = mr_core_task(core, p, retain_step);
-        if (task == NULL) {
-            return MR_AGAIN;
-        }
-        p->is_retaining = true;
-        task->segment = verdict.unknown;
-        mr_core_task_start(core, task);
+    if (verdict.unknown != NULL && !find_out(core, p, verdict.unknown)) {
+        p->is_retaining = false;
+        return MR_AGAIN;
     }
     return MR_OK;
 }

@@ -3,7 +3,8 @@
  *
  *   size of .timeindex -> its last entry (forced when a segment ends) -> mtime of .log
  *
- * A search by time looks at the batch that the entry names before it believes it; retention does not.
+ * Both look at the batch that the entry names before they believe it: a search by time before the segment is passed over,
+ * retention before it is deleted (time_search.c). Compaction believes it.
  *
  * An index that is missing or makes no sense leaves max_timestamp at -1: retention then goes by the time of the
  * last change, as Kafka does, and a search by time scans the segment.

@@ -11,6 +11,9 @@
  * as new. Batches that the scan meets up to there must fit, or the entry before it is asked; likewise the largest
  * timestamp of a segment, before the segment is passed over for it.
  *
+ * Before retention by time deletes a segment from before this start, the largest timestamp is proven likewise, and that
+ * nothing behind it is newer: an index that lies or ends early would have it deleted before its time.
+ *
  * Only below the high watermark and at or above the log start. A batch whose header lied about its largest
  * timestamp is passed over. Source: Kafka's UnifiedLog.fetchOffsetByTimestamp, LogSegment.findOffsetByTimestamp.
  */
@@ -35,12 +38,13 @@ enum search_goal {
     GOAL_MAX,   /* the first record with timestamp y */
     GOAL_LEARN, /* the segment's largest timestamp */
     GOAL_PROVE, /* that the segment's largest timestamp is what its time index says */
+    GOAL_AGE,   /* likewise, and that nothing behind that batch is newer: there is no operation, retention asks */
     GOAL_REST,  /* the largest timestamp of whole batches above the log start, where the segment's is below it */
 };
 
 /* Task fields: op; index: enum search_goal; segment: in use by us while set; a: position of the scan; b, c: the page
  * holds these bytes of the file; x: base of the segment tried last, -1: none; y: the largest timestamp, wanted or so
- * far. */
+ * far; GOAL_AGE: 0 until the batch was seen that the claim names. */
 
 static struct mr_list_offsets_entry *entry_of(const struct mr_task *task)
 {
@@ -59,11 +63,25 @@ static void drop_page(struct mr_storage_core *core, struct mr_task *task)
     task->c = 0;
 }
 
+/* A batch that makes no sense proves nothing. An error of the device says nothing: it is asked again at the next check. */
+static bool finish_age(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
+{
+    if (err == MR_ERR_CORRUPT) {
+        task->segment->max_timestamp = -1;
+        task->segment->is_time_unproven = false;
+    }
+    mr_retention_proved(core, task->partition, task->segment->is_time_unproven);
+    return false;
+}
+
 static bool finish(struct mr_storage_core *core, struct mr_task *task, enum mr_err err)
 {
     drop_page(core, task);
     if (task->segment != NULL) {
         task->segment->users--;
+    }
+    if (task->op == NULL) {
+        return finish_age(core, task, err);
     }
     mr_list_offsets_found(task->partition, entry_of(task), err);
     task->op->pending++;
@@ -121,18 +139,35 @@ static bool proved(struct mr_storage_core *core, struct mr_task *task, bool is_t
         segment->max_timestamp = -1; /* all headers are read */
     }
     segment->is_time_unproven = false;
+    if (task->op == NULL) {
+        return finish(core, task, MR_OK);
+    }
     segment->users--;
     task->segment = NULL;
     return choose(core, task);
+}
+
+/* A batch against the segment's claim. FITS_WHOLE: it is proven; before it nothing is newer, or the index of it is not true. */
+static enum fit fit_claim(struct mr_task *task, const struct mr_batch *batch)
+{
+    const struct mr_segment *segment = task->segment;
+    if (task->index == GOAL_AGE && task->y != 0) {
+        return batch->max_timestamp <= segment->max_timestamp ? FITS : FITS_NOT;
+    }
+    enum fit fits = fit(batch, segment->claim.offset, segment->claim.timestamp);
+    if (task->index == GOAL_AGE && fits == FITS_WHOLE) {
+        task->y = 1;
+        return FITS;
+    }
+    return fits;
 }
 
 /* What a batch says of the index that led here. True: *is_going is what the step returns. */
 static bool is_index_judged(struct mr_storage_core *core, struct mr_task *task, const struct mr_batch *batch,
                             bool *is_going)
 {
-    const struct mr_segment *segment = task->segment;
-    if (task->index == GOAL_PROVE) {
-        enum fit fits = fit(batch, segment->claim.offset, segment->claim.timestamp);
+    if (task->index == GOAL_PROVE || task->index == GOAL_AGE) {
+        enum fit fits = fit_claim(task, batch);
         *is_going = fits != FITS && proved(core, task, fits == FITS_WHOLE);
         return fits != FITS;
     }
@@ -150,8 +185,8 @@ static bool leave(struct mr_storage_core *core, struct mr_task *task)
 {
     struct mr_segment *segment = task->segment;
     enum search_goal   goal = (enum search_goal)task->index;
-    if (goal == GOAL_PROVE) {
-        return proved(core, task, false);
+    if (goal == GOAL_PROVE || goal == GOAL_AGE) {
+        return proved(core, task, goal == GOAL_AGE && task->y != 0);
     }
     if (task->clue.is_unproven) {
         return step_back(core, task);
@@ -223,6 +258,7 @@ static bool can_answer(struct mr_task *task, const struct mr_batch *batch)
         }
         return false;
     case GOAL_PROVE:
+    case GOAL_AGE:
         return false;
     }
     return false;
@@ -389,6 +425,9 @@ static bool begin(struct mr_storage_core *core, struct mr_task *task, struct mr_
     case GOAL_LEARN:
         task->y = -1;
         return scan(core, task);
+    case GOAL_AGE:
+        task->y = 0;
+        return mr_index_find(core, task, MR_INDEX_OFFSET, segment->claim.offset, SEARCH_PLACED);
     case GOAL_PROVE:
         return mr_index_find(core, task, MR_INDEX_OFFSET, segment->claim.offset, SEARCH_PLACED);
     }
@@ -461,7 +500,7 @@ static bool search_step(struct mr_storage_core *core, struct mr_task *task)
         return scan(core, task);
     case SEARCH_READ:
         if (task->io.op.err != MR_OK) {
-            mr_core_fail(core, &task->io.op, "reading a segment");
+            mr_core_read_failed(core, task->segment, &task->io.op);
             return finish(core, task, MR_ERR_IO);
         }
         task->c = task->io.op.done_bytes;
@@ -486,6 +525,23 @@ bool mr_time_search_start(struct mr_storage_core *core, struct mr_list_offsets_o
     }
     task->op = &op->op;
     task->x = -1;
+    mr_core_task_start(core, task);
+    return true;
+}
+
+static bool age_step(struct mr_storage_core *core, struct mr_task *task)
+{
+    task->step = search_step;
+    return begin(core, task, task->segment, GOAL_AGE);
+}
+
+bool mr_time_prove_start(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    struct mr_task *task = mr_core_task(core, segment->partition, age_step);
+    if (task == NULL) {
+        return false;
+    }
+    task->segment = segment;
     mr_core_task_start(core, task);
     return true;
 }

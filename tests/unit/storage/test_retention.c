@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include "core_rig.h"
+#include "log/time_index.h"
 #include "millrace/base/fmt.h"
 
 #define RECORD_BYTES 100000u
@@ -187,6 +188,89 @@ static void test_retention_goes_by_the_time_of_the_last_change_without_a_time_in
     log = mr_core_rig_open(&rig, "t", 0, false);
     mr_core_rig_advance(&rig, CHECK_MS + 1);
     assert_int_equal(start_of(log), PER_SEGMENT);
+}
+
+#define TIMES      "/data/t-0/00000000000000000000.timeindex"
+#define TIMES_ROOM 64u
+
+/* The last entry of the first segment's time index is moved, or it and all but the first are cut off. */
+static void lie_of_time(int64_t time_add, int32_t offset_add, bool is_cut)
+{
+    uint8_t bytes[TIMES_ROOM * MR_TIME_INDEX_ENTRY];
+    int64_t len = mr_sim_fs_get(rig.fs, TIMES, bytes, sizeof bytes);
+    assert_in_range(len, 2 * MR_TIME_INDEX_ENTRY, sizeof bytes);
+    uint8_t                   *last = bytes + len - MR_TIME_INDEX_ENTRY;
+    struct mr_time_index_entry entry = mr_time_index_load(last);
+    entry.timestamp += time_add;
+    entry.relative += offset_add;
+    mr_time_index_store(last, entry);
+    mr_sim_fs_put(rig.fs, TIMES, bytes, is_cut ? MR_TIME_INDEX_ENTRY : (size_t)len);
+}
+
+/* Nothing is deleted for what a time index alone says: the segment is as old as its batches, or as its file's last change. */
+static void test_retention_does_not_believe_a_time_index(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t time_add;
+        int32_t offset_add;
+        bool    is_cut;
+    } lies[] = {{-50000, 0, false}, {-1, 0, false}, {1 << 30, 0, false}, {0, -3, false}, {-40000, -4, false}, {0, 0, true}};
+    rig.config.retention_ms = 60000;
+    rig.config.index_interval_bytes = 1;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    for (int index = 0; index < PER_SEGMENT; index++) {
+        append(log, 1);
+        mr_core_rig_advance(&rig, 5000);
+        mr_sim_fs_set_clock(rig.fs, mr_sim_fs_clock(rig.fs) + 5 * MR_NS_PER_S);
+    }
+    append(log, 2);
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+    struct mr_sim_fs *whole = rig.fs;
+    int64_t           then_ms = rig.now.unix_ms; /* the first segment's newest record is 5 s old, its oldest 50 s */
+    for (size_t index = 0; index < sizeof lies / sizeof lies[0]; index++) {
+        rig.fs = mr_sim_fs_clone(whole);
+        lie_of_time(lies[index].time_add, lies[index].offset_add, lies[index].is_cut);
+        rig.now.unix_ms = then_ms + 40000;
+        assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+        log = mr_core_rig_open(&rig, "t", 0, false);
+        mr_core_rig_advance(&rig, 10 * CHECK_MS);
+        if (start_of(log) != 0) {
+            fail_msg("deleted too early by lie %zu", index);
+        }
+        mr_core_rig_advance(&rig, 12 * CHECK_MS);
+        /* In time, by the batches or by the file's last change; a lie that makes it younger keeps it. */
+        assert_true(lies[index].time_add > 0 ? start_of(log) == 0 : start_of(log) >= PER_SEGMENT);
+        mr_core_rig_kill(&rig);
+        mr_sim_fs_destroy(rig.fs);
+    }
+    rig.fs = whole;
+}
+
+static void test_retention_waits_for_a_segment_that_cannot_be_read(void **state)
+{
+    (void)state;
+    rig.config.retention_ms = 60000;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t log = mr_core_rig_open(&rig, "t", 0, false);
+    append(log, PER_SEGMENT + 1);
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+    rig.now.unix_ms += 61000;
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    log = mr_core_rig_open(&rig, "t", 0, false);
+    struct mr_sim_fault fault = {.kinds = 1u << MR_DISK_READ, .err = MR_ERR_IO, .is_sticky = true,
+                                 .name_part = "00000000000000000000.log"};
+    mr_sim_fs_fail(rig.fs, &fault);
+    mr_core_rig_advance(&rig, 5 * CHECK_MS);
+    assert_true(mr_sim_fs_faults(rig.fs) > 0);
+    assert_int_equal(start_of(log), 0);
+    assert_int_equal(rig.offlines, 0);
+    mr_sim_fs_heal(rig.fs);
+    mr_core_rig_advance(&rig, 2 * CHECK_MS);
+    assert_int_equal(start_of(log), PER_SEGMENT + 1);
 }
 
 static void test_retention_changed_by_configuration_holds_at_the_next_check(void **state)
@@ -486,6 +570,8 @@ int main(void)
         TEST(test_retention_again_of_a_quiet_log_removes_the_rest),
         TEST(test_retention_of_a_quiet_log_after_a_restart_goes_by_the_time_index),
         TEST(test_retention_goes_by_the_time_of_the_last_change_without_a_time_index),
+        TEST(test_retention_does_not_believe_a_time_index),
+        TEST(test_retention_waits_for_a_segment_that_cannot_be_read),
         TEST(test_retention_changed_by_configuration_holds_at_the_next_check),
         TEST(test_record_from_the_future_keeps_its_segment_and_a_line_says_so),
         TEST(test_clock_of_appends_does_not_look_at_records),

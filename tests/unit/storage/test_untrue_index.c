@@ -162,6 +162,43 @@ static void test_untrue_times_are_not_followed(void **state)
     rig.fs = whole;
 }
 
+/* The index is right when the search begins, and turned over before its n-th turn. */
+static void test_time_index_that_rots_during_a_search(void **state)
+{
+    (void)state;
+    static const struct lie lies[] = {
+        {"older", 5, 1, 0, -3},      {"far newer", 5, 1, 0, 1 << 30}, {"further on", 5, 1, 3, 0},
+        {"back", 5, 1, -2, 0},       {"many", 2, 12, 2, 0},           {"the last is older", UINT32_MAX, 1, 0, -900},
+        {"the last is elsewhere", UINT32_MAX, 1, -2, 0},
+    };
+    struct mr_sim_fs *whole = rig.fs;
+    for (uint32_t index = 0; index < sizeof lies / sizeof lies[0] * 12; index++) {
+        const struct lie *lie = &lies[index % (sizeof lies / sizeof lies[0])];
+        uint32_t          turns = index / (uint32_t)(sizeof lies / sizeof lies[0]);
+        rig.fs = mr_sim_fs_clone(whole);
+        assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+        uint64_t                     id = mr_core_rig_open(&rig, "a", 0, false);
+        struct mr_list_offsets_entry entry = {.log_id = id, .timestamp = TIME + 60, .current_leader_epoch = -1};
+        struct mr_list_offsets_op    op = {.op.kind = MR_STORAGE_LIST_OFFSETS, .entry_count = 1, .entries = &entry};
+        uint32_t                     answers = rig.answers;
+        mr_core_rig_send(&rig, MR_CORE_RIG_DATA, &op.op);
+        for (uint32_t turn = 0; turn < turns; turn++) {
+            (void)mr_core_rig_turn(&rig);
+        }
+        tell_time(lie);
+        for (uint32_t turn = 0; rig.answers == answers && turn < 1000; turn++) {
+            (void)mr_core_rig_turn(&rig);
+        }
+        if (entry.err != MR_OK || entry.offset != 60) {
+            fail_msg("%s after %u turns: %lld, %s", lie->about, turns, (long long)entry.offset, mr_err_text(entry.err));
+        }
+        check(lie->about);
+        mr_core_rig_kill(&rig);
+        mr_sim_fs_destroy(rig.fs);
+    }
+    rig.fs = whole;
+}
+
 /* What the active segment's index says is too low, and a batch comes that is newer than that but not the newest. */
 static void test_newer_batch_does_not_make_a_claim_true(void **state)
 {
@@ -193,6 +230,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_untrue_times_are_not_followed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_time_index_that_rots_during_a_search, setup, teardown),
         cmocka_unit_test_setup_teardown(test_newer_batch_does_not_make_a_claim_true, setup, teardown),
         cmocka_unit_test_setup_teardown(test_untrue_entries_are_not_followed, setup, teardown),
     };
