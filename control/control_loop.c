@@ -24,12 +24,14 @@
 #include "metadata/stray_logs.h"
 #include "millrace/base/bug.h"
 #include "millrace/base/bytes.h"
+#include "pieces.h"
 
 #include <stdarg.h>
 
 #define MAIL_PER_TURN 512
 #define REAP_PER_TURN 16
 #define DUE_PER_TURN  256
+#define THINGS_MAX    512
 
 size_t mr_control_bytes(const struct mr_control_plan *plan)
 {
@@ -59,6 +61,8 @@ struct mr_control *mr_control_init(const struct mr_control_params *params)
     control->uuid_keys[1] = (struct mr_hash_key){.k0 = words[2], .k1 = words[3]};
     control->uuid_count = params->seed;
     control->phase = MR_PHASE_INIT;
+    mr_list_init(&control->pieces);
+    control->things_max = THINGS_MAX;
 
     struct mr_meta   *meta = MR_HEAP_NEW(&control->heap, struct mr_meta);
     struct mr_images *images = MR_HEAP_NEW(&control->heap, struct mr_images);
@@ -502,7 +506,9 @@ bool mr_control_turn(struct mr_control *control, struct mr_now now)
     struct mr_disk_op  *done[REAP_PER_TURN];
     bool                is_any = false;
     control->now = now;
-    for (uint32_t count = 0; count < MAIL_PER_TURN && mr_port_receive(control->port, &msg);
+    control->work = 0;
+    for (uint32_t count = 0; count < MAIL_PER_TURN && !mr_control_has_worked(control) &&
+                             mr_port_receive(control->port, &msg);
          count++) {
         mail(control, now, &msg);
         is_any = true;
@@ -514,7 +520,7 @@ bool mr_control_turn(struct mr_control *control, struct mr_now now)
     }
     struct mr_timer *timer = NULL;
     for (uint32_t count = 0;
-         count < DUE_PER_TURN && (timer = mr_timers_due(&control->timers, now.mono_ns)) != NULL;
+         count < DUE_PER_TURN && !mr_control_has_worked(control) && (timer = mr_timers_due(&control->timers, now.mono_ns)) != NULL;
          count++) {
         struct mr_control_timer *due = MR_TIMER_ENTRY(timer, struct mr_control_timer, timer);
         due->fire(control, now, due);
@@ -522,11 +528,13 @@ bool mr_control_turn(struct mr_control *control, struct mr_now now)
     }
     if (control->phase == MR_PHASE_FAILED) {
         mr_controller_abandon(control);
+        mr_pieces_abandon(control);
         return is_any;
     }
     if (control->phase == MR_PHASE_STOPPED) {
         return is_any;
     }
+    is_any |= mr_pieces_turn(control, now);
     /* First what waits for the metadata log: the storage cores are told to stop when nothing of that is left. */
     is_any |= mr_controller_turn(control, now);
     is_any |= phase_turn(control, now);

@@ -51,6 +51,7 @@ typedef void mr_control_handler(struct mr_control *control, struct mr_now now,
 
 struct mr_request_block; /* memory taken by mr_request_memory */
 struct mr_reply_box;     /* an encoded answer */
+struct mr_pieces;        /* pieces.h: it is served in windows */
 
 struct mr_request {
     struct mr_list           link; /* whoever parks the request may use it; in no list otherwise */
@@ -64,6 +65,7 @@ struct mr_request {
     bool                     is_broken; /* prepared, but there is no answer: close */
     uint64_t                 number;    /* the metadata queue's: what the answer waits for */
     uint64_t                 arrived_ns;
+    struct mr_pieces        *pieces; /* NULL: it is served as a whole */
 };
 
 /* Cleared memory that lives until the request is answered; NULL when the heap is exhausted. */
@@ -90,6 +92,11 @@ __attribute__((format(printf, 3, 4))) struct mr_str mr_request_text(struct mr_co
 /* End a request that gets no answer, or whose connection is to be closed. */
 void mr_control_reply_silent(struct mr_control *control, struct mr_request *request);
 void mr_control_reply_close(struct mr_control *control, struct mr_request *request);
+
+/* For pieces.c: give the handler's memory back between two windows; room for a joined answer (NULL: no memory). */
+void                 mr_request_forget(struct mr_control *control, struct mr_request *request);
+struct mr_reply_box *mr_control_box(struct mr_control *control, size_t bytes);
+uint8_t             *mr_control_box_bytes(struct mr_reply_box *box);
 
 /* Say who handles an API key; at init only. */
 void mr_control_serve(struct mr_control *control, int16_t api_key, mr_control_handler *handler);
@@ -253,12 +260,26 @@ struct mr_control {
     uint32_t              ops_open; /* storage operations not answered */
     uint32_t              requests_open;
     size_t                scratch_open; /* bytes that decoded messages hold */
+    uint64_t              work;         /* of this turn, see MR_CONTROL_WORK */
+    struct mr_list        pieces;       /* requests whose next window waits for a turn */
+    uint32_t              things_max;   /* a request that names more is served in pieces */
     struct mr_arena      *arena;
 };
 
 /* Stop everything with a reason (constant text plus key=value); the broker exits 1. */
 __attribute__((format(printf, 2, 3))) void mr_control_fail(struct mr_control *control,
                                                            const char        *format, ...);
+
+/*
+ * The work of a turn is counted in bytes of answers and of records that it makes. A turn that has made this many leaves mail,
+ * timers and windows of long requests (pieces.h) to the next one.
+ */
+#define MR_CONTROL_WORK (64u << 10)
+
+static inline bool mr_control_has_worked(const struct mr_control *control)
+{
+    return control->work >= MR_CONTROL_WORK;
+}
 
 static inline bool mr_control_has_timer_room(const struct mr_control *control)
 {

@@ -5,7 +5,7 @@
  * length that they declare: a try with a small piece, and again with twice as much while the codec
  * says that it was too small. Answers are measured first, so each is one piece too.
  */
-#include "control_private.h"
+#include "pieces.h"
 
 #include <stdarg.h>
 
@@ -66,6 +66,17 @@ struct mr_str mr_request_text(struct mr_control *control, struct mr_request *req
     return (struct mr_str){.data = copy, .len = (int32_t)text.len};
 }
 
+void mr_request_forget(struct mr_control *control, struct mr_request *request)
+{
+    while (request->blocks != NULL) {
+        struct mr_request_block *block = request->blocks;
+        request->blocks = block->next;
+        mr_heap_free(&control->heap, block, block->bytes);
+    }
+    request->user = NULL;
+    request->number = 0;
+}
+
 /* ---- in ---- */
 
 static enum mr_err request_decode(struct mr_control *control, struct mr_request *request,
@@ -119,7 +130,9 @@ void mr_control_request_in(struct mr_control *control, struct mr_now now,
         request->forward = forward;
         request->arrived_ns = now.mono_ns;
         if (msg != NULL && handler != NULL && request_decode(control, request, msg) == MR_OK) {
-            handler(control, now, request);
+            if (!mr_pieces_begin(control, now, request)) {
+                handler(control, now, request);
+            }
             return;
         }
         mr_control_reply_close(control, request);
@@ -139,11 +152,8 @@ void mr_control_request_in(struct mr_control *control, struct mr_now now,
 static void request_end(struct mr_control *control, struct mr_request *request)
 {
     struct mr_forward *forward = request->forward;
-    while (request->blocks != NULL) {
-        struct mr_request_block *block = request->blocks;
-        request->blocks = block->next;
-        mr_heap_free(&control->heap, block, block->bytes);
-    }
+    mr_request_forget(control, request);
+    mr_pieces_end(control, request);
     if (request->scratch_bytes > 0) {
         mr_heap_free(&control->heap, request->scratch.base, request->scratch_bytes);
         control->scratch_open -= request->scratch_bytes;
@@ -155,6 +165,21 @@ static void request_end(struct mr_control *control, struct mr_request *request)
                  &(struct mr_plane_msg){.kind = MR_PLANE_REPLY, .u.forward = forward});
 }
 
+struct mr_reply_box *mr_control_box(struct mr_control *control, size_t bytes)
+{
+    struct mr_reply_box *box = mr_heap_try(&control->heap, sizeof *box + bytes);
+    if (box != NULL) {
+        box->bytes = sizeof *box + bytes;
+        box->span = (struct mr_span){.data = box->data, .len = (uint32_t)bytes};
+    }
+    return box;
+}
+
+uint8_t *mr_control_box_bytes(struct mr_reply_box *box)
+{
+    return box->data;
+}
+
 void mr_control_reply_prepare(struct mr_control *control, struct mr_request *request,
                               const void *response)
 {
@@ -162,6 +187,10 @@ void mr_control_reply_prepare(struct mr_control *control, struct mr_request *req
     const struct mr_msg     *msg = mr_api_response_desc(forward->api_key);
     uint32_t                 bytes = 0;
     mr_assert(request->reply == NULL && !request->is_broken);
+    if (request->pieces != NULL) {
+        mr_pieces_take(control, request, response);
+        return;
+    }
     enum mr_err err = mr_msg_size(msg, forward->api_version, response, &bytes);
     if (err != MR_OK) {
         mr_log(control->log, MR_LOG_ERROR,
@@ -170,8 +199,7 @@ void mr_control_reply_prepare(struct mr_control *control, struct mr_request *req
         request->is_broken = true;
         return;
     }
-    size_t               whole = sizeof(struct mr_reply_box) + bytes;
-    struct mr_reply_box *box = mr_heap_try(&control->heap, whole);
+    struct mr_reply_box *box = mr_control_box(control, bytes);
     if (box == NULL) {
         request->is_broken = true;
         return;
@@ -179,23 +207,27 @@ void mr_control_reply_prepare(struct mr_control *control, struct mr_request *req
     struct mr_arena  arena;
     struct mr_span   spans[2];
     struct mr_writer writer;
-    box->bytes = whole;
     mr_arena_init(&arena, box->data, bytes);
     mr_writer_init(&writer, &arena, spans, 2);
     err = mr_msg_encode(msg, forward->api_version, response, &writer);
     mr_assert(err == MR_OK);
     struct mr_chain chain = mr_writer_finish(&writer);
     mr_assert(chain.bytes == bytes && (bytes == 0 || chain.spans[0].len == bytes));
-    box->span = (struct mr_span){.data = box->data, .len = bytes};
+    control->work += bytes;
     request->reply = box;
 }
 
 void mr_control_reply_send(struct mr_control *control, struct mr_request *request)
 {
-    struct mr_forward   *forward = request->forward;
+    struct mr_forward *forward = request->forward;
+    if (request->pieces != NULL && mr_pieces_next(control, request)) {
+        return;
+    }
+    if (request->pieces != NULL && !request->is_broken) {
+        request->reply = mr_pieces_join(control, request);
+    }
     struct mr_reply_box *box = request->reply;
     if (box == NULL) {
-        mr_assert(request->is_broken);
         mr_control_reply_close(control, request);
         return;
     }

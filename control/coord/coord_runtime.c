@@ -254,6 +254,7 @@ bool mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
         }
         prepare(coord, answer);
     }
+    coord->control->work += out->record_bytes;
     bool is_broken = false;
     for (struct mr_coord_record *record = out->records; record != NULL; record = record->next) {
         mr_assert(record->shard == shard->index);

@@ -259,7 +259,7 @@ bool mr_controller_turn(struct mr_control *control, struct mr_now now)
         decide_txn_ids(control);
         is_any = true;
     }
-    while (!mr_list_is_empty(&controller->queue) && budget > 0 &&
+    while (!mr_list_is_empty(&controller->queue) && budget > 0 && !mr_control_has_worked(control) &&
            controller->records.used < BATCH_BYTES && control->phase != MR_PHASE_FAILED &&
            decide_one(control, now)) {
         budget--;

@@ -417,6 +417,7 @@ bool mr_meta_log_replay(struct mr_control *control, const struct mr_meta_records
     size_t         at = from.used;
     int64_t        offset = control->meta_log->next_offset + from.count;
     mr_assert(!mr_meta_log_is_busy(control->meta_log));
+    control->work += records->used - from.used;
     while (mr_meta_records_next(records, &at, &value)) {
         enum mr_err err = mr_meta_replay(control->meta, offset++, value);
         if (err != MR_OK) {

@@ -36,7 +36,4 @@ static inline bool mr_fields_is_empty_by_default(const struct mr_field *field)
     return field->kind == MR_KIND_MAYBE && field->is_tagged;
 }
 
-/* Bytes from one item of an array to the next. */
-uint32_t mr_fields_item_size(const struct mr_field *field);
-
 #endif

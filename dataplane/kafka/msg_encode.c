@@ -132,6 +132,19 @@ static enum mr_err encode_scalar(const struct encode *ctx, const struct mr_field
     mr_unreachable("not a scalar");
 }
 
+static enum mr_err encode_items(const struct encode *ctx, const struct mr_field *field,
+                                const uint8_t *items, int32_t count, uint32_t depth)
+{
+    enum mr_kind kind = (enum mr_kind)field->item_kind;
+    uint32_t     size = mr_fields_item_size(field);
+    enum mr_err  err = MR_OK;
+    for (int32_t index = 0; index < count && err == MR_OK; index++, items += size) {
+        err = kind == MR_KIND_ONE ? encode_struct(ctx, field->sub, items, depth + 1)
+                                  : encode_scalar(ctx, field, kind, items);
+    }
+    return err;
+}
+
 static enum mr_err encode_array(const struct encode *ctx, const struct mr_field *field,
                                 const uint8_t *in, uint32_t depth)
 {
@@ -148,11 +161,7 @@ static enum mr_err encode_array(const struct encode *ctx, const struct mr_field 
         }
         return to != NULL ? MR_OK : MR_ERR_NO_MEMORY;
     }
-    for (int32_t index = 0; index < count && err == MR_OK; index++, items += size) {
-        err = kind == MR_KIND_ONE ? encode_struct(ctx, field->sub, items, depth + 1)
-                                  : encode_scalar(ctx, field, kind, items);
-    }
-    return err;
+    return err == MR_OK ? encode_items(ctx, field, items, count, depth) : err;
 }
 
 static enum mr_err encode_maybe(const struct encode *ctx, const struct mr_field *field,
@@ -275,4 +284,70 @@ enum mr_err mr_msg_size(const struct mr_msg *msg, int16_t version, const void *i
     }
     *bytes = err == MR_OK ? (uint32_t)counter.bytes : 0;
     return err;
+}
+
+/* ---- parts ---- */
+
+static struct encode part_of(const struct mr_msg *msg, int16_t version, struct mr_writer *writer)
+{
+    mr_assert(mr_msg_has_version(msg, version));
+    return (struct encode){
+        .writer = writer, .version = version, .is_flexible = mr_msg_is_flexible(msg, version)};
+}
+
+/* Fields from..to, tagged ones left out. */
+static enum mr_err encode_range(const struct encode *ctx, const struct mr_struct *desc,
+                                const uint8_t *in, uint32_t from, uint32_t to)
+{
+    enum mr_err err = MR_OK;
+    for (uint32_t index = from; index < to && err == MR_OK; index++) {
+        const struct mr_field *field = &desc->fields[index];
+        if (!mr_fields_has(field, ctx->version)) {
+            err = mr_fields_check_absent(field, in);
+        } else if (!field->is_tagged) {
+            err = encode_field(ctx, field, in, 1);
+        }
+    }
+    return err;
+}
+
+enum mr_err mr_msg_encode_before(const struct mr_msg *msg, int16_t version,
+                                 const struct mr_struct *desc, const struct mr_field *split,
+                                 const void *in, struct mr_writer *writer)
+{
+    const struct encode ctx = part_of(msg, version, writer);
+    return encode_range(&ctx, desc, in, 0, (uint32_t)(split - desc->fields));
+}
+
+enum mr_err mr_msg_encode_after(const struct mr_msg *msg, int16_t version,
+                                const struct mr_struct *desc, const struct mr_field *split,
+                                const void *in, struct mr_writer *writer)
+{
+    const struct encode ctx = part_of(msg, version, writer);
+    uint32_t            tag_count = 0;
+    for (uint32_t index = 0; index < desc->field_count; index++) {
+        const struct mr_field *field = &desc->fields[index];
+        if (field->is_tagged && mr_fields_has(field, version) && !mr_fields_is_default(field, in)) {
+            tag_count++;
+        }
+    }
+    enum mr_err err =
+        encode_range(&ctx, desc, in, (uint32_t)(split - desc->fields) + 1, desc->field_count);
+    return err == MR_OK && ctx.is_flexible ? encode_tags(&ctx, desc, in, tag_count, 1) : err;
+}
+
+enum mr_err mr_msg_encode_count(const struct mr_msg *msg, int16_t version,
+                                const struct mr_field *array, int32_t count,
+                                struct mr_writer *writer)
+{
+    const struct encode ctx = part_of(msg, version, writer);
+    return encode_len(&ctx, array, false, count);
+}
+
+enum mr_err mr_msg_encode_items(const struct mr_msg *msg, int16_t version,
+                                const struct mr_field *array, const void *items, int32_t count,
+                                struct mr_writer *writer)
+{
+    const struct encode ctx = part_of(msg, version, writer);
+    return encode_items(&ctx, array, items, count, 1);
 }

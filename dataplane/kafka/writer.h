@@ -33,10 +33,4 @@ static inline enum mr_err mr_writer_short_uvarint(struct mr_writer *writer, uint
     return mr_writer_uvarint(writer, value);
 }
 
-/* A writer that only counts. */
-static inline struct mr_writer mr_writer_counter(void)
-{
-    return (struct mr_writer){.is_counting = true};
-}
-
 #endif

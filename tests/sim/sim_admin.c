@@ -3,6 +3,7 @@
 #include "millrace/kafka/api.h"
 #include "millrace/kafka/errors.h"
 #include "millrace/kafka/msg.h"
+#include "sim_many.h"
 
 #define TOPIC_RESOURCE 2
 
@@ -192,6 +193,10 @@ static void send_describe(struct mr_sim_admin *admin, struct mr_now now)
 static void send_something(struct mr_sim_admin *admin, struct mr_now now)
 {
     uint32_t topic = 1 + (uint32_t)draw(admin, MR_SIM_TOPICS - 1);
+    if (draw(admin, 64) == 0) {
+        mr_sim_many_send(&admin->actor, (uint32_t)draw(admin, MR_SIM_MANY_KINDS), now);
+        return;
+    }
     switch (draw(admin, 6)) {
     case 0:
         if (admin->partitions[topic] > 0) {
@@ -409,6 +414,10 @@ static void answer(struct mr_sim_actor *actor, const struct mr_sim_call *call, c
 {
     struct mr_sim_admin *admin = admin_of(actor);
     (void)arena;
+    if ((call->user & MR_SIM_MANY) != 0) {
+        mr_sim_many_answer(actor, call, response);
+        return;
+    }
     switch (call->key) {
     case MR_API_METADATA:
         take_metadata(admin, response);

@@ -1,6 +1,7 @@
 #include "sim_broker.h"
 
 #include "config_table.h"
+#include "sim_idle.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
@@ -234,6 +235,7 @@ bool mr_sim_broker_turn(struct mr_sim_broker *broker, uint32_t who, struct mr_no
     if (mr_control_state(broker->control) == MR_CONTROL_SERVING) {
         uint64_t ops = mr_sim_fs_op_count(broker->fs) - ops_before;
         most(who == mr_endpoint_control(endpoints) ? &broker->work.control_ops : &broker->work.storage_ops, ops);
+        most(&broker->work.control_bytes, mr_sim_idle_control_work(broker->control));
         most(&broker->work.data_requests, requests_of(broker) - requests_before);
     }
     /* What blocked on the disk has taken its time. */

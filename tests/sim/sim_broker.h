@@ -48,6 +48,7 @@ void mr_sim_format(const struct mr_sim_site *site, struct mr_sim_fs *fs, int64_t
 struct mr_sim_work {
     uint64_t storage_ops;  /* disk operations submitted by a storage core */
     uint64_t control_ops;  /* and by control */
+    uint64_t control_bytes; /* of answers and records that control made */
     uint64_t data_requests; /* requests begun by the data core */
 };
 

@@ -3,6 +3,8 @@
 /* A turn of a storage core: mail and completions are bounded, and each may begin a few operations. */
 #define STORAGE_OPS_MAX 512u
 #define CONTROL_OPS_MAX 64u
+/* MR_CONTROL_WORK, and what one step may add to it. */
+#define CONTROL_BYTES_MAX (128u << 10)
 #define REQUESTS_MAX    64u /* what the site lets be open at once */
 
 /* Lock, log directory and metadata's own; journal files, state and root of each core. */
@@ -55,6 +57,9 @@ const char *mr_sim_idle_judge_work(const struct mr_sim_work *work)
     }
     if (work->control_ops > CONTROL_OPS_MAX) {
         return "a turn of control began too many disk operations";
+    }
+    if (work->control_bytes > CONTROL_BYTES_MAX) {
+        return "a turn of control made too many bytes of answers and records";
     }
     return work->data_requests > REQUESTS_MAX ? "a turn of the data core began too many requests" : NULL;
 }

@@ -3,7 +3,8 @@
  *
  *   conservation   when nobody waits for an answer, pages, tasks, requests and buffers are back where they came from,
  *                  and no more files are open than segments and the fixed ones; after a clean stop none is
- *   work           a turn of a serving broker begins a bounded number of disk operations and requests
+ *   work           a turn of a serving broker begins a bounded number of disk operations and requests, and control makes a
+ *                  bounded number of bytes
  *
  * Reading and judging are apart, so that the judge can be shown what is wrong. Thread: the simulation's one.
  */
@@ -29,6 +30,8 @@ struct mr_sim_idle {
 void mr_sim_idle_storage(const struct mr_storage_core *core, struct mr_sim_idle *idle);
 void mr_sim_idle_data(const struct mr_data_core *core, struct mr_sim_idle *idle);
 void mr_sim_idle_control(const struct mr_control *control, struct mr_sim_idle *idle);
+/* Bytes of answers and records that its last turn made (MR_CONTROL_WORK). */
+uint64_t mr_sim_idle_control_work(const struct mr_control *control);
 
 void mr_sim_idle_read(const struct mr_sim_broker *broker, struct mr_sim_idle *idle);
 

@@ -8,3 +8,8 @@ void mr_sim_idle_control(const struct mr_control *control, struct mr_sim_idle *i
     idle->control_requests = control->requests_open;
     idle->control_ops = control->ops_open;
 }
+
+uint64_t mr_sim_idle_control_work(const struct mr_control *control)
+{
+    return control->work;
+}

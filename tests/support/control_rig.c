@@ -406,6 +406,9 @@ void mr_rig_run(struct mr_rig *rig)
         if (rig->control->ops_open > rig->ops_turn_max) {
             rig->ops_turn_max = rig->control->ops_open;
         }
+        if (rig->control->work > rig->work_turn_max) {
+            rig->work_turn_max = rig->control->work;
+        }
         is_any |= mr_port_flush(&rig->control_port, woken);
         for (uint32_t core = 0; core < MR_RIG_CORES; core++) {
             is_any |= storage_turn(rig, core);

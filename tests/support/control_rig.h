@@ -93,6 +93,7 @@ struct mr_rig {
     uint32_t               held_core[64];
     uint32_t               held_count;
     uint32_t               ops_turn_max; /* storage operations open after the busiest turn */
+    uint64_t               work_turn_max; /* bytes of answers and records of the busiest turn */
 };
 
 struct mr_rig_store *mr_rig_store_create(void);

@@ -87,6 +87,12 @@ struct mr_writer {
 void mr_writer_init(struct mr_writer *writer, struct mr_arena *scratch, struct mr_span *spans,
                     uint32_t span_max);
 
+/* A writer that only counts: `bytes` is what would have been written. */
+static inline struct mr_writer mr_writer_counter(void)
+{
+    return (struct mr_writer){.is_counting = true};
+}
+
 /* What was written, less than 2^32 bytes (asserted); gives the unused end of the last piece back to
  * scratch. The spans and pieces are as they were: the chain points to them. */
 struct mr_chain mr_writer_finish(struct mr_writer *writer);
@@ -116,6 +122,24 @@ enum mr_err mr_msg_encode(const struct mr_msg *msg, int16_t version, const void 
 /* How many bytes mr_msg_encode would write, RECORDS included. Errors as there, but NO_MEMORY. */
 enum mr_err mr_msg_size(const struct mr_msg *msg, int16_t version, const void *in, uint32_t *bytes);
 
+/*
+ * Parts of a message, for one that is made piece by piece: of a struct in it what stands before its
+ * array `split`, the array's count, some of its items, and what stands behind it, tagged fields too.
+ * In this order they are the bytes that mr_msg_encode would write. Errors as there.
+ */
+enum mr_err mr_msg_encode_before(const struct mr_msg *msg, int16_t version,
+                                 const struct mr_struct *desc, const struct mr_field *split,
+                                 const void *in, struct mr_writer *writer);
+enum mr_err mr_msg_encode_after(const struct mr_msg *msg, int16_t version,
+                                const struct mr_struct *desc, const struct mr_field *split,
+                                const void *in, struct mr_writer *writer);
+enum mr_err mr_msg_encode_count(const struct mr_msg *msg, int16_t version,
+                                const struct mr_field *array, int32_t count,
+                                struct mr_writer *writer);
+enum mr_err mr_msg_encode_items(const struct mr_msg *msg, int16_t version,
+                                const struct mr_field *array, const void *items, int32_t count,
+                                struct mr_writer *writer);
+
 /* ---- printing ------------------------------------------------------------------------------- */
 
 /*
@@ -127,6 +151,9 @@ enum mr_err mr_msg_size(const struct mr_msg *msg, int16_t version, const void *i
  */
 enum mr_err mr_msg_print(const struct mr_msg *msg, int16_t version, const void *in,
                          struct mr_text *text);
+
+/* Bytes from one item of an array to the next, in memory. */
+uint32_t mr_fields_item_size(const struct mr_field *array);
 
 /* ---- defaults, finding ---------------------------------------------------------------------- */
 
