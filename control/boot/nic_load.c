@@ -120,14 +120,14 @@ static bool object_path(char *out, size_t size)
     return access(out, R_OK) == 0;
 }
 
-struct mr_nic *mr_nic_load(const struct mr_nic_params *params, char *why, size_t why_size)
+bool mr_nic_load(const struct mr_nic_params *params, struct mr_nic **lanes, char *why, size_t why_size)
 {
     char path[PATH_MAX + 32];
     if (!object_path(path, sizeof path)) {
         mr_fmt(why, why_size,
                "millrace.transport=dpdk: this build has no DPDK (no millrace-dpdk.so beside the program); install "
                "libdpdk-dev and build again, or use millrace.transport=uring");
-        return NULL;
+        return false;
     }
     void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     union {
@@ -136,7 +136,7 @@ struct mr_nic *mr_nic_load(const struct mr_nic_params *params, char *why, size_t
     } entry = {.symbol = object == NULL ? NULL : dlsym(object, MR_NIC_OPEN_SYMBOL)};
     if (entry.symbol == NULL) {
         mr_fmt(why, why_size, "millrace.transport=dpdk: DPDK cannot be loaded: %s", dlerror());
-        return NULL;
+        return false;
     }
-    return entry.open(params, why, why_size);
+    return entry.open(params, lanes, why, why_size);
 }

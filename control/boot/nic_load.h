@@ -17,7 +17,7 @@ bool mr_nic_load_is_wanted(const struct mr_config *config);
 /* False: `why` names the key and what is wrong with it. */
 bool mr_nic_load_params(const struct mr_config *config, struct mr_nic_params *params, char *why, size_t why_size);
 
-/* The card, started. NULL: `why`, in one line. */
-struct mr_nic *mr_nic_load(const struct mr_nic_params *params, char *why, size_t why_size);
+/* The card, started: params->lanes lanes. False: `why`, in one line. */
+bool mr_nic_load(const struct mr_nic_params *params, struct mr_nic **lanes, char *why, size_t why_size);
 
 #endif

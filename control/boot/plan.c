@@ -82,28 +82,28 @@ static bool plan_cores(const struct mr_config *config, const struct mr_plan_mach
             return refuse(why, why_size, "millrace.cores.storage", config->millrace_cores_storage,
                           "a list of CPUs like 1,4");
         }
-        if (mr_nic_load_is_wanted(config) && plan->endpoints.data_count > 1) {
+        if (mr_nic_load_is_wanted(config) && plan->endpoints.data_count > MR_NIC_LANES) {
             return refuse(why, why_size, "millrace.cores.data", config->millrace_cores_data,
-                          "one CPU with millrace.transport=dpdk");
+                          "at most 16 CPUs with millrace.transport=dpdk");
         }
         plan->thread_count = plan->endpoints.data_count + plan->endpoints.storage_count;
         return true;
     }
     uint32_t count = 0;
     int32_t at = 0;
-    bool is_single = mr_nic_load_is_wanted(config); /* one queue of the card, so far */
+    bool is_dpdk = mr_nic_load_is_wanted(config);
     if (mr_str_equal(config->millrace_cores, MR_STR("auto"))) {
         /* One CPU is left to the control thread, the kernel and everybody else. */
         count = machine->cpu_count > 1 ? machine->cpu_count - 1 : 1;
-        count = is_single ? 1 : count > 8 ? 8 : count;
+        count = is_dpdk ? 1 : count > 8 ? 8 : count; /* a card may have one queue only */
     } else if (!read_number(config->millrace_cores, &at, &count) ||
                at != config->millrace_cores.len || count < 1 || count > MR_CORES_MAX) {
         return refuse(why, why_size, "millrace.cores", config->millrace_cores,
                       "auto or a number from 1 to 64");
     }
-    if (is_single && count > 1) {
+    if (is_dpdk && count > MR_NIC_LANES) {
         return refuse(why, why_size, "millrace.cores", config->millrace_cores,
-                      "1 or auto with millrace.transport=dpdk");
+                      "auto or at most 16 with millrace.transport=dpdk");
     }
     plan->is_shared = true;
     plan->endpoints = (struct mr_endpoints){.data_count = count, .storage_count = count};

@@ -284,7 +284,7 @@ static void core_init_data(struct core *core)
         .wait = thread->wait,
         .log = &thread->log,
         .arena = &thread->arena,
-        .nic = broker.params->nic,
+        .nic = broker.params->lanes[core->data_core],
         .nic_params = broker.params->nic_params,
         .listeners = broker.params->listeners,
         .listener_count = broker.params->listener_count,

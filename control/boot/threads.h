@@ -13,6 +13,8 @@
 #include "millrace/control.h"
 #include "millrace/plan.h"
 
+#include "millrace/net/nic.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -23,7 +25,7 @@ struct mr_threads_params {
     const struct mr_plan *plan; /* measured */
     struct mr_endpoint listeners[MR_THREADS_LISTENERS];
     uint32_t listener_count;
-    struct mr_nic *nic; /* NULL: kernel sockets */
+    struct mr_nic *lanes[MR_NIC_LANES]; /* of the card, one for each data core; NULL: kernel sockets */
     const struct mr_nic_params *nic_params;
     const char *log_dir;
     struct mr_str cluster_id;

@@ -11,6 +11,7 @@
 #include <netdb.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -115,7 +116,7 @@ static bool is_on_card(const struct mr_nic_params *card, const struct mr_endpoin
     return is_found;
 }
 
-static bool open_card(const struct mr_cli *cli, struct mr_threads_params *params)
+static bool open_card(const struct mr_cli *cli, const struct mr_plan *plan, struct mr_threads_params *params)
 {
     static struct mr_nic_params card;
     char why[1024];
@@ -131,18 +132,20 @@ static bool open_card(const struct mr_cli *cli, struct mr_threads_params *params
         }
     }
     params->nic_params = &card;
-    params->nic = mr_nic_load(&card, why, sizeof why);
-    if (params->nic == NULL) {
-        mr_cli_complain(cli, "%s", why);
+    card.lanes = plan->endpoints.data_count;
+    bool is_good = getrandom(card.steer_key, sizeof card.steer_key, 0) == (ssize_t)sizeof card.steer_key;
+    if (!is_good || !mr_nic_load(&card, params->lanes, why, sizeof why)) {
+        mr_cli_complain(cli, "%s", is_good ? why : "no random numbers");
+        return false;
     }
-    return params->nic != NULL;
+    return true;
 }
 
 /* Kernel sockets: that the addresses can be bound. A card: that it can be opened, and has the addresses. */
-static bool check_listeners(const struct mr_cli *cli, struct mr_threads_params *params)
+static bool check_listeners(const struct mr_cli *cli, const struct mr_plan *plan, struct mr_threads_params *params)
 {
     if (mr_nic_load_is_wanted(&cli->config)) {
-        return open_card(cli, params);
+        return open_card(cli, plan, params);
     }
     for (uint32_t index = 0; index < params->listener_count; index++) {
         if (!check_port(cli, &params->listeners[index])) {
@@ -196,7 +199,7 @@ int mr_cmd_start(int argc, char **argv)
     if (!check_meta(&cli, params.log_dir, &meta)) {
         return MR_CLI_FAILED;
     }
-    if (!check_listeners(&cli, &params)) {
+    if (!check_listeners(&cli, &plan, &params)) {
         return MR_CLI_FAILED;
     }
     check_direct(&cli, params.log_dir);

@@ -84,15 +84,31 @@ static int split(char *text, char **arguments, int count)
     return count;
 }
 
+/* Memory without hugepages is address space until it is used, but DPDK's 64 MiB are too few for several lanes. */
+static void memory(const struct mr_nic_params *params, char *out, size_t size)
+{
+    uint64_t frames = params->buffers + 6144u; /* of nic_pools.c, at the most */
+    uint64_t lane = frames * (params->mtu + 768u) + MR_NIC_SEGMENTS * 256u;
+    bool is_said = strncmp(params->eal, "-m ", 3) == 0 || strstr(params->eal, " -m ") != NULL;
+    bool is_asked = strstr(params->eal, "--no-huge") != NULL && !is_said;
+    out[0] = '\0';
+    if (is_asked) {
+        mr_fmt(out, size, "-m %llu", (unsigned long long)(params->lanes * (lane >> 20) + 32));
+    }
+}
+
 bool mr_nic_eal_start(const struct mr_nic_params *params, char *why, size_t why_size)
 {
     static char cores[4 * CPU_SETSIZE];
     static char ours[] = "millrace --no-telemetry --no-shconf --log-level=5 --iova-mode=va --lcores";
     static char given[sizeof params->eal];
     static char *arguments[ARGUMENTS_MAX];
+    static char megabytes[32];
+    memory(params, megabytes, sizeof megabytes);
     lcores(cores, sizeof cores);
     int count = split(ours, arguments, 0);
     arguments[count++] = cores;
+    count = split(megabytes, arguments, count);
     memcpy(given, params->eal, sizeof given);
     count = split(given, arguments, count);
     sigset_t all;

@@ -26,12 +26,12 @@ static bool frames_attach(struct mr_nic *nic)
 
 static uint32_t frames_receive(struct mr_nic *nic, struct mr_nic_received *frames, uint32_t max)
 {
-    struct mr_nic_dpdk *d = (struct mr_nic_dpdk *)(void *)nic;
+    struct mr_nic_lane *l = (struct mr_nic_lane *)(void *)nic;
     const uint64_t good = RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;
     struct rte_mbuf *mbufs[MR_NIC_BURST];
-    uint16_t burst = max < MR_NIC_BURST ? (uint16_t)max : MR_NIC_BURST;
-    uint16_t taken = rte_eth_rx_burst(d->port, 0, mbufs, burst);
-    uint32_t count = 0;
+    uint32_t count = nic->lane_count > 1 ? mr_nic_hand_take(l, frames, max / 2) : 0; /* neither starves the other */
+    uint16_t burst = max - count < MR_NIC_BURST ? (uint16_t)(max - count) : MR_NIC_BURST;
+    uint16_t taken = rte_eth_rx_burst(l->port_id, l->queue_id, mbufs, burst);
     nic->counts.frames_in += taken;
     for (uint16_t index = 0; index < taken; index++) {
         struct rte_mbuf *m = mbufs[index];
@@ -58,9 +58,9 @@ static void frames_release(struct mr_nic *nic, void *buffer)
 
 static uint32_t frames_room(struct mr_nic *nic)
 {
-    const struct mr_nic_dpdk *d = (const struct mr_nic_dpdk *)(const void *)nic;
+    const struct mr_nic_lane *l = (const struct mr_nic_lane *)(const void *)nic;
     uint32_t slots = MR_NIC_SLOTS - (uint32_t)(nic->sent - nic->done);
-    uint32_t queue = MR_NIC_QUEUE - d->queued;
+    uint32_t queue = MR_NIC_QUEUE - l->queued;
     return slots < queue ? slots : queue;
 }
 
@@ -70,15 +70,15 @@ static void slot_done(void *bytes, void *slot)
     ((struct mr_nic_slot *)slot)->is_done = true;
 }
 
-static void copy_span(struct mr_nic_dpdk *d, struct rte_mbuf *m, const struct mr_span *span)
+static void copy_span(struct mr_nic_lane *l, struct rte_mbuf *m, const struct mr_span *span)
 {
     memcpy(rte_pktmbuf_mtod_offset(m, uint8_t *, m->data_len), span->data, span->len);
     m->data_len = (uint16_t)(m->data_len + span->len);
-    d->nic.counts.bytes_copied += span->len;
+    l->nic.counts.bytes_copied += span->len;
 }
 
 /* A span is a part of one segment's payload, so its length fits. */
-static void attach_span(struct mr_nic_dpdk *d, struct rte_mbuf *m, const struct mr_span *span,
+static void attach_span(struct mr_nic_lane *l, struct rte_mbuf *m, const struct mr_span *span,
                         struct rte_mbuf_ext_shared_info *info)
 {
     union {
@@ -87,13 +87,13 @@ static void attach_span(struct mr_nic_dpdk *d, struct rte_mbuf *m, const struct 
     } pun = {.in = span->data};
     rte_pktmbuf_attach_extbuf(m, pun.out, RTE_BAD_IOVA, (uint16_t)span->len, info);
     m->data_len = (uint16_t)span->len;
-    d->nic.counts.bytes_attached += span->len;
+    l->nic.counts.bytes_attached += span->len;
 }
 
 /* What a card that computes checksums wants to find: the sum of the pseudo header. */
-static void offload_checksums(const struct mr_nic_dpdk *d, struct rte_mbuf *m, const struct mr_net_frame *frame)
+static void offload_checksums(const struct mr_nic_lane *l, struct rte_mbuf *m, const struct mr_net_frame *frame)
 {
-    if (frame->l4_at == 0 || !d->nic.is_checksum_offloaded) {
+    if (frame->l4_at == 0 || !l->nic.is_checksum_offloaded) {
         return;
     }
     bool is_ip4 = frame->l4_at - frame->l3_at == sizeof(struct rte_ipv4_hdr);
@@ -107,9 +107,9 @@ static void offload_checksums(const struct mr_nic_dpdk *d, struct rte_mbuf *m, c
 
 static void frames_send(struct mr_nic *nic, const struct mr_net_frame *frame)
 {
-    struct mr_nic_dpdk *d = (struct mr_nic_dpdk *)(void *)nic;
-    struct mr_nic_slot *slot = &d->slots[nic->sent++ % MR_NIC_SLOTS];
-    struct rte_mbuf *head = rte_pktmbuf_alloc(d->headers);
+    struct mr_nic_lane *l = (struct mr_nic_lane *)(void *)nic;
+    struct mr_nic_slot *slot = &l->slots[nic->sent++ % MR_NIC_SLOTS];
+    struct rte_mbuf *head = rte_pktmbuf_alloc(l->headers);
     struct rte_mbuf *rest[MR_TCP_SPANS];
     slot->is_done = true;
     if (head == NULL) { /* cannot be: room() counts; a lost frame comes again */
@@ -119,18 +119,18 @@ static void frames_send(struct mr_nic *nic, const struct mr_net_frame *frame)
     head->data_len = (uint16_t)frame->header_len;
     uint32_t copied = 0;
     while (copied < frame->span_count && frame->spans[copied].len <= MR_NIC_COPY_MAX) {
-        copy_span(d, head, &frame->spans[copied++]);
+        copy_span(l, head, &frame->spans[copied++]);
     }
     uint32_t attached = frame->span_count - copied;
-    if (!d->is_attaching || attached == 0 || rte_pktmbuf_alloc_bulk(d->segments, rest, attached) != 0) {
+    if (!l->port->is_attaching || attached == 0 || rte_pktmbuf_alloc_bulk(l->segments, rest, attached) != 0) {
         attached = 0;
     }
     for (; copied + attached < frame->span_count; copied++) {
-        copy_span(d, head, &frame->spans[copied]);
+        copy_span(l, head, &frame->spans[copied]);
     }
     struct rte_mbuf *last = head;
     for (uint32_t index = 0; index < attached; index++) {
-        attach_span(d, rest[index], &frame->spans[copied + index], &slot->info);
+        attach_span(l, rest[index], &frame->spans[copied + index], &slot->info);
         last->next = rest[index];
         last = rest[index];
     }
@@ -140,24 +140,24 @@ static void frames_send(struct mr_nic *nic, const struct mr_net_frame *frame)
     rte_mbuf_ext_refcnt_set(&slot->info, (uint16_t)attached);
     head->nb_segs = (uint16_t)(attached + 1);
     head->pkt_len = frame->header_len + frame->len;
-    offload_checksums(d, head, frame);
-    d->queue[d->queued++] = head;
+    offload_checksums(l, head, frame);
+    l->queue[l->queued++] = head;
 }
 
 static void frames_flush(struct mr_nic *nic)
 {
-    struct mr_nic_dpdk *d = (struct mr_nic_dpdk *)(void *)nic;
-    if (d->queued > 0) {
-        uint16_t taken = rte_eth_tx_burst(d->port, 0, d->queue, (uint16_t)d->queued);
+    struct mr_nic_lane *l = (struct mr_nic_lane *)(void *)nic;
+    if (l->queued > 0) {
+        uint16_t taken = rte_eth_tx_burst(l->port_id, l->queue_id, l->queue, (uint16_t)l->queued);
         nic->counts.frames_out += taken;
-        d->queued -= taken;
-        memmove(d->queue, d->queue + taken, d->queued * sizeof d->queue[0]);
+        l->queued -= taken;
+        memmove(l->queue, l->queue + taken, l->queued * sizeof l->queue[0]);
     }
-    while (nic->done + d->queued < nic->sent && d->slots[nic->done % MR_NIC_SLOTS].is_done) {
+    while (nic->done + l->queued < nic->sent && l->slots[nic->done % MR_NIC_SLOTS].is_done) {
         nic->done++;
     }
-    if (nic->done < nic->sent && d->queued == 0) {
-        (void)rte_eth_tx_done_cleanup(d->port, 0, 0); /* a lazy driver keeps them until its ring is full */
+    if (nic->done < nic->sent && l->queued == 0) {
+        (void)rte_eth_tx_done_cleanup(l->port_id, l->queue_id, 0); /* a lazy driver keeps them until its ring is full */
     }
 }
 
@@ -165,11 +165,14 @@ static void frames_flush(struct mr_nic *nic)
 
 static bool frames_arm(struct mr_nic *nic)
 {
-    const struct mr_nic_dpdk *d = (const struct mr_nic_dpdk *)(const void *)nic;
+    struct mr_nic_lane *l = (struct mr_nic_lane *)(void *)nic;
     if (nic->wait_fd < 0) {
         return false;
     }
-    int err = rte_eth_dev_rx_intr_enable(d->port, 0);
+    if (nic->lane_count > 1) {
+        mr_nic_hand_arm(l);
+    }
+    int err = rte_eth_dev_rx_intr_enable(l->port_id, l->queue_id);
     return err == 0 || err == -ENOTSUP; /* a TAP's descriptor is readable anyway */
 }
 
@@ -182,4 +185,5 @@ const struct mr_nic_ops mr_nic_frames_ops = {
     .send = frames_send,
     .flush = frames_flush,
     .arm = frames_arm,
+    .hand = mr_nic_hand,
 };

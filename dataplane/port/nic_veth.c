@@ -162,16 +162,19 @@ void mr_nic_veth_leave(void)
     }
 }
 
-/* Nothing of it is linked here, and it is not always there. */
+/* Nothing of them is linked here, and they are not always there. */
 void mr_nic_veth_quiet(void)
 {
-    void *library = dlopen("libbpf.so.1", RTLD_NOW | RTLD_NOLOAD);
-    union {
-        void *symbol;
-        void *(*set_print)(void *print);
-    } entry = {.symbol = library == NULL ? NULL : dlsym(library, "libbpf_set_print")};
-    if (entry.symbol != NULL) {
-        (void)entry.set_print(NULL);
+    static const char *const names[][2] = {{"libbpf.so.1", "libbpf_set_print"}, {"libxdp.so.1", "libxdp_set_print"}};
+    for (size_t index = 0; index < sizeof names / sizeof names[0]; index++) {
+        void *library = dlopen(names[index][0], RTLD_NOW | RTLD_NOLOAD);
+        union {
+            void *symbol;
+            void *(*set_print)(void *print);
+        } entry = {.symbol = library == NULL ? NULL : dlsym(library, names[index][1])};
+        if (entry.symbol != NULL) {
+            (void)entry.set_print(NULL);
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 bool mr_nic_veth_make(const struct mr_nic_params *params, uint32_t queues, char *why, size_t why_size);
 /* Back; nothing if make() was not called. */
 void mr_nic_veth_leave(void);
-/* libbpf is told to print nothing; once the driver has loaded it. */
+/* libbpf and libxdp are told to print nothing; once the driver has loaded them. */
 void mr_nic_veth_quiet(void);
 /* The socket of the queue that was set up as the queue-th, to be waited for; -1: none. */
 int mr_nic_veth_socket(uint32_t queue);

@@ -17,6 +17,7 @@
  */
 #include "transport/transport_dpdk.h"
 
+#include "millrace/base/bug.h"
 #include "millrace/wait.h"
 
 #include <liburing.h>
@@ -49,6 +50,19 @@ static void transmit(struct mr_dpdk *t)
     }
 }
 
+/* Whether a frame is for this core, alone or among others; the others get it from here. */
+static bool is_for_us(const struct mr_dpdk *t, const struct mr_nic_received *f)
+{
+    bool is_taken = f->is_handed || mr_bug("dpdk-steer-nowhere");
+    uint32_t lane = is_taken ? MR_STEER_HERE : mr_steer_frame(&t->steer, f->bytes, f->len);
+    for (uint32_t other = 0; other < t->steer.lanes; other++) {
+        if (other != t->nic->lane && (lane == other || lane == MR_STEER_ALL)) {
+            t->nic->ops->hand(t->nic, other, f);
+        }
+    }
+    return lane == t->nic->lane || lane == MR_STEER_HERE || lane == MR_STEER_ALL;
+}
+
 static void receive(struct mr_dpdk *t)
 {
     struct mr_nic_received frames[MR_NIC_BURST];
@@ -57,7 +71,8 @@ static void receive(struct mr_dpdk *t)
         count = t->nic->ops->receive(t->nic, frames, MR_NIC_BURST);
         for (uint32_t index = 0; index < count; index++) {
             const struct mr_nic_received *f = &frames[index];
-            if (!mr_net_input(t->net, f->bytes, f->len, f->is_verified, f->buffer, t->now_ns)) {
+            if (!is_for_us(t, f) ||
+                !mr_net_input(t->net, f->bytes, f->len, f->is_verified, f->buffer, t->now_ns)) {
                 t->nic->ops->release(t->nic, f->buffer);
             }
         }
@@ -206,10 +221,10 @@ static void say_counts(const struct mr_dpdk *t)
     const struct mr_nic_counts *nic = &t->nic->counts;
     const struct mr_tcp_counts *tcp = mr_tcp_counts(t->tcp);
     mr_log(t->params.log, MR_LOG_INFO,
-           "card=%s frames_in=%llu frames_out=%llu refused=%llu bytes_attached=%llu bytes_copied=%llu opened=%llu "
+           "card=%s frames_in=%llu frames_out=%llu handed=%llu refused=%llu bytes_attached=%llu bytes_copied=%llu opened=%llu "
            "cookies_sent=%llu cookies_taken=%llu challenges=%llu",
            t->nic->ops->name, (unsigned long long)nic->frames_in, (unsigned long long)nic->frames_out,
-           (unsigned long long)nic->refused, (unsigned long long)nic->bytes_attached,
+           (unsigned long long)nic->handed, (unsigned long long)nic->refused, (unsigned long long)nic->bytes_attached,
            (unsigned long long)nic->bytes_copied, (unsigned long long)tcp->opened,
            (unsigned long long)tcp->cookies_sent, (unsigned long long)tcp->cookies_taken,
            (unsigned long long)tcp->challenges);
@@ -310,6 +325,8 @@ struct mr_transport *mr_transport_dpdk_init(const struct mr_transport_dpdk_param
     t->tcp = mr_tcp_init(&tcp, arena);
     t->net = MR_ARENA_GET(arena, struct mr_net, 1);
     net_init(t);
+    t->steer.lanes = t->nic->lane_count;
+    memcpy(t->steer.key, params->nic_params->steer_key, sizeof t->steer.key);
     mr_pool_init(&t->conns, arena, sizeof(struct mr_dpdk_conn), params->connections_max, 64);
     mr_transport_dpdk_buffers_init(t, arena);
     mr_list_init(&t->ready);

@@ -10,6 +10,7 @@
 #include "millrace/dataplane.h"
 #include "millrace/net/nic.h"
 #include "net/net.h"
+#include "net/steer.h"
 
 #define MR_DPDK_BUFFER_BYTES MR_NET_WINDOW
 
@@ -55,6 +56,7 @@ struct mr_dpdk {
     struct mr_nic *nic;
     struct mr_tcp *tcp;
     struct mr_net *net;
+    struct mr_steer steer;
     struct mr_pool conns;
     struct mr_list ready; /* with something to tell, or to look at */
     struct mr_list held;  /* what they have to tell waits for the card */

@@ -6,11 +6,13 @@
  */
 #include "mutate.h"
 #include "net/net_parts.h"
+#include "net/steer.h"
 
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static const struct mr_steer steer = {.key = {0x6d, 0x5a, 0x56}, .lanes = 3};
 static const struct mr_net_mac mac = {{2, 0, 0, 0, 0, 1}};
 
 static void put_sum(uint8_t *at, uint64_t sum, const uint8_t *bytes, uint32_t len)
@@ -102,6 +104,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             make_right(frame, item.len);
         }
         now_ns += 1000ull << (item.who % 28);
+        uint32_t whose = mr_steer_frame(&steer, frame, item.len);
+        mr_assert(whose < steer.lanes || whose == MR_STEER_HERE || whose == MR_STEER_ALL);
         if (!mr_net_input(&n, frame, item.len, false, frame, now_ns)) {
             free(frame);
         }

@@ -19,10 +19,14 @@ def on_port(t, port, conf=None):
     return t.own(dict(conf or {}), on=port)
 
 
+def said(b, what):
+    """What each data core says at the end: handed, opened, bytes_attached..."""
+    return [int(n) for n in re.findall(r" card=\S+ .*\b%s=(\d+)" % what, b.log_path.read_text())]
+
+
 def copies(b):
     """Bytes of answers that were attached to frames, and that were copied into them."""
-    said = re.search(r"bytes_attached=(\d+) bytes_copied=(\d+)", b.log_path.read_text())
-    return int(said.group(1)), int(said.group(2))
+    return said(b, "bytes_attached")[0], said(b, "bytes_copied")[0]
 
 
 def tc(*command):
@@ -79,6 +83,25 @@ def clients_over_af_xdp(t):
     attached, copied = use(t, "af_xdp")
     t.equal(attached, 0, "bytes of answers that were attached")
     t.check(copied > 15000 * SIZE, "%d bytes of answers were copied", copied)
+
+
+@test(millrace_only=True)
+def connections_of_two_cores(t):
+    """A card that steers by itself (TAP by what we have sent, veth by a hash of the kernel's): every connection stays with
+    the core that it hashes to, and what came to the other one is handed over."""
+    for port in ("tap", "af_xdp"):
+        b = on_port(t, port, {"millrace.cores": "2"})
+        topic = t.topic(8, broker=b)
+        got = fields(t.java("produce", broker=b, topic=topic, partitions=8, count=15000, size=SIZE))
+        t.equal((got["acked"], got["disorder"]), ("15000", "0"), "acknowledged and out of order")
+        t.equal(sequence_check(t, consume_all(t, topic, 15000, broker=b)), 15000, "records by Java")
+        peers = [t.wire(b) for _ in range(32)]
+        t.check(all(p.list_offsets(topic, 0, -1)[0] == 0 for p in peers), "an answer on each of many connections")
+        t.equal(b.stop(), 0, "exit status")
+        opened, handed = said(b, "opened"), said(b, "handed")
+        t.check(len(opened) == 2 and min(opened) >= 4, "connections of the cores: %s", opened)
+        t.check(min(handed) > 0, "frames that the cores have handed over: %s", handed)
+        t.note("%s: connections %s, handed over %s" % (port, opened, handed))
 
 
 @test(millrace_only=True)

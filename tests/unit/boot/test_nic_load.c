@@ -77,7 +77,7 @@ static void test_what_is_wrong_is_refused_by_its_key(void **state)
     }
 }
 
-static void test_a_card_has_one_data_core(void **state)
+static void test_a_card_has_one_data_core_unless_told_otherwise(void **state)
 {
     const struct mr_plan_machine machine = {.cpu_count = 8, .memory_bytes = 8ull << 30};
     static struct mr_plan plan;
@@ -85,13 +85,17 @@ static void test_a_card_has_one_data_core(void **state)
     begin();
     assert_true(mr_plan_make(&config, &machine, &plan, why, sizeof why));
     assert_int_equal(plan.endpoints.data_count, 1);
-    set("millrace.cores", "2");
+    set("millrace.cores", "16");
+    assert_true(mr_plan_make(&config, &machine, &plan, why, sizeof why));
+    assert_int_equal(plan.endpoints.data_count, MR_NIC_LANES);
+    set("millrace.cores", "17");
+    assert_false(mr_plan_make(&config, &machine, &plan, why, sizeof why));
+    set("millrace.cores.data", "0-16");
+    set("millrace.cores.storage", "17");
     assert_false(mr_plan_make(&config, &machine, &plan, why, sizeof why));
     set("millrace.cores.data", "0-1");
-    set("millrace.cores.storage", "2,3");
-    assert_false(mr_plan_make(&config, &machine, &plan, why, sizeof why));
-    set("millrace.cores.data", "0");
     assert_true(mr_plan_make(&config, &machine, &plan, why, sizeof why));
+    assert_int_equal(plan.endpoints.data_count, 2);
 }
 
 int main(void)
@@ -99,7 +103,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keys_become_parameters),
         cmocka_unit_test(test_what_is_wrong_is_refused_by_its_key),
-        cmocka_unit_test(test_a_card_has_one_data_core),
+        cmocka_unit_test(test_a_card_has_one_data_core_unless_told_otherwise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,12 +22,14 @@
 struct wire_frame {
     struct mr_list link;
     uint32_t len;
+    bool is_handed;
     uint8_t bytes[2048];
 };
 
 static struct {
     struct mr_nic nic; /* first */
     struct mr_list in;   /* to be received */
+    struct mr_list others; /* handed to other lanes */
     struct mr_net_frame lent[FRAMES];
     uint32_t held;       /* buffers that the transport has */
     bool is_slow;        /* nothing is read before card_read() */
@@ -71,6 +73,7 @@ static struct client clients[PEERS];
 static struct side sides[PEERS];
 static uint32_t client_count, side_count;
 static uint64_t now_ns, spin_ns;
+static uint32_t lanes = 1;
 static uint8_t pattern[PERIOD * 8192];
 
 static const struct mr_address ours = {{[10] = 0xff, 0xff, 10, 0, 0, 2}};
@@ -89,7 +92,7 @@ static uint64_t wrong_bytes(struct mr_span span, uint64_t at)
 
 static struct wire_frame *flatten(const struct mr_net_frame *frame)
 {
-    struct wire_frame *wire = malloc(sizeof *wire);
+    struct wire_frame *wire = calloc(1, sizeof *wire);
     memcpy(wire->bytes, frame->header, frame->header_len);
     wire->len = frame->header_len;
     for (uint32_t index = 0; index < frame->span_count; index++) {
@@ -128,7 +131,7 @@ static uint32_t card_receive(struct mr_nic *nic, struct mr_nic_received *frames,
     (void)nic;
     while (count < max && (link = mr_list_pop(&card.in)) != NULL) {
         struct wire_frame *wire = MR_LIST_ENTRY(link, struct wire_frame, link);
-        frames[count++] = (struct mr_nic_received){.bytes = wire->bytes, .len = wire->len, .buffer = wire};
+        frames[count++] = (struct mr_nic_received){.bytes = wire->bytes, .len = wire->len, .is_handed = wire->is_handed, .buffer = wire};
         card.held++;
     }
     return count;
@@ -163,9 +166,20 @@ static bool card_arm(struct mr_nic *nic)
     return nic->wait_fd >= 0;
 }
 
+static void card_hand(struct mr_nic *nic, uint32_t lane, const struct mr_nic_received *frame)
+{
+    struct wire_frame *copy = calloc(1, sizeof *copy);
+    assert_int_not_equal(lane, nic->lane);
+    memcpy(copy->bytes, frame->bytes, frame->len);
+    copy->len = frame->len;
+    copy->is_handed = true;
+    mr_list_add_tail(&card.others, &copy->link);
+}
+
 static const struct mr_nic_ops card_ops = {
     .name = "arrays", .attach = card_attach, .receive = card_receive, .release = card_release,
     .room = card_room, .send = card_send,    .flush = card_flush,     .arm = card_arm,
+    .hand = card_hand,
 };
 
 /* ---- both sides ---- */
@@ -301,11 +315,14 @@ static int setup(void **state)
     client_count = side_count = 0;
     now_ns = MR_NS_PER_S;
     card.nic = (struct mr_nic){.ops = &card_ops, .mac = {2, 0, 0, 0, 0, 2}, .wait_fd = eventfd(0, EFD_NONBLOCK)};
+    card.nic.lane_count = lanes;
     card.is_slow = false;
     card.held = 0;
     mr_list_init(&card.in);
+    mr_list_init(&card.others);
     peer_init();
-    nic_params = (struct mr_nic_params){.buffers = 4096, .mtu = 1500, .our_count = 1};
+    nic_params = (struct mr_nic_params){.buffers = 4096, .mtu = 1500, .our_count = 1, .steer_key = {0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67,
+                                                         0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0}};
     nic_params.ours[0] = (struct mr_nic_address){.address = ours, .network = {ours, 96 + 24}};
     assert_true(mr_doorbell_init(&bell));
     wait_ = mr_wait_uring_init(calloc(1, mr_wait_uring_bytes(64)), 64, &bell, &os_errno);
@@ -333,6 +350,14 @@ static int setup_spinning(void **state)
     spin_ns = 20 * STEP_NS;
     int failed = setup(state);
     spin_ns = 0;
+    return failed;
+}
+
+static int setup_two_lanes(void **state)
+{
+    lanes = 2;
+    int failed = setup(state);
+    lanes = 1;
     return failed;
 }
 
@@ -555,6 +580,34 @@ static void test_a_quiet_card_is_asked_for_as_long_as_configured(void **state)
     assert_true(transport->ops->deadline_ns(transport) > now_ns);
 }
 
+/* The other lane is played by this one: what was handed to it comes back as handed over. */
+static void test_what_another_core_is_meant_by_is_handed_to_it(void **state)
+{
+    const struct mr_tcp_path path = {.local = theirs, .remote = ours, .remote_port = PORT};
+    struct mr_list *link;
+    uint32_t open_count = 0;
+    (void)state;
+    for (struct client *c = clients; c < clients + PEERS; c++) {
+        *c = (struct client){0};
+        assert_int_equal(mr_tcp_connect(peer.tcp, &path, c, now_ns, &c->conn), MR_OK);
+        run(10);
+        open_count += c->is_open;
+    }
+    client_count = PEERS;
+    assert_int_equal(side_count, open_count);
+    assert_in_range(open_count, 1, PEERS - 1);
+    for (uint32_t turn = 0; turn < 100; turn++) {
+        while ((link = mr_list_pop(&card.others)) != NULL) {
+            mr_list_add_tail(&card.in, link);
+        }
+        run(20);
+    }
+    assert_int_equal(side_count, PEERS);
+    for (const struct client *c = clients; c < clients + PEERS; c++) {
+        assert_true(c->is_open);
+    }
+}
+
 static void test_a_listener_is_an_address(void **state)
 {
     (void)state;
@@ -582,6 +635,7 @@ int main(void)
         TEST(test_a_reset_closes_and_gives_the_spans_back),
         TEST(test_receive_buffers_that_run_out_delay_and_lose_nothing),
         TEST(test_an_idle_card_is_waited_for_by_the_ring),
+        cmocka_unit_test_setup_teardown(test_what_another_core_is_meant_by_is_handed_to_it, setup_two_lanes, teardown),
         cmocka_unit_test_setup_teardown(test_a_quiet_card_is_asked_for_as_long_as_configured, setup_spinning, teardown),
         TEST(test_a_listener_is_an_address),
     };
