@@ -3,7 +3,7 @@
  * comes that speaks it, back to the classic one when the last of those goes. Members stay where they are.
  *
  *   classic  -- tombstone, members, epoch = generation, targets, current assignments --> consumer
- *   consumer -- tombstones, a settled generation = epoch ------------------------------> classic
+ *   consumer -- tombstones, a generation = epoch with what each member has ------------> classic
  *
  * Source: behaviour of Apache Kafka 4.4; group.consumer.migration.policy.
  */
@@ -35,7 +35,7 @@ static void group_changed(void *user, struct mr_coord_out *out)
     }
     mr_classic_loaded(group, out);
     if (changed->is_rebalance && group->classic_part.state == MR_CLASSIC_STABLE) {
-        mr_classic_prepare_rebalance(group, out, "the last member of the new protocol left");
+        mr_classic_prepare_rebalance(group, out, "the last member of the new protocol is gone");
     }
 }
 
@@ -212,12 +212,34 @@ bool mr_consumer_may_downgrade(const struct mr_group *group,
     return true;
 }
 
-/* Members of the classic group to be, and what each is to have. */
+/* Members of the classic group to be, and what each has. */
 struct seats {
     struct mr_consumer_profile *profiles;
-    const struct mr_parts **targets;
+    struct mr_parts *owned;
     uint32_t count;
+    bool is_settled; /* each has what it is to have */
 };
+
+/*
+ * What the member may still work with. Kafka writes its target down, which may be another member's
+ * yet: when the broker dies before the rebalance, or the group changes its protocol again, both
+ * have it.
+ */
+static bool take_owned(const struct mr_consumer_member *member, struct mr_arena *scratch,
+                       struct mr_parts *owned)
+{
+    const struct mr_parts *kinds[] = {&member->assigned, &member->pending};
+    if (!mr_parts_begin(owned, member->assigned.count + member->pending.count, scratch)) {
+        return false;
+    }
+    for (uint32_t kind = 0; kind < 2; kind++) {
+        for (uint32_t at = 0; at < kinds[kind]->count; at++) {
+            owned->items[owned->count++] = kinds[kind]->items[at];
+        }
+    }
+    mr_parts_settle(owned);
+    return true;
+}
 
 static bool take_seats(const struct mr_group *group, const struct mr_consumer_member *leaving,
                        const struct mr_consumer_profile *joining, struct mr_coord_out *out,
@@ -225,9 +247,10 @@ static bool take_seats(const struct mr_group *group, const struct mr_consumer_me
 {
     uint32_t count = group->consumer->member_count;
     seats->profiles = MR_COORD_NEW(out, struct mr_consumer_profile, count);
-    seats->targets = MR_COORD_NEW(out, const struct mr_parts *, count);
+    seats->owned = MR_COORD_NEW(out, struct mr_parts, count);
     seats->count = 0;
-    if (seats->profiles == NULL || seats->targets == NULL) {
+    seats->is_settled = true;
+    if (seats->profiles == NULL || seats->owned == NULL) {
         return false;
     }
     MR_LIST_EACH(link, &group->consumer->members)
@@ -239,7 +262,11 @@ static bool take_seats(const struct mr_group *group, const struct mr_consumer_me
         }
         seats->profiles[seats->count] =
             member == leaving ? *joining : mr_consumer_profile(member);
-        seats->targets[seats->count++] = &member->target;
+        if (!take_owned(member, out->scratch, &seats->owned[seats->count])) {
+            return false;
+        }
+        const struct mr_parts *owned = &seats->owned[seats->count++];
+        seats->is_settled = seats->is_settled && mr_parts_equal(owned, &member->target);
     }
     return true;
 }
@@ -321,7 +348,7 @@ static bool write_classic(const struct mr_group *group, const struct seats *seat
             .session_timeout = profile->classic_session_ms,
             .subscription = metadata_for(profile->classic, value.protocol),
         };
-        if (!mr_consumer_write_assignment(group, seats->targets[at], member->subscription, out,
+        if (!mr_consumer_write_assignment(group, &seats->owned[at], member->subscription, out,
                                           &member->assignment)) {
             return false;
         }
@@ -335,5 +362,5 @@ bool mr_consumer_downgrade(const struct mr_group *group, const struct mr_consume
     struct seats seats;
     return take_seats(group, leaving, joining, out, &seats) &&
            mr_consumer_record_tombstone(group, out) && write_classic(group, &seats, out) &&
-           then_changed(group, joining == NULL, out);
+           then_changed(group, joining == NULL || !seats.is_settled, out);
 }

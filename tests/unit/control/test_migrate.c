@@ -394,6 +394,41 @@ static void test_migrate_classic_members_are_held_to_their_time(void **state)
     assert_int_equal(group()->consumer->member_count, 1);
 }
 
+/* c goes before anybody has given anything back: what a and b have stays theirs, whoever comes next, and when. */
+static void test_migrate_down_while_partitions_move(void **state)
+{
+    (void)state;
+    char a[80];
+    char b[80];
+    two_classic(a, b, NULL);
+    expect(beat("c", 0, NULL, NULL), 0, 2, "");
+    expect(beat("c", -1, NULL, NULL), 0, -1, "-");
+    expect_group("classic", "PreparingRebalance");
+    expect(beat("d", 0, NULL, NULL), 0, 3, "");
+    expect(beat("d", -1, NULL, NULL), 0, -1, "-");
+    mr_group_rig_restart(rig); /* the rebalance is forgotten */
+    assert_string_equal(synced(a, 3), "t0,t1");
+    assert_string_equal(synced(b, 3), "t2,t3");
+    expect(beat("e", 0, NULL, NULL), 0, 4, "");
+}
+
+/* The one that goes is replaced: what it was to have is not its successor's yet, so all join. */
+static void test_migrate_replaced_while_partitions_move(void **state)
+{
+    (void)state;
+    char a[80];
+    char b[80];
+    two_classic(a, b, NULL);
+    expect(beat("c", 0, "one", NULL), 0, 2, "");
+    struct mr_group_rig_ask *joined = join("", (struct words){.instance = "one"});
+    expect_group("classic", "PreparingRebalance");
+    (void)join(a, (struct words){0});
+    (void)join(b, (struct words){0});
+    assert_false(joined->is_open);
+    assert_int_equal(joined->error, 0);
+    assert_int_equal(joined->generation, 3);
+}
+
 /* A group in the middle of a rebalance: who waits is told to begin anew. */
 static void test_migrate_in_a_rebalance(void **state)
 {
@@ -537,6 +572,8 @@ int main(void)
         TEST(test_migrate_survives_restart_and_silence),
         TEST(test_migrate_down_by_silence),
         TEST(test_migrate_classic_members_are_held_to_their_time),
+        TEST(test_migrate_down_while_partitions_move),
+        TEST(test_migrate_replaced_while_partitions_move),
         TEST(test_migrate_in_a_rebalance),
         TEST(test_migrate_policy_and_kinds),
         TEST(test_migrate_refuses_what_it_cannot_read),
