@@ -66,10 +66,13 @@ static enum source_got read_more(struct mr_storage_core *core, struct mr_cleaner
     return SOURCE_IO;
 }
 
+/* No CRC covers the base offset: it must lie behind the batch before, and the batch before the next segment. */
 static bool is_batch(const struct mr_cleaner *c, const struct mr_batch *batch)
 {
+    int64_t segment_end = mr_segment_next(c->source)->base;
     return batch->magic == 2 && batch->batch_length >= MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS &&
-           batch->last_offset_delta >= 0 && batch->base_offset >= c->source->base &&
+           batch->last_offset_delta >= 0 && batch->base_offset >= c->next_offset &&
+           batch->base_offset < segment_end - batch->last_offset_delta &&
            c->pos + mr_batch_bytes(batch) <= c->source->size;
 }
 
@@ -118,6 +121,7 @@ void mr_clean_source_took(struct mr_cleaner *c, const struct mr_batch *batch)
     uint64_t             bytes = mr_batch_bytes(batch);
     uint64_t             work = bytes * weights[batch->attributes & MR_BATCH_CODEC_MASK];
     c->pos += bytes;
+    c->next_offset = mr_batch_last_offset(batch) + 1;
     c->taken += bytes;
     c->is_known = false;
     c->budget -= work < c->budget ? work : c->budget;
@@ -141,6 +145,7 @@ bool mr_clean_source_begin(struct mr_cleaner *c, struct mr_segment *segment, int
     c->source_at = MR_CLEAN_CLOSED;
     c->source_end = end;
     c->pos = 0;
+    c->next_offset = segment->base;
     c->have = 0;
     c->is_known = false;
     return true;

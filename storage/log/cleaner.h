@@ -97,6 +97,7 @@ struct mr_cleaner {
     enum mr_clean_source source_at;
     int64_t              source_end; /* segments with this base and above are not read */
     uint64_t           pos;  /* of the next batch */
+    int64_t            next_offset; /* that batch begins there or behind it */
     uint64_t           from; /* the buffer holds these bytes of the file */
     uint32_t           have;
     uint8_t           *in;

@@ -706,6 +706,40 @@ static void test_power_lost_anywhere_leaves_the_old_or_the_new(void **state)
     }
 }
 
+/* A base offset that is wrong in the file, or was when it was read, does not come into a compacted segment: nothing would
+ * ever tell it from a right one. */
+static void test_wrong_base_offset_is_not_copied(void **state)
+{
+    (void)state;
+    static const char segment[] = "/data/t-0/00000000000000000000.log";
+    for (uint32_t byte = 0; byte < 8; byte++) {
+        struct mr_batch batch;
+        uint32_t        pos = 0;
+        mr_core_rig_deinit(&rig);
+        (void)setup(NULL);
+        start();
+        put_some(600, 0);
+        int64_t size = mr_sim_fs_get(rig.fs, segment, bytes, sizeof bytes);
+        for (uint32_t passed = draw(30); passed > 0; passed--) {
+            mr_batch_header_load(bytes + pos, &batch);
+            pos += mr_batch_bytes(&batch);
+        }
+        assert_true(pos < size);
+        uint8_t mask = (uint8_t)(1u << draw(7));
+        mr_sim_fs_rot(rig.fs, segment, pos + byte, 1, mask);
+        mr_core_rig_advance(&rig, 5000);
+        assert_int_equal(rounds(), 0);
+        assert_int_equal(files_with(".cleaned"), 0);
+        mr_sim_fs_rot(rig.fs, segment, pos + byte, 1, mask);
+        mr_core_rig_kill(&rig);
+        start();
+        mr_core_rig_advance(&rig, 5000);
+        assert_true(rounds() > 0);
+        check_log();
+        check_compact_below(active_base());
+    }
+}
+
 /* ---- Company: no space, deletion, retention, everything at random ---- */
 
 static void test_full_directory_keeps_the_old_segments(void **state)
@@ -872,6 +906,7 @@ int main(void)
         TEST(test_last_sequence_of_a_producer_is_kept),
         TEST(test_aborted_records_replace_nothing),
         TEST(test_power_lost_anywhere_leaves_the_old_or_the_new),
+        TEST(test_wrong_base_offset_is_not_copied),
         TEST(test_full_directory_keeps_the_old_segments),
         TEST(test_log_is_dropped_at_any_step_of_its_compaction),
         TEST(test_compacted_log_is_deleted_from_its_start_too),
