@@ -35,6 +35,7 @@ void mr_sim_consumer_is_out(struct mr_sim_consumer *c)
 {
     c->epoch = 0;
     c->owned = 0;
+    c->giving_ns = 0;
     c->given = 0;
     c->id[0] = '\0';
     c->must_sync = false;
@@ -199,6 +200,18 @@ void mr_sim_consumer_take(struct mr_sim_consumer *c, uint32_t given, struct mr_n
     c->owned = given;
 }
 
+/* What it has and is to give back, as long as it is not ready for that: it goes on with what it has of it, and says so. */
+static uint32_t giving_back(struct mr_sim_consumer *c, uint32_t given, struct mr_now now)
+{
+    uint32_t held = c->owned & ~given;
+    if (held == 0) {
+        c->giving_ns = 0;
+    } else if (c->giving_ns == 0) {
+        c->giving_ns = now.mono_ns + draw(c, 150) * MR_NS_PER_MS;
+    }
+    return now.mono_ns < c->giving_ns ? held : 0;
+}
+
 static void take_heartbeat(struct mr_sim_consumer *c, const struct mr_sim_call *call,
                            const struct mr_consumer_group_heartbeat_response *response, struct mr_now now)
 {
@@ -245,7 +258,9 @@ static void take_heartbeat(struct mr_sim_consumer *c, const struct mr_sim_call *
         c->owned = 0; /* an answer that comes too late gives nothing */
         return;
     }
+    uint32_t held = giving_back(c, given, now);
     mr_sim_consumer_take(c, given, now);
+    c->owned |= held;
 }
 
 static void take_commit(struct mr_sim_consumer *c, const struct mr_sim_call *call,

@@ -29,6 +29,7 @@ struct mr_sim_consumer {
     int32_t                  epoch; /* 0: not in the group */
     uint32_t                 owned; /* partitions, a mask */
     uint64_t                 session_ns; /* until then it may believe that it owns them */
+    uint64_t                 giving_ns; /* until then it works on with what it is to give back; 0: with nothing */
     struct mr_uuid           topic_id;   /* of what it owns */
     bool                     is_heard;   /* every heartbeat since it joined was answered */
     uint64_t                 read_at;    /* of the open OffsetFetch */
