@@ -154,19 +154,25 @@ static bool come_up(struct world *w)
     return is_good(w);
 }
 
-/* ---- What follows an image ---- */
+/* ---- What follows an image. Each begins and ends in a life. ---- */
 
 static bool serve_and_crash_again(struct world *w)
 {
     mr_sim_storage_live(w, 10 + mr_prng_below(&w->prng, 40));
+    if (!is_good(w)) {
+        return false;
+    }
     mr_sim_life_end(w);
     lose_power(w, (uint32_t)mr_prng_below(&w->prng, MR_CRASH_KINDS));
-    return is_good(w) && come_up(w);
+    return come_up(w);
 }
 
 static bool stop_and_cut(struct world *w)
 {
     bool is_stopped = mr_sim_storage_stop(w);
+    if (!is_good(w)) {
+        return false;
+    }
     mr_sim_life_end(w);
     mr_sim_fs_process_kill(w->fs, 0);
     mr_sim_fs_power_cut(w->fs, MR_SIM_CUT_DROP, 0);
@@ -177,7 +183,7 @@ static bool stop_and_cut(struct world *w)
     for (uint32_t index = 0; is_stopped && index < SLOTS; index++) {
         w->slots[index].model.floor = w->slots[index].model.end;
     }
-    return is_good(w) && come_up(w);
+    return come_up(w);
 }
 
 /* A journal or state file of the device, by lot: its path, and its bytes in crash->journal. */
@@ -248,6 +254,9 @@ static bool rot(struct crash *crash, struct world *w)
 {
     mr_sim_storage_live(w, 5 + mr_prng_below(&w->prng, 20));
     mr_sim_storage_rest(w, 3 * MR_NS_PER_S);
+    if (!is_good(w)) {
+        return false;
+    }
     mr_sim_life_end(w);
     mr_sim_fs_process_kill(w->fs, 0);
     for (uint32_t index = 0; is_good(w) && index < FLIPS; index++) {

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define PAGE     4096u
-#define KEEP_MAX 1024u /* pages that are cleared for the next life; more are given back */
+#define PAGE      4096u
+#define KEEP_MAX  4096u             /* pages that are cleared for the next life; more are given back */
+#define ENDPOINTS (CORES_MAX + 2u) /* at most: memory for as many, so that the next life can have it whatever its cores */
 
 /* ---- Memory ---- */
 
@@ -89,9 +90,8 @@ static void connect(struct world *w, struct mr_arena *arena)
 void mr_sim_life_begin(struct world *w)
 {
     struct mr_arena arenas[CORES_MAX];
-    uint32_t        count = mr_endpoint_count(&w->endpoints);
     for (uint32_t core = 0; core < w->endpoints.storage_count; core++) {
-        size_t rings = core == 0 ? (size_t)count * count * (SPILL_SLOTS + RING_SLOTS) * 64 : 0;
+        size_t rings = core == 0 ? (size_t)ENDPOINTS * ENDPOINTS * (SPILL_SLOTS + RING_SLOTS) * 64 : 0;
         map(&w->shards[core], mr_storage_core_bytes(&w->plan) + rings + (4u << 20));
         mr_arena_init(&arenas[core], w->shards[core].memory, w->shards[core].memory_bytes);
     }
