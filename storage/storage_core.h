@@ -646,6 +646,8 @@ void mr_clean_stop_start(struct mr_storage_core *core, struct mr_stop_op *op);
 bool mr_clean_stop_turn(struct mr_storage_core *core);
 /* Blocking: indexes, snapshot of producers and epochs of a log into its files, so that they alone tell the truth. */
 enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition *partition);
+/* Behind that, when what it wrote is durable: the epochs take their old file's place. */
+enum mr_err mr_log_close_epochs(struct mr_storage_core *core, struct mr_partition *partition);
 
 /* ---- log/cleaner.c ---- */
 /* A slice of compaction. Returns whether there was work. */

@@ -20,8 +20,8 @@ static bool is_hurried(const struct mr_storage_core *core)
            atomic_load_explicit(core->params.stop_hurry, memory_order_relaxed) != 0;
 }
 
-/* A small file from `scratch`; a syncfs follows. */
-static enum mr_err write_file(struct mr_storage_core *core, const char *name, uint32_t len)
+/* A small file from `scratch`. Of a stop a syncfs follows. */
+static enum mr_err write_file(struct mr_storage_core *core, const char *name, uint32_t len, bool is_synced)
 {
     struct mr_disk_op op = {.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE | MR_DISK_TRUNC, .dir = core->root,
                             .name = name};
@@ -32,19 +32,11 @@ static enum mr_err write_file(struct mr_storage_core *core, const char *name, ui
     int32_t file = op.file;
     op = (struct mr_disk_op){.kind = MR_DISK_WRITE, .file = file, .buffer = core->scratch, .len = len};
     err = mr_core_disk(core, &op);
+    op = (struct mr_disk_op){.kind = MR_DISK_SYNC, .file = file};
+    err = err == MR_OK && is_synced ? mr_core_disk(core, &op) : err;
     op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = file};
     (void)mr_core_disk(core, &op);
     return err;
-}
-
-/* Likewise, but all of it or what was there before. */
-static enum mr_err replace_file(struct mr_storage_core *core, const char *name, uint32_t len)
-{
-    char temporary[MR_FILE_NAME_BYTES + 8];
-    mr_fmt(temporary, sizeof temporary, "%s.tmp", name);
-    enum mr_err       err = write_file(core, temporary, len);
-    struct mr_disk_op op = {.kind = MR_DISK_RENAME, .dir = core->root, .name = temporary, .new_name = name};
-    return err == MR_OK ? mr_core_disk(core, &op) : err;
 }
 
 static enum mr_err write_snapshot(struct mr_storage_core *core, const struct mr_partition *p)
@@ -52,10 +44,12 @@ static enum mr_err write_snapshot(struct mr_storage_core *core, const struct mr_
     char name[MR_FILE_NAME_BYTES];
     mr_assert(mr_producer_snapshot_bytes(&p->producers) <= MR_SCRATCH_BYTES); /* MR_PRODUCERS_PER_LOG */
     mr_fmt(name, sizeof name, "%s/%020lld.snapshot", p->dir_name, (long long)p->end.offset);
-    return write_file(core, name, mr_producer_snapshot_store(&p->producers, core->scratch));
+    return write_file(core, name, mr_producer_snapshot_store(&p->producers, core->scratch), false);
 }
 
-static enum mr_err write_epochs(struct mr_storage_core *core, struct mr_partition *p)
+/* Under another name: a log that was not written since the last stop has its epochs nowhere but in the file that this one
+ * replaces. */
+static enum mr_err write_epochs(struct mr_storage_core *core, const struct mr_partition *p)
 {
     char           name[MR_FILE_NAME_BYTES];
     struct mr_text text;
@@ -65,10 +59,26 @@ static enum mr_err write_epochs(struct mr_storage_core *core, struct mr_partitio
         mr_text_fmt(&text, "%d %lld\n", p->epochs.entries[index].epoch,
                     (long long)p->epochs.entries[index].start_offset);
     }
+    mr_fmt(name, sizeof name, "%s/leader-epoch-checkpoint.tmp", p->dir_name);
+    return text.is_cut ? MR_ERR_TOO_LARGE : write_file(core, name, (uint32_t)text.len, !core->is_stopping);
+}
+
+static bool has_new_epochs(const struct mr_partition *p)
+{
+    return p->is_epoch_dirty && p->epochs.count > 0;
+}
+
+enum mr_err mr_log_close_epochs(struct mr_storage_core *core, struct mr_partition *p)
+{
+    char name[MR_FILE_NAME_BYTES];
+    char temporary[MR_FILE_NAME_BYTES + 8];
+    if (!has_new_epochs(p)) {
+        return MR_OK;
+    }
     mr_fmt(name, sizeof name, "%s/leader-epoch-checkpoint", p->dir_name);
-    enum mr_err err = text.is_cut         ? MR_ERR_TOO_LARGE
-                      : p->has_epoch_file ? replace_file(core, name, (uint32_t)text.len)
-                                          : write_file(core, name, (uint32_t)text.len);
+    mr_fmt(temporary, sizeof temporary, "%s.tmp", name);
+    struct mr_disk_op op = {.kind = MR_DISK_RENAME, .dir = core->root, .name = temporary, .new_name = name};
+    enum mr_err       err = mr_core_disk(core, &op);
     p->is_epoch_dirty = err != MR_OK;
     p->has_epoch_file = true;
     return err;
@@ -108,7 +118,7 @@ enum mr_err mr_log_close_files(struct mr_storage_core *core, struct mr_partition
     if (err == MR_OK && !p->is_clean_on_disk && p->end.offset > 0 && p->snapshot_at != p->end.offset) {
         err = write_snapshot(core, p);
     }
-    if (err == MR_OK && p->is_epoch_dirty && p->epochs.count > 0) {
+    if (err == MR_OK && has_new_epochs(p)) {
         err = write_epochs(core, p);
     }
     p->is_clean_on_disk = err == MR_OK;
@@ -273,8 +283,16 @@ static bool is_dirty(const struct mr_storage_core *core)
     return is_undurable || !mr_list_is_empty(&core->dirty) || core->demux_in_flight > 0 || core->disk->in_flight > 0;
 }
 
-/* A slice of logs is closed; false: all are. */
-static bool close_slice(struct mr_storage_core *core, enum mr_err *err)
+static enum mr_err close_log(struct mr_storage_core *core, struct mr_partition *p)
+{
+    core->stop.closed++;
+    enum mr_err err = mr_demux_rest(core, p);
+    return err != MR_OK ? err : mr_log_close_files(core, p);
+}
+
+/* `what` is done with a slice of the logs; false: with all of them. */
+static bool next_slice(struct mr_storage_core *core, enum mr_err (*what)(struct mr_storage_core *, struct mr_partition *),
+                       enum mr_err *err)
 {
     if (core->stop.next == NULL) {
         core->stop.next = core->partitions.next;
@@ -283,10 +301,8 @@ static bool close_slice(struct mr_storage_core *core, enum mr_err *err)
     for (uint32_t count = 0; count < CLOSE_SLICE && *err == MR_OK && core->stop.next != &core->partitions; count++) {
         struct mr_partition *p = MR_LIST_ENTRY(core->stop.next, struct mr_partition, link);
         core->stop.next = core->stop.next->next;
-        core->stop.closed++;
         if (p->state != MR_PARTITION_OFFLINE && p->active != NULL) {
-            *err = mr_demux_rest(core, p);
-            *err = *err != MR_OK ? *err : mr_log_close_files(core, p);
+            *err = what(core, p);
         }
     }
     core->is_blocking = false;
@@ -304,6 +320,7 @@ static void synced(struct mr_storage_core *core, struct mr_io *io)
     (void)io;
     core->stop.is_syncing = false;
     core->stop.is_synced = true;
+    core->stop.next = core->partitions.next; /* once more: what is durable now gets its name */
 }
 
 /* What all logs have written takes a while, and may be long. */
@@ -347,11 +364,11 @@ static enum mr_err leave(struct mr_storage_core *core, struct mr_stop_op *op)
     return err;
 }
 
-/* All logs are closed and synced. */
+/* All logs are closed and synced. The names that they have got since are made durable here, by the last core. */
 static enum mr_err finish(struct mr_storage_core *core, struct mr_stop_op *op)
 {
+    enum mr_err err = MR_OK;
     mr_clean_swap_close(core);
-    enum mr_err err = core->stop.sync.op.err;
     if (op->is_last) {
         for (uint32_t which = 0; which < CHECKPOINT_COUNT && err == MR_OK; which++) {
             err = write_checkpoint(core, (enum checkpoint)which);
@@ -409,11 +426,17 @@ bool mr_clean_stop_turn(struct mr_storage_core *core)
         return core->disk->in_flight == 0;
     }
     if (err == MR_OK && !core->stop.is_synced) {
-        if (close_slice(core, &err)) {
+        if (next_slice(core, close_log, &err)) {
             return true;
         }
         if (err == MR_OK) {
             sync_start(core);
+            return true;
+        }
+    }
+    if (err == MR_OK) {
+        err = core->stop.sync.op.err;
+        if (next_slice(core, mr_log_close_epochs, &err)) {
             return true;
         }
     }

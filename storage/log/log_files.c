@@ -431,7 +431,7 @@ static bool use_bytes(struct mr_storage_core *core, struct mr_task *task)
         return false;
     case MR_LOAD_EPOCHS:
         if (mr_log_small_epochs(core, task->partition, at, len) != MR_OK) {
-            /* A stop that was interrupted renames it before its bytes are durable: not a reason not to start. */
+            /* What is derived from batches is not a reason not to start. */
             mr_log(core->log, MR_LOG_WARN, "a leader-epoch-checkpoint is damaged and left out dir=%s",
                    task->partition->dir_name);
             task->partition->epochs.count = 0;

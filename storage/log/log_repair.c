@@ -279,7 +279,8 @@ static enum mr_err put_in_order(struct repair *r, struct mr_partition *p)
     (void)mr_epoch_cache_trim_start(&p->epochs, p->log_start);
     p->is_clean_on_disk = false;
     p->is_epoch_dirty = true;
-    return err != MR_OK ? err : mr_log_close_files(r->core, p);
+    err = err != MR_OK ? err : mr_log_close_files(r->core, p);
+    return err != MR_OK ? err : mr_log_close_epochs(r->core, p);
 }
 
 static enum mr_err repair_log(struct repair *r, int32_t partition)
