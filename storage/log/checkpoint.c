@@ -98,7 +98,7 @@ static enum mr_err parse(struct mr_checkpoint *checkpoint, uint32_t len)
     return at == end ? MR_OK : MR_ERR_CORRUPT;
 }
 
-static void forget(struct mr_checkpoint *checkpoint)
+void mr_checkpoint_forget(struct mr_checkpoint *checkpoint)
 {
     for (uint32_t index = 0; index < checkpoint->entry_count; index++) {
         (void)mr_map_remove(&checkpoint->by_name, mr_hash_str(&hash_key, checkpoint->entries[index].dir_name));
@@ -124,7 +124,7 @@ enum mr_err mr_checkpoint_load(struct mr_checkpoint *checkpoint, struct mr_disk 
     }
     err = err == MR_OK ? parse(checkpoint, read.done_bytes) : err;
     if (err != MR_OK) {
-        forget(checkpoint);
+        mr_checkpoint_forget(checkpoint);
     }
     return err;
 }

@@ -47,6 +47,9 @@ void   mr_checkpoint_init(struct mr_checkpoint *checkpoint, struct mr_arena *are
 enum mr_err mr_checkpoint_load(struct mr_checkpoint *checkpoint, struct mr_disk *disk, int32_t root,
                                const char *name);
 
+/* As if there were no file. */
+void mr_checkpoint_forget(struct mr_checkpoint *checkpoint);
+
 /* -1: there is none. */
 int64_t mr_checkpoint_find(const struct mr_checkpoint *checkpoint, struct mr_str dir_name);
 

@@ -485,6 +485,15 @@ static void drop_indexes(struct mr_storage_core *core, struct mr_partition *p)
     }
 }
 
+/* Where logs begin that nothing else names: of which of them an older log of their name is meant, only states told. */
+static enum mr_err forget_log_starts(struct mr_storage_core *core)
+{
+    mr_checkpoint_forget(&core->log_starts);
+    struct mr_disk_op op = {.kind = MR_DISK_UNLINK, .dir = core->root, .name = MR_CHECKPOINT_LOG_START};
+    enum mr_err       err = mr_core_disk(core, &op);
+    return err == MR_ERR_NOT_FOUND ? MR_OK : err;
+}
+
 /* The logs that the journal knows, and then what else is in the directory. */
 static enum mr_err finish_lost(struct recovery *r)
 {
@@ -496,7 +505,8 @@ static enum mr_err finish_lost(struct recovery *r)
         drop_indexes(r->core, p);
         err = err != MR_OK || p->state == MR_PARTITION_OFFLINE ? err : mr_txn_index_write(r->core, p);
     }
-    return err != MR_OK ? err : mr_log_repair(r->core, r->scratch, MR_LOG_REPAIR_RESCAN, &repaired);
+    err = err != MR_OK ? err : mr_log_repair(r->core, r->scratch, MR_LOG_REPAIR_RESCAN, &repaired);
+    return err != MR_OK ? err : forget_log_starts(r->core);
 }
 
 static enum mr_err finish_known(struct recovery *r)

@@ -5,8 +5,8 @@
  * physically, whatever states said of them; then every batch of every segment is read. What the journal knows and what
  * cannot be lost for that reason is compared: a log that ends below its last entry, or is damaged before its last
  * segment, is offline. Where it starts is at least what an old record or a LOG_START tells; a DeleteRecords known to
- * the missing record alone is undone. The log-start-offset-checkpoint may be of an older log of that name and is not
- * asked.
+ * the missing record alone is undone. The log-start-offset-checkpoint may be of an older log of that name: it is not
+ * asked, and removed, for nobody can ask it for the logs that nothing names either.
  *
  * Blocking, at start only. Source: architecture.md 4.4, reliability.md S4.
  */

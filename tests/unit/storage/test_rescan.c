@@ -115,6 +115,35 @@ static void test_rescan_log_without_records(void **state)
     assert_true(err == MR_ERR_DIR_OFFLINE || err == MR_ERR_CORRUPT || (err == MR_OK && op.log_end_offset == BATCHES));
 }
 
+/* The checkpoint of the last stop has a start for the name, which was an older topic's; the younger one is named by no
+ * state and no entry. */
+static void test_rescan_log_start_of_an_older_topic(void **state)
+{
+    (void)state;
+    uint64_t older = mr_core_rig_open(&rig, "again", 0, false);
+    assert_int_equal(mr_core_rig_append(&rig, older, 3, 300, 1000, NULL), MR_OK);
+    assert_int_equal(mr_core_rig_delete_records(&rig, older, 2), MR_OK);
+    assert_int_equal(mr_core_rig_stop(&rig), MR_OK);
+    mr_core_rig_kill(&rig);
+
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    assert_int_equal(mr_core_rig_drop(&rig, mr_core_rig_open(&rig, "again", 0, false)), MR_OK);
+    mr_core_rig_settle(&rig);
+    assert_int_equal(mr_core_rig_append(&rig, mr_core_rig_open(&rig, "again", 0, false), 3, 300, 1000, NULL), MR_OK);
+    mr_core_rig_kill(&rig);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK); /* the journal is empty, the base names the log */
+    mr_core_rig_kill(&rig);
+    mr_sim_fs_rot(rig.fs, "/data/millrace-state-base", BLOCKS + 72, 1, 0x10);
+    for (uint32_t life = 0; life < 2; life++) { /* nor does the next one ask it */
+        assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+        mr_core_rig_kill(&rig);
+    }
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    uint64_t younger = mr_core_rig_open(&rig, "again", 0, false);
+    assert_int_equal(mr_core_rig_stat(&rig, younger, NULL).log_start_offset, 0);
+    assert_int_equal(mr_core_rig_stat(&rig, younger, NULL).log_end_offset, 3);
+}
+
 int main(void)
 {
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
@@ -123,6 +152,7 @@ int main(void)
         TEST(test_rescan_record),
         TEST(test_rescan_log_start_of_the_journal),
         TEST(test_rescan_log_without_records),
+        TEST(test_rescan_log_start_of_an_older_topic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
