@@ -42,13 +42,25 @@ static bool is_refused_full(struct world *w, const struct mr_append_entry *entry
     return true;
 }
 
+static void ask_start(struct mr_model_log *model, int64_t start)
+{
+    model->start_asked = start > model->start_asked ? start : model->start_asked;
+}
+
 void mr_model_answer_retain(struct world *w, struct slot *slot)
 {
+    struct mr_model_log      *model = &slot->model;
     struct mr_model_retention retention = {.bytes = slot->config.retention_bytes, .ms = slot->config.retention_ms};
-    if ((w->traits & MR_SIM_TRAIT_RETENTION) != 0 && slot->config.is_cleanup_delete) {
-        int64_t start = mr_model_log_start_max(&slot->model, &retention, w->now.unix_ms);
-        slot->model.start_asked = start > slot->model.start_asked ? start : slot->model.start_asked;
+    if ((w->traits & MR_SIM_TRAIT_RETENTION) == 0 || !slot->config.is_cleanup_delete) {
+        return;
     }
+    if (slot->is_keyed && retention.ms >= 0) { /* only what compaction leaves there keeps its segment */
+        int64_t since_ms = w->now.unix_ms - retention.ms;
+        int64_t young = mr_model_keyed_first(slot, model->start_asked, model->end, since_ms);
+        ask_start(model, young < 0 ? model->end : young);
+        retention.ms = -1;
+    }
+    ask_start(model, mr_model_log_start_max(model, &retention, w->now.unix_ms));
 }
 
 static void answer_append(struct world *w, struct call *call)
@@ -362,7 +374,6 @@ static void answer_open(struct world *w, struct call *call)
     slot->is_dropping = false;
     slot->is_there = true;
     slot->log_id = op->log_id;
-    slot->leader_epoch = op->leader_epoch;
     int64_t floor = model->floor;
     int64_t end = model->end;
     if (!mr_model_log_cut(model, op->log_end_offset)) {

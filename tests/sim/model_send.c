@@ -222,10 +222,11 @@ void mr_model_send_open(struct world *w, struct call *call, struct slot *slot)
 {
     call->count = 1;
     call->notes[0] = note_of(slot);
+    slot->leader_epoch += chance(w, 30); /* decided before it is sent: it never falls, whether it arrives or not */
     call->u.open = (struct mr_open_op){
         .topic = mr_str(slot->topic),
         .partition = 0,
-        .leader_epoch = slot->leader_epoch + (chance(w, 30) ? 1 : 0),
+        .leader_epoch = slot->leader_epoch,
         .config = &slot->config,
         .is_internal = slot->is_internal,
     };
