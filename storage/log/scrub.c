@@ -602,9 +602,13 @@ static enum progress choose_segment(struct mr_storage_core *core, struct mr_scru
     return SCRUB_ON;
 }
 
-/* The segment is going, or the core: what is held of it is let go. */
+/* The segment is going, or the core: what is held of it is let go. Who replaces a segment has seen that nobody uses it, and
+ * relies on that: what is still to be closed here is no use of it. */
 static void give_up(struct mr_storage_core *core, struct mr_scrub *s)
 {
+    if (s->segment != NULL && !is_readable(s->segment)) {
+        s->segment = NULL;
+    }
     if ((s->at == SCRUB_SIDE_OPENED || s->at == SCRUB_CREATED) && s->io.op.err == MR_OK) {
         s->side_file = s->io.op.file;
     }

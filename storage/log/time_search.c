@@ -450,7 +450,7 @@ static bool choose(struct mr_storage_core *core, struct mr_task *task)
         if (mr_cleaner_is_gated(core, segment)) {
             task->segment = NULL;
             task->at = SEARCH_CHOOSE;
-            return mr_core_task_wait(core, task, 0);
+            return core->is_offline ? finish(core, task, MR_ERR_DIR_OFFLINE) : mr_core_task_wait(core, task, 0);
         }
         if (!segment->is_time_known) {
             return mr_segment_time_learn(core, task, segment, SEARCH_CHOOSE);
