@@ -47,9 +47,9 @@ static enum mr_err write_snapshot(struct mr_storage_core *core, const struct mr_
     return write_file(core, name, mr_producer_snapshot_store(&p->producers, core->scratch), false);
 }
 
-/* Under another name: a log that was not written since the last stop has its epochs nowhere but in the file that this one
- * replaces. */
-static enum mr_err write_epochs(struct mr_storage_core *core, const struct mr_partition *p)
+/* Under another name when there is an older file: a log that was not written since the last stop has its epochs nowhere
+ * but in that. */
+static enum mr_err write_epochs(struct mr_storage_core *core, struct mr_partition *p)
 {
     char           name[MR_FILE_NAME_BYTES];
     struct mr_text text;
@@ -59,8 +59,12 @@ static enum mr_err write_epochs(struct mr_storage_core *core, const struct mr_pa
         mr_text_fmt(&text, "%d %lld\n", p->epochs.entries[index].epoch,
                     (long long)p->epochs.entries[index].start_offset);
     }
-    mr_fmt(name, sizeof name, "%s/leader-epoch-checkpoint.tmp", p->dir_name);
-    return text.is_cut ? MR_ERR_TOO_LARGE : write_file(core, name, (uint32_t)text.len, !core->is_stopping);
+    mr_fmt(name, sizeof name, "%s/leader-epoch-checkpoint%s", p->dir_name, p->has_epoch_file ? ".tmp" : "");
+    enum mr_err err = text.is_cut ? MR_ERR_TOO_LARGE
+                                  : write_file(core, name, (uint32_t)text.len, !core->is_stopping);
+    p->is_epoch_dirty = err != MR_OK || p->has_epoch_file;
+    p->has_epoch_file = true;
+    return err;
 }
 
 static bool has_new_epochs(const struct mr_partition *p)
@@ -80,7 +84,6 @@ enum mr_err mr_log_close_epochs(struct mr_storage_core *core, struct mr_partitio
     struct mr_disk_op op = {.kind = MR_DISK_RENAME, .dir = core->root, .name = temporary, .new_name = name};
     enum mr_err       err = mr_core_disk(core, &op);
     p->is_epoch_dirty = err != MR_OK;
-    p->has_epoch_file = true;
     return err;
 }
 
