@@ -59,7 +59,7 @@ class Producer:
         self.id, self.partition = "id-%d" % number, number
         self.s = socket.create_connection((broker.host, broker.port))
         self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sequence, self.due, self.is_ending, self.request = 0, None, False, None
+        self.sequence, self.due, self.is_ending, self.request, self.commits = 0, None, False, None, 1
         while True:  # FindCoordinator 4 makes the topic; then until it has loaded
             r = self.call(10, 4, b"\1" + varuint(2) + compact(self.id) + b"\0")
             r = self.call(22, 4, compact(self.id) + struct.pack(">iqh", 60000, -1, -1) + b"\0")
@@ -97,7 +97,7 @@ class Producer:
 
     def end(self):
         self.is_ending = True
-        self.send(frame(26, 5, compact(self.id) + struct.pack(">qhb", self.pid, self.epoch, 1) + b"\0"))
+        self.send(frame(26, 5, compact(self.id) + struct.pack(">qhb", self.pid, self.epoch, self.commits) + b"\0"))
 
     def send(self, request):
         self.request = request
