@@ -1,5 +1,6 @@
 #include "pieces.h"
 
+#include "coord/coord_runtime.h"
 #include "metadata/ctl_seen.h"
 #include "millrace/base/bug.h"
 
@@ -10,7 +11,8 @@
 #define WINDOW_LOW   (16u << 10) /* bytes of a window's answer: the next one is larger ... */
 #define WINDOW_HIGH  (48u << 10) /* ... or smaller */
 
-/* Where the things are that a request names, and the arrays of the answer that have as many, from the outside in. */
+/* Where the things are that a request names (none: it asks for all), and the arrays of the answer that have as many, from the
+ * outside in. */
 struct row {
     int16_t     api_key;
     int16_t     version_min, version_max;
@@ -49,6 +51,8 @@ static const struct row rows[] = {
     {MR_API_DESCRIBE_CONFIGS, ANY, WINDOW_MAX, {"resources"}, {"results"}},
     {MR_API_ALTER_CONFIGS, ANY, CHANGES, {"resources"}, {"responses"}},
     {MR_API_INCREMENTAL_ALTER_CONFIGS, ANY, CHANGES, {"resources"}, {"responses"}},
+    {MR_API_LIST_GROUPS, ANY, WINDOW_MAX, {NULL}, {"groups"}}, /* by shards */
+    {MR_API_LIST_TRANSACTIONS, ANY, WINDOW_MAX, {NULL}, {"transaction_states"}},
 };
 
 struct buffer {
@@ -79,6 +83,7 @@ struct mr_pieces {
     uint32_t             window_max;
     uint32_t             at[DEPTH_MAX]; /* where the window begins: an index into the array of each level */
     uint32_t             next[DEPTH_MAX];
+    uint32_t             parts; /* shards that are asked for all that they have; 0: things are named */
     bool                 is_last;
     bool                 is_taken;
     uint64_t             bytes; /* of the answer to this window */
@@ -120,13 +125,14 @@ static void find_levels(struct mr_pieces *p, const struct row *row, const struct
 {
     const struct mr_struct *in = request;
     const struct mr_struct *out = p->msg->root;
-    for (p->depth = 0; p->depth < DEPTH_MAX && row->in[p->depth] != NULL; p->depth++) {
+    for (p->depth = 0; p->depth < DEPTH_MAX && row->out[p->depth] != NULL; p->depth++) {
         struct level *level = &p->levels[p->depth];
-        level->in = field_of(in, row->in[p->depth], p->version);
+        bool          is_named = row->in[p->depth] != NULL;
+        level->in = is_named ? field_of(in, row->in[p->depth], p->version) : NULL;
         level->out = field_of(out, row->out[p->depth], p->version);
-        mr_assert(level->in != NULL && level->out != NULL);
+        mr_assert((level->in != NULL || !is_named) && level->out != NULL);
         level->holder = out;
-        in = level->in->sub;
+        in = is_named ? level->in->sub : NULL;
         out = level->out->sub;
     }
 }
@@ -236,11 +242,35 @@ static bool cut(struct mr_control *control, struct mr_request *request, uint32_t
     return is_whole && taken == rest;
 }
 
+/* Some shards, of a request for all that they have. */
+static void serve_parts(struct mr_control *control, struct mr_now now, struct mr_request *request)
+{
+    struct mr_pieces *p = request->pieces;
+    uint32_t          end = p->parts - p->at[0] < p->window ? p->parts : p->at[0] + p->window;
+    p->next[0] = end;
+    p->is_last = end == p->parts;
+    p->is_taken = false;
+    control->handlers[request->forward->api_key](control, now, request);
+}
+
+void mr_pieces_parts(const struct mr_request *request, uint32_t *from, uint32_t *to)
+{
+    const struct mr_pieces *p = request->pieces;
+    if (p != NULL) {
+        *from = p->at[0];
+        *to = p->next[0] < *to ? p->next[0] : *to;
+    }
+}
+
 /* Serve the window that begins at p->at. */
 static void serve(struct mr_control *control, struct mr_now now, struct mr_request *request)
 {
     struct mr_pieces    *p = request->pieces;
     const struct mr_msg *msg = mr_api_request_desc(request->forward->api_key);
+    if (p->parts > 0) {
+        serve_parts(control, now, request);
+        return;
+    }
     uint8_t             *message = mr_request_memory(control, request, msg->root->size);
     uint32_t             left = p->window;
     uint32_t             at[DEPTH_MAX];
@@ -281,7 +311,14 @@ bool mr_pieces_begin(struct mr_control *control, struct mr_now now, struct mr_re
                           .window = control->things_max < WINDOW_FIRST ? WINDOW_MIN : WINDOW_FIRST,
                           .window_max = row->window_max};
     find_levels(&p, row, mr_api_request_desc(forward->api_key)->root);
-    if (things_in(&p, 0, request->message, control->things_max) <= control->things_max) {
+    if (row->in[0] == NULL) {
+        const struct mr_coord *coord =
+            row->api_key == MR_API_LIST_GROUPS ? control->coord : control->txn_coord;
+        p.window = 1;
+        p.parts = mr_coord_count(coord) > control->things_max ? coord->shard_count : 0;
+    }
+    if (row->in[0] == NULL ? p.parts == 0
+                           : things_in(&p, 0, request->message, control->things_max) <= control->things_max) {
         return false;
     }
     if (row->window_max == CHANGES && p.depth == 1 && is_any_twice(control, request, &p)) {
@@ -448,6 +485,11 @@ void mr_pieces_take(struct mr_control *control, struct mr_request *request, cons
     /* Taken twice: an error instead of an answer that was ready. It cannot be taken back out of what is joined. */
     request->is_broken |= p->is_taken || !hold(control, p, &p->levels[0], response, !p->levels[0].is_open) ||
                           !take_level(control, p, 0, response, true);
+    if (p->parts > 0 && p->levels[0].error != 0) { /* of all: nothing is listed */
+        p->levels[0].items.len = 0;
+        p->levels[0].count = 0;
+        p->is_last = true;
+    }
     p->is_taken = true;
     p->bytes = control->work - before;
 }
@@ -460,7 +502,7 @@ bool mr_pieces_next(struct mr_control *control, struct mr_request *request)
     }
     if (p->bytes < WINDOW_LOW && p->window < p->window_max) {
         p->window *= 2;
-    } else if (p->bytes > WINDOW_HIGH && p->window > WINDOW_MIN) {
+    } else if (p->bytes > WINDOW_HIGH && p->window > (p->parts > 0 ? 1 : WINDOW_MIN)) {
         p->window /= 2;
     }
     memcpy(p->at, p->next, sizeof p->at);

@@ -11,6 +11,8 @@
  * turn or a later one, when the answer to this one has been given (records of its window are durable then). A request that
  * changes metadata and names something twice is not cut: both are refused.
  *
+ * An answer about everything (ListGroups) is made by shards in the same way when there are many things.
+ *
  * An error of a whole message or of what stands above the things (error_code beside the array) is that of the first window
  * that has one. Memory: the request's, and buffers of the heap for what is encoded. Thread: control.
  */
@@ -22,6 +24,10 @@
 /* When the decoded message of a request names many things: how it is cut, and its first window is served. False: it is
  * served as it is, or there is no memory. */
 bool mr_pieces_begin(struct mr_control *control, struct mr_now now, struct mr_request *request);
+
+/* For an answer about all that coordinators have (ListGroups, ListTransactions), of which a window is some of the shards: which
+ * of them, within *from .. *to, this answer is about. */
+void mr_pieces_parts(const struct mr_request *request, uint32_t *from, uint32_t *to);
 
 /* The answer to a window: encoded and kept. */
 void mr_pieces_take(struct mr_control *control, struct mr_request *request, const void *response);

@@ -299,6 +299,16 @@ void mr_coord_finish_all(struct mr_coord *coord, struct mr_request *request, con
 
 /* ---- which shard ---- */
 
+uint64_t mr_coord_count(const struct mr_coord *coord)
+{
+    uint64_t count = 0;
+    for (uint32_t index = 0; index < coord->shard_count; index++) {
+        const struct mr_coord_shard *shard = coord->shards[index];
+        count += shard != NULL && shard->state == MR_COORD_ACTIVE ? coord->kind->count(shard) : 0;
+    }
+    return count;
+}
+
 uint32_t mr_coord_partition_of(struct mr_str key, uint32_t count)
 {
     int32_t hash = mr_hash_java(key);

@@ -37,6 +37,8 @@ struct mr_coord_kind {
     void (*durable)(struct mr_coord_shard *shard, struct mr_now now);
     /* There is a new image; may be NULL. */
     void (*image)(struct mr_coord *coord);
+    /* How many groups or transactional ids an active shard has. */
+    uint32_t (*count)(const struct mr_coord_shard *shard);
     /* A slice of what is to be looked through, one shard per turn. Whether there was any. */
     bool (*sweep)(struct mr_coord *coord, struct mr_now now);
 };
@@ -113,6 +115,8 @@ void mr_coord_append_done(struct mr_control *control, struct mr_now now, struct 
                           enum mr_err err, int64_t base_offset);
 /* Answer when everything that any shard has appended is durable; request->user is a struct mr_coord_wait. */
 void mr_coord_finish_all(struct mr_coord *coord, struct mr_request *request, const void *response);
+/* What the active shards have, together. */
+uint64_t mr_coord_count(const struct mr_coord *coord);
 /* The partition of a key, among `count`. */
 uint32_t mr_coord_partition_of(struct mr_str key, uint32_t count);
 

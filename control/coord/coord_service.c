@@ -5,6 +5,7 @@
 #include "coord/coord_runtime.h"
 #include "coord/txn/transaction.h"
 #include "metadata/ctl_seen.h"
+#include "pieces.h"
 
 #include "millrace/base/bug.h"
 
@@ -439,7 +440,10 @@ static void list_groups(struct mr_control *control, struct mr_now now, struct mr
     }
     MR_DEFAULTS(list_groups_response, &response);
     uint32_t total = 0;
-    for (uint32_t index = 0; index < coord->shard_count; index++) {
+    uint32_t begin_at = 0;
+    uint32_t end = coord->shard_count;
+    mr_pieces_parts(request, &begin_at, &end);
+    for (uint32_t index = begin_at; index < end; index++) {
         struct mr_coord_shard *shard = coord->shards[index];
         if (shard != NULL && shard->state == MR_COORD_LOADING) {
             response.error_code = MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS;
@@ -456,7 +460,7 @@ static void list_groups(struct mr_control *control, struct mr_now now, struct mr
             response.error_code = MR_KAFKA_UNKNOWN_SERVER_ERROR;
         }
     }
-    for (uint32_t index = 0; response.groups != NULL && index < coord->shard_count; index++) {
+    for (uint32_t index = begin_at; response.groups != NULL && index < end; index++) {
         struct mr_coord_shard *shard = coord->shards[index];
         if (shard != NULL && shard->state == MR_COORD_ACTIVE) {
             uint32_t at = (uint32_t)response.groups_count;

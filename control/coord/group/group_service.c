@@ -194,6 +194,11 @@ static void group_loaded(struct mr_coord_shard *shard, struct mr_coord_out *out)
     mr_transactions_retry_now(shard->coord->control, out->now);
 }
 
+static uint32_t group_count(const struct mr_coord_shard *shard)
+{
+    return shard->groups.groups.used;
+}
+
 static const struct mr_coord_kind group_kind = {
     .topic = "__consumer_offsets",
     .what = "groups",
@@ -201,6 +206,7 @@ static const struct mr_coord_kind group_kind = {
     .shard_deinit = group_shard_deinit,
     .replay = group_replay,
     .loaded = group_loaded,
+    .count = group_count,
     .sweep = group_sweep,
 };
 

@@ -1,6 +1,7 @@
 /*
  * transaction_read: what administration sees: ListTransactions, DescribeTransactions, DescribeProducers.
  */
+#include "pieces.h"
 #include "coord/group/pattern.h"
 #include "coord/txn/transaction.h"
 
@@ -101,13 +102,16 @@ static bool is_wanted(const struct mr_transaction *transaction,
 }
 
 /* The shards, once to count and once to fill in; a shard that is being loaded is not passed over. */
-static int32_t list_all(struct mr_control *control, const struct mr_list_transactions_request *in,
+static int32_t list_all(struct mr_control *control, const struct mr_request *request,
                         int64_t now_ms, const struct mr_pattern *pattern, listed_state *listed,
                         bool *is_loading)
 {
+    const struct mr_list_transactions_request *in = request->message;
     const struct mr_coord *coord = control->txn_coord;
     int32_t count = 0;
-    for (uint32_t index = 0; index < coord->shard_count; index++) {
+    uint32_t index = 0;
+    uint32_t end = coord->shard_count;
+    for (mr_pieces_parts(request, &index, &end); index < end; index++) {
         const struct mr_coord_shard *shard = coord->shards[index];
         *is_loading |= shard != NULL && shard->state == MR_COORD_LOADING;
         if (shard == NULL || shard->state != MR_COORD_ACTIVE) {
@@ -158,12 +162,12 @@ void mr_transaction_list(struct mr_control *control, struct mr_now now, struct m
         response.error_code = MR_KAFKA_INVALID_REGULAR_EXPRESSION;
     } else if (has_memory) {
         const struct mr_pattern *used = is_pattern ? &pattern : NULL;
-        int32_t count = list_all(control, in, now.unix_ms, used, NULL, &is_loading);
+        int32_t count = list_all(control, request, now.unix_ms, used, NULL, &is_loading);
         response.transaction_states = MR_REQUEST_NEW(control, request, listed_state, count + 1);
         has_memory = response.transaction_states != NULL;
         if (has_memory) {
             response.transaction_states_count = list_all(
-                control, in, now.unix_ms, used, response.transaction_states, &is_loading);
+                control, request, now.unix_ms, used, response.transaction_states, &is_loading);
         }
     }
     if (!has_memory) {

@@ -551,6 +551,11 @@ static void txn_image(struct mr_coord *coord)
     }
 }
 
+static uint32_t txn_count(const struct mr_coord_shard *shard)
+{
+    return mr_transaction_shard_of(shard)->ids.used;
+}
+
 static const struct mr_coord_kind txn_kind = {
     .topic = "__transaction_state",
     .what = "transactions",
@@ -560,6 +565,7 @@ static const struct mr_coord_kind txn_kind = {
     .loaded = txn_loaded,
     .durable = txn_durable,
     .image = txn_image,
+    .count = txn_count,
     .sweep = txn_sweep,
 };
 

@@ -231,6 +231,42 @@ static void many_offsets_are_committed_and_fetched(struct fixture *f, int32_t co
     assert_int_equal(fetched.topics[0].partitions[count - 1].partition_index, count - 1);
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const struct mr_list_groups_response_listed_group *left = a;
+    const struct mr_list_groups_response_listed_group *right = b;
+    return memcmp(left->group_id.data, right->group_id.data, 6);
+}
+
+/* All that there are, by a request that names none. */
+static void many_groups_are_listed(struct fixture *f, struct mr_str *names, uint32_t count)
+{
+    struct mr_offset_commit_request_partition partition;
+    struct mr_offset_commit_request_topic     topic = {
+        .name = MR_STR("t"), .partitions = &partition, .partitions_count = 1};
+    struct mr_offset_commit_request commit;
+    struct mr_list_groups_request   request;
+    struct mr_list_groups_response  response;
+    MR_DEFAULTS(offset_commit_request_partition, &partition);
+    MR_DEFAULTS(offset_commit_request, &commit);
+    commit.topics = &topic;
+    commit.topics_count = 1;
+    for (uint32_t index = 0; index < count; index++) {
+        struct mr_offset_commit_response committed;
+        commit.group_id = names[index];
+        mr_rig_call(f->rig, MR_API_OFFSET_COMMIT, 8, &commit, &f->arena, &committed);
+        mr_rig_forget(f->rig);
+    }
+    MR_DEFAULTS(list_groups_request, &request);
+    mr_rig_call(f->rig, MR_API_LIST_GROUPS, 5, &request, &f->arena, &response);
+    assert_int_equal(response.error_code, MR_KAFKA_NONE);
+    assert_int_equal(response.groups_count, count);
+    qsort(response.groups, count, sizeof response.groups[0], by_name);
+    for (uint32_t index = 0; index < count; index++) {
+        assert_true(mr_str_equal(response.groups[index].group_id, names[index]));
+    }
+}
+
 static void test_pieces_bound_the_work_of_a_turn(void **state)
 {
     (void)state;
@@ -241,6 +277,7 @@ static void test_pieces_bound_the_work_of_a_turn(void **state)
     many_configs_are_described(f, names);
     many_topics_are_deleted(f, names);
     many_topics_are_made(f, names);
+    many_groups_are_listed(f, names, 4000);
     many_offsets_are_committed_and_fetched(f, NAMES);
     assert_true(f->rig->work_turn_max > MR_CONTROL_WORK / 2);
     assert_true(f->rig->work_turn_max < 2 * MR_CONTROL_WORK);
