@@ -60,6 +60,7 @@ static void env_init(struct mr_group_env *env, struct mr_heap *heap, struct mr_t
         .uuid = uuid,
         .uuid_user = rig,
         .image = &rig->image,
+        .log = &rig->warnings,
     };
     mr_arena_init(&env->decode, mr_arena_get_fresh(arena, 1 << 20, 64), 1 << 20);
 }
@@ -91,6 +92,8 @@ struct mr_group_rig *mr_group_rig_new(void)
         .topics = rig->topics,
         .topics_by_id = rig->topics,
     };
+    mr_log_init(&rig->warnings, &arena, 64, "control");
+    rig->warnings.level_min = MR_LOG_WARN;
     env_init(&rig->env, &rig->heap, &rig->timers, &arena, rig);
     env_init(&rig->fold_env, &rig->fold_heap, &rig->fold_timers, &arena, rig);
     rig->now = (struct mr_now){.mono_ns = MR_NS_PER_S, .unix_ms = 1700000000000};
@@ -229,6 +232,8 @@ static void margin(struct mr_group_rig *rig, char mark, const char *who)
 static void note_heartbeat(struct mr_group_rig_ask *ask,
                            const struct mr_consumer_group_heartbeat_response *beat)
 {
+    mr_fmt(ask->words, sizeof ask->words, "%.*s", beat->error_message.len > 0 ? beat->error_message.len : 0,
+           beat->error_message.data);
     ask->error = beat->error_code;
     ask->generation = beat->member_epoch;
     mr_fmt(ask->assignment, sizeof ask->assignment, "-");
@@ -367,6 +372,17 @@ void mr_group_rig_pass(struct mr_group_rig *rig, uint64_t ms)
         mr_group_rig_apply(rig, &out);
     }
     rig->now = (struct mr_now){.mono_ns = end, .unix_ms = end_unix};
+}
+
+bool mr_group_rig_has_warned(struct mr_group_rig *rig, const char *text)
+{
+    bool has_warned = false;
+    const struct mr_log_line *line;
+    while ((line = mr_log_out(&rig->warnings)) != NULL) {
+        has_warned |= strstr(line->text, text) != NULL;
+        mr_log_retire(&rig->warnings);
+    }
+    return has_warned;
 }
 
 int64_t mr_group_rig_fetched(struct mr_group_rig *rig, int32_t partition)

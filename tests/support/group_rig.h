@@ -31,6 +31,7 @@ struct mr_group_rig_ask {
     char member_id[80]; /* likewise */
     char leader[80];
     char assignment[160]; /* in the new protocol "-", or topic:partition,... */
+    char words[120];      /* the error's, in the new protocol */
 };
 
 struct mr_group_rig {
@@ -47,6 +48,7 @@ struct mr_group_rig {
     struct mr_group_rig_record log[MR_GROUP_RIG_LOG_MAX];
     uint32_t log_count;
     struct mr_group_rig_ask asks[MR_GROUP_RIG_OPEN_MAX];
+    struct mr_log warnings;
     struct mr_text trace;
     char text[1 << 18];
     uint32_t uuids;
@@ -61,6 +63,9 @@ struct mr_group_rig *mr_group_rig_new(void);
 /* Run a request to its end; it stays open while it waits. */
 struct mr_group_rig_ask *mr_group_rig_ask(struct mr_group_rig *rig, const char *who, int16_t key,
                                           int16_t version, void *message);
+
+/* Whether a warning since the last call has this text in it. */
+bool mr_group_rig_has_warned(struct mr_group_rig *rig, const char *text);
 
 /* Time passes; what is due happens in its order. */
 void mr_group_rig_pass(struct mr_group_rig *rig, uint64_t ms);

@@ -20,23 +20,6 @@ static int setup_given(void **state)
     return 0;
 }
 
-static void set(struct fixture *f, int8_t type, const char *resource, const char *name,
-                const char *value)
-{
-    struct mr_incremental_alter_configs_request_alterable_config config = {.name = mr_str(name),
-                                                                           .value = mr_str(value)};
-    struct mr_incremental_alter_configs_request_alter_configs_resource target = {
-        .resource_type = type,
-        .resource_name = mr_str(resource),
-        .configs = &config,
-        .configs_count = 1};
-    struct mr_incremental_alter_configs_request  request = {.resources = &target,
-                                                            .resources_count = 1};
-    struct mr_incremental_alter_configs_response response;
-    mr_rig_call(f->rig, MR_API_INCREMENTAL_ALTER_CONFIGS, 1, &request, &f->arena, &response);
-    assert_int_equal(response.responses[0].error_code, 0);
-}
-
 static struct mr_describe_configs_response_describe_configs_result describe(
     struct fixture *f, int16_t version, int8_t type, const char *name, const char *key)
 {
@@ -86,9 +69,9 @@ static void test_describe_topic_says_where_a_value_comes_from(void **state)
     assert_true(mr_str_equal(entry->value, MR_STR("420000")));
     assert_int_equal(entry->config_source, 5); /* log.retention.ms itself is set nowhere */
     assert_int_equal(entry->synonyms_count, 0);
-    set(f, MR_META_BROKER, "", "log.retention.ms", "11");
-    set(f, MR_META_BROKER, "1", "log.retention.ms", "22");
-    set(f, MR_META_TOPIC, "t", "retention.ms", "33");
+    assert_int_equal(alter(f, MR_META_BROKER, "", "log.retention.ms", 0, "11"), MR_KAFKA_NONE);
+    assert_int_equal(alter(f, MR_META_BROKER, "1", "log.retention.ms", 0, "22"), MR_KAFKA_NONE);
+    assert_int_equal(alter(f, MR_META_TOPIC, "t", "retention.ms", 0, "33"), MR_KAFKA_NONE);
     result = describe(f, 4, MR_META_TOPIC, "t", "retention.ms");
     entry = &result.configs[0];
     assert_true(mr_str_equal(entry->value, MR_STR("33")));
@@ -114,14 +97,14 @@ static void test_describe_broker(void **state)
     assert_true(result.configs[0].read_only);
     assert_int_equal(result.configs[0].config_source, 4);
     assert_int_equal(describe(f, 4, MR_META_BROKER, "01", "num.partitions").configs_count, 1);
-    set(f, MR_META_BROKER, "1", "message.max.bytes", "5000000");
+    assert_int_equal(alter(f, MR_META_BROKER, "1", "message.max.bytes", 0, "5000000"), MR_KAFKA_NONE);
     result = describe(f, 4, MR_META_BROKER, "1", "message.max.bytes");
     assert_true(mr_str_equal(result.configs[0].value, MR_STR("5000000")));
     assert_false(result.configs[0].read_only);
     assert_int_equal(result.configs[0].config_source, 2);
     result = describe(f, 4, MR_META_BROKER, "", NULL);
     assert_int_equal(result.configs_count, 0);
-    set(f, MR_META_BROKER, "", "message.max.bytes", "6000000");
+    assert_int_equal(alter(f, MR_META_BROKER, "", "message.max.bytes", 0, "6000000"), MR_KAFKA_NONE);
     result = describe(f, 4, MR_META_BROKER, "", NULL);
     assert_int_equal(result.configs_count, 1);
     assert_int_equal(result.configs[0].config_source, 3);
@@ -159,7 +142,7 @@ static void test_describe_broker_says_what_was_given_not_what_follows_from_it(vo
 static void test_describe_hides_what_nobody_knows(void **state)
 {
     struct fixture *f = *state;
-    set(f, MR_META_BROKER, "1", "some.plugin.key", "secret");
+    assert_int_equal(alter(f, MR_META_BROKER, "1", "some.plugin.key", 0, "secret"), MR_KAFKA_NONE);
     struct mr_describe_configs_response_describe_configs_resource_result entry =
         describe_key(f, "some.plugin.key");
     assert_true(entry.is_sensitive);

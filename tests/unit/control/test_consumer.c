@@ -365,7 +365,9 @@ static void test_consumer_full_group_refuses_one_more(void **state)
     (void)state;
     rig->env.consumer_size_max = 1;
     join("a");
-    expect(join("b"), MR_KAFKA_GROUP_MAX_SIZE_REACHED, 0, NULL);
+    struct mr_group_rig_ask *refused = join("b");
+    expect(refused, MR_KAFKA_GROUP_MAX_SIZE_REACHED, 0, NULL);
+    assert_non_null(strstr(refused->words, "group.consumer.max.size"));
     expect(beat("a", (struct words){.epoch = 1}), 0, 1, "-");
 }
 
@@ -374,7 +376,10 @@ static void test_consumer_members_of_all_groups_have_a_limit(void **state)
     (void)state;
     rig->env.timers_max = 2;
     join("a");
-    expect(join("b"), MR_KAFKA_COORDINATOR_NOT_AVAILABLE, 0, NULL);
+    struct mr_group_rig_ask *refused = join("b");
+    expect(refused, MR_KAFKA_COORDINATOR_NOT_AVAILABLE, 0, NULL);
+    assert_non_null(strstr(refused->words, "millrace.group.members.max"));
+    assert_true(mr_group_rig_has_warned(rig, "limit=millrace.group.members.max"));
     beat("a", (struct words){.epoch = -1});
     assert_int_equal(join("b")->error, MR_KAFKA_NONE);
 }

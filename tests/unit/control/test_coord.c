@@ -2,85 +2,7 @@
  * The coordinator runtime inside the control thread: answers wait for durable records, a failed
  * append drops the state, and a restart brings back what was acknowledged.
  */
-#include "control_rig.h"
-#include "coord/coord_runtime.h"
-#include "millrace/kafka/api.h"
-#include "millrace/kafka/errors.h"
-#include "test.h"
-
-static struct mr_rig_store *store;
-static struct mr_rig *rig;
-static struct mr_arena arena;
-
-static int setup(void **state)
-{
-    (void)state;
-    mr_arena_init(&arena, mr_test_memory(16u << 20), 16u << 20);
-    store = mr_rig_store_create();
-    rig = mr_rig_create(store);
-    rig->config.group_initial_rebalance_delay_ms = 0;
-    mr_rig_run(rig);
-    assert_true(rig->is_listening);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    mr_rig_destroy(rig);
-    mr_rig_store_destroy(store);
-    return 0;
-}
-
-static int16_t find(int8_t key_type, struct mr_str *message)
-{
-    struct mr_find_coordinator_request request;
-    struct mr_find_coordinator_response response;
-    struct mr_str key = MR_STR("g");
-    MR_DEFAULTS(find_coordinator_request, &request);
-    request.key_type = key_type;
-    request.coordinator_keys = &key;
-    request.coordinator_keys_count = 1;
-    mr_rig_call(rig, MR_API_FIND_COORDINATOR, 6, &request, &arena, &response);
-    assert_int_equal(response.coordinators_count, 1);
-    if (message != NULL) {
-        *message = response.coordinators[0].error_message;
-    }
-    if (response.coordinators[0].error_code == MR_KAFKA_NONE) {
-        assert_int_equal(response.coordinators[0].node_id, rig->config.node_id);
-    }
-    return response.coordinators[0].error_code;
-}
-
-/* As a client: until there is a coordinator. */
-static void find_until_there(void)
-{
-    int16_t error = find(0, NULL);
-    for (uint32_t tries = 0; error == MR_KAFKA_COORDINATOR_NOT_AVAILABLE && tries < 10; tries++) {
-        mr_rig_run(rig);
-        error = find(0, NULL);
-    }
-    assert_int_equal(error, MR_KAFKA_NONE);
-    mr_rig_run(rig);
-}
-
-static void make_topic(void)
-{
-    struct mr_create_topics_request request;
-    struct mr_create_topics_response response;
-    struct mr_create_topics_request_creatable_topic topic;
-    MR_DEFAULTS(create_topics_request, &request);
-    MR_DEFAULTS(create_topics_request_creatable_topic, &topic);
-    topic.name = MR_STR("t");
-    topic.num_partitions = 2;
-    topic.replication_factor = 1;
-    request.topics = &topic;
-    request.topics_count = 1;
-    request.timeout_ms = 1000;
-    mr_rig_call(rig, MR_API_CREATE_TOPICS, 7, &request, &arena, &response);
-    assert_int_equal(response.topics[0].error_code, MR_KAFKA_NONE);
-    mr_rig_run(rig);
-}
+#include "coord_fixture.h"
 
 static struct mr_offset_commit_request_partition partition;
 static struct mr_offset_commit_request_topic topic;
@@ -142,7 +64,7 @@ static void test_coord_find_makes_the_offsets_topic(void **state)
 {
     (void)state;
     assert_int_equal(find(0, NULL), MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
-    find_until_there();
+    find_until_there(0);
     assert_non_null(mr_rig_log(store, "__consumer_offsets", 49));
 }
 
@@ -166,7 +88,7 @@ static void test_coord_find_share_is_refused_with_a_message(void **state)
 static void test_coord_commit_is_answered_when_durable(void **state)
 {
     (void)state;
-    find_until_there();
+    find_until_there(0);
     make_topic();
     store->is_holding = true;
     int32_t number = send_commit(42);
@@ -182,16 +104,14 @@ static void test_coord_commit_is_answered_when_durable(void **state)
 static void test_coord_restart_brings_commits_back(void **state)
 {
     (void)state;
-    find_until_there();
+    find_until_there(0);
     make_topic();
     for (int64_t offset = 1; offset <= 20; offset++) {
         int32_t number = send_commit(offset);
         mr_rig_run(rig);
         assert_int_equal(commit_error(number), MR_KAFKA_NONE);
     }
-    mr_rig_destroy(rig);
-    rig = mr_rig_create(store);
-    mr_rig_run(rig);
+    restart();
     assert_int_equal(fetch(), 20);
 }
 
@@ -199,17 +119,15 @@ static void test_coord_restart_brings_commits_back(void **state)
 static void test_coord_is_loaded_at_the_end_of_its_log_only(void **state)
 {
     (void)state;
-    find_until_there();
+    find_until_there(0);
     make_topic();
     for (int64_t offset = 1; offset <= 20; offset++) {
         int32_t number = send_commit(offset);
         mr_rig_run(rig);
         assert_int_equal(commit_error(number), MR_KAFKA_NONE);
     }
-    mr_rig_destroy(rig);
     store->empty_reads = 1;
-    rig = mr_rig_create(store);
-    mr_rig_run(rig);
+    restart();
     rig->now.mono_ns += 2 * MR_NS_PER_S; /* what failed is tried again */
     mr_rig_run(rig);
     assert_int_equal(store->empty_reads, 0);
@@ -219,7 +137,7 @@ static void test_coord_is_loaded_at_the_end_of_its_log_only(void **state)
 static void test_coord_failed_append_takes_nothing_back_and_keeps_nothing(void **state)
 {
     (void)state;
-    find_until_there();
+    find_until_there(0);
     make_topic();
     int32_t number = send_commit(7);
     mr_rig_run(rig);
@@ -242,7 +160,7 @@ static void test_coord_stop_answers_who_waits(void **state)
     struct mr_join_group_request_protocol protocol = {
         .name = MR_STR("range"), .metadata = {.data = (const uint8_t *)"", .len = 0}};
     rig->config.group_initial_rebalance_delay_ms = 3000;
-    find_until_there();
+    find_until_there(0);
     MR_DEFAULTS(join_group_request, &join);
     join.group_id = MR_STR("g");
     join.session_timeout_ms = 10000;
@@ -251,9 +169,7 @@ static void test_coord_stop_answers_who_waits(void **state)
     join.protocol_type = MR_STR("consumer");
     join.protocols = &protocol;
     join.protocols_count = 1;
-    mr_rig_destroy(rig);
-    rig = mr_rig_create(store);
-    mr_rig_run(rig);
+    restart();
     int32_t number = mr_rig_send(rig, MR_API_JOIN_GROUP, 9, &join);
     mr_rig_run(rig);
     assert_null(mr_rig_reply(rig, number));
@@ -431,7 +347,7 @@ static void test_coord_every_version_is_answered(void **state)
         every_version(MR_API_DELETE_GROUPS, fill_delete);
         every_version(MR_API_FIND_COORDINATOR, fill_find);
         if (round == 0) {
-            find_until_there();
+            find_until_there(0);
             make_topic();
         }
     }
@@ -445,7 +361,7 @@ static void test_coord_deleted_group_and_topic_take_their_offsets(void **state)
     struct mr_delete_topics_request topics;
     struct mr_delete_topics_response dropped;
     struct mr_delete_topics_request_delete_topic_state named = {.name = MR_STR("t")};
-    find_until_there();
+    find_until_there(0);
     make_topic();
     (void)send_commit(5);
     mr_rig_run(rig);
@@ -466,9 +382,7 @@ static void test_coord_deleted_group_and_topic_take_their_offsets(void **state)
     assert_int_equal(dropped.responses[0].error_code, MR_KAFKA_NONE);
     mr_rig_run(rig);
     assert_int_equal(fetch(), -1);
-    mr_rig_destroy(rig);
-    rig = mr_rig_create(store);
-    mr_rig_run(rig);
+    restart();
     assert_int_equal(fetch(), -1);
 }
 
@@ -488,7 +402,7 @@ static void test_coord_topic_recreated_under_its_name_has_no_offsets(void **stat
     (void)state;
     struct mr_delete_topics_request topics;
     struct mr_delete_topics_request_delete_topic_state named = {.name = MR_STR("t")};
-    find_until_there();
+    find_until_there(0);
     make_topic();
     (void)send_commit(5);
     mr_rig_run(rig);
@@ -506,9 +420,7 @@ static void test_coord_topic_recreated_under_its_name_has_no_offsets(void **stat
     (void)send_commit(7);
     mr_rig_run(rig);
     assert_int_equal(fetch(), 7);
-    mr_rig_destroy(rig);
-    rig = mr_rig_create(store);
-    mr_rig_run(rig);
+    restart();
     assert_int_equal(fetch(), 7);
 }
 
@@ -518,7 +430,7 @@ static void test_coord_offsets_of_a_deleted_topic_go_after_a_crash(void **state)
     struct mr_delete_topics_request topics;
     struct mr_delete_topics_response dropped;
     struct mr_delete_topics_request_delete_topic_state named = {.name = MR_STR("t")};
-    find_until_there();
+    find_until_there(0);
     make_topic();
     (void)send_commit(5);
     mr_rig_run(rig);
@@ -531,9 +443,7 @@ static void test_coord_offsets_of_a_deleted_topic_go_after_a_crash(void **state)
     mr_rig_call(rig, MR_API_DELETE_TOPICS, 6, &topics, &arena, &dropped);
     assert_int_equal(dropped.responses[0].error_code, MR_KAFKA_NONE);
     assert_int_equal(stored_topics(), 1);
-    mr_rig_destroy(rig);
-    rig = mr_rig_create(store);
-    mr_rig_run(rig);
+    restart();
     assert_int_equal(stored_topics(), 0);
 }
 

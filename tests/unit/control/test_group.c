@@ -284,7 +284,9 @@ static void test_group_full_refuses_one_more(void **state)
     char b[80];
     rig->env.size_max = 2;
     two_members(a, b);
+    assert_false(mr_group_rig_has_warned(rig, "limit="));
     assert_int_equal(join("c", "", NULL, 9)->error, MR_KAFKA_GROUP_MAX_SIZE_REACHED);
+    assert_true(mr_group_rig_has_warned(rig, "a group has no room for more members group=g limit=group.max.size"));
 }
 
 /* Members of all groups, and memory: what is refused, and by which key. */
@@ -297,12 +299,16 @@ static void test_group_limits_are_named(void **state)
     two_members(a, b);
     assert_string_equal(mr_group_limit(&rig->env, true, rig->now), "millrace.group.members.max");
     assert_null(mr_group_limit(&rig->env, false, rig->now));
+    assert_true(mr_group_rig_has_warned(rig, "limit=millrace.group.members.max"));
     assert_int_equal(join("c", "", NULL, 9)->error, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
+    assert_false(mr_group_rig_has_warned(rig, "limit=")); /* a line a second */
     rig->env.timers_max = 6;
     assert_int_equal(join("c", "", NULL, 9)->error, MR_KAFKA_MEMBER_ID_REQUIRED);
     size_t size = rig->heap.size;
+    pass(1000);
     rig->heap.size = rig->heap.used_bytes;
     assert_string_equal(mr_group_limit(&rig->env, false, rig->now), "millrace.control.bytes");
+    assert_true(mr_group_rig_has_warned(rig, "limit=millrace.control.bytes"));
     rig->heap.size = size;
 }
 

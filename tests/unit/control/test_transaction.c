@@ -5,12 +5,8 @@
  * States are not reached but loaded: each row has a transactional id of its own, whose record lies in __transaction_state
  * before the coordinator starts. Markers cannot be written while the row is asked, so that what is decided stays so.
  */
-#include "control_rig.h"
-#include "coord/coord_runtime.h"
+#include "coord_fixture.h"
 #include "millrace/batch.h"
-#include "millrace/kafka/api.h"
-#include "millrace/kafka/errors.h"
-#include "test.h"
 
 #define PRODUCER   77
 #define EPOCH      5
@@ -20,23 +16,6 @@ enum state { EMPTY, ONGOING, PREPARE_COMMIT, PREPARE_ABORT, COMPLETE_COMMIT, COM
 
 static const char *const state_names[STATES] = {"Empty",        "Ongoing",        "PrepareCommit",
                                                 "PrepareAbort", "CompleteCommit", "CompleteAbort"};
-
-static struct mr_rig_store *store;
-static struct mr_rig *rig;
-static struct mr_arena arena;
-
-static void start(void)
-{
-    rig = mr_rig_create(store);
-    mr_rig_run(rig);
-    assert_true(rig->is_listening);
-}
-
-static void restart(void)
-{
-    mr_rig_destroy(rig);
-    start();
-}
 
 /* Time passes, and what is due happens. */
 static void pass(int64_t ms)
@@ -61,33 +40,6 @@ static void call(int16_t key, int16_t version, const void *request, void *respon
     assert_int_equal(mr_msg_decode(mr_api_find(key)->response, version, &reader, &arena, response), MR_OK);
 }
 
-static void make_topic(void)
-{
-    struct mr_create_topics_request request;
-    struct mr_create_topics_response response;
-    struct mr_create_topics_request_creatable_topic topic;
-    MR_DEFAULTS(create_topics_request, &request);
-    MR_DEFAULTS(create_topics_request_creatable_topic, &topic);
-    topic.name = MR_STR("t");
-    topic.num_partitions = 2;
-    topic.replication_factor = 1;
-    request.topics = &topic;
-    request.topics_count = 1;
-    call(MR_API_CREATE_TOPICS, 7, &request, &response);
-    assert_int_equal(response.topics[0].error_code, MR_KAFKA_NONE);
-}
-
-static int16_t find_coordinator(void)
-{
-    struct mr_find_coordinator_request request;
-    struct mr_find_coordinator_response response;
-    MR_DEFAULTS(find_coordinator_request, &request);
-    request.key = MR_STR("x");
-    request.key_type = 1;
-    call(MR_API_FIND_COORDINATOR, 3, &request, &response);
-    return response.error_code;
-}
-
 /* As a directory has it that was made today: the epoch rises with each transaction. */
 static void finalize_version_2(void)
 {
@@ -105,26 +57,12 @@ static void finalize_version_2(void)
     assert_int_equal(response.error_code, MR_KAFKA_NONE);
 }
 
-static int setup(void **state)
+static int setup_transactions(void **state)
 {
-    (void)state;
-    mr_arena_init(&arena, mr_test_memory(16u << 20), 16u << 20);
-    store = mr_rig_store_create();
-    rig = mr_rig_create(store);
-    mr_rig_run(rig);
+    (void)setup(state);
     make_topic();
     finalize_version_2();
-    while (find_coordinator() != MR_KAFKA_NONE) {
-        mr_rig_run(rig);
-    }
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    mr_rig_destroy(rig);
-    mr_rig_store_destroy(store);
+    find_until_there(1);
     return 0;
 }
 
@@ -649,7 +587,7 @@ static void test_transaction_requests_that_make_no_sense(void **unused)
 
 int main(void)
 {
-#define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
+#define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup_transactions, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_transaction_every_state_and_request),
         TEST(test_transaction_init_repeated_after_a_lost_answer),
