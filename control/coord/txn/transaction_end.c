@@ -130,7 +130,8 @@ static int16_t prepare(const struct mr_transaction *transaction, bool is_commit,
         last_epoch = epoch;
         values.producer_epoch = (int16_t)(epoch + 1);
     }
-    if (values.state != MR_TRANSACTION_ONGOING) { /* version 2: an abort of nothing, for the epoch's sake */
+    /* Version 2: an abort of nothing, for the epoch's sake. */
+    if (values.state != MR_TRANSACTION_ONGOING || mr_bug("decide-nothing")) {
         values.topics_count = 0;
         values.start_ms = out->now.unix_ms;
     }

@@ -448,7 +448,7 @@ def compact(text):
     return bytes([len(text) + 1]) + text.encode()
 
 
-@test(seconds=120, alone=True)
+@test(seconds=300 if case.FULL else 120, alone=True)
 def many_idle_members(t):
     """1,000 (full: 5,000) members in groups of 20, a connection each, that only heartbeat: what they cost; none is thrown out."""
     count, per_group, every_s = 5000 if case.FULL else 1000, 20, 6

@@ -289,21 +289,21 @@ def completes(t, broker, topic, count, found):
     t.note("%d of %d were decided when it was killed: %s" % (len(found), count, sorted(found.values())))
 
 
-@test(seconds=200, millrace_only=True)
+@test(seconds=300, millrace_only=True)
 def millrace_completes_what_kafka_prepared(t):
     """Kafka is killed while 16 producers commit and abort: some transactions are decided, their markers not written. Millrace writes
     them."""
-    conf = {"transaction.state.log.num.partitions": "4"}
+    conf = {"transaction.state.log.num.partitions": "1"}
     k = t.own(conf, kind="kafka")
     topic, count = t.topic(16, broker=k), 16
     found = killed_with_decided(t, k, topic, count)
     completes(t, t.own(conf, directory=k.directory), topic, count, found)
 
 
-@test(seconds=200, millrace_only=True)
+@test(seconds=300, millrace_only=True)
 def kafka_completes_what_millrace_prepared(t):
     """The other way round: Kafka 4.3.1 starts on the directory of a Millrace that was killed."""
-    conf = {"transaction.state.log.num.partitions": "4"}
+    conf = {"transaction.state.log.num.partitions": "1"}
     b = t.own(conf)
     topic, count = t.topic(16, broker=b), 16
     found = killed_with_decided(t, b, topic, count)
