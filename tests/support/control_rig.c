@@ -288,6 +288,12 @@ static void hold(struct mr_rig *rig, uint32_t core, struct mr_storage_op *op)
     rig->held_core[rig->held_count++] = core;
 }
 
+static bool is_load(struct mr_rig_store *store, const struct mr_read_op *op)
+{
+    const struct mr_rig_log *log = log_by_id(store, op->entries[0].log_id);
+    return log != NULL && strcmp(log->topic, "__consumer_offsets") == 0;
+}
+
 static bool storage_turn(struct mr_rig *rig, uint32_t core)
 {
     struct mr_plane_msg msg;
@@ -316,6 +322,10 @@ static bool storage_turn(struct mr_rig *rig, uint32_t core)
             }
         } else if (op->kind == MR_STORAGE_READ) {
             store_read(rig->store, (struct mr_read_op *)(void *)op);
+            if (rig->store->is_holding_loads && is_load(rig->store, (struct mr_read_op *)(void *)op)) {
+                hold(rig, core, op);
+                continue;
+            }
         } else {
             store_other(rig->store, op);
         }
@@ -332,6 +342,7 @@ void mr_rig_release(struct mr_rig *rig)
     rig->held_count = 0;
     rig->store->is_holding = false;
     rig->store->is_holding_opens = false;
+    rig->store->is_holding_loads = false;
 }
 
 static void data_reply(struct mr_rig *rig, struct mr_forward *forward)

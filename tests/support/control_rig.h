@@ -53,6 +53,7 @@ struct mr_rig_store {
     const char *refused_topic; /* whose appends are refused with NOT_LEADER; NULL: none */
     bool        is_holding; /* answers of APPEND wait */
     bool        is_holding_opens;
+    bool        is_holding_loads; /* reads of __consumer_offsets wait */
     uint32_t    empty_reads; /* so many reads of a log with a third batch end before that, without an error */
     bool        has_stray;  /* a log is there whose topic is gone: others of its name are refused */
 };

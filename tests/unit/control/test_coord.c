@@ -24,6 +24,13 @@ static int32_t send_commit(int64_t offset)
     return mr_rig_send(rig, MR_API_OFFSET_COMMIT, 9, &commit);
 }
 
+static int32_t send_commit_now(int64_t offset)
+{
+    int32_t number = send_commit(offset);
+    mr_rig_run(rig);
+    return number;
+}
+
 static int16_t commit_error(int32_t number)
 {
     struct mr_offset_commit_response response;
@@ -131,6 +138,132 @@ static void test_coord_is_loaded_at_the_end_of_its_log_only(void **state)
     rig->now.mono_ns += 2 * MR_NS_PER_S; /* what failed is tried again */
     mr_rig_run(rig);
     assert_int_equal(store->empty_reads, 0);
+    assert_int_equal(fetch(), 20);
+}
+
+/* The error of an answer, which is where each API has it. */
+static int16_t error_of(int16_t key, int16_t version, const void *request)
+{
+    static struct {
+        int16_t key;
+        size_t offset;
+    } const plain[] = {
+        {MR_API_JOIN_GROUP, offsetof(struct mr_join_group_response, error_code)},
+        {MR_API_SYNC_GROUP, offsetof(struct mr_sync_group_response, error_code)},
+        {MR_API_HEARTBEAT, offsetof(struct mr_heartbeat_response, error_code)},
+        {MR_API_LEAVE_GROUP, offsetof(struct mr_leave_group_response, error_code)},
+        {MR_API_CONSUMER_GROUP_HEARTBEAT,
+         offsetof(struct mr_consumer_group_heartbeat_response, error_code)},
+        {MR_API_LIST_GROUPS, offsetof(struct mr_list_groups_response, error_code)},
+        {MR_API_OFFSET_DELETE, offsetof(struct mr_offset_delete_response, error_code)},
+    };
+    static _Alignas(16) uint8_t response[512];
+    mr_rig_call(rig, key, version, request, &arena, response);
+    for (size_t index = 0; index < sizeof plain / sizeof plain[0]; index++) {
+        if (plain[index].key == key) {
+            int16_t error;
+            memcpy(&error, response + plain[index].offset, sizeof error);
+            return error;
+        }
+    }
+    switch (key) {
+    case MR_API_DESCRIBE_GROUPS:
+        return ((struct mr_describe_groups_response *)(void *)response)->groups[0].error_code;
+    case MR_API_CONSUMER_GROUP_DESCRIBE:
+        return ((struct mr_consumer_group_describe_response *)(void *)response)->groups[0].error_code;
+    case MR_API_DELETE_GROUPS:
+        return ((struct mr_delete_groups_response *)(void *)response)->results[0].error_code;
+    case MR_API_OFFSET_FETCH:
+        return ((struct mr_offset_fetch_response *)(void *)response)->groups[0].error_code;
+    default:
+        fail_msg("an API without a place for its error");
+        return 0;
+    }
+}
+
+/* What is asked of a group whose shard is not loaded yet: to ask again, and nothing is done. A heartbeat is answered as if all
+ * were well, as by Kafka, so that a member does not give up its partitions for a restart. */
+static void test_coord_requests_during_a_load_are_told_so(void **state)
+{
+    (void)state;
+    find_until_there(0);
+    make_topic();
+    for (int64_t offset = 1; offset <= 20; offset++) {
+        int32_t number = send_commit(offset);
+        mr_rig_run(rig);
+        assert_int_equal(commit_error(number), MR_KAFKA_NONE);
+    }
+    store->is_holding_loads = true;
+    restart();
+
+    struct mr_str g = MR_STR("g");
+    struct mr_join_group_request_protocol protocol = {.name = MR_STR("range"), .metadata = {.len = 0}};
+    struct mr_join_group_request join;
+    struct mr_sync_group_request sync;
+    struct mr_heartbeat_request beat;
+    struct mr_leave_group_request_member_identity member;
+    struct mr_leave_group_request leave;
+    struct mr_consumer_group_heartbeat_request consumer;
+    struct mr_list_groups_request list;
+    struct mr_offset_delete_request purge;
+    struct mr_describe_groups_request describe = {.groups = &g, .groups_count = 1};
+    struct mr_consumer_group_describe_request describe_new = {.group_ids = &g, .group_ids_count = 1};
+    struct mr_delete_groups_request drop = {.groups_names = &g, .groups_names_count = 1};
+    struct mr_offset_fetch_request_group wanted;
+    struct mr_offset_fetch_request fetched;
+    MR_DEFAULTS(join_group_request, &join);
+    MR_DEFAULTS(sync_group_request, &sync);
+    MR_DEFAULTS(heartbeat_request, &beat);
+    MR_DEFAULTS(leave_group_request_member_identity, &member);
+    MR_DEFAULTS(leave_group_request, &leave);
+    MR_DEFAULTS(consumer_group_heartbeat_request, &consumer);
+    MR_DEFAULTS(list_groups_request, &list);
+    MR_DEFAULTS(offset_delete_request, &purge);
+    MR_DEFAULTS(offset_fetch_request_group, &wanted);
+    MR_DEFAULTS(offset_fetch_request, &fetched);
+    join.group_id = sync.group_id = beat.group_id = leave.group_id = consumer.group_id = purge.group_id = g;
+    wanted.group_id = g;
+    wanted.topics_count = -1;
+    join.session_timeout_ms = 10000;
+    join.protocol_type = MR_STR("consumer");
+    join.protocols = &protocol;
+    join.protocols_count = 1;
+    sync.member_id = beat.member_id = member.member_id = MR_STR("m");
+    leave.members = &member;
+    leave.members_count = 1;
+    consumer.subscribed_topic_names = &g;
+    consumer.subscribed_topic_names_count = 1;
+    consumer.rebalance_timeout_ms = 60000;
+    consumer.member_id = MR_STR("m");
+    consumer.topic_partitions_count = 0;
+    fetched.groups = &wanted;
+    fetched.groups_count = 1;
+    const struct {
+        int16_t key, version;
+        const void *request;
+        int16_t expected;
+    } rows[] = {
+        {MR_API_JOIN_GROUP, 9, &join, MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS},
+        {MR_API_SYNC_GROUP, 5, &sync, MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS},
+        {MR_API_HEARTBEAT, 4, &beat, MR_KAFKA_NONE},
+        {MR_API_LEAVE_GROUP, 5, &leave, MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS},
+        {MR_API_CONSUMER_GROUP_HEARTBEAT, 1, &consumer, MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS},
+        {MR_API_LIST_GROUPS, 5, &list, MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS},
+        {MR_API_OFFSET_DELETE, 0, &purge, MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS},
+        {MR_API_DESCRIBE_GROUPS, 5, &describe, MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS},
+        {MR_API_CONSUMER_GROUP_DESCRIBE, 1, &describe_new, MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS},
+        {MR_API_DELETE_GROUPS, 2, &drop, MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS},
+        {MR_API_OFFSET_FETCH, 9, &fetched, MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS},
+    };
+    for (size_t index = 0; index < sizeof rows / sizeof rows[0]; index++) {
+        int16_t error = error_of(rows[index].key, rows[index].version, rows[index].request);
+        if (error != rows[index].expected) {
+            fail_msg("api %d: error %d", rows[index].key, error);
+        }
+    }
+    assert_int_equal(commit_error(send_commit_now(21)), MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS);
+    mr_rig_release(rig);
+    mr_rig_run(rig);
     assert_int_equal(fetch(), 20);
 }
 
@@ -458,6 +591,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_coord_commit_is_answered_when_durable, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_coord_restart_brings_commits_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_coord_requests_during_a_load_are_told_so, setup, teardown),
         cmocka_unit_test_setup_teardown(test_coord_is_loaded_at_the_end_of_its_log_only, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(
