@@ -1,10 +1,7 @@
 #include "boot/nic_load.h"
 
+#include "boot/shared_object.h"
 #include "millrace/base/fmt.h"
-
-#include <dlfcn.h>
-#include <limits.h>
-#include <unistd.h>
 
 bool mr_nic_load_is_wanted(const struct mr_config *config)
 {
@@ -105,38 +102,13 @@ bool mr_nic_load_params(const struct mr_config *config, struct mr_nic_params *pa
 
 /* ---- The shared object ---- */
 
-/* It lies beside the program. */
-static bool object_path(char *out, size_t size)
-{
-    char program[PATH_MAX];
-    ssize_t len = readlink("/proc/self/exe", program, sizeof program);
-    if (len <= 0 || (size_t)len >= sizeof program) {
-        return false;
-    }
-    while (len > 0 && program[len - 1] != '/') {
-        len--;
-    }
-    mr_fmt(out, size, "%.*s%s", (int)len, program, "millrace-dpdk.so");
-    return access(out, R_OK) == 0;
-}
-
 bool mr_nic_load(const struct mr_nic_params *params, struct mr_nic **lanes, char *why, size_t why_size)
 {
-    char path[PATH_MAX + 32];
-    if (!object_path(path, sizeof path)) {
-        mr_fmt(why, why_size,
-               "millrace.transport=dpdk: this build has no DPDK (no millrace-dpdk.so beside the program); install "
-               "libdpdk-dev and build again, or use millrace.transport=uring");
-        return false;
-    }
-    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    static const char absent[] = "millrace.transport=dpdk: this build has no DPDK (no millrace-dpdk.so beside the program); "
+                                 "install libdpdk-dev and build again, or use millrace.transport=uring";
     union {
         void *symbol;
         mr_nic_open_fn *open;
-    } entry = {.symbol = object == NULL ? NULL : dlsym(object, MR_NIC_OPEN_SYMBOL)};
-    if (entry.symbol == NULL) {
-        mr_fmt(why, why_size, "millrace.transport=dpdk: DPDK cannot be loaded: %s", dlerror());
-        return false;
-    }
-    return entry.open(params, lanes, why, why_size);
+    } entry = {.symbol = mr_shared_object("millrace-dpdk.so", MR_NIC_OPEN_SYMBOL, absent, why, why_size)};
+    return entry.symbol != NULL && entry.open(params, lanes, why, why_size);
 }

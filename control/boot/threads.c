@@ -1,5 +1,6 @@
 #include "boot/threads.h"
 
+#include "boot/answers.h"
 #include "boot/memory.h"
 #include "boot/panic.h"
 #include "boot/transports.h"
@@ -38,6 +39,7 @@ struct thread {
     uint64_t spin_ns; /* halves itself while it does not pay */
     uint32_t vain_spins;
     bool is_told; /* control: that the broker is to stop */
+    uint64_t sampled; /* the last number that the sampler asked for and got */
 };
 
 struct core {
@@ -64,6 +66,8 @@ struct broker {
     struct core cores[MR_CORES_MAX * 2];
     struct thread control_thread;
     struct mr_control *control;
+    struct mr_sampler sampler;
+    _Atomic bool is_running; /* threads are at their loops: the sampler may ask */
     struct mr_log main_log;
     struct mr_arena main_arena;
     pthread_barrier_t ready; /* all threads have their parts, or failed to */
@@ -130,6 +134,12 @@ static bool has_completions(const struct thread *thread)
            mr_wait_ready(thread->wait, MR_WAIT_TAG_DISK) > 0;
 }
 
+/* Whether somebody wants a copy of what this thread has counted. */
+static bool is_sample_wanted(const struct thread *thread)
+{
+    return mr_sampler_asked(&broker.sampler) != thread->sampled;
+}
+
 /* A port that waits for room in a ring looks again soon: nobody rings when a ring empties. */
 #define SPILL_NS (50 * MR_NS_PER_US)
 
@@ -155,13 +165,43 @@ static void idle(struct thread *thread, uint64_t now_ns, uint64_t deadline_ns,
         }
     }
     mr_doorbell_sleep(&thread->bell);
-    if (mail(who) || atomic_load(&broker.is_over) ||
+    if (mail(who) || is_sample_wanted(thread) || atomic_load(&broker.is_over) ||
         (thread == &broker.control_thread && !thread->is_told &&
          atomic_load(&broker.is_stop_wanted))) {
         deadline_ns = 0;
     }
     mr_wait(thread->wait, deadline_ns);
     mr_doorbell_awake(&thread->bell);
+}
+
+/* ---- Counters ---- */
+
+static void sample_core(struct core *core)
+{
+    struct mr_metrics *metrics = &broker.sampler.metrics;
+    core->thread.sampled = mr_sampler_asked(&broker.sampler);
+    if (core->data != NULL) {
+        mr_data_core_stats(core->data, &metrics->data[core->data_core]);
+    }
+    if (core->storage != NULL) {
+        mr_storage_core_stats(core->storage, &metrics->storage[core->storage_core]);
+    }
+    mr_sampler_done(&broker.sampler, core->index, core->thread.sampled);
+}
+
+static void wake_all(void)
+{
+    for (uint32_t core = 0; core < broker.plan->thread_count; core++) {
+        mr_doorbell_ring(&broker.cores[core].thread.bell);
+    }
+    mr_doorbell_ring(&broker.control_thread.bell);
+}
+
+static void sample_control(struct thread *thread)
+{
+    thread->sampled = mr_sampler_asked(&broker.sampler);
+    mr_control_stats(broker.control, &broker.sampler.metrics.control);
+    mr_sampler_done(&broker.sampler, broker.plan->thread_count, thread->sampled);
 }
 
 /* ---- A core ---- */
@@ -216,6 +256,9 @@ static void core_loop(struct core *core)
         struct mr_now now = read_clocks();
         bool is_busy = false;
         thread->log.unix_ms = now.unix_ms;
+        if (is_sample_wanted(thread)) {
+            sample_core(core);
+        }
         if (core->data != NULL) {
             is_busy = mr_data_core_turn(core->data, now);
             flush_port(core->data_port, &thread->bell);
@@ -396,6 +439,9 @@ static void control_loop(struct mr_port *port)
             thread->is_told = true;
             mr_control_stop(broker.control, now);
         }
+        if (is_sample_wanted(thread)) {
+            sample_control(thread);
+        }
         bool is_busy = mr_control_turn(broker.control, now);
         tell_long_turn(thread, now.mono_ns);
         flush_port(port, &thread->bell);
@@ -421,9 +467,7 @@ static void end_all(int exit_code)
     uint64_t one = 1;
     atomic_store(&broker.exit_code, exit_code);
     atomic_store(&broker.is_over, true);
-    for (uint32_t core = 0; core < broker.plan->thread_count; core++) {
-        mr_doorbell_ring(&broker.cores[core].thread.bell);
-    }
+    wake_all();
     ssize_t len = write(broker.over_fd, &one, sizeof one);
     (void)len;
 }
@@ -464,7 +508,9 @@ static void *control_main(void *unused)
         end_all(1);
         return NULL;
     }
+    atomic_store(&broker.is_running, true);
     control_loop(port);
+    atomic_store(&broker.is_running, false);
     bool is_failed = mr_control_state(broker.control) == MR_CONTROL_FAILED;
     if (is_failed) {
         mr_log(&thread->log, MR_LOG_ERROR, "stopped after a failure, see above");
@@ -589,6 +635,11 @@ static bool prepare(void)
         }
     }
     broker.bells[control] = &broker.control_thread.bell;
+    broker.sampler.metrics.data_count = endpoints->data_count;
+    broker.sampler.metrics.storage_count = endpoints->storage_count;
+    if (!mr_sampler_init(&broker.sampler, plan->thread_count + 1)) {
+        return false;
+    }
     return thread_prepare(&broker.control_thread, "control", UINT32_MAX,
                           plan->control_bytes + plan->disk_bytes);
 }
@@ -676,6 +727,15 @@ static void on_panic(void)
     }
 }
 
+static int refuse(const char *why)
+{
+    char line[600];
+    size_t len = mr_fmt(line, sizeof line, "millrace start: %s\n", why);
+    ssize_t written = write(STDERR_FILENO, line, len);
+    (void)written;
+    return 1;
+}
+
 int mr_threads_run(const struct mr_threads_params *params)
 {
     sigset_t signals;
@@ -689,15 +749,15 @@ int mr_threads_run(const struct mr_threads_params *params)
                           NULL); /* inherited by every thread: only signalfd sees them */
     (void)signal(SIGPIPE, SIG_IGN);
     int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
+    char why[512];
     if (signal_fd < 0 || !mr_doorbell_init(&over) || !prepare()) {
-        char line[256];
-        size_t len =
-            mr_fmt(line, sizeof line,
-                   "millrace start: memory or descriptors cannot be had: %s (see millrace plan)\n",
-                   strerror(errno));
-        ssize_t written = write(STDERR_FILENO, line, len);
-        (void)written;
-        return 1;
+        mr_fmt(why, sizeof why, "memory or descriptors cannot be had: %s (see millrace plan)", strerror(errno));
+        return refuse(why);
+    }
+    const struct mr_answers_params answers = {
+        .sampler = &broker.sampler, .wake = wake_all, .is_running = &broker.is_running};
+    if (!mr_answers_start(params->config, &answers, why, sizeof why)) {
+        return refuse(why);
     }
     broker.over_fd = over.event_fd;
     mr_panic_set_hook(on_panic);

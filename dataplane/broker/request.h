@@ -95,6 +95,7 @@ struct mr_request {
     struct mr_lent *lent;
     struct mr_list lending; /* while the reply lends pages and is being sent (relief.h) */
     uint64_t sent_ns;       /* when that began */
+    uint64_t arrived_ns;    /* when its last byte was seen */
 
     struct mr_forward forward;
     char peer[48];

@@ -4,6 +4,7 @@
 #include "broker/session.h"
 
 #include "broker/dispatch.h"
+#include "broker/tally.h"
 #include "data_core.h"
 #include "millrace/base/bug.h"
 #include "millrace/base/bytes.h"
@@ -274,7 +275,7 @@ static void session_read(struct mr_session *session)
         request->inline_size = request->arena.size;
         request->inline_mark = request->arena.used;
         request->blocks_kept = request->block_count;
-        core->stats.requests++;
+        mr_tally_arrived(core, request);
     }
     bool is_part = session->frame_bytes > 0 && session->inbox_bytes < session->frame_bytes;
     session->conn->rest_bytes = is_part ? session->frame_bytes - session->inbox_bytes : 0;
@@ -359,7 +360,7 @@ static void session_write(struct mr_session *session)
             return;
         }
         mr_trace(core->trace, MR_EVENT_reply_out, request->reply.bytes, request->reply.span_count);
-        core->stats.bytes_out += request->reply.bytes;
+        mr_tally_answered(core, request);
         session->active_ns = core->now.mono_ns;
         request->token = ++session->token;
         request->state = MR_REQUEST_SENDING;

@@ -66,4 +66,15 @@ void mr_control_stop(struct mr_control *control, struct mr_now now);
 enum mr_control_state mr_control_state(const struct mr_control *control);
 const char           *mr_control_why(const struct mr_control *control); /* of FAILED; "" otherwise */
 
+/* What control counts, for metrics. Cost: the topics are gone through. */
+struct mr_control_stats {
+    uint64_t topics, partitions, groups;
+    uint64_t requests_open, operations_open; /* requests and storage operations that are not answered yet */
+    uint64_t heap_used, heap_bytes;
+    uint64_t timers, timers_max;
+    uint64_t metadata_offset; /* of the last record in the published image */
+    bool     is_serving, is_dir_offline;
+};
+void mr_control_stats(const struct mr_control *control, struct mr_control_stats *out);
+
 #endif

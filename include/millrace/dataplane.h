@@ -53,10 +53,26 @@ struct mr_data_core *mr_data_core_init(const struct mr_data_params *params);
 bool     mr_data_core_turn(struct mr_data_core *core, struct mr_now now);
 uint64_t mr_data_core_deadline_ns(const struct mr_data_core *core);
 
+#define MR_DATA_API_KEYS     96u /* API keys are below it */
+#define MR_DATA_TIME_BUCKETS 25u /* bucket n: below 2^n microseconds; the last one: any */
+
+enum mr_data_timed {
+    MR_DATA_TIMED_PRODUCE,
+    MR_DATA_TIMED_FETCH,
+    MR_DATA_TIMED_OTHER,
+    MR_DATA_TIMED_COUNT,
+};
+struct mr_data_times {
+    uint64_t counts[MR_DATA_TIME_BUCKETS];
+    uint64_t sum_us;
+};
+
 struct mr_data_stats {
     uint64_t requests, bytes_in, bytes_out, connections_opened, connections_refused, frames_refused;
     uint64_t fetch_visits; /* partitions that fetches have looked at */
     uint32_t connections;
+    uint64_t api_requests[MR_DATA_API_KEYS];
+    struct mr_data_times times[MR_DATA_TIMED_COUNT];
 };
 /* A copy of the counters. Thread: the data core. */
 void mr_data_core_stats(const struct mr_data_core *core, struct mr_data_stats *out);

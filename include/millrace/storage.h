@@ -462,7 +462,7 @@ uint64_t mr_storage_core_deadline_ns(const struct mr_storage_core *core);
 
 /* Counters of one core, for logs, tests and `millrace` metrics. */
 struct mr_storage_stats {
-    uint64_t appends, append_bytes, commits, commit_bytes, commit_entries;
+    uint64_t appends, append_records, append_bytes, commits, commit_bytes, commit_entries;
     uint64_t reads, read_bytes, cold_reads, cold_bytes, copied_bytes;
     uint64_t demux_bytes, recycled_files;
     uint64_t clean_rounds, clean_bytes; /* logs compacted, bytes looked at */

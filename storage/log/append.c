@@ -309,6 +309,7 @@ static void appended(struct mr_storage_core *core, struct mr_partition *p, struc
     }
     mr_partition_pending_add(core, p, p->first_part_seq, seq);
     core->stats.appends++;
+    core->stats.append_records += mr_bug("count-batches") ? 1 : (uint64_t)batch->record_count;
     core->stats.append_bytes += bytes;
     mr_trace(core->params.trace, MR_EVENT_offset_assigned, (uint64_t)batch->base_offset, bytes);
     entry->base_offset = batch->base_offset;

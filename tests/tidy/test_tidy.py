@@ -75,6 +75,13 @@ def test_config_table():
 
 
 @case
+def test_metrics_table():
+    row = 'TOTAL(DATA, x, GAUGE, "a_b", "What.")\n'
+    both(tidy.rule_metrics_table, {"control/observe/metrics.def": row, "control/observe/metrics.c": "", "docs/METRICS.md": "| `a_b` | gauge | What. |\n"},
+         {"control/observe/metrics.def": row, "control/observe/metrics.c": "", "docs/METRICS.md": "| `a_b` | gauge | Who. |\n"})
+
+
+@case
 def test_config_effect():
     def row(differs, text):
         return ('CONFIG(a_b, "a.b", INT, "1", ANY, READ_ONLY, "%s", "What.")\n'

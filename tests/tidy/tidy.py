@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PLANES = ("dataplane", "storage", "control")
 
 # The only files that may touch clocks, sockets, files, threads and malloc.
-EDGES = re.compile(r"(^|/)(transport_[^/]*|disk_uring|wait_uring|chores|log_writer|main)\.c$|(^|/)(control/(boot|cli)|dataplane/port)/")
+EDGES = re.compile(r"(^|/)(transport_[^/]*|disk_uring|wait_uring|chores|log_writer|main)\.c$|(^|/)(control/(boot|cli|http)|dataplane/port)/")
 PURE = re.compile(
     r"^(mem(cpy|move|set|cmp|chr)|strlen|__mem(cpy|move|set)_chk|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_"
     r"|mr_\w+"
@@ -232,8 +232,21 @@ def rule_symbols(root, objects):
     return bad if seen else ["%s holds no object of a plane" % objects]
 
 
+def rule_metrics_table(root):
+    """docs/METRICS.md lists the rows of metrics.def, each with its type and help."""
+    rows = {}
+    for macro in ("PER_CORE", "TOTAL"):
+        for _, _, kind, name, text in split_rows((root / "control/observe/metrics.def").read_text(), macro):
+            rows[name.strip('"')] = (kind.lower(), text.strip('"'))
+    found = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \|$", (root / "docs/METRICS.md").read_text(), re.M)
+    table = {name: (kind, text) for name, kind, text in found}
+    bad = ["metrics.def: %s %s; docs/METRICS.md: %s" % (n, rows[n], table.get(n)) for n in rows if table.get(n) != rows[n]]
+    code = (root / "control/observe/metrics.c").read_text()
+    return bad + ["docs/METRICS.md has %s, nothing in control/observe has" % n for n in table if n not in rows and n not in code]
+
+
 RULES = [rule_headers_alone, rule_unique_names, rule_planes_apart, rule_todo_numbered, rule_public_comments, rule_api_table,
-         rule_config_table, rule_config_effect, rule_interop_rows]
+         rule_config_table, rule_metrics_table, rule_config_effect, rule_interop_rows]
 
 
 def main():
