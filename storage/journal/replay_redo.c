@@ -104,10 +104,25 @@ void mr_replay_redo_ring(struct mr_replay *r, struct mr_replay_ring *ring)
     r->is_redoing = false;
 }
 
+/* What was read is durable from here on, and only then files follow it (J5): a process that was killed may have had a commit
+ * under way, which the next power cut would take, and leave what was done for it. */
+static void sync_journal(struct mr_replay *r)
+{
+    for (uint32_t number = 0; number < MR_JOURNAL_RINGS; number++) {
+        for (uint32_t index = 0; index < r->rings[number].file_count && r->err == MR_OK; index++) {
+            struct mr_disk_op op = {.kind = MR_DISK_SYNC, .file = r->rings[number].files[index].handle};
+            if (mr_replay_run(r, &op) != MR_OK) {
+                (void)mr_replay_fail(r, op.err, "a journal file cannot be flushed: errno %d", op.os_errno);
+            }
+        }
+    }
+}
+
 void mr_replay_redo_open(struct mr_replay *r)
 {
     const struct mr_journal_recover_ops *ops = r->params->ops;
     void                                *context = r->params->context;
+    sync_journal(r);
     for (struct mr_replay_log *log = r->first; log != NULL && r->err == MR_OK; log = log->next) {
         enum mr_err err = MR_OK;
         if (!log->has_name && log->last.seq != 0 && !log->is_dropped) {

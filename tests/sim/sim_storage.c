@@ -161,7 +161,7 @@ void mr_sim_storage_unfill(struct world *w)
         mr_model_send_stat(w, &w->slots[index]); /* a core that was idle asks for this only */
         mr_sim_life_settle(w);
     }
-    w->is_full = false;
+    w->is_full = mr_sim_fs_is_dead(w->fs); /* then nobody can find it out */
 }
 
 /* What time brings: retention and compaction, a full disk and its end. */
@@ -403,9 +403,10 @@ void mr_sim_storage_destroy(struct world *w)
     free(w);
 }
 
-void mr_sim_storage_run(uint64_t seed, enum mr_sim_lie lie, bool is_verbose, struct mr_sim_storage_result *result)
+void mr_sim_storage_run(uint64_t seed, enum mr_sim_lie lie, uint32_t traits, bool is_verbose,
+                        struct mr_sim_storage_result *result)
 {
-    struct world *w = mr_sim_storage_create(seed, lie, 0, is_verbose, result);
+    struct world *w = mr_sim_storage_create(seed, lie, traits, is_verbose, result);
     mr_sim_storage_lives(w);
     mr_sim_storage_destroy(w);
 }

@@ -41,6 +41,8 @@ struct mr_sim_storage_result {
     uint64_t hash; /* of everything that was answered: equal for equal seeds */
 };
 
-void mr_sim_storage_run(uint64_t seed, enum mr_sim_lie lie, bool is_verbose, struct mr_sim_storage_result *result);
+/* traits: of enum mr_sim_trait. */
+void mr_sim_storage_run(uint64_t seed, enum mr_sim_lie lie, uint32_t traits, bool is_verbose,
+                        struct mr_sim_storage_result *result);
 
 #endif

@@ -12,6 +12,8 @@
 
 #include "sim_storage.h"
 
+#include "millrace/base/hash.h"
+
 #define SEEDS      200u
 #define SEEDS_FULL 1000u
 #define LIE_SEEDS  60u
@@ -36,6 +38,15 @@ static void add(struct mr_sim_storage_result *sum, const struct mr_sim_storage_r
     sum->bytes += one->bytes;
     sum->commits += one->commits;
     sum->recycled_files += one->recycled_files;
+    sum->clean_rounds += one->clean_rounds;
+    sum->retained += one->retained;
+    sum->full += one->full;
+}
+
+/* Half of the seeds are the plain workload; the others have one or more of the traits. */
+static uint32_t traits_of(uint64_t seed)
+{
+    return seed % 2 == 0 ? 0 : (uint32_t)mr_hash_u64(seed) & MR_SIM_TRAITS;
 }
 
 static void test_model_agrees_with_the_core_for_every_seed(void **state)
@@ -50,7 +61,7 @@ static void test_model_agrees_with_the_core_for_every_seed(void **state)
     uint32_t                     failed = 0;
     for (uint64_t seed = first; seed < first + count; seed++) {
         struct mr_sim_storage_result result;
-        mr_sim_storage_run(seed, MR_SIM_HONEST, only != NULL && count == 1, &result);
+        mr_sim_storage_run(seed, MR_SIM_HONEST, traits_of(seed), only != NULL && count == 1, &result);
         if (result.why[0] != '\0') {
             failed++;
             fprintf(stderr, "MR_SEED=%llu: %s\n", (unsigned long long)seed, result.why);
@@ -58,10 +69,12 @@ static void test_model_agrees_with_the_core_for_every_seed(void **state)
         add(&sum, &result);
     }
     printf("%u lives, %u stops, %u kills, %u cuts, %u deaths, %u faults; %u appends, %u refused, %u duplicates, "
-           "%u reads, %u cold, %u deletes, %u drops, %u watches, %u lookups; %llu bytes, %llu commits, %llu recycled\n",
+           "%u reads, %u cold, %u deletes, %u drops, %u watches, %u lookups; %llu bytes, %llu commits, %llu recycled; %llu compactions, %llu starts moved, %llu "
+           "times full\n",
            sum.lives, sum.clean_stops, sum.kills, sum.power_cuts, sum.deaths, sum.faults, sum.appends, sum.refusals,
            sum.duplicates, sum.reads, sum.cold_reads, sum.deletes, sum.drops, sum.watches, sum.lookups,
-           (unsigned long long)sum.bytes, (unsigned long long)sum.commits, (unsigned long long)sum.recycled_files);
+           (unsigned long long)sum.bytes, (unsigned long long)sum.commits, (unsigned long long)sum.recycled_files,
+           (unsigned long long)sum.clean_rounds, (unsigned long long)sum.retained, (unsigned long long)sum.full);
     assert_int_equal(failed, 0);
 }
 
@@ -73,7 +86,7 @@ static void test_seeds_that_found_something(void **state)
     static const uint64_t seeds[] = {204, 398, 820, 5117, 20349, 20485};
     for (size_t at = 0; at < sizeof seeds / sizeof seeds[0] && getenv("MR_SEED") == NULL; at++) {
         struct mr_sim_storage_result result;
-        mr_sim_storage_run(seeds[at], MR_SIM_HONEST, false, &result);
+        mr_sim_storage_run(seeds[at], MR_SIM_HONEST, 0, false, &result);
         assert_string_equal(result.why, "");
     }
 }
@@ -90,7 +103,7 @@ static void test_model_finds_out_a_disk_that_lies(void **state)
         struct mr_sim_storage_result result = {0};
         uint64_t                     seed = 0;
         while (result.why[0] == '\0' && seed < LIE_SEEDS) {
-            mr_sim_storage_run(++seed, (enum mr_sim_lie)lie, false, &result);
+            mr_sim_storage_run(++seed, (enum mr_sim_lie)lie, 0, false, &result);
         }
         printf("%-8s seed %llu: %s\n", lies[lie], (unsigned long long)seed, result.why);
         assert_true(result.why[0] != '\0');
