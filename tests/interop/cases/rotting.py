@@ -94,7 +94,7 @@ class Victim:
 
     def __init__(self, t, kind, prng):
         self.path = image(t, kind)
-        self.disk = PowerDisk(t, self.path)
+        self.disk = PowerDisk(t, self.path, kind)
         self.broker = broker_on(t, self.disk.point).start()
         self.topic, self.sent = write(t, self.broker, prng)
         self.is_killed = prng.randrange(2) == 0

@@ -1,9 +1,9 @@
 """A disk that can lose its power: a file system in user space with one file, under a loop device with direct I/O.
 
-    power.py MOUNTPOINT BYTES BACKING
+    power.py MOUNTPOINT BYTES BACKING SECTOR
 
 What was written and not flushed since is remembered with what it replaced. "cut SEED" on stdin loses a random part
-of it, torn at 512 bytes, leaves the rest in BACKING, and from then on every request fails, as with a disk that is
+of it, torn between sectors of SECTOR bytes, leaves the rest in BACKING, and from then on every request fails, as with a disk that is
 gone. It comes with one of the next writes, for between two flushes there is something to lose. "slow MS" makes every request take so
 long. "revive" gives the disk its power back. "fail WHAT ERRNO N" lets the N-th WHAT (write, flush) from now on answer that error; "heal" takes it back. "misread MARK
 PERCENT" turns a bit beside a MARK in so many of the reads that contain one, until "reread". On stdout: "ready",
@@ -34,8 +34,8 @@ def flip(data, mark, prng):
 
 
 class Disk:
-    def __init__(self, size, backing):
-        self.size = size
+    def __init__(self, size, backing, sector):
+        self.size, self.sector = size, sector
         self.file = os.open(backing, os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(self.file, size)
         self.unsynced = []  # (position, before, after) in the order of completion
@@ -92,7 +92,7 @@ class Disk:
             os.pwrite(self.file, before, position)
         for position, _, after in self.unsynced:
             if prng.random() < chance:
-                length = len(after) if prng.random() < 0.8 else prng.randrange(0, len(after) + 1, 512)
+                length = len(after) if prng.random() < 0.8 else prng.randrange(0, len(after) + 1, self.sector)
                 os.pwrite(self.file, after[:length], position)
                 kept += 1
         os.fsync(self.file)
@@ -198,7 +198,7 @@ def serve(device, disk):
 
 
 if __name__ == "__main__":
-    disk = Disk(int(sys.argv[2]), sys.argv[3])
+    disk = Disk(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
     device = mount(sys.argv[1])
     print("ready", flush=True)
     serve(device, disk)
