@@ -159,7 +159,7 @@ class PowerDisk:
     def unmount(self):
         """The kernel forgets the disk, and everything that it knows of it."""
         if self.is_mounted:
-            for _ in range(50):
+            for _ in range(600):  # a busy machine takes its time to let go of a process
                 if quietly("umount", str(self.point)):
                     break
                 time.sleep(0.1)
