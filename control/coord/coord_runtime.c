@@ -232,25 +232,31 @@ void mr_coord_break(struct mr_coord_shard *shard, struct mr_now now, int16_t err
     }
 }
 
+static int16_t room_for(struct mr_coord_shard *shard, const struct mr_coord_out *out)
+{
+    if (out->record_bytes + MR_BATCH_HEADER > shard->coord->record_bytes_max) {
+        return MR_KAFKA_UNKNOWN_SERVER_ERROR;
+    }
+    bool is_room = out->producer_id >= 0 ? make_txn_room(shard, out) : make_room(shard, out->record_bytes, out->now);
+    return is_room ? MR_KAFKA_NONE : MR_KAFKA_COORDINATOR_NOT_AVAILABLE;
+}
+
 /*
  * Write the records, replay them, answer. Answers are encoded before the replay, because they point
- * into the state that it changes. False: there was no room for the records, nothing was written.
+ * into the state that it changes. Returns a code of Kafka's; when it is not 0 nothing was written: the records are more than
+ * a batch may have, or there was no memory for them or for what they say, and then asking again helps.
  */
-bool mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
+int16_t mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
 {
     struct mr_coord *coord = shard->coord;
-    bool is_refused = false;
-    if (out->records != NULL &&
-        (out->record_bytes + MR_BATCH_HEADER > coord->record_bytes_max ||
-         !(out->producer_id >= 0 ? make_txn_room(shard, out)
-                                 : make_room(shard, out->record_bytes, out->now)))) {
-        is_refused = true;
+    int16_t error = out->records == NULL ? (int16_t)MR_KAFKA_NONE : room_for(shard, out);
+    if (error != MR_KAFKA_NONE) {
         mr_coord_out_forget_records(out);
     }
     for (struct mr_coord_answer *answer = out->answers; answer != NULL; answer = answer->next) {
-        if (is_refused) {
+        if (error != MR_KAFKA_NONE) {
             answer->response = NULL;
-            answer->error = MR_KAFKA_UNKNOWN_SERVER_ERROR;
+            answer->error = error;
         }
         prepare(coord, answer);
     }
@@ -278,10 +284,11 @@ bool mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
         flush(shard, out->now);
     }
     if (is_broken) {
+        error = MR_KAFKA_COORDINATOR_NOT_AVAILABLE;
         shard->retry_ns = mr_deadline_ms(out->now.mono_ns, RETRY_MS);
-        mr_coord_break(shard, out->now, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
+        mr_coord_break(shard, out->now, error);
     }
-    return !is_refused;
+    return error;
 }
 
 void mr_coord_finish_all(struct mr_coord *coord, struct mr_request *request, const void *response)

@@ -100,7 +100,7 @@ struct mr_coord *mr_coord_new(struct mr_control *control, const struct mr_coord_
 void mr_coord_load_some(struct mr_coord *coord, struct mr_now now);
 
 /* coord_runtime.c, for the loader and the services */
-bool mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out);
+int16_t mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out);
 void mr_coord_break(struct mr_coord_shard *shard, struct mr_now now, int16_t error);
 int16_t mr_coord_shard_of(struct mr_coord *coord, struct mr_str key,
                           struct mr_coord_shard **shard);

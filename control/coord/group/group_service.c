@@ -72,7 +72,8 @@ static void group_request(struct mr_control *control, struct mr_now now, struct 
         if (!is_again) {
             return;
         }
-        if (out.records == NULL || mr_group_find(&shard->groups, group_of(request)) == NULL) {
+        bool is_broken = shard->state != MR_COORD_ACTIVE; /* then there is nothing to look into */
+        if (is_broken || out.records == NULL || mr_group_find(&shard->groups, group_of(request)) == NULL) {
             break; /* what was decided could not be written */
         }
     }

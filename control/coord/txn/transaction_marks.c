@@ -96,7 +96,7 @@ static void complete(struct mr_transaction *transaction, struct mr_now now)
     }
     mr_arena_reset(&env->coord->scratch);
     mr_coord_out_init(&out, &env->coord->scratch, now);
-    if (!mr_transaction_complete(transaction, &out) || !mr_coord_apply(runtime, &out)) {
+    if (!mr_transaction_complete(transaction, &out) || mr_coord_apply(runtime, &out) != MR_KAFKA_NONE) {
         mark_late(shard, now);
     }
     env->is_unpark_wanted = true;

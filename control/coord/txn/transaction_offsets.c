@@ -54,7 +54,7 @@ static int16_t add(struct mr_control *control, struct mr_now now, struct mr_str 
         bool has = mr_transaction_has(mr_transaction_find(part, id), topic.topic, partition);
         return has ? MR_KAFKA_NONE : MR_KAFKA_TRANSACTION_ABORTABLE;
     }
-    return mr_coord_apply(*shard, &out) ? MR_KAFKA_NONE : MR_KAFKA_COORDINATOR_NOT_AVAILABLE;
+    return mr_coord_apply(*shard, &out);
 }
 
 /* ---- AddOffsetsToTxn ---- */

@@ -223,8 +223,8 @@ static int16_t add_one(struct mr_control *control, struct mr_now now, const add_
     error = mr_transaction_add(part, &add, &out);
     if (error == MR_KAFKA_NONE && in->verify_only) {
         verify(mr_transaction_find(part, in->transactional_id), in, results);
-    } else if (error == MR_KAFKA_NONE && !mr_coord_apply(shard, &out)) {
-        error = MR_KAFKA_UNKNOWN_SERVER_ERROR;
+    } else if (error == MR_KAFKA_NONE) {
+        error = mr_coord_apply(shard, &out);
     }
     return error == MR_KAFKA_PRODUCER_FENCED && version < 2 ? (int16_t)MR_KAFKA_INVALID_PRODUCER_EPOCH
                                                             : error;
