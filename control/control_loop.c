@@ -173,7 +173,10 @@ static void recovered(struct mr_control *control, struct mr_now now, struct mr_c
 static void recover_send(struct mr_control *control, uint32_t core, struct mr_storage_core *found_by)
 {
     struct recover_job *job = MR_HEAP_NEW(&control->heap, struct recover_job);
-    mr_assert(job != NULL);
+    if (job == NULL) {
+        mr_control_fail(control, "no memory to begin with limit=millrace.control.bytes");
+        return;
+    }
     job->callback.done = recovered;
     job->core = core;
     job->op.op.kind = MR_STORAGE_RECOVER;
@@ -341,7 +344,10 @@ static void stop_done(struct mr_control *control, struct mr_now now, struct mr_c
 static void stop_send(struct mr_control *control, uint32_t core, bool is_last)
 {
     struct stop_job *job = MR_HEAP_NEW(&control->heap, struct stop_job);
-    mr_assert(job != NULL);
+    if (job == NULL) {
+        mr_control_fail(control, "no memory to stop cleanly limit=millrace.control.bytes");
+        return;
+    }
     job->callback.done = stop_done;
     job->op.op.kind = MR_STORAGE_STOP;
     job->op.is_last = is_last;

@@ -90,6 +90,14 @@ static bool work_add(struct mr_control *control, const struct mr_meta_topic *top
     return true;
 }
 
+static void retry_later(struct mr_control *control)
+{
+    struct mr_local_logs *logs = control->local_logs;
+    if (logs->retry.timer.place == 0 && mr_control_has_timer_room(control) && !logs->is_stopped) {
+        mr_timer_set(&control->timers, &logs->retry.timer, mr_deadline_ms(control->now.mono_ns, RETRY_MS));
+    }
+}
+
 /* Partitions that need a log and have none yet become QUEUED. */
 static void follow_topic(struct mr_control *control, struct mr_meta_topic *topic)
 {
@@ -106,9 +114,10 @@ static void follow_topic(struct mr_control *control, struct mr_meta_topic *topic
     if (queued > 0 && !work_add(control, topic, false)) {
         for (uint32_t index = 0; index < topic->partition_count; index++) {
             if (topic->partitions[index].log_state == MR_META_LOG_QUEUED) {
-                topic->partitions[index].log_state = MR_META_LOG_CLOSED;
+                topic->partitions[index].log_state = MR_META_LOG_FAILED;
             }
         }
+        retry_later(control);
         return;
     }
     if (queued > 0 && topic->image == NULL && control->phase == MR_PHASE_SERVING) {
@@ -121,8 +130,11 @@ static void follow_topic(struct mr_control *control, struct mr_meta_topic *topic
     if (topic->image != NULL) {
         struct mr_log_config config;
         mr_images_log_config(control->images, control->meta, topic, &config);
-        if (memcmp(&config, &topic->image->config, sizeof config) != 0) {
-            (void)work_add(control, topic, true);
+        if (topic->is_config_due || memcmp(&config, &topic->image->config, sizeof config) != 0) {
+            topic->is_config_due = !work_add(control, topic, true);
+        }
+        if (topic->is_config_due) {
+            retry_later(control);
         }
     }
 }
@@ -208,6 +220,7 @@ static void open_done(struct mr_control *control, struct mr_now now, struct mr_c
     struct mr_meta_topic *topic = mr_meta_topic_by_id(control->meta, &open->topic_id);
     enum mr_err           err = open->op.op.err;
     uint32_t              index = (uint32_t)open->op.partition;
+    (void)now;
     work_answered(control, callback->user);
     if (topic == NULL) {
         /* Removed meanwhile: its log, or as much as there is of it, has nobody who would drop it. */
@@ -230,11 +243,7 @@ static void open_done(struct mr_control *control, struct mr_now now, struct mr_c
             mr_log(control->log, MR_LOG_ERROR,
                    "a log cannot be opened, it is tried again topic=%.*s partition=%u why=%s",
                    (int)topic->name.len, topic->name.data, index, mr_err_text(err));
-            if (logs->retry.timer.place == 0 && mr_control_has_timer_room(control) &&
-                !logs->is_stopped) {
-                mr_timer_set(&control->timers, &logs->retry.timer,
-                             mr_deadline_ms(now.mono_ns, RETRY_MS));
-            }
+            retry_later(control);
         }
     }
     MR_HEAP_DELETE(&control->heap, open);
@@ -246,12 +255,13 @@ void mr_local_logs_again(struct mr_control *control)
     control->local_logs->failed = 0;
     for (struct mr_meta_topic *topic = mr_meta_topic_walk(meta, NULL); topic != NULL;
          topic = mr_meta_topic_walk(meta, topic)) {
-        for (uint32_t index = 0; index < topic->partition_count; index++) {
-            if (topic->partitions[index].log_state == MR_META_LOG_FAILED) {
-                mr_meta_topic_changed(meta, topic);
-                follow_topic(control, topic);
-                break;
-            }
+        bool is_due = topic->is_config_due;
+        for (uint32_t index = 0; !is_due && index < topic->partition_count; index++) {
+            is_due = topic->partitions[index].log_state == MR_META_LOG_FAILED;
+        }
+        if (is_due) {
+            mr_meta_topic_changed(meta, topic);
+            follow_topic(control, topic);
         }
     }
 }

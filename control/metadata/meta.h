@@ -90,6 +90,7 @@ struct mr_meta_topic {
     struct mr_image_topic *image;   /* the newest one made; NULL: not published */
     size_t                 image_bytes;
     uint32_t               opening; /* partitions QUEUED or OPENING */
+    bool                   is_config_due; /* there was no memory to tell its logs */
 };
 
 struct mr_meta_config {

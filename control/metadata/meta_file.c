@@ -59,10 +59,11 @@ void mr_meta_file_store(struct mr_control *control, struct mr_meta_file *file, i
     begin(file, dir, name, done);
     mr_assert(len > 0 && len <= READ_PIECE);
     file->bytes = mr_heap_try(&control->heap, len);
-    mr_assert(file->bytes != NULL); /* a few hundred bytes, at start */
-    memcpy(file->bytes, bytes, len);
-    file->size = len;
-    file->len = len;
+    if (file->bytes != NULL) {
+        memcpy(file->bytes, bytes, len);
+        file->size = len;
+        file->len = len;
+    } /* else nothing is written, and that is an error */
     mr_fmt(file->temporary, sizeof file->temporary, "%s.tmp", name);
     submit(control, file, MR_META_FILE_STORE_OPEN,
            (struct mr_disk_op){.kind = MR_DISK_OPEN,
@@ -184,7 +185,7 @@ void mr_meta_file_reaped(struct mr_control *control, struct mr_now now, struct m
                                    .len = (uint32_t)file->len});
         return;
     case MR_META_FILE_STORE_WRITE:
-        fail(file, err);
+        fail(file, file->bytes == NULL ? MR_ERR_NO_MEMORY : err);
         if (err == MR_OK && op->done_bytes != file->len) {
             fail(file, MR_ERR_IO);
         }
