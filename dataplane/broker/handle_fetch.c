@@ -19,11 +19,15 @@
 
 #define POLL_MS 50 /* how often to look when a watch is missing */
 
-/* Without memory nothing is read: the answer is empty, and the client asks again. */
+/* Without memory nothing is read. A session is told that nothing is new; an answer that has to name every partition waits
+ * until there is some, for what its client misses in it is an error to it. */
 static void pass(struct mr_fetch *fetch)
 {
+    struct mr_data_core *core = fetch->request->core;
     if (mr_fetch_pass_begin(fetch) == MR_OK) {
         mr_handle_fetch_done(fetch->request);
+    } else if (fetch->is_full) {
+        mr_purgatory_wait(fetch, mr_deadline_ms(core->now.mono_ns, POLL_MS));
     } else {
         mr_fetch_answer(fetch);
     }
