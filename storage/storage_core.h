@@ -338,6 +338,7 @@ struct mr_storage_core {
     struct mr_checkpoint     clean_ends; /* likewise, of a directory that was closed: up to where logs are compacted */
     struct mr_log_brake      brake_future; /* records from the future */
     struct mr_log_brake      brake_unread; /* mr_core_read_failed */
+    struct mr_log_brake      brake_segments; /* no room for one more */
     struct mr_cleaner       *cleaner;    /* NULL: logs are not compacted */
     struct mr_scrub         *scrub;      /* NULL: segments are not scrubbed */
     struct mr_side_cache    *sides;      /* NULL: segments have no side-cars */
@@ -488,8 +489,9 @@ void mr_partition_configure(struct mr_partition *partition, const struct mr_log_
 int64_t mr_partition_bytes(const struct mr_partition *partition);
 
 /* ---- log/segment.c ---- */
-/* One that is in no list yet, and at the end of its partition's. NULL: no memory. */
+/* One that is in no list yet, which mr_segment_add changes, and at the end of its partition's. NULL: no memory. */
 struct mr_segment *mr_segment_make(struct mr_storage_core *core, struct mr_partition *partition, int64_t base);
+void               mr_segment_add(struct mr_segment *segment);
 struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partition *partition, int64_t base);
 /* To its place by its base: a new one is the last. */
 void mr_segment_sort(struct mr_segment *segment);

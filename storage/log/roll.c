@@ -34,12 +34,17 @@ bool mr_roll_is_due(const struct mr_storage_core *core, const struct mr_partitio
            p->end.offset + batch->last_offset_delta - active->base > INT32_MAX;
 }
 
-/* MR_AGAIN: no room in the journal now. */
+/* MR_AGAIN: no room in the journal now; MR_ERR_DIR_FULL: for no more segments. */
 enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *p)
 {
     struct mr_segment *old = p->active;
-    if (core->segment_pool.used == core->segment_pool.capacity) {
-        return MR_ERR_NO_MEMORY;
+    struct mr_segment *next = mr_segment_make(core, p, p->end.offset);
+    if (next == NULL) {
+        if (mr_log_may(&core->brake_segments, core->now.mono_ns, MR_NS_PER_S)) {
+            mr_log(core->log, MR_LOG_WARN, "no room for more segments: producers are refused dir=%s limit=millrace.segments.max",
+                   p->dir_name);
+        }
+        return MR_ERR_DIR_FULL; /* what retention removes makes room, as on a full disk */
     }
     struct mr_journal_entry seal = {.kind = MR_JOURNAL_SEAL,
                                     .offset = p->end.offset,
@@ -48,14 +53,14 @@ enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *p)
     uint64_t    seq = 0;
     enum mr_err err = mr_journal_add(core->journal, &p->jlog, &seal, NULL, &seq);
     if (err != MR_OK) {
+        mr_pool_put(&core->segment_pool, next);
         return err;
     }
     mr_segment_index_end(core, old);
     old->is_sealed = true;
     old->last_seq = seq;
     old->changed_ms = core->now.unix_ms;
-    struct mr_segment *next = mr_segment_new(core, p, p->end.offset);
-    mr_assert(next != NULL);
+    mr_segment_add(next);
     /* Runs behind the old segment's end that were reserved and are empty have no use any more. */
     while (!mr_list_is_empty(&p->runs)) {
         struct mr_page *run = MR_LIST_ENTRY(p->runs.prev, struct mr_page, link);

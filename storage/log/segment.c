@@ -15,7 +15,7 @@
 
 struct mr_segment *mr_segment_make(struct mr_storage_core *core, struct mr_partition *partition, int64_t base)
 {
-    struct mr_segment *segment = mr_pool_get(&core->segment_pool);
+    struct mr_segment *segment = mr_pool_try(&core->segment_pool, MR_FAIL_segments);
     if (segment == NULL) {
         return NULL;
     }
@@ -39,12 +39,17 @@ struct mr_segment *mr_segment_make(struct mr_storage_core *core, struct mr_parti
     return segment;
 }
 
+void mr_segment_add(struct mr_segment *segment)
+{
+    mr_list_add_tail(&segment->partition->segments, &segment->link);
+    segment->partition->segment_count++;
+}
+
 struct mr_segment *mr_segment_new(struct mr_storage_core *core, struct mr_partition *partition, int64_t base)
 {
     struct mr_segment *segment = mr_segment_make(core, partition, base);
     if (segment != NULL) {
-        mr_list_add_tail(&partition->segments, &segment->link);
-        partition->segment_count++;
+        mr_segment_add(segment);
     }
     return segment;
 }
