@@ -283,7 +283,7 @@ static inline bool mr_control_has_worked(const struct mr_control *control)
 
 static inline bool mr_control_has_timer_room(const struct mr_control *control)
 {
-    return control->timers.count < control->timers.capacity;
+    return control->timers.count < control->timers.capacity && !mr_fail(MR_FAIL_timers);
 }
 
 /* ---- The coordinators (control/coord/): what control_loop.c calls ---- */

@@ -259,7 +259,8 @@ void mr_core_read_failed(struct mr_storage_core *core, struct mr_segment *segmen
 struct mr_task *mr_core_task(struct mr_storage_core *core, struct mr_partition *partition,
                              bool (*step)(struct mr_storage_core *, struct mr_task *))
 {
-    if (step != NULL && core->task_pool.used + TASKS_KEPT > core->task_pool.capacity) {
+    if (step != NULL && (core->task_pool.used + TASKS_KEPT > core->task_pool.capacity ||
+                         (core->task_pool.used > 0 && mr_fail(MR_FAIL_tasks)))) {
         return NULL;
     }
     struct mr_task *task = mr_pool_get(&core->task_pool);

@@ -127,7 +127,7 @@ struct mr_fetch_partition *mr_fetch_session_add(struct mr_data_core *core, struc
             memcpy((*topic)->text, name.data, (size_t)name.len);
         }
     }
-    partition = mr_pool_get(&sessions->partitions);
+    partition = mr_pool_try(&sessions->partitions, MR_FAIL_fetch_partitions);
     if (partition == NULL) {
         if ((*topic)->refs == 0) {
             mr_pool_put(&sessions->topics, *topic);
@@ -178,7 +178,7 @@ struct mr_fetch_set *mr_fetch_session_open(struct mr_data_core *core, bool is_by
             mr_fetch_session_close(core, oldest);
         }
     }
-    if (sessions->sets.used >= sessions->max) {
+    if (sessions->sets.used >= sessions->max || mr_fail(MR_FAIL_fetch_sets)) {
         return NULL;
     }
     struct mr_fetch_set *set = mr_pool_get(&sessions->sets);

@@ -42,7 +42,7 @@ bool mr_watch_arm(struct mr_data_core *core, struct mr_fetch_partition *partitio
     /* The pool keeps its free list in the first word of an object: the generation survives. */
     struct mr_purgatory *purgatory = &core->purgatory;
     bool is_fresh = purgatory->watches.free_head == NULL;
-    struct mr_watch *watch = mr_pool_get(&purgatory->watches);
+    struct mr_watch *watch = mr_pool_try(&purgatory->watches, MR_FAIL_watches);
     if (watch == NULL) {
         return false;
     }

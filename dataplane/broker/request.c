@@ -11,7 +11,7 @@
 
 struct mr_request *mr_request_new(struct mr_data_core *core)
 {
-    struct mr_request *request = mr_pool_get(&core->requests);
+    struct mr_request *request = mr_pool_try(&core->requests, MR_FAIL_requests);
     if (request == NULL) {
         return NULL;
     }

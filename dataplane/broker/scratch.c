@@ -3,6 +3,8 @@
  */
 #include "broker/scratch.h"
 
+#include "millrace/base/fail.h"
+
 #define NONE UINT32_MAX
 #define FREE 0x80u
 
@@ -78,7 +80,7 @@ void *mr_scratch_get(struct mr_scratch *scratch, size_t bytes, size_t *got)
     while (from <= scratch->order_max && scratch->heads[from] == NONE) {
         from++;
     }
-    if (from > scratch->order_max) {
+    if (from > scratch->order_max || (scratch->used_bytes > 0 && mr_fail(MR_FAIL_scratch))) {
         return NULL;
     }
     uint32_t at = scratch->heads[from];

@@ -12,7 +12,7 @@
 
 struct mr_session *mr_session_open(struct mr_data_core *core, struct mr_conn *conn)
 {
-    struct mr_session *session = mr_pool_get(&core->sessions);
+    struct mr_session *session = mr_pool_try(&core->sessions, MR_FAIL_sessions);
     core->stats.connections_opened++;
     if (session == NULL) {
         core->stats.connections_refused++;
@@ -99,7 +99,7 @@ void mr_session_input(struct mr_session *session, struct mr_span span, void *buf
         last->span.len += span.len; /* the same buffer filled further: one reference is enough */
         core->transport->ops->release(core->transport, buffer);
     } else {
-        struct mr_piece *piece = mr_pool_get(&core->pieces);
+        struct mr_piece *piece = mr_pool_try(&core->pieces, MR_FAIL_pieces);
         if (piece ==
             NULL) { /* more pieces than buffers: cannot be with a transport that fills them */
             core->transport->ops->release(core->transport, buffer);

@@ -36,6 +36,7 @@
 #define MILLRACE_PLANE_H
 
 #include "millrace/base/arena.h"
+#include "millrace/base/fail.h"
 #include "millrace/base/ring.h"
 #include "millrace/base/str.h"
 #include "millrace/base/span.h"
@@ -185,7 +186,7 @@ static inline void mr_port_send(struct mr_port *port, uint32_t to, struct mr_pla
     struct mr_port_spill *spill = &port->spill[to];
     msg->from = port->self;
     port->dirty[to / 64] |= 1ull << (to % 64);
-    if (spill->head == spill->tail && mr_ring_room(port->out[to]) > 0) {
+    if (spill->head == spill->tail && mr_ring_room(port->out[to]) > 0 && !mr_fail(MR_FAIL_ring)) {
         memcpy(mr_ring_in(port->out[to]), msg, sizeof *msg);
         return;
     }

@@ -14,6 +14,7 @@
 #define MILLRACE_STORAGE_PAGE_POOL_H
 
 #include "millrace/base/arena.h"
+#include "millrace/base/fail.h"
 #include "millrace/base/list.h"
 
 #include <stdbool.h>
@@ -68,6 +69,12 @@ void   mr_page_pool_init(struct mr_page_pool *pool, struct mr_arena *arena, uint
 
 /* A run of 4096 << order bytes, its fields cleared; NULL when there is none. */
 struct mr_page *mr_page_pool_get(struct mr_page_pool *pool, uint32_t order);
+
+/* mr_page_pool_get, where a test may make the pool empty (millrace/base/fail.h). */
+static inline struct mr_page *mr_page_pool_try(struct mr_page_pool *pool, uint32_t order, enum mr_fail_site site)
+{
+    return mr_fail(site) ? NULL : mr_page_pool_get(pool, order);
+}
 void            mr_page_pool_put(struct mr_page_pool *pool, struct mr_page *page);
 
 static inline uint8_t *mr_page_memory(const struct mr_page_pool *pool, const struct mr_page *page)

@@ -18,6 +18,7 @@
 #include "journal/replay.h"
 
 #include "millrace/base/bug.h"
+#include "millrace/base/fail.h"
 
 enum mr_err mr_replay_fail(struct mr_replay *r, enum mr_err err, const char *format, ...)
 {
@@ -35,7 +36,7 @@ enum mr_err mr_replay_fail(struct mr_replay *r, enum mr_err err, const char *for
 
 void *mr_replay_get(struct mr_replay *r, size_t bytes)
 {
-    void *memory = mr_arena_try(r->params->scratch, bytes, 16);
+    void *memory = mr_fail(MR_FAIL_recovery_scratch) ? NULL : mr_arena_try(r->params->scratch, bytes, 16);
     if (memory == NULL) {
         (void)mr_replay_fail(r, MR_ERR_NO_MEMORY, "recovery needs more memory than %zu bytes",
                              r->params->scratch->size);

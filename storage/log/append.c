@@ -189,7 +189,7 @@ static bool has_room(struct mr_storage_core *core, struct mr_partition *p, uint3
     bool is_room = bytes <= mr_journal_payload_max(core->journal)
                        ? mr_journal_has_room(core->journal, &p->jlog, bytes)
                        : mr_journal_fits_parts(core->journal, bytes);
-    return is_room && mr_tail_reserve(core, p, bytes);
+    return is_room && !mr_fail(MR_FAIL_journal_room) && mr_tail_reserve(core, p, bytes);
 }
 
 /* Everything before the batch gets its offset. */

@@ -301,7 +301,7 @@ static bool dig_dir_step(struct mr_storage_core *core, struct mr_task *task)
 
 bool mr_burial_has_room(struct mr_storage_core *core)
 {
-    if (core->grave_pool.used < core->grave_pool.capacity) {
+    if (core->grave_pool.used < core->grave_pool.capacity && !mr_fail(MR_FAIL_graves)) {
         return true;
     }
     /* As many logs as the plan has at all wait to be removed: the one that is due next goes early. */

@@ -14,7 +14,8 @@ static enum mr_err walk(const uint8_t *bytes, uint32_t len, struct mr_arena *scr
     struct mr_record_iter iter;
     struct mr_record      record;
     size_t                mark = scratch->used;
-    enum mr_err           err = mr_record_iter_init(&iter, bytes, len, scratch);
+    enum mr_err           err =
+        mr_fail(MR_FAIL_clean_scratch) ? MR_ERR_NO_MEMORY : mr_record_iter_init(&iter, bytes, len, scratch);
     int64_t               least = err == MR_OK ? iter.batch.base_offset : 0;
     *plain_bytes = err == MR_OK ? (uint32_t)(iter.end - iter.at) : 0;
     while (err == MR_OK && (err = mr_record_iter_next(&iter, &record)) == MR_OK) {

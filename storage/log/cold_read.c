@@ -185,7 +185,7 @@ static bool read_data(struct mr_storage_core *core, struct mr_task *task)
         return mr_core_task_wait(core, task, 0);
     }
     if (task->page == NULL) {
-        task->page = mr_page_pool_get(&core->cold, mr_page_order(want));
+        task->page = mr_page_pool_try(&core->cold, mr_page_order(want), MR_FAIL_cold_pages);
         if (task->page == NULL) {
             return may_wait(task) ? mr_core_task_wait(core, task, 0) : finish(core, task, MR_OK);
         }
@@ -486,7 +486,7 @@ static bool gather_step(struct mr_storage_core *core, struct mr_task *task)
         return mr_side_fetch(core, task, 0);
     }
     if (!mr_segment_file_ready(core, task->segment) ||
-        (task->page = mr_page_pool_get(&core->cold, MR_PAGE_ORDER_MAX)) == NULL) {
+        (task->page = mr_page_pool_try(&core->cold, MR_PAGE_ORDER_MAX, MR_FAIL_cold_pages)) == NULL) {
         return mr_core_task_wait(core, task, 0);
     }
     task->page->is_busy = true;

@@ -75,7 +75,7 @@ static bool find_step(struct mr_storage_core *core, struct mr_task *task)
             break;
         }
         task->file = op->file;
-        task->page = mr_page_pool_get(&core->cold, mr_page_order(search->file_bytes));
+        task->page = mr_page_pool_try(&core->cold, mr_page_order(search->file_bytes), MR_FAIL_cold_pages);
         if (task->page == NULL) {
             task->at = FIND_CLOSED;
             *op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = task->file};

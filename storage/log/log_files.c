@@ -115,7 +115,7 @@ static bool load_finish(struct mr_storage_core *core, struct mr_task *task, enum
         if (task->x > p->end.offset) {
             mr_producer_set_clear(&core->producers, &p->producers); /* of records that are not there */
         }
-        err = mr_txns_rebuild(core, p) ? MR_OK : MR_ERR_NO_MEMORY;
+        err = !mr_fail(MR_FAIL_txns_open) && mr_txns_rebuild(core, p) ? MR_OK : MR_ERR_NO_MEMORY;
     }
     if (err == MR_OK) {
         p->end.base = p->active->base;

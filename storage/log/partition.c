@@ -61,7 +61,7 @@ struct mr_partition *mr_partition_new(struct mr_storage_core *core, uint64_t log
     if (dir_name.len <= 0 || (uint32_t)dir_name.len >= MR_DIR_NAME_BYTES) {
         return NULL;
     }
-    struct mr_partition *p = mr_pool_get(&core->partition_pool);
+    struct mr_partition *p = mr_pool_try(&core->partition_pool, MR_FAIL_logs);
     if (p == NULL) {
         return NULL;
     }

@@ -136,12 +136,24 @@ static void evict(struct mr_producers *producers, struct mr_list *list, size_t l
     producers->evicted++;
 }
 
+/* Where the pool is full there is one (above); only a test makes it full before. */
+static bool is_any_evictable(const struct mr_producers *producers)
+{
+    MR_LIST_EACH(link, &producers->by_age) {
+        if (MR_LIST_ENTRY(link, struct mr_producer, by_age)->txn_first_offset < 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static struct mr_producer *add(struct mr_producers *producers, struct mr_producer_set *set, int64_t id)
 {
     if (set->count == MR_PRODUCERS_PER_LOG) {
         evict(producers, &set->list, offsetof(struct mr_producer, of_log));
     }
-    struct mr_producer *producer = mr_pool_get(&producers->pool);
+    bool                is_full = mr_fail(MR_FAIL_producers) && is_any_evictable(producers);
+    struct mr_producer *producer = is_full ? NULL : mr_pool_get(&producers->pool);
     if (producer == NULL) {
         evict(producers, &producers->by_age, offsetof(struct mr_producer, by_age));
         producer = mr_pool_get(&producers->pool);

@@ -200,7 +200,7 @@ static uint32_t lend_copy(struct mr_storage_core *core, struct mr_partition *p, 
                           struct mr_read_entry *entry, struct mr_page *run, uint32_t pos, uint32_t end)
 {
     uint32_t        bytes = end - pos;
-    struct mr_page *page = op->span_count < op->span_max ? mr_page_pool_get(&core->cold, mr_page_order(bytes)) : NULL;
+    struct mr_page *page = op->span_count < op->span_max ? mr_page_pool_try(&core->cold, mr_page_order(bytes), MR_FAIL_cold_pages) : NULL;
     if (page == NULL) {
         return 0;
     }

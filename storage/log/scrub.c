@@ -430,7 +430,7 @@ static enum progress data(struct mr_storage_core *core, struct mr_scrub *s)
     if (!mr_segment_file_ready(core, s->segment)) {
         return SCRUB_WAIT;
     }
-    s->page = mr_page_pool_get(&core->cold, READ_ORDER);
+    s->page = mr_page_pool_try(&core->cold, READ_ORDER, MR_FAIL_cold_pages);
     if (s->page == NULL) {
         s->paced_until_ns = core->now.mono_ns + AGAIN_NS;
         return SCRUB_WAIT;

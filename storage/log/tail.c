@@ -68,7 +68,7 @@ static struct mr_page *evictable(struct mr_storage_core *core)
 struct mr_page *mr_tail_page_get(struct mr_storage_core *core, uint32_t order)
 {
     struct mr_page *page;
-    while ((page = mr_page_pool_get(&core->cache, order)) == NULL) {
+    while ((page = mr_page_pool_try(&core->cache, order, MR_FAIL_tail_pages)) == NULL) {
         /* Everything of this log up to the longest clean run goes, so that its runs stay contiguous. */
         struct mr_page *oldest = evictable(core);
         if (oldest == NULL) {

@@ -318,7 +318,7 @@ static bool read_chunk(struct mr_storage_core *core, struct mr_task *task, uint3
         return core->is_offline ? finish(core, task, MR_ERR_DIR_OFFLINE) : mr_core_task_wait(core, task, 0);
     }
     if (task->page == NULL) {
-        task->page = mr_page_pool_get(&core->cold, order);
+        task->page = mr_page_pool_try(&core->cold, order, MR_FAIL_cold_pages);
         if (task->page == NULL) {
             return mr_core_task_wait(core, task, 0);
         }

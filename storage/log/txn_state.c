@@ -144,7 +144,7 @@ static struct mr_txn_guard *guard_new(struct mr_storage_core *core, struct mr_pa
                                       const struct mr_txn_check_entry *entry)
 {
     struct mr_txn_pools *pools = &core->txns;
-    struct mr_txn_guard *guard = mr_pool_get(&pools->guards);
+    struct mr_txn_guard *guard = mr_pool_try(&pools->guards, MR_FAIL_guards);
     if (guard == NULL) {
         guard_end(core, MR_LIST_ENTRY(pools->guards_by_age.next, struct mr_txn_guard, by_age));
         guard = mr_pool_get(&pools->guards);
@@ -170,7 +170,7 @@ static const char *lacking(const struct mr_txn_pools *pools, const struct mr_par
     if (p->txns.undecided_count >= pools->open_max) {
         return "millrace.transactions.open.max";
     }
-    return pools->txns.used >= pools->txns.capacity ? "millrace.producers.max" : NULL;
+    return pools->txns.used >= pools->txns.capacity || mr_fail(MR_FAIL_txns) ? "millrace.producers.max" : NULL;
 }
 
 /*
@@ -266,7 +266,8 @@ enum mr_err mr_txn_check_marker(struct mr_storage_core *core, struct mr_partitio
     if (marker.coordinator_epoch < producer->coordinator_epoch) {
         return MR_ERR_COORDINATOR_FENCED;
     }
-    bool is_short = !marker.is_commit && core->txns.aborted.used == core->txns.aborted.capacity;
+    bool is_full = core->txns.aborted.used == core->txns.aborted.capacity || mr_fail(MR_FAIL_aborted);
+    bool is_short = !marker.is_commit && is_full;
     return is_short ? MR_ERR_NO_MEMORY : MR_OK; /* for a moment: the cleaner has copies */
 }
 

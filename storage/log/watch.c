@@ -75,7 +75,7 @@ void mr_watch_add(struct mr_storage_core *core, const struct mr_plane_msg *msg)
         moved(core, msg->from, msg->u.watch.token, p == NULL ? -1 : p->high_watermark.offset);
         return;
     }
-    struct mr_watch *watch = mr_pool_get(&core->watch_pool);
+    struct mr_watch *watch = mr_pool_try(&core->watch_pool, MR_FAIL_log_watches);
     if (watch == NULL) {
         moved(core, msg->from, msg->u.watch.token, p->high_watermark.offset);
         return;

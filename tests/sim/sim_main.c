@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define STEPS_EMPTY 2500u /* of a life in which something is empty: transactions, compaction and a group of each kind are met */
+
 struct options {
     uint64_t    from;
     uint64_t    count;
@@ -32,6 +34,7 @@ struct options {
     uint64_t    steps;      /* of the life with crash points or failures; 0: the usual number */
     uint64_t    points_step; /* 0: none; otherwise every so-many-th crash point of the seed */
     uint64_t    nth_step;    /* 0: none; otherwise every so-many-th use of everything that can fail */
+    bool        is_empty;    /* that is, pools and rings; otherwise disk operations */
     uint64_t    nth;         /* 0: none; otherwise this use of this: */
     uint32_t    nth_way;
 };
@@ -48,7 +51,8 @@ static int usage(void)
                     "  --points=N        power cuts at every N-th disk operation of one life of the seed, clean stop\n"
                     "                    and recovery included, each with every kind of cut\n"
                     "  --steps=N         of that life; with some thousands transactions must be met in every state\n"
-                    "  --nth=N           everything that can fail does at every N-th of its uses in one life of the seed\n"
+                    "  --nth=N           every disk operation fails at every N-th of its uses in one life of the seed\n"
+                    "  --empty=N         likewise pools, heaps and rings are empty (builds dev and bugs)\n"
                     "  --bug=NAME        a mutant (build bugs): it must be found\n"
                     "  --verbose         the broker's log to stderr\n"
                     "\n"
@@ -118,6 +122,9 @@ static bool parse(int argc, char **argv, struct options *options)
             is_good = number_of(text, &options->nth);
         } else if ((text = value_of("--nth", argc, argv, &at)) != NULL) {
             is_good = number_of(text, &options->nth_step) && options->nth_step > 0;
+        } else if ((text = value_of("--empty", argc, argv, &at)) != NULL) {
+            is_good = number_of(text, &options->nth_step) && options->nth_step > 0;
+            options->is_empty = true;
         } else if ((text = value_of("--bug", argc, argv, &at)) != NULL) {
             options->bug = text;
 #ifndef MR_BUGS
@@ -291,32 +298,50 @@ static int run_points(struct options *options)
     return is_good ? 0 : 1;
 }
 
-/* Everything that can fail, at its uses in one life. */
-static int run_nth(struct options *options)
+/* One way of failing, at its uses in one life. False: a violation, or nobody ever uses it. */
+static bool run_way(struct options *options, uint32_t only, struct mr_sim_result *result, uint64_t *runs)
+{
+    uint64_t before = *runs;
+    uint64_t steps = options->steps;
+    bool     is_disk = mr_sim_nth_is_disk(options->nth_way);
+    options->steps = steps == 0 && !is_disk ? STEPS_EMPTY : steps;
+    result->is_past_end = false;
+    options->nth = 1 + options->nth_way % options->nth_step;
+    while (!result->is_past_end) {
+        run(options->from, only, options, result);
+        ++*runs;
+        if (!result->is_ok || (result->is_past_end && options->nth == 1)) {
+            say_result(result);
+            say_seed(options->from, only, options, result->is_ok ? "FAILED (it is never used) " : "FAILED ");
+            return false;
+        }
+        /* A disk operation is one of hundreds, a message or a page one of thousands, and most of these are alike. */
+        options->nth += is_disk ? options->nth_step : options->nth_step + options->nth / 32;
+    }
+    printf("  %-22s %llu runs, the last at use %llu\n", mr_sim_nth_name(options->nth_way),
+           (unsigned long long)(*runs - before), (unsigned long long)options->nth);
+    options->steps = steps;
+    return true;
+}
+
+/* Everything that can fail; `is_disk`: of disk operations, or of what can be empty. */
+static int run_nth(struct options *options, bool is_disk)
 {
     static struct mr_sim_result result;
     double   started = seconds_now();
     uint64_t runs = 0;
-    say_seed(options->from, everybody, options, "");
+    uint32_t only = everybody | (is_disk ? 0 : 1u << MR_SIM_TROUBLE_keyed);
+    say_seed(options->from, only, options, "");
     for (options->nth_way = 0; options->nth_way < mr_sim_nth_count(); options->nth_way++) {
-        uint64_t before = runs;
-        result.is_past_end = false;
-        for (options->nth = 1 + options->nth_way % options->nth_step; !result.is_past_end; options->nth += options->nth_step) {
-            run(options->from, everybody, options, &result);
-            runs++;
-            if (!result.is_ok) {
-                say_result(&result);
-                say_seed(options->from, everybody, options, "FAILED ");
-                return 1;
-            }
+        if (mr_sim_nth_is_disk(options->nth_way) == is_disk && !run_way(options, only, &result, &runs)) {
+            return 1;
         }
-        printf("  %-22s %llu runs, the last at use %llu\n", mr_sim_nth_name(options->nth_way), (unsigned long long)(runs - before),
-               (unsigned long long)(options->nth - options->nth_step));
     }
     printf("%llu failures in %.1f s\n", (unsigned long long)runs, seconds_now() - started);
     options->nth = 0;
-    say_seed(options->from, everybody, options, "ok ");
-    return 0;
+    bool is_good = runs > 0;
+    say_seed(options->from, only, options, is_good ? "ok " : "FAILED (this build has none: ./dev build dev) ");
+    return is_good ? 0 : 1;
 }
 
 int main(int argc, char **argv)
@@ -332,7 +357,7 @@ int main(int argc, char **argv)
         return run_points(&options);
     }
     if (options.nth_step > 0) {
-        return run_nth(&options);
+        return run_nth(&options, !options.is_empty);
     }
     double   started = seconds_now();
     double   simulated = 0;
@@ -342,6 +367,9 @@ int main(int argc, char **argv)
         say_seed(seed, options.only, &options, "");
         run(seed, options.only, &options, &result);
         say_result(&result);
+        if (result.is_past_end) {
+            printf("  there were fewer uses\n");
+        }
         simulated += (double)result.simulated_ns / 1e9;
         if (!result.is_ok) {
             uint32_t only = options.only;

@@ -63,6 +63,7 @@ struct world {
     uint64_t              disk_full_until_ns; /* 0: the disk has no limit */
     bool                  has_error; /* a disk operation of this life was made to fail */
     bool                  was_full;  /* the disk was, in this life */
+    bool                  is_short;  /* something is made to be empty: it may keep a start from succeeding */
     bool                  has_served; /* this life has come so far */
     bool                  is_stopping;
     uint64_t              undisturbed_ns; /* since then; the follower knows whether it is */
@@ -250,7 +251,8 @@ static void trouble_time(struct world *world)
  */
 static bool may_fail(const struct world *world)
 {
-    return world->has_error || (world->was_full && (!world->has_served || world->is_stopping));
+    return world->has_error || (world->was_full && (!world->has_served || world->is_stopping)) ||
+           (world->is_short && (!world->has_served || mr_sim_nth_may_end(world->params->nth_way)));
 }
 
 /* Nothing happens that takes time: what the broker does must be done soon. */
@@ -610,6 +612,37 @@ static bool run_nth(struct world *world)
     return is_good;
 }
 
+/* A life behind a kill in which something is empty at its n-th use. It goes on, and when there is room again nobody waits any
+ * more; only a start may fail for it, and the next one does not. */
+static bool run_empty(struct world *world)
+{
+    bool is_good = start(world);
+    for (uint32_t count = 0; is_good && count < STEPS_POINT; count++) {
+        is_good = step(world);
+    }
+    end(world);
+    mr_sim_fs_process_kill(world->fs, draw(world, UINT64_MAX));
+    is_good = is_good && start(world);
+    mr_sim_nth_arm(world->fs, world->params->nth_way, world->params->nth);
+    world->is_short = true;
+    for (uint32_t count = 0; is_good && count < steps_of_life(world); count++) {
+        is_good = step(world);
+    }
+    world->result->is_past_end = !mr_sim_nth_disarm(world->fs);
+    world->is_short = false;
+    make_calm(world);
+    if (!is_good && world->result->why[0] == '\0') {
+        end(world);
+        mr_sim_fs_process_kill(world->fs, draw(world, UINT64_MAX));
+        is_good = start(world);
+    }
+    is_good = is_good && verify(world) && stop(world) && check_kept(world);
+    if (world->broker.memory != NULL) {
+        end(world);
+    }
+    return is_good;
+}
+
 static void set_up_disk(struct world *world)
 {
     struct mr_sim_swarm *swarm = &world->swarm;
@@ -693,7 +726,10 @@ void mr_sim_world_run(const struct mr_sim_params *params, struct mr_sim_result *
     set_up_disk(world);
     mr_check_acked_init(&world->check, &arena, OFFSETS_MAX, VALUES_MAX);
     set_up_actors(world, &arena);
-    result->is_ok = params->point != 0 ? run_point(world) : params->nth != 0 ? run_nth(world) : run(world);
+    result->is_ok = params->point != 0                     ? run_point(world)
+                    : params->nth == 0                     ? run(world)
+                    : mr_sim_nth_is_disk(params->nth_way) ? run_nth(world)
+                                                           : run_empty(world);
     trace(world, mr_sim_fs_digest(world->fs));
     for (uint32_t index = 0; index < world->actor_count; index++) {
         trace(world, world->wires[index].hash);

@@ -68,6 +68,15 @@ def test_api_table():
 
 
 @case
+def test_fail_table():
+    code = "bool mr_a_x(void)\n{\n    return mr_fail(MR_FAIL_a);\n}\n"
+    good = {"include/millrace/base/fail.def": "FAIL(a)\n", "storage/a.c": code,
+            "docs/TESTING.md": "**What can be empty**\n\n| `a` | x |\n\n## B\n"}
+    both(tidy.rule_fail_table, good, {**good, "docs/TESTING.md": "**What can be empty**\n\n| `b` | x |\n"})
+    both(tidy.rule_fail_table, good, {**good, "storage/a.c": ""})
+
+
+@case
 def test_config_table():
     row = 'CONFIG(a_b, "a.b", INT, "1", ANY, READ_ONLY, "", "What.")\n'
     both(tidy.rule_config_table, {"include/millrace/config.def": row, "docs/CONFIG.md": "| `a.b` | int |\n"},

@@ -172,6 +172,17 @@ def rule_config_table(root):
     return bad + ["docs/CONFIG.md has %s, config.def has not" % k for k in table if k not in rows]
 
 
+def rule_fail_table(root):
+    """docs/TESTING.md says what happens at each place of fail.def, and each is asked somewhere."""
+    rows = re.findall(r"^FAIL\((\w+)\)", (root / "include/millrace/base/fail.def").read_text(), re.M)
+    said = re.search(r"\*\*What can be empty\*\*.*?(?=\n## |\Z)", (root / "docs/TESTING.md").read_text(), re.S)
+    table = [n for row in re.findall(r"^\|([^|]*)\|", said.group(0) if said else "", re.M) for n in re.findall(r"`(\w+)`", row)]
+    code = "".join(p.read_text() for p in sources(root, ".c", ".h") if p.relative_to(root).parts[0] in PLANES + ("include",))
+    bad = ["fail.def has %s, docs/TESTING.md has not" % r for r in rows if r not in table]
+    bad += ["docs/TESTING.md has %s, fail.def has not" % n for n in table if n not in rows]
+    return bad + ["nobody asks for MR_FAIL_%s" % r for r in rows if not re.search(r"\bMR_FAIL_%s\b" % r, code)]
+
+
 def rule_config_effect(root):
     """A key whose value no code reads says "no effect", so that docs/CONFIG.md promises nothing."""
     text = (root / "include/millrace/config.def").read_text()
@@ -246,7 +257,7 @@ def rule_metrics_table(root):
 
 
 RULES = [rule_headers_alone, rule_unique_names, rule_planes_apart, rule_todo_numbered, rule_public_comments, rule_api_table,
-         rule_config_table, rule_metrics_table, rule_config_effect, rule_interop_rows]
+         rule_config_table, rule_metrics_table, rule_fail_table, rule_config_effect, rule_interop_rows]
 
 
 def main():

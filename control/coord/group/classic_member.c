@@ -150,7 +150,7 @@ struct mr_classic_member *mr_classic_member_new(struct mr_group *group, struct m
                                                 struct mr_str client_host)
 {
     struct mr_group_env *env = mr_classic_env(group);
-    if (env->timers_reserved + 2 > env->timers_max) {
+    if (env->timers_reserved + 2 > env->timers_max || mr_fail(MR_FAIL_timers)) {
         return NULL;
     }
     struct mr_classic_member *member = MR_HEAP_NEW(env->heap, struct mr_classic_member);

@@ -144,7 +144,7 @@ struct mr_consumer_member *mr_consumer_get_or_make(struct mr_group *group, struc
 {
     struct mr_consumer_member *member = mr_consumer_find_any(group, id);
     struct mr_group_env *env = env_of(group);
-    if (member != NULL || env->timers_reserved + 2 > env->timers_max) {
+    if (member != NULL || env->timers_reserved + 2 > env->timers_max || mr_fail(MR_FAIL_timers)) {
         return member;
     }
     member = MR_HEAP_NEW(env->heap, struct mr_consumer_member);

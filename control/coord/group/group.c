@@ -27,7 +27,7 @@ const char *mr_group_limit(struct mr_group_env *env, bool is_member, struct mr_n
     const char *limit = NULL;
     if (heap->used_bytes >= heap->size - heap->size / HEAP_FLOOR_SHARE) {
         limit = "millrace.control.bytes";
-    } else if (is_member && env->timers_reserved + 2 > env->timers_max) {
+    } else if (is_member && (env->timers_reserved + 2 > env->timers_max || mr_fail(MR_FAIL_timers))) {
         limit = "millrace.group.members.max";
     }
     if (limit != NULL && mr_log_may(&env->full_brake, now.mono_ns, MR_NS_PER_S)) {

@@ -12,6 +12,7 @@
 #define MILLRACE_BASE_HEAP_H
 
 #include "millrace/base/assert.h"
+#include "millrace/base/fail.h"
 #include "millrace/base/str.h"
 
 #include <stddef.h>
@@ -54,7 +55,7 @@ static inline void *mr_heap_try(struct mr_heap *heap, size_t bytes)
 {
     size_t   class_bytes;
     uint32_t index = mr_heap_class(bytes, &class_bytes);
-    if (index >= MR_HEAP_CLASSES) {
+    if (index >= MR_HEAP_CLASSES || mr_fail(MR_FAIL_heap)) {
         return NULL;
     }
     void *object = heap->free_heads[index];

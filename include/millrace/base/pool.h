@@ -9,6 +9,7 @@
 
 #include "millrace/base/arena.h"
 #include "millrace/base/assert.h"
+#include "millrace/base/fail.h"
 
 #include <stdint.h>
 
@@ -43,6 +44,12 @@ static inline void *mr_pool_get(struct mr_pool *pool)
     }
     pool->used++;
     return object;
+}
+
+/* mr_pool_get, for a pool that a test may empty at this place (fail.h). */
+static inline void *mr_pool_try(struct mr_pool *pool, enum mr_fail_site site)
+{
+    return pool->used > 0 && mr_fail(site) ? NULL : mr_pool_get(pool);
 }
 
 static inline void mr_pool_put(struct mr_pool *pool, void *object)
