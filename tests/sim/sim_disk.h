@@ -141,6 +141,7 @@ void    mr_sim_fs_remove(struct mr_sim_fs *fs, const char *path);
 void mr_sim_fs_rot(struct mr_sim_fs *fs, const char *path, uint64_t pos, uint32_t len, uint8_t with);
 /* Other bytes there, on the platter and now. */
 void mr_sim_fs_spoil(struct mr_sim_fs *fs, const char *path, uint64_t pos, uint32_t len, uint8_t with);
+void mr_sim_fs_overwrite(struct mr_sim_fs *fs, const char *path, uint64_t pos, const void *bytes, uint32_t len);
 /* Cut a file at `size`, on the platter and now. */
 void mr_sim_fs_cut_file(struct mr_sim_fs *fs, const char *path, uint64_t size);
 /* Files and directories that the process has open. */

@@ -259,6 +259,14 @@ void mr_sim_fs_spoil(struct mr_sim_fs *fs, const char *path, uint64_t pos, uint3
     }
 }
 
+void mr_sim_fs_overwrite(struct mr_sim_fs *fs, const char *path, uint64_t pos, const void *bytes, uint32_t len)
+{
+    struct mr_sim_node *node = mr_sim_node_lookup(fs, NULL, path);
+    mr_assert(node != NULL && pos + len <= node->size_now);
+    mr_sim_chunk_put_now(node, pos, bytes, len);
+    mr_sim_chunk_put_platter(node, pos, bytes, len);
+}
+
 void mr_sim_fs_cut_file(struct mr_sim_fs *fs, const char *path, uint64_t size)
 {
     struct mr_sim_node *node = mr_sim_node_lookup(fs, NULL, path);

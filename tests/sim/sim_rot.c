@@ -12,7 +12,11 @@
 #define PATH_BYTES  400u
 #define FILE_BYTES  (8u << 20)
 
+#define BLOCK      4096u /* what the broker writes */
+#define CRC_FROM   21u   /* the first byte that a batch's CRC covers */
+
 static uint8_t contents[FILE_BYTES]; /* between two statements only */
+static uint8_t moved[FILE_BYTES];    /* likewise: with blocks of another segment */
 
 static uint64_t lot(struct mr_sim_swarm *swarm, enum mr_sim_trouble trouble, uint64_t bound)
 {
@@ -184,6 +188,87 @@ bool mr_sim_rot_segment(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, struct
     /* Behind a head that is not one nothing of the segment can be found. */
     bool is_head = pos < start + MR_BATCH_HEADER;
     damage_chunks(check, log, pos, pos + len_spoilt, end, is_head);
+    return true;
+}
+
+/* ---- Writes that went elsewhere ---- */
+
+/*
+ * Whether what `bytes` has in [from, to) shows by itself that it does not belong there: no batch begins where the one before
+ * it ends, or not with an offset that may come next, or its CRC is wrong. `base` is the segment's.
+ */
+static bool shows(const uint8_t *bytes, uint32_t len, uint32_t from, int64_t base)
+{
+    uint32_t at = 0;
+    while (len - at >= MR_BATCH_HEADER) {
+        struct mr_batch batch;
+        mr_batch_header_load(bytes + at, &batch);
+        if (batch.magic != 2 || batch.batch_length < MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS || batch.base_offset < base ||
+            mr_batch_bytes(&batch) > len - at || batch.last_offset_delta < 0 ||
+            batch.crc != mr_crc32c(0, bytes + at + CRC_FROM, mr_batch_bytes(&batch) - CRC_FROM)) {
+            return true;
+        }
+        at += mr_batch_bytes(&batch);
+        if (at > from) {
+            return false;
+        }
+        base = mr_batch_last_offset(&batch) + 1;
+    }
+    return false;
+}
+
+/* Some blocks of what is in `contents` as another segment has them, by lot; false: it shows nowhere. */
+static bool misplace(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, const char *path, uint32_t end, bool has_sums,
+                     uint32_t *from, uint32_t *to)
+{
+    static uint8_t others[FILE_BYTES];
+    char           directory[PATH_BYTES];
+    char           source[PATH_BYTES];
+    uint64_t       which = lot(swarm, MR_SIM_TROUBLE_misplace, 1000);
+    uint32_t       blocks = 1u << lot(swarm, MR_SIM_TROUBLE_misplace, 4);
+    if (!choose_directory(fs, which, directory) || !choose(fs, directory, "", ".log", which / 7, source)) {
+        return false;
+    }
+    int64_t  size = mr_sim_fs_get(fs, source, others, sizeof others);
+    uint32_t size_blocks = size < BLOCK ? 0 : (uint32_t)size / BLOCK;
+    *from = (uint32_t)lot(swarm, MR_SIM_TROUBLE_misplace, end / BLOCK) * BLOCK;
+    *to = *from + blocks * BLOCK < end / BLOCK * BLOCK ? *from + blocks * BLOCK : end / BLOCK * BLOCK;
+    uint32_t at = lot(swarm, MR_SIM_TROUBLE_misplace, 2) == 0 ? *from : (uint32_t)lot(swarm, MR_SIM_TROUBLE_misplace, 64) * BLOCK;
+    uint32_t bytes = *to - *from;
+    if (size_blocks < blocks || at > size_blocks * BLOCK - bytes || memcmp(contents + *from, others + at, bytes) == 0) {
+        return false;
+    }
+    memcpy(moved, contents, end);
+    memcpy(moved + *from, others + at, bytes);
+    if (!has_sums && !shows(moved, end, *from, strtoll(strrchr(path, '/') + 1, NULL, 10))) {
+        return false;
+    }
+    mr_sim_fs_overwrite(fs, path, *from, moved + *from, bytes);
+    return true;
+}
+
+bool mr_sim_rot_misplace(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, struct mr_check_acked *check)
+{
+    char     directory[PATH_BYTES];
+    char     path[PATH_BYTES];
+    char     side[PATH_BYTES];
+    uint32_t from, to;
+    uint64_t which = lot(swarm, MR_SIM_TROUBLE_misplace, 1000);
+    if (!choose_directory(fs, which, directory) || !choose(fs, directory, "", ".log", which / 7, path)) {
+        return false;
+    }
+    uint32_t log = log_of(fs, check, directory);
+    int64_t  len = mr_sim_fs_get(fs, path, contents, sizeof contents);
+    uint32_t end = whole_batches((uint32_t)(len > (int64_t)sizeof contents ? (int64_t)sizeof contents : len));
+    if (log == MR_CHECK_NO_LOG || end < BLOCK || check->logs[log].damage_count == MR_CHECK_DAMAGES) {
+        return false;
+    }
+    mr_fmt(side, sizeof side, "%.*s" MR_SIDE_SUFFIX, (int)(strlen(path) - sizeof ".log" + 1), path);
+    bool has_sums = mr_sim_fs_get(fs, side, NULL, 0) > 0;
+    if (!misplace(fs, swarm, path, end, has_sums, &from, &to)) {
+        return false;
+    }
+    damage_chunks(check, log, from, to, end, true);
     return true;
 }
 

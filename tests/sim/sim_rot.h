@@ -22,6 +22,10 @@
 /* Spoil something in one segment of a topic "sim-*"; false: there was nothing to spoil. */
 bool mr_sim_rot_segment(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, struct mr_check_acked *check);
 
+/* Blocks of another segment lie over those of one of a topic "sim-*", as if their write had gone there: only where that shows
+ * in the batches, or the segment has a side-car, for otherwise nothing in the directory tells. False: nothing was done. */
+bool mr_sim_rot_misplace(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm, struct mr_check_acked *check);
+
 /* Lose, cut or change files that can be made again; the broker is not running. */
 bool mr_sim_rot_derived(struct mr_sim_fs *fs, struct mr_sim_swarm *swarm);
 

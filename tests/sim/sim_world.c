@@ -211,6 +211,9 @@ static void trouble_bytes(struct world *world)
     if (mr_sim_swarm_hits(swarm, MR_SIM_TROUBLE_rot, 1500)) {
         world->result->rots += mr_sim_rot_segment(world->fs, swarm, &world->check);
     }
+    if (mr_sim_swarm_hits(swarm, MR_SIM_TROUBLE_misplace, 1500)) {
+        world->result->rots += mr_sim_rot_misplace(world->fs, swarm, &world->check);
+    }
 }
 
 static void trouble_disk(struct world *world)
@@ -262,6 +265,7 @@ static bool is_undisturbed(const struct world *world)
         MR_SIM_TROUBLE_reset,       MR_SIM_TROUBLE_delay,       MR_SIM_TROUBLE_partition,  MR_SIM_TROUBLE_half_open,
         MR_SIM_TROUBLE_slow_reader, MR_SIM_TROUBLE_stuck_disk,  MR_SIM_TROUBLE_disk_full,  MR_SIM_TROUBLE_write_error,
         MR_SIM_TROUBLE_flush_error, MR_SIM_TROUBLE_disk_error,  MR_SIM_TROUBLE_misread,    MR_SIM_TROUBLE_rot,
+        MR_SIM_TROUBLE_misplace,
         MR_SIM_TROUBLE_pause,       MR_SIM_TROUBLE_starve};
     bool is_slow = false;
     for (uint32_t index = 0; index < sizeof slow / sizeof slow[0]; index++) {

@@ -43,7 +43,7 @@ static void test_streams_are_apart(void **state)
     (void)state;
     struct mr_sim_swarm all;
     struct mr_sim_swarm one;
-    mr_sim_swarm_init(&all, 9, (1u << MR_SIM_TROUBLE_COUNT) - 1);
+    mr_sim_swarm_init(&all, 9, (1ull << MR_SIM_TROUBLE_COUNT) - 1);
     mr_sim_swarm_init(&one, 9, 1u << MR_SIM_TROUBLE_cut);
     for (int index = 0; index < 100; index++) {
         (void)mr_sim_swarm_hits(&all, MR_SIM_TROUBLE_reset, 2);
@@ -64,7 +64,7 @@ static void test_every_class_is_on_in_some_seeds_and_off_in_others(void **state)
         ever_on |= swarm.on;
         ever_off |= ~swarm.on;
     }
-    assert_int_equal(ever_on, (1u << MR_SIM_TROUBLE_COUNT) - 1);
+    assert_int_equal(ever_on, (1ull << MR_SIM_TROUBLE_COUNT) - 1);
     assert_int_equal(ever_off & ever_on, ever_on);
 }
 
@@ -73,8 +73,8 @@ static void test_text_and_parse_are_inverse(void **state)
     (void)state;
     char     text[512];
     uint32_t on;
-    for (uint32_t set = 0; set < (1u << MR_SIM_TROUBLE_COUNT); set += 37 + set / 64) {
-        mr_sim_swarm_text(set, text, sizeof text);
+    for (uint64_t set = 0; set < 1ull << MR_SIM_TROUBLE_COUNT; set += 37 + set / 64) {
+        mr_sim_swarm_text((uint32_t)set, text, sizeof text);
         assert_true(mr_sim_swarm_parse(text, &on));
         assert_int_equal(on, set);
     }
