@@ -31,7 +31,7 @@ void mr_coord_load_some(struct mr_coord *coord, struct mr_now now)
         if (shard == NULL || shard->is_reading || shard->retry_ns > now.mono_ns) {
             continue;
         }
-        if (shard->state == MR_COORD_BROKEN && shard->durable == shard->sealed) {
+        if (shard->state == MR_COORD_BROKEN && shard->durable == shard->sealed && shard->pending == 0) {
             shard->state = MR_COORD_LOADING;
             shard->load_offset = 0;
             shard->load_count++;

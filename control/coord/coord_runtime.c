@@ -152,6 +152,8 @@ static void flush(struct mr_coord_shard *shard, struct mr_now now)
     }
     builder_free(shard);
     if (!is_sent) {
+        /* What was decided may be known elsewhere: only a new start may begin again from what is durable. */
+        mr_control_fail(shard->coord->control, "no memory to write a coordinator's records limit=millrace.control.bytes");
         mr_coord_break(shard, now, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
     }
 }

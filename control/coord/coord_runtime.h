@@ -55,6 +55,7 @@ struct mr_coord_shard {
     struct mr_batch_builder builder; /* records of this turn; bytes NULL: none */
     uint64_t sealed;                 /* batches sent */
     uint64_t durable;                /* batches that came back */
+    uint32_t pending;                /* what a state before this one began elsewhere: it is loaded when all has come back */
     struct mr_list waiting;          /* struct mr_coord_wait, by sequence */
 
     uint64_t load_count;

@@ -31,7 +31,7 @@ struct mr_transaction_mark {
 struct mr_transaction_block {
     uint32_t count;
     uint32_t sent; /* with storage now */
-    bool is_void;
+    struct mr_coord_shard *forgot; /* whose state was thrown away meanwhile; NULL: it goes on */
     struct mr_transaction_mark marks[];
 };
 
@@ -131,7 +131,8 @@ static void mark_written(struct mr_control *control, struct mr_now now, void *us
     struct mr_transaction_block *block = mark->block;
     (void)base_offset;
     block->sent--;
-    if (block->is_void) {
+    if (block->forgot != NULL) {
+        block->forgot->pending--;
         if (block->sent == 0) {
             block_free(mark->env, block);
         }
@@ -250,7 +251,9 @@ void mr_transaction_marks_forget(struct mr_transaction_shard *shard)
         for (uint32_t index = 0; index < block->count; index++) {
             mr_list_remove(&block->marks[index].link);
         }
-        block->is_void = true;
+        /* One that comes late would end the next transaction of that epoch: nobody begins one before it is back. */
+        block->forgot = shard->runtime;
+        shard->runtime->pending += block->sent;
         if (block->sent == 0) {
             block_free(shard->env, block);
         }
