@@ -640,7 +640,7 @@ static enum mr_err recover(struct mr_storage_core *core, struct mr_recover_op *o
     }
     core->root = guard->root;
     op->was_clean = guard->was_clean;
-    struct recovery r = {.core = core, .page = mr_tail_page_get(core, MR_PAGE_ORDER_MAX)};
+    struct recovery r = {.core = core, .page = mr_page_pool_get(&core->cache, MR_PAGE_ORDER_MAX)}; /* all are free */
     err = put_in_order(core, &r, op);
     mr_page_pool_put(&core->cache, r.page);
     err = err != MR_OK ? err : mr_guard_set(guard);
