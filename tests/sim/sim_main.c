@@ -306,7 +306,7 @@ static bool run_way(struct options *options, uint32_t only, struct mr_sim_result
     bool     is_disk = mr_sim_nth_is_disk(options->nth_way);
     options->steps = steps == 0 && !is_disk ? STEPS_EMPTY : steps;
     result->is_past_end = false;
-    options->nth = 1 + options->nth_way % options->nth_step;
+    options->nth = is_disk ? 1 + options->nth_way % options->nth_step : 1;
     while (!result->is_past_end) {
         run(options->from, only, options, result);
         ++*runs;
