@@ -90,23 +90,24 @@ static uint32_t read_assignment(struct mr_sim_consumer *c, struct mr_blob bytes)
 
 /* ---- Sending ---- */
 
+static struct mr_sim_ask_member itself(const struct mr_sim_consumer *c)
+{
+    return (struct mr_sim_ask_member){.group = MR_SIM_CONSUMERS_GROUP,
+                                      .id = mr_str(c->id),
+                                      .instance = MR_STR_NULL,
+                                      .generation = c->epoch};
+}
+
 static void send_join(struct mr_sim_consumer *c, struct mr_now now)
 {
-    struct mr_join_group_request          request;
-    struct mr_join_group_request_protocol protocol;
-    uint8_t                               bytes[MESSAGE_MAX];
-    MR_DEFAULTS(join_group_request, &request);
-    MR_DEFAULTS(join_group_request_protocol, &protocol);
-    protocol.name = MR_STR("range");
-    protocol.metadata = subscription(bytes);
-    request.group_id = MR_SIM_CONSUMERS_GROUP;
-    request.session_timeout_ms = MR_SIM_SESSION_MS;
-    request.rebalance_timeout_ms = REBALANCE_MS;
-    request.member_id = mr_str(c->id);
-    request.protocol_type = MR_STR("consumer");
-    request.protocols = &protocol;
-    request.protocols_count = 1;
-    mr_sim_actor_send(&c->actor, MR_API_JOIN_GROUP, 9, &request, 0, true, now);
+    uint8_t                        bytes[MESSAGE_MAX];
+    const struct mr_sim_ask_member who = itself(c);
+    const struct mr_sim_ask_terms  terms = {.session_ms = MR_SIM_SESSION_MS,
+                                            .rebalance_ms = REBALANCE_MS,
+                                            .type = MR_STR("consumer"),
+                                            .protocol = MR_STR("range"),
+                                            .metadata = subscription(bytes)};
+    mr_sim_ask_join(&c->actor, &who, &terms, now);
 }
 
 static void send_sync(struct mr_sim_consumer *c, struct mr_now now)
@@ -117,13 +118,10 @@ static void send_sync(struct mr_sim_consumer *c, struct mr_now now)
     uint32_t                                count = c->is_leader && c->all->assigned > 0 ? c->member_count : 0;
     MR_DEFAULTS(sync_group_request, &request);
     for (uint32_t index = 0; index < count; index++) {
-        uint32_t mask = 0;
-        for (uint32_t partition = index; partition < MR_CHECK_GROUP_PARTITIONS; partition += count) {
-            mask |= 1u << partition;
-        }
         MR_DEFAULTS(sync_group_request_assignment, &assignments[index]);
         assignments[index].member_id = mr_str(c->members[index]);
-        assignments[index].assignment = assignment(bytes[index], mask);
+        assignments[index].assignment =
+            assignment(bytes[index], mr_sim_ask_share(index, count, MR_CHECK_GROUP_PARTITIONS));
     }
     request.group_id = MR_SIM_CONSUMERS_GROUP;
     request.generation_id = c->epoch;
@@ -149,25 +147,14 @@ bool mr_sim_classic_join(struct mr_sim_consumer *c, struct mr_now now)
 
 void mr_sim_classic_heartbeat(struct mr_sim_consumer *c, struct mr_now now)
 {
-    struct mr_heartbeat_request request;
-    MR_DEFAULTS(heartbeat_request, &request);
-    request.group_id = MR_SIM_CONSUMERS_GROUP;
-    request.generation_id = c->epoch;
-    request.member_id = mr_str(c->id);
-    mr_sim_actor_send(&c->actor, MR_API_HEARTBEAT, 4, &request, 0, true, now);
+    const struct mr_sim_ask_member who = itself(c);
+    mr_sim_ask_heartbeat(&c->actor, &who, 0, now);
 }
 
 void mr_sim_classic_leave(struct mr_sim_consumer *c, struct mr_now now)
 {
-    struct mr_leave_group_request                 request;
-    struct mr_leave_group_request_member_identity identity;
-    MR_DEFAULTS(leave_group_request, &request);
-    MR_DEFAULTS(leave_group_request_member_identity, &identity);
-    identity.member_id = mr_str(c->id);
-    request.group_id = MR_SIM_CONSUMERS_GROUP;
-    request.members = &identity;
-    request.members_count = 1;
-    mr_sim_actor_send(&c->actor, MR_API_LEAVE_GROUP, 5, &request, 0, true, now);
+    const struct mr_sim_ask_member who = itself(c);
+    mr_sim_ask_leave(&c->actor, &who, now);
 }
 
 /* ---- Answers ---- */
@@ -189,27 +176,22 @@ static void take_error(struct mr_sim_consumer *c, int16_t error, const char *wha
     mr_sim_actor_rest(&c->actor, now, 20 * MR_NS_PER_MS);
 }
 
-static void keep(char to[128], struct mr_str text)
-{
-    mr_fmt(to, 128, "%.*s", (int)(text.len > 0 ? text.len : 0), text.data);
-}
-
 static void take_join(struct mr_sim_consumer *c, const struct mr_join_group_response *response, struct mr_now now)
 {
     if (response->error_code == MR_KAFKA_MEMBER_ID_REQUIRED) {
-        keep(c->id, response->member_id);
+        mr_sim_ask_keep(c->id, response->member_id);
         return;
     }
     if (response->error_code != 0) {
         take_error(c, response->error_code, "JoinGroup failed for good", now);
         return;
     }
-    keep(c->id, response->member_id);
+    mr_sim_ask_keep(c->id, response->member_id);
     c->epoch = response->generation_id;
     c->is_leader = mr_str_equal(response->leader, response->member_id);
     c->member_count = 0;
     for (int32_t at = 0; at < response->members_count && c->member_count < MR_SIM_CONSUMERS_LED; at++) {
-        keep(c->members[c->member_count++], response->members[at].member_id);
+        mr_sim_ask_keep(c->members[c->member_count++], response->members[at].member_id);
     }
     c->must_sync = true;
 }

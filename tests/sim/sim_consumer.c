@@ -45,14 +45,6 @@ void mr_sim_consumer_is_out(struct mr_sim_consumer *c)
 
 /* ---- Sending ---- */
 
-static void send_find(struct mr_sim_consumer *c, struct mr_now now)
-{
-    struct mr_find_coordinator_request request;
-    MR_DEFAULTS(find_coordinator_request, &request);
-    request.key = GROUP;
-    mr_sim_actor_send(&c->actor, MR_API_FIND_COORDINATOR, 3, &request, 0, true, now);
-}
-
 static struct mr_str id_of(const struct mr_sim_consumer *c, char text[32])
 {
     if (c->is_classic) {
@@ -156,7 +148,7 @@ static void turn(struct mr_sim_actor *actor, struct mr_now now)
         return;
     }
     if (!c->is_coordinator_known) {
-        send_find(c, now);
+        mr_sim_ask_coordinator(actor, GROUP, 0, now);
     } else if (actor->is_quiet) {
         send_read(c, now);
     } else if (!c->is_classic || !mr_sim_classic_join(c, now)) {

@@ -16,6 +16,7 @@
 
 #include "check_group.h"
 #include "sim_actor.h"
+#include "sim_ask.h"
 
 #define MR_SIM_CONSUMERS  3u
 #define MR_SIM_CONSUMERS_LED 8u /* members that one assignment can name: some are gone and not missed yet */
@@ -37,10 +38,10 @@ struct mr_sim_consumer {
     bool                     is_done;
 
     bool     is_classic; /* in this life */
-    char     id[128];    /* from the broker; "": none yet */
+    char     id[MR_SIM_ASK_ID];    /* from the broker; "": none yet */
     bool     must_sync;
     bool     is_leader;
-    char     members[MR_SIM_CONSUMERS_LED][128]; /* the leader's */
+    char     members[MR_SIM_CONSUMERS_LED][MR_SIM_ASK_ID]; /* the leader's */
     uint32_t member_count;
     uint32_t given; /* by SyncGroup: it has them when a heartbeat says that it is still a member */
 };

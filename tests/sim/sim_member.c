@@ -29,11 +29,6 @@ static uint64_t draw(struct mr_sim_member *member, uint64_t bound)
     return mr_prng_below(&member->actor.prng, bound);
 }
 
-static void keep(char to[128], struct mr_str text)
-{
-    mr_fmt(to, 128, "%.*s", (int)(text.len > 0 ? text.len : 0), text.data);
-}
-
 static struct mr_str instance_of(const struct mr_sim_member *member)
 {
     return member->instance[0] == '\0' ? MR_STR_NULL : mr_str(member->instance);
@@ -42,7 +37,7 @@ static struct mr_str instance_of(const struct mr_sim_member *member)
 /* The process is gone, and another one has its instance id. */
 static void restart(struct mr_sim_member *member)
 {
-    keep(member->former, mr_str(member->id));
+    mr_sim_ask_keep(member->former, mr_str(member->id));
     member->former_error = 0;
     member->id[0] = '\0';
     member->owned = 0;
@@ -51,32 +46,23 @@ static void restart(struct mr_sim_member *member)
 
 /* ---- Sending ---- */
 
-/* Also what makes the topic of the offsets. */
-static void send_find(struct mr_sim_member *member, struct mr_now now)
+static struct mr_sim_ask_member itself(const struct mr_sim_member *member)
 {
-    struct mr_find_coordinator_request request;
-    MR_DEFAULTS(find_coordinator_request, &request);
-    request.key = GROUP;
-    mr_sim_actor_send(&member->actor, MR_API_FIND_COORDINATOR, 3, &request, 0, true, now);
+    return (struct mr_sim_ask_member){.group = GROUP,
+                                      .id = mr_str(member->id),
+                                      .instance = instance_of(member),
+                                      .generation = member->generation};
 }
 
 static void send_join(struct mr_sim_member *member, struct mr_now now)
 {
-    struct mr_join_group_request          request;
-    struct mr_join_group_request_protocol protocol;
-    MR_DEFAULTS(join_group_request, &request);
-    MR_DEFAULTS(join_group_request_protocol, &protocol);
-    protocol.name = MR_STR("one-each");
-    protocol.metadata = (struct mr_blob){.data = (const uint8_t *)"m", .len = 1};
-    request.group_id = GROUP;
-    request.session_timeout_ms = SESSION_TIMEOUT_MS;
-    request.rebalance_timeout_ms = SESSION_TIMEOUT_MS;
-    request.member_id = mr_str(member->id);
-    request.group_instance_id = instance_of(member);
-    request.protocol_type = MR_STR("sim");
-    request.protocols = &protocol;
-    request.protocols_count = 1;
-    mr_sim_actor_send(&member->actor, MR_API_JOIN_GROUP, 9, &request, 0, true, now);
+    const struct mr_sim_ask_member who = itself(member);
+    const struct mr_sim_ask_terms  terms = {.session_ms = SESSION_TIMEOUT_MS,
+                                            .rebalance_ms = SESSION_TIMEOUT_MS,
+                                            .type = MR_STR("sim"),
+                                            .protocol = MR_STR("one-each"),
+                                            .metadata = {.data = (const uint8_t *)"m", .len = 1}};
+    mr_sim_ask_join(&member->actor, &who, &terms, now);
 }
 
 /* The leader deals the partitions out; the others send nothing. */
@@ -88,12 +74,8 @@ static void send_sync(struct mr_sim_member *member, struct mr_now now)
     uint32_t                                count = member->is_leader ? member->member_count : 0;
     MR_DEFAULTS(sync_group_request, &request);
     for (uint32_t index = 0; index < count; index++) {
-        uint32_t mask = 0;
-        for (uint32_t partition = index; partition < MR_CHECK_GROUP_PARTITIONS; partition += count) {
-            mask |= 1u << partition;
-        }
         mr_store_be32(bytes[index], (uint32_t)member->generation);
-        mr_store_be32(bytes[index] + 4, mask);
+        mr_store_be32(bytes[index] + 4, mr_sim_ask_share(index, count, MR_CHECK_GROUP_PARTITIONS));
         MR_DEFAULTS(sync_group_request_assignment, &assignments[index]);
         assignments[index].member_id = mr_str(member->members[index]);
         assignments[index].assignment = (struct mr_blob){.data = bytes[index], .len = ASSIGNMENT_BYTES};
@@ -111,26 +93,15 @@ static void send_sync(struct mr_sim_member *member, struct mr_now now)
 
 static void send_heartbeat(struct mr_sim_member *member, bool is_former, struct mr_now now)
 {
-    struct mr_heartbeat_request request;
-    MR_DEFAULTS(heartbeat_request, &request);
-    request.group_id = GROUP;
-    request.generation_id = member->generation;
-    request.member_id = mr_str(is_former ? member->former : member->id);
-    request.group_instance_id = instance_of(member);
-    mr_sim_actor_send(&member->actor, MR_API_HEARTBEAT, 4, &request, is_former, true, now);
+    struct mr_sim_ask_member who = itself(member);
+    who.id = is_former ? mr_str(member->former) : who.id;
+    mr_sim_ask_heartbeat(&member->actor, &who, is_former, now);
 }
 
 static void send_leave(struct mr_sim_member *member, struct mr_now now)
 {
-    struct mr_leave_group_request                 request;
-    struct mr_leave_group_request_member_identity identity;
-    MR_DEFAULTS(leave_group_request, &request);
-    MR_DEFAULTS(leave_group_request_member_identity, &identity);
-    identity.member_id = mr_str(member->id);
-    request.group_id = GROUP;
-    request.members = &identity;
-    request.members_count = 1;
-    mr_sim_actor_send(&member->actor, MR_API_LEAVE_GROUP, 5, &request, 0, true, now);
+    const struct mr_sim_ask_member who = itself(member);
+    mr_sim_ask_leave(&member->actor, &who, now);
 }
 
 /* A commit's offset: one of its own, and not larger than the one before. The same again gives the commit. */
@@ -175,22 +146,9 @@ static void send_commit(struct mr_sim_member *member, uint32_t partition, struct
 
 void mr_sim_member_read(struct mr_sim_actor *actor, struct mr_str group_id, struct mr_now now)
 {
-    static int32_t                        indexes[MR_CHECK_GROUP_PARTITIONS] = {0, 1, 2, 3};
-    struct mr_offset_fetch_request        request;
-    struct mr_offset_fetch_request_group  group;
-    struct mr_offset_fetch_request_topics topic;
-    MR_DEFAULTS(offset_fetch_request, &request);
-    MR_DEFAULTS(offset_fetch_request_group, &group);
-    MR_DEFAULTS(offset_fetch_request_topics, &topic);
-    topic.name = mr_sim_topics[0];
-    topic.partition_indexes = indexes;
-    topic.partition_indexes_count = MR_CHECK_GROUP_PARTITIONS;
-    group.group_id = group_id;
-    group.topics = &topic;
-    group.topics_count = 1;
-    request.groups = &group;
-    request.groups_count = 1;
-    mr_sim_actor_send(actor, MR_API_OFFSET_FETCH, 9, &request, 0, true, now);
+    const struct mr_sim_ask_offsets ask = {
+        .group = group_id, .topic = mr_sim_topics[0], .partitions = MR_CHECK_GROUP_PARTITIONS, .version = 9};
+    mr_sim_ask_offsets(actor, &ask, now);
 }
 
 static void send_read(struct mr_sim_member *member, struct mr_now now)
@@ -234,7 +192,7 @@ static void turn(struct mr_sim_actor *actor, struct mr_now now)
         return;
     }
     if (!member->is_coordinator_known) {
-        send_find(member, now);
+        mr_sim_ask_coordinator(&member->actor, GROUP, 0, now);
         return;
     }
     if (actor->is_quiet && member->phase != MR_SIM_MEMBER_DONE) {
@@ -292,14 +250,14 @@ static void take_join(struct mr_sim_member *member, const struct mr_join_group_r
                       struct mr_now now)
 {
     if (response->error_code == MEMBER_ID_REQUIRED) {
-        keep(member->id, response->member_id);
+        mr_sim_ask_keep(member->id, response->member_id);
         return;
     }
     if (response->error_code != 0) {
         take_error(member, response->error_code, "JoinGroup failed for good", now);
         return;
     }
-    keep(member->id, response->member_id);
+    mr_sim_ask_keep(member->id, response->member_id);
     member->generation = response->generation_id;
     member->is_leader = mr_str_equal(response->leader, response->member_id);
     member->member_count = 0;
@@ -307,7 +265,7 @@ static void take_join(struct mr_sim_member *member, const struct mr_join_group_r
         if (index == (int32_t)MR_SIM_MEMBERS_MAX) {
             break; /* the rest has nothing: there are fewer partitions than members */
         }
-        keep(member->members[member->member_count++], response->members[index].member_id);
+        mr_sim_ask_keep(member->members[member->member_count++], response->members[index].member_id);
     }
     if (member->is_leader && member->member_count == 0) {
         mr_sim_actor_refuse(&member->actor, "a leader was not told the members", response->generation_id);

@@ -15,6 +15,7 @@
 
 #include "check_group.h"
 #include "sim_actor.h"
+#include "sim_ask.h"
 
 #define MR_SIM_MEMBERS_MAX 8u /* that one assignment can name */
 
@@ -31,13 +32,13 @@ struct mr_sim_member {
     struct mr_check_group   *check;
     uint32_t                 number;
     enum mr_sim_member_phase phase;
-    char                     id[128]; /* the member id; "": none yet */
+    char                     id[MR_SIM_ASK_ID]; /* the member id; "": none yet */
     char                     instance[16]; /* "": none */
-    char                     former[128];  /* the member id that it had before it was restarted; "": none, or it was fenced */
+    char                     former[MR_SIM_ASK_ID];  /* the member id that it had before it was restarted; "": none, or it was fenced */
     int16_t                  former_error; /* that this one was answered with; 0: not asked yet */
     int32_t                  generation;
     bool                     is_leader;
-    char                     members[MR_SIM_MEMBERS_MAX][128]; /* the leader's */
+    char                     members[MR_SIM_MEMBERS_MAX][MR_SIM_ASK_ID]; /* the leader's */
     uint32_t                 member_count;
     uint32_t                 owned; /* partitions, a mask */
     uint64_t                 read_at; /* of the open OffsetFetch */

@@ -7,6 +7,7 @@
 #include "millrace/kafka/api.h"
 #include "millrace/kafka/errors.h"
 #include "millrace/kafka/msg.h"
+#include "sim_ask.h"
 
 #define ABORTED_MAX 2048 /* in one answer */
 #define FETCH_BYTES (128 << 10)
@@ -22,23 +23,12 @@ bool mr_sim_txn_is_late(uint64_t rested_ns, struct mr_now now)
 
 void mr_sim_txn_send_offsets(struct mr_sim_actor *actor, struct mr_now now)
 {
-    static int32_t                        indexes[MR_CHECK_TXN_PARTITIONS] = {0, 1};
-    struct mr_offset_fetch_request        request;
-    struct mr_offset_fetch_request_group  group;
-    struct mr_offset_fetch_request_topics topic;
-    MR_DEFAULTS(offset_fetch_request, &request);
-    MR_DEFAULTS(offset_fetch_request_group, &group);
-    MR_DEFAULTS(offset_fetch_request_topics, &topic);
-    topic.name = mr_sim_txn_topics[0];
-    topic.partition_indexes = indexes;
-    topic.partition_indexes_count = MR_CHECK_TXN_PARTITIONS;
-    group.group_id = mr_sim_txn_group;
-    group.topics = &topic;
-    group.topics_count = 1;
-    request.groups = &group;
-    request.groups_count = 1;
-    request.require_stable = true;
-    mr_sim_actor_send(actor, MR_API_OFFSET_FETCH, 8, &request, 0, true, now);
+    const struct mr_sim_ask_offsets ask = {.group = mr_sim_txn_group,
+                                           .topic = mr_sim_txn_topics[0],
+                                           .partitions = MR_CHECK_TXN_PARTITIONS,
+                                           .version = 8,
+                                           .is_stable = true};
+    mr_sim_ask_offsets(actor, &ask, now);
 }
 
 int16_t mr_sim_txn_take_offsets(const struct mr_offset_fetch_response *response,

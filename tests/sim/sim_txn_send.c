@@ -6,6 +6,7 @@
 #include "millrace/batch.h"
 #include "millrace/kafka/api.h"
 #include "millrace/kafka/msg.h"
+#include "sim_ask.h"
 
 #define PARTITIONS MR_CHECK_TXN_PARTITIONS
 #define HALF       (MR_SIM_ACTOR_HALF / 2) /* of the lower half of the scratch: a batch for each partition */
@@ -24,12 +25,8 @@ static void send(struct mr_sim_txn *t, int16_t key, int16_t version, const void 
 
 static void send_find(struct mr_sim_txn *t, struct mr_now now)
 {
-    struct mr_find_coordinator_request request;
-    MR_DEFAULTS(find_coordinator_request, &request);
     bool is_of_group = t->found > 0; /* the pipeline's second */
-    request.key = is_of_group ? mr_sim_txn_group : id_of(t);
-    request.key_type = is_of_group ? 0 : 1;
-    send(t, MR_API_FIND_COORDINATOR, 3, &request, now);
+    mr_sim_ask_coordinator(&t->actor, is_of_group ? mr_sim_txn_group : id_of(t), is_of_group ? 0 : 1, now);
 }
 
 static void send_create(struct mr_sim_txn *t, struct mr_now now)
