@@ -1,6 +1,9 @@
 #include "check_acked.h"
 
 #include "millrace/base/fmt.h"
+#include "millrace/base/time.h"
+
+#define ASKED_NS (2 * MR_NS_PER_S) /* a core asks at most a second after an append, and the disk takes its time */
 
 void mr_check_acked_init(struct mr_check_acked *check, struct mr_arena *arena, uint64_t offsets_max,
                          uint64_t values_max)
@@ -94,6 +97,30 @@ void mr_check_acked_ack(struct mr_check_acked *check, uint32_t index, int64_t of
     log->acked[offset] = value + 1;
     if (log->acked_end <= offset) {
         log->acked_end = offset + 1;
+    }
+}
+
+void mr_check_acked_floor(struct mr_check_acked *check, bool is_below, uint64_t now_ns)
+{
+    if (is_below && check->below_ns == 0) {
+        for (uint32_t index = 0; index < check->log_count; index++) {
+            check->logs[index].below_acked_ns = 0;
+        }
+    }
+    check->below_ns = !is_below ? 0 : check->below_ns == 0 ? now_ns : check->below_ns;
+}
+
+void mr_check_acked_appended(struct mr_check_acked *check, uint32_t index, uint64_t sent_ns, uint64_t now_ns)
+{
+    struct mr_check_log *log = &check->logs[index];
+    if (check->below_ns == 0 || sent_ns < check->below_ns) {
+        return;
+    }
+    if (log->below_acked_ns == 0) {
+        log->below_acked_ns = now_ns;
+    } else if (sent_ns > log->below_acked_ns + ASKED_NS) {
+        found(check, index, log->acked_end, "appended though the disk has been below its floor for ms:",
+              (int64_t)((sent_ns - check->below_ns) / MR_NS_PER_MS));
     }
 }
 

@@ -12,6 +12,7 @@
  *   a high watermark that moves backwards                      (A21)
  *   a log that begins later than anybody asked for, or than retention.bytes allows   (A20)
  *   DeleteRecords answered with less than it was asked for
+ *   appends that go on though the disk has only its reserve left
  *   an error where nothing was damaged, bytes that are gone though they were not touched   (reliability.md S4)
  *
  * Damage: what the simulation spoiled in a segment is excused: it may be refused, for ever, and nothing else may.
@@ -54,6 +55,7 @@ struct mr_check_log {
     bool           is_final; /* the final read has reached its end */
     int64_t        start_final;     /* where the log begins in the final read */
     int64_t        retention_bytes; /* of the log; -1: nothing goes by itself */
+    uint64_t       below_acked_ns; /* when an append was first acknowledged though the disk was below its floor; 0: none was */
     uint32_t       damage_count;
     struct mr_check_damage damages[MR_CHECK_DAMAGES];
     uint64_t       last_value[MR_CHECK_PRODUCERS]; /* in the final read, of each producer, + 1 */
@@ -79,6 +81,7 @@ struct mr_check_acked {
     uint64_t               values_max;
     uint64_t               value_next;
     uint64_t               acked_count;
+    uint64_t               below_ns; /* since when the disk has less than its reserve; 0: it has more, or times are not judged */
     char                   why[256]; /* the first violation; "" while there is none */
 };
 
@@ -94,6 +97,13 @@ uint64_t mr_check_acked_new_value(struct mr_check_acked *check, uint32_t log, ui
 
 /* The broker acknowledged `value` at `offset`. */
 void mr_check_acked_ack(struct mr_check_acked *check, uint32_t log, int64_t offset, uint64_t value);
+
+/* Whether the disk has less than what is kept for everything but appends, now. */
+void mr_check_acked_floor(struct mr_check_acked *check, bool is_below, uint64_t now_ns);
+
+/* An append to the log that was sent at `sent_ns` was acknowledged. Who appends makes the broker ask how much is left: below the
+ * floor one log gets in what comes before the answer, and no more. */
+void mr_check_acked_appended(struct mr_check_acked *check, uint32_t log, uint64_t sent_ns, uint64_t now_ns);
 
 /* The broker said that it has `value`, not where. */
 void mr_check_acked_stored(struct mr_check_acked *check, uint64_t value);

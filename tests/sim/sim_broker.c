@@ -49,7 +49,7 @@ void mr_sim_site_init(struct mr_sim_site *site)
         .journal_file_bytes = 1u << 20,
         .journal_files_max = 4,
         .producers_max = 256,
-        .disk_reserve_bytes = 1u << 20,
+        .disk_reserve_bytes = MR_SIM_RESERVE_BYTES,
         .segments_max = 2048,
         .retention_check_ms = 2000,
         .first_check_ms = 30000,

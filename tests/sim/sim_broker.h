@@ -24,6 +24,7 @@
 #define MR_SIM_CLUSTER_ID "sim-cluster"
 
 #define MR_SIM_STORAGE_MAX 3u
+#define MR_SIM_RESERVE_BYTES (1u << 20) /* millrace.disk.reserve.bytes */
 #define MR_SIM_THREADS_MAX (2u + MR_SIM_STORAGE_MAX)
 
 /* What all lives have in common: small, so that every limit is near. */

@@ -377,8 +377,8 @@ static void try_again(struct mr_sim_client *client, int16_t error, const char *w
     later(client, now);
 }
 
-static void take_produce(struct mr_sim_client *client, uint64_t order, const struct mr_produce_response *response,
-                         struct mr_now now)
+static void take_produce(struct mr_sim_client *client, uint64_t order, uint64_t sent_ns,
+                         const struct mr_produce_response *response, struct mr_now now)
 {
     struct mr_sim_batch *batch = client->batches;
     while (batch < client->batches + MR_SIM_BATCHES && (!batch->is_used || batch->order != order)) {
@@ -399,6 +399,7 @@ static void take_produce(struct mr_sim_client *client, uint64_t order, const str
         for (uint32_t index = 0; index < batch->count; index++) {
             mr_check_acked_ack(client->check, batch->log, result->base_offset + index, batch->value_first + index);
         }
+        mr_check_acked_appended(client->check, batch->log, sent_ns, now.mono_ns);
         client->targets[batch->topic].is_known[batch->partition] = true;
         client->acked_batches++;
         batch->is_used = false;
@@ -541,7 +542,7 @@ static void answer(struct mr_sim_actor *actor, const struct mr_sim_call *call, c
     struct mr_sim_client *client = client_of(actor);
     switch (call->key) {
     case MR_API_PRODUCE:
-        take_produce(client, call->user, response, now);
+        take_produce(client, call->user, call->sent_ns, response, now);
         break;
     case MR_API_FETCH:
         take_fetch(client, response, arena, now);

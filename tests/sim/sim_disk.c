@@ -261,8 +261,7 @@ static enum mr_err do_stat(struct mr_sim_fs *fs, struct mr_disk_op *op)
     op->is_directory = node->is_directory;
     if (op->name == NULL && node->is_directory) {
         op->space_total_bytes = fs->capacity != 0 ? fs->capacity : 1ull << 40;
-        uint64_t used = mr_sim_fs_used(fs);
-        op->space_free_bytes = used < op->space_total_bytes ? op->space_total_bytes - used : 0;
+        op->space_free_bytes = mr_sim_fs_free(fs);
     }
     return MR_OK;
 }

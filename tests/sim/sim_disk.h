@@ -99,6 +99,7 @@ uint64_t mr_sim_fs_misread_count(const struct mr_sim_fs *fs);
 /* Bytes of data that fit; what would exceed it answers MR_ERR_NO_SPACE. 0: no limit. */
 void mr_sim_fs_capacity(struct mr_sim_fs *fs, uint64_t bytes);
 uint64_t mr_sim_fs_used(const struct mr_sim_fs *fs);
+uint64_t mr_sim_fs_free(const struct mr_sim_fs *fs);
 
 /* OPEN with MR_DISK_DIRECT answers MR_ERR_INVALID. */
 void mr_sim_fs_refuse_direct(struct mr_sim_fs *fs);

@@ -149,6 +149,13 @@ void mr_sim_fs_capacity(struct mr_sim_fs *fs, uint64_t bytes)
     fs->capacity = bytes;
 }
 
+uint64_t mr_sim_fs_free(const struct mr_sim_fs *fs)
+{
+    uint64_t used = mr_sim_fs_used(fs);
+    uint64_t total = fs->capacity != 0 ? fs->capacity : 1ull << 40;
+    return used < total ? total - used : 0;
+}
+
 /* Files without a name count until the process that has them open ends; the simulation never frees them. */
 static uint64_t used_below(const struct mr_sim_node *directory)
 {

@@ -236,6 +236,15 @@ static void trouble_disk(struct world *world)
     trouble_bytes(world);
 }
 
+/* Where nothing stands still for long the broker finds soon that little is left. */
+static void watch_floor(struct world *world)
+{
+    const struct mr_sim_swarm *swarm = &world->swarm;
+    bool is_judged = world->disk_full_until_ns != 0 && !mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_stuck_disk) &&
+                     !mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_pause) && !mr_sim_swarm_has(swarm, MR_SIM_TROUBLE_starve);
+    mr_check_acked_floor(&world->check, is_judged && mr_sim_fs_free(world->fs) < MR_SIM_RESERVE_BYTES, world->now.mono_ns);
+}
+
 static void trouble_time(struct world *world)
 {
     if (mr_sim_swarm_hits(&world->swarm, MR_SIM_TROUBLE_pause, 2000)) {
@@ -338,6 +347,7 @@ static bool step(struct world *world)
     bool is_any = false;
     world->result->steps++;
     trouble_disk(world);
+    watch_floor(world);
     if (!turns(world, &is_any)) {
         return false;
     }

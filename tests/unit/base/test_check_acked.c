@@ -259,6 +259,28 @@ static void test_only_what_was_damaged_is_excused(void **state)
     assert_found(check, "acknowledged and lost: value 3");
 }
 
+/* The disk is below its floor from 10 s on: of appends that were sent then one gets in, and those close behind it. */
+static void test_appends_below_the_floor_are_found(void **state)
+{
+    (void)state;
+    static const uint64_t s = 1000000000;
+    struct mr_check_acked *check = new_check();
+    mr_check_acked_appended(check, 0, 1 * s, 2 * s);
+    mr_check_acked_floor(check, true, 10 * s);
+    mr_check_acked_floor(check, true, 11 * s);
+    mr_check_acked_appended(check, 0, 9 * s, 15 * s); /* admitted before */
+    mr_check_acked_appended(check, 0, 16 * s, 17 * s);
+    mr_check_acked_appended(check, 0, 18 * s, 19 * s);
+    mr_check_acked_appended(check, 1, 20 * s, 21 * s); /* of another core, maybe */
+    mr_check_acked_floor(check, false, 22 * s);
+    mr_check_acked_appended(check, 0, 23 * s, 24 * s);
+    mr_check_acked_floor(check, true, 25 * s);
+    mr_check_acked_appended(check, 0, 26 * s, 27 * s);
+    assert_true(mr_check_acked_is_ok(check));
+    mr_check_acked_appended(check, 0, 30 * s, 31 * s);
+    assert_found(check, "below its floor for ms: 5000");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +299,7 @@ int main(void)
         cmocka_unit_test(test_log_start_is_what_was_asked_for),
         cmocka_unit_test(test_retention_keeps_its_bytes),
         cmocka_unit_test(test_only_what_was_damaged_is_excused),
+        cmocka_unit_test(test_appends_below_the_floor_are_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
