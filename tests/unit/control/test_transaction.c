@@ -6,6 +6,7 @@
  * before the coordinator starts. Markers cannot be written while the row is asked, so that what is decided stays so.
  */
 #include "coord_fixture.h"
+#include "millrace/base/fmt.h"
 #include "millrace/batch.h"
 
 #define PRODUCER   77
@@ -25,6 +26,15 @@ static void pass(int64_t ms)
     mr_rig_run(rig);
 }
 
+static void take_answer(int32_t number, int16_t key, int16_t version, void *response)
+{
+    const struct mr_rig_reply *reply = mr_rig_reply(rig, number);
+    struct mr_reader reader;
+    assert_non_null(reply);
+    mr_reader_init_bytes(&reader, reply->bytes, reply->len);
+    assert_int_equal(mr_msg_decode(mr_api_find(key)->response, version, &reader, &arena, response), MR_OK);
+}
+
 static void call(int16_t key, int16_t version, const void *request, void *response)
 {
     mr_rig_forget(rig); /* the answer before this one */
@@ -33,11 +43,7 @@ static void call(int16_t key, int16_t version, const void *request, void *respon
     for (int tries = 0; mr_rig_reply(rig, number) == NULL && tries < 3; tries++) {
         pass(150); /* parked until the transaction before is complete, for a moment */
     }
-    const struct mr_rig_reply *reply = mr_rig_reply(rig, number);
-    struct mr_reader reader;
-    assert_non_null(reply);
-    mr_reader_init_bytes(&reader, reply->bytes, reply->len);
-    assert_int_equal(mr_msg_decode(mr_api_find(key)->response, version, &reader, &arena, response), MR_OK);
+    take_answer(number, key, version, response);
 }
 
 /* As a directory has it that was made today: the epoch rises with each transaction. */
@@ -62,6 +68,7 @@ static int setup_transactions(void **state)
     (void)setup(state);
     make_topic();
     finalize_version_2();
+    find_until_there(0);
     find_until_there(1);
     return 0;
 }
@@ -151,15 +158,21 @@ struct answer {
     int16_t epoch;
 };
 
-static struct answer end(const char *id, int16_t version, int64_t producer_id, int16_t epoch, bool is_commit)
+static struct mr_end_txn_request end_request(const char *id, int64_t producer_id, int16_t epoch, bool is_commit)
 {
     struct mr_end_txn_request request;
-    struct mr_end_txn_response response;
     MR_DEFAULTS(end_txn_request, &request);
     request.transactional_id = mr_str(id);
     request.producer_id = producer_id;
     request.producer_epoch = epoch;
     request.committed = is_commit;
+    return request;
+}
+
+static struct answer end(const char *id, int16_t version, int64_t producer_id, int16_t epoch, bool is_commit)
+{
+    const struct mr_end_txn_request request = end_request(id, producer_id, epoch, is_commit);
+    struct mr_end_txn_response response;
     call(MR_API_END_TXN, version, &request, &response);
     return (struct answer){response.error_code, response.producer_id, response.producer_epoch};
 }
@@ -546,6 +559,95 @@ static void test_transaction_what_was_decided_is_completed_after_a_restart(void 
     assert_int_equal(mr_rig_log(store, "t", 0)->end_offset, 2); /* once */
 }
 
+/* An id whose records lie beside those of "a". */
+static const char *neighbour_of_a(void)
+{
+    static char id[16];
+    uint32_t number = 0;
+    do {
+        mr_fmt(id, sizeof id, "a%u", number++);
+    } while (mr_coord_partition_of(mr_str(id), 50) != mr_coord_partition_of(MR_STR("a"), 50));
+    return id;
+}
+
+/* A crash may forget what is not durable yet, and no reader may have seen its markers: not even when those of a decision before it,
+ * which is durable, are due. */
+static void test_transaction_markers_wait_for_the_decision(void **unused)
+{
+    (void)unused;
+    const char *second = neighbour_of_a();
+    struct mr_transaction_log_value value = value_of(ONGOING);
+    put("a", &value);
+    put(second, &value);
+    restart();
+    const struct mr_end_txn_request ends[] = {end_request("a", PRODUCER, EPOCH, true),
+                                              end_request(second, PRODUCER, EPOCH, true)};
+    const struct mr_rig_log *log = mr_rig_log(store, "t", 0);
+    store->is_holding = true;
+    for (int64_t at = 0; at < 2; at++) {
+        (void)mr_rig_send(rig, MR_API_END_TXN, 5, &ends[at]);
+        mr_rig_run(rig);
+    }
+    assert_int_equal(log->end_offset, 0);
+    assert_int_equal(rig->held_count, 2);
+    struct mr_storage_op *second_append = rig->held[1];
+    uint32_t              second_core = rig->held_core[1];
+    rig->held_count = 1;
+    mr_rig_release(rig);
+    store->is_holding = true;
+    mr_rig_run(rig);
+    assert_int_equal(log->end_offset, 1);
+    assert_int_equal(rig->held_count, 1); /* the marker's: behind the append that is held back here */
+    rig->held[1] = rig->held[0];
+    rig->held_core[1] = rig->held_core[0];
+    rig->held[0] = second_append;
+    rig->held_core[0] = second_core;
+    rig->held_count = 2;
+    mr_rig_release(rig);
+    mr_rig_run(rig);
+    assert_int_equal(log->end_offset, 2);
+}
+
+/* The group becomes part of the transaction, and before that is durable the transaction ends: offsets behind its marker would wait for
+ * ever. */
+static void test_transaction_offsets_do_not_come_after_the_end(void **unused)
+{
+    (void)unused;
+    struct mr_transaction_log_value value = value_of(ONGOING);
+    put("a", &value);
+    restart();
+    struct mr_txn_offset_commit_request request;
+    struct mr_txn_offset_commit_request_topic topic;
+    struct mr_txn_offset_commit_request_partition partition;
+    struct mr_txn_offset_commit_response response;
+    const struct mr_end_txn_request ending = end_request("a", PRODUCER, EPOCH, true);
+    MR_DEFAULTS(txn_offset_commit_request, &request);
+    MR_DEFAULTS(txn_offset_commit_request_topic, &topic);
+    MR_DEFAULTS(txn_offset_commit_request_partition, &partition);
+    partition.committed_offset = 7;
+    topic.name = MR_STR("t");
+    topic.partitions = &partition;
+    topic.partitions_count = 1;
+    request.transactional_id = MR_STR("a");
+    request.group_id = MR_STR("x");
+    request.producer_id = PRODUCER;
+    request.producer_epoch = EPOCH;
+    request.topics = &topic;
+    request.topics_count = 1;
+    store->is_holding = true;
+    mr_rig_forget(rig);
+    int32_t number = mr_rig_send(rig, MR_API_TXN_OFFSET_COMMIT, 5, &request);
+    mr_rig_run(rig);
+    (void)mr_rig_send(rig, MR_API_END_TXN, 5, &ending);
+    mr_rig_run(rig);
+    assert_null(mr_rig_reply(rig, number));
+    store->is_holding = false;
+    mr_rig_release(rig);
+    mr_rig_run(rig);
+    take_answer(number, MR_API_TXN_OFFSET_COMMIT, 5, &response);
+    assert_int_not_equal(response.topics[0].partitions[0].error_code, MR_KAFKA_NONE);
+}
+
 static void test_transaction_partition_that_was_deleted_is_passed_by(void **unused)
 {
     (void)unused;
@@ -600,6 +702,8 @@ int main(void)
         TEST(test_transaction_impossible_times_do_no_harm),
         TEST(test_transaction_idle_ids_expire_and_others_do_not),
         TEST(test_transaction_what_was_decided_is_completed_after_a_restart),
+        TEST(test_transaction_markers_wait_for_the_decision),
+        TEST(test_transaction_offsets_do_not_come_after_the_end),
         TEST(test_transaction_partition_that_was_deleted_is_passed_by),
         TEST(test_transaction_requests_that_make_no_sense),
     };
