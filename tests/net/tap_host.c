@@ -2,6 +2,7 @@
  * tap_host: our TCP/IP behind a TAP device, as a host that the Linux stack can talk to.
  *
  *   tap_host DEVICE MTU [no-sack] [no-ts] [no-scale] [ecn] [loss=N]      N of 10,000 frames are lost each way
+ *   tap_host fd:N MTU ...                                                an open socket instead, a frame per message
  *
  * 10.77.0.2/24 and fd77::2/64. Port 7001 takes bytes until EOF and answers "COUNT BAD\n"; 7002 reads a number and a newline and sends
  * that many bytes; 7003 sends back what comes; 7004 reads a port and connects to 10.77.0.1 there, as a client of 7003's kind.
@@ -78,6 +79,11 @@ static uint64_t clock_ns(void)
 
 static void open_tap(const char *name)
 {
+    if (strncmp(name, "fd:", 3) == 0) {
+        tap = atoi(name + 3);
+        (void)fcntl(tap, F_SETFL, O_NONBLOCK);
+        return;
+    }
     struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI};
     snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
     tap = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
@@ -94,13 +100,13 @@ static void answer(struct session *s, const char *text)
     (void)mr_tcp_send(s->conn, &span, 1, ++s->token);
 }
 
-/* Keeps a megabyte queued at most. */
+/* Keeps queued what a long path holds. */
 static void feed(struct session *s)
 {
     while (s->service == SOURCE && s->sent < s->to_send) {
         struct mr_tcp_info info;
         mr_tcp_info(s->conn, &info);
-        if (s->sent - info.bytes_acked > 1u << 20) {
+        if (s->sent - info.bytes_acked > 8u << 20) {
             return;
         }
         uint32_t at = (uint32_t)(s->sent % PERIOD);
@@ -328,8 +334,9 @@ int main(int argc, char **argv)
         struct pollfd fds[2] = {{.fd = tap, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
         uint64_t now_ns = clock_ns();
         uint64_t at_ns = mr_net_deadline_ns(&net);
-        int timeout = at_ns <= now_ns ? 0 : at_ns - now_ns > MR_NS_PER_S ? 1000 : (int)((at_ns - now_ns) / MR_NS_PER_MS + 1);
-        (void)poll(fds, 2, timeout);
+        uint64_t wait_ns = at_ns <= now_ns ? 0 : mr_earlier(at_ns - now_ns, MR_NS_PER_S);
+        struct timespec timeout = {.tv_sec = (time_t)(wait_ns / MR_NS_PER_S), .tv_nsec = (long)(wait_ns % MR_NS_PER_S)};
+        (void)ppoll(fds, 2, &timeout, NULL);
         if (fds[1].revents != 0) {
             break;
         }
