@@ -237,6 +237,7 @@ struct mr_tcp_conn {
     uint32_t window; /* how many bytes may lie here */
     uint64_t tune_pos; /* autotuning: consumed_pos, and when, at the start of the round */
     uint64_t tune_ns;
+    uint64_t tune_bytes; /* consumed in the round before */
     uint32_t rcv_rtt_seq;
     uint64_t rcv_rtt_start_ns;
     uint64_t rcv_rtt_ns;

@@ -32,16 +32,19 @@ uint32_t mr_tcp_window(const struct mr_tcp_conn *c)
     return now > announced && now - announced >= worth(c) ? now : announced;
 }
 
-/* Twice what was consumed in a round, since the peer's window may double in the next. */
+/* Twice what was consumed in a round, since the peer's window may double in the next; what was more than in the round before
+ * counts twice more (as in Linux), or a peer in slow start would find the window of the round before in its way. */
 static void tune(struct mr_tcp_conn *c, uint64_t now_ns)
 {
     uint64_t round_ns = mr_earlier(c->rcv_rtt_ns == 0 ? MR_NEVER : c->rcv_rtt_ns, c->srtt_ns == 0 ? MR_NEVER : c->srtt_ns);
     if (round_ns == MR_NEVER || now_ns - c->tune_ns < round_ns) {
         return;
     }
-    uint64_t wanted = 2 * (c->consumed_pos - c->tune_pos);
-    wanted = mr_earlier(wanted, c->tcp->params.window_max);
+    uint64_t consumed = c->consumed_pos - c->tune_pos;
+    uint64_t more = consumed > c->tune_bytes ? consumed - c->tune_bytes : 0;
+    uint64_t wanted = mr_earlier(2 * consumed + 4 * more, c->tcp->params.window_max);
     c->window = wanted > c->window ? (uint32_t)wanted : c->window;
+    c->tune_bytes = consumed;
     c->tune_pos = c->consumed_pos;
     c->tune_ns = now_ns;
 }
