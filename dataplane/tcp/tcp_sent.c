@@ -27,21 +27,43 @@ static uint32_t *sum_of(struct mr_tcp_conn *c, enum mr_tcp_sent_state state)
     return state == MR_TCP_IN_FLIGHT ? &c->pipe : state == MR_TCP_SACKED ? &c->sacked_bytes : &c->lost_bytes;
 }
 
-/* Both lists are entered near their ends. */
+/* Where in the list by time something that was sent then belongs: behind this. The record in front of it was as a rule
+ * sent just before it, so that what comes back in a row (undone, forgotten) is not looked for from the end each time. */
+static struct mr_list *place_by_time(struct mr_tcp_conn *c, const struct mr_tcp_sent *sent)
+{
+    struct mr_list *at = c->flying.prev;
+    if (at == &c->flying || queued_of(at)->time_ns <= sent->time_ns) {
+        return at;
+    }
+    if (sent->link.prev != &c->sent && sent_of(sent->link.prev)->state == MR_TCP_IN_FLIGHT) {
+        at = &sent_of(sent->link.prev)->queue;
+    }
+    while (at != &c->flying && queued_of(at)->time_ns > sent->time_ns) {
+        at = at->prev;
+    }
+    while (at->next != &c->flying && queued_of(at->next)->time_ns <= sent->time_ns) {
+        at = at->next;
+    }
+    return at;
+}
+
+/* Behind the last that is lost in front of it. Losses are found in runs: the record in front is lost too, or sacked; a
+ * walk along the list of what is lost would let a peer make each of thousands cost thousands (CVE-2019-11478's kind). */
+static struct mr_list *place_by_number(struct mr_tcp_conn *c, const struct mr_tcp_sent *sent)
+{
+    struct mr_list *at = sent->link.prev;
+    while (at != &c->sent && sent_of(at)->state != MR_TCP_LOST) {
+        at = at->prev;
+    }
+    return at == &c->sent ? &c->lost : &sent_of(at)->queue;
+}
+
 static void enqueue(struct mr_tcp_conn *c, struct mr_tcp_sent *sent)
 {
     if (sent->state == MR_TCP_IN_FLIGHT) {
-        struct mr_list *at = c->flying.prev;
-        while (at != &c->flying && queued_of(at)->time_ns > sent->time_ns) {
-            at = at->prev;
-        }
-        mr_list_add_head(at, &sent->queue);
+        mr_list_add_head(place_by_time(c, sent), &sent->queue);
     } else if (sent->state == MR_TCP_LOST) {
-        struct mr_list *at = c->lost.prev;
-        while (at != &c->lost && mr_tcp_seq_lt(sent->seq, queued_of(at)->seq)) {
-            at = at->prev;
-        }
-        mr_list_add_head(at, &sent->queue);
+        mr_list_add_head(place_by_number(c, sent), &sent->queue);
     }
 }
 
@@ -72,7 +94,7 @@ struct mr_tcp_sent *mr_tcp_sent_add(struct mr_tcp_conn *c, uint32_t seq, uint32_
 struct mr_tcp_sent *mr_tcp_sent_split(struct mr_tcp_conn *c, struct mr_tcp_sent *sent, uint32_t seq)
 {
     mr_assert(mr_tcp_seq_lt(sent->seq, seq) && mr_tcp_seq_lt(seq, sent->end));
-    struct mr_tcp_sent *later = mr_pool_get(&c->tcp->sents);
+    struct mr_tcp_sent *later = c->sent_count < MR_TCP_SENT_MAX ? mr_pool_get(&c->tcp->sents) : NULL;
     if (later == NULL) {
         return NULL;
     }
