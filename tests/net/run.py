@@ -9,8 +9,10 @@ open, a ping. `many` holds 1,000 connections at once. Without root or /dev/net/t
 import argparse
 import os
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -51,12 +53,12 @@ def stream(start, size):
 class Peer:
     """Our host behind its TAP, and the settings of Linux."""
 
-    def __init__(self, name):
+    def __init__(self, name, *more):
         ours, sysctls, mtu, self.buffer = CASES.get(name, CASES["default"])
         for key, value in sysctls.items():
             Path("/proc/sys/net/ipv4/" + key).write_text(str(value))
         self.changed = sysctls
-        self.process = subprocess.Popen([HOST, "mrtap", str(mtu), *ours], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([HOST, "mrtap", str(mtu), *ours, *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "ready\n", "tap_host did not start"
         for command in ("addr add 10.77.0.1/24 dev mrtap", "link set mrtap mtu %d" % mtu, "link set mrtap up"):
             subprocess.run(["ip", *command.split()], check=True)
@@ -164,6 +166,29 @@ def case(name):
     return counters
 
 
+def pcap():
+    """The capture of one exchange, read by a reader of our own: every frame whole, and the connection from SYN to FIN."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "tap.pcap")
+        peer = Peer("default", "pcap=%s" % path)
+        try:
+            requests(peer, socket.AF_INET)
+        finally:
+            counters = peer.close()
+        data, at, flags = path.read_bytes(), 24, 0
+        assert struct.unpack_from("=IHHiIII", data) == (0xa1b23c4d, 2, 4, 0, 0, 65535, 1), "not a capture file"
+        frames = 0
+        while at < len(data):
+            _, _, kept, length = struct.unpack_from("=IIII", data, at)
+            frame = data[at + 16:at + 16 + kept]
+            assert kept == length == len(frame), "a torn record"
+            if frame[12:14] == b"\x08\x00" and frame[23] == 6:
+                flags |= frame[47]
+            at, frames = at + 16 + kept, frames + 1
+        assert frames > 400 and flags & 3 == 3, "%d frames, flags %x" % (frames, flags)
+    return counters
+
+
 def many():
     peer = Peer("default")
     try:
@@ -197,6 +222,7 @@ def inside(names, results):
     failed = 0
     todo = {name: (lambda name=name: case(name)) for name in CASES}
     todo["many"] = many
+    todo["pcap"] = pcap
     for name, run in todo.items():
         full = "tap/" + name
         if names and not any(n in full for n in names):

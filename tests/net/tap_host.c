@@ -3,6 +3,7 @@
  *
  *   tap_host DEVICE MTU [no-sack] [no-ts] [no-scale] [ecn] [loss=N]      N of 10,000 frames are lost each way
  *   tap_host fd:N MTU ...                                                an open socket instead, a frame per message
+ *   ... pcap=FILE                                                        what is read and written, for tcpdump
  *
  * 10.77.0.2/24 and fd77::2/64. Port 7001 takes bytes until EOF and answers "COUNT BAD\n"; 7002 reads a number and a newline and sends
  * that many bytes; 7003 sends back what comes; 7004 reads a port and connects to 10.77.0.1 there, as a client of 7003's kind.
@@ -10,6 +11,7 @@
  */
 #include "millrace/base/prng.h"
 #include "net/net.h"
+#include "net/pcap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,6 +65,8 @@ static int tap;
 static uint64_t mismatches;
 static uint32_t loss;
 static struct mr_prng prng = {.state = 77};
+static FILE *capture; /* NULL: none */
+static struct mr_pcap pcap;
 
 _Noreturn void mr_panic(const char *file, int line, const char *what)
 {
@@ -233,6 +237,28 @@ static void take_event(const struct mr_tcp_event *e)
     feed(s);
 }
 
+static void note_frame(const struct mr_span *spans, uint32_t count)
+{
+    if (capture != NULL) {
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        (void)mr_pcap_add(&pcap, (uint64_t)now.tv_sec * MR_NS_PER_S + (uint64_t)now.tv_nsec, spans, count);
+        struct mr_span bytes = mr_pcap_take(&pcap);
+        (void)!fwrite(bytes.data, 1, bytes.len, capture);
+    }
+}
+
+static void begin_capture(const char *path)
+{
+    static uint8_t bytes[1 << 17];
+    capture = fopen(path, "wb");
+    if (capture == NULL) {
+        perror(path);
+        exit(2);
+    }
+    mr_pcap_init(&pcap, bytes, sizeof bytes, 65535);
+}
+
 static bool is_lost(void)
 {
     return loss > 0 && mr_prng_below(&prng, 10000) < loss;
@@ -243,6 +269,9 @@ static void transmit(void)
     struct mr_net_frame frame;
     while (mr_net_output(&net, clock_ns(), &frame, 1) == 1) {
         struct iovec parts[1 + MR_TCP_SPANS] = {{frame.header, frame.header_len}};
+        struct mr_span spans[1 + MR_TCP_SPANS] = {{frame.header, frame.header_len}};
+        memcpy(spans + 1, frame.spans, sizeof spans[0] * frame.span_count);
+        note_frame(spans, 1 + frame.span_count);
         for (uint32_t index = 0; index < frame.span_count; index++) {
             union {
                 const uint8_t *in;
@@ -264,6 +293,7 @@ static void receive(void)
         if (len <= 0) {
             return;
         }
+        note_frame(&(struct mr_span){frame, (uint32_t)len}, 1);
         if (is_lost()) {
             continue;
         }
@@ -301,6 +331,9 @@ static void init(int argc, char **argv)
         p.has_wscale = p.has_wscale && strcmp(argv[index], "no-scale") != 0;
         p.has_ecn = p.has_ecn || strcmp(argv[index], "ecn") == 0;
         loss = strncmp(argv[index], "loss=", 5) == 0 ? (uint32_t)atoi(argv[index] + 5) : loss;
+        if (strncmp(argv[index], "pcap=", 5) == 0) {
+            begin_capture(argv[index] + 5);
+        }
     }
     struct mr_arena arena;
     mr_arena_init(&arena, calloc(1, mr_tcp_bytes(&p)), mr_tcp_bytes(&p));
@@ -351,5 +384,8 @@ int main(int argc, char **argv)
         }
     }
     printf("\n");
+    if (capture != NULL) {
+        (void)fclose(capture);
+    }
     return mismatches != 0;
 }
