@@ -18,7 +18,7 @@
 #define MR_TCP_REPLIES        64u   /* segments without a connection, per turn */
 #define MR_TCP_RANGES_MAX     64u   /* out of order, per connection */
 #define MR_TCP_DISORDER_MAX   1024u /* pieces out of order, per connection */
-#define MR_TCP_SENT_MAX       4096u /* records in flight, per connection: bounds the walk of one ACK */
+#define MR_TCP_SENT_MAX       2048u /* records in flight, per connection: bounds the walk of one ACK */
 #define MR_TCP_MSS_FLOOR_IP4  536u
 #define MR_TCP_MSS_FLOOR_IP6  1220u
 #define MR_TCP_SYN_RETRIES    6u

@@ -10,7 +10,10 @@
  */
 #include "core_rig.h"
 #include "data_rig.h"
+#include "net/net_parts.h"
 #include "sim_transport.h"
+#include "tcp/tcp_conn.h"
+#include "tcp/tcp_wire.h"
 
 #include "millrace/kafka/msg.h"
 
@@ -234,6 +237,181 @@ static void decode(uint32_t times)
     }
 }
 
+/* ---- our TCP/IP: frames of one interface, checksums by the card ---- */
+
+#define TCP_WORK   "tcp_work" /* what is counted: one step of what a core does for a connection */
+#define FULL_BYTES 1448u
+#define TCP_BURST  32u /* segments in one time */
+
+static struct mr_net tcp_net;
+static struct mr_tcp_conn *tcp_conn;
+static uint64_t tcp_now_ns = MR_NS_PER_S;
+static uint32_t tcp_seq = 1; /* the peer's next number */
+static uint32_t tcp_sent;    /* segments with text that left */
+static uint64_t tcp_token;
+static uint8_t tcp_text[65536];
+
+/* A frame as a card brings it. Returns its length. */
+static uint32_t tcp_frame(uint8_t *frame, const struct mr_tcp_segment *s)
+{
+    static const uint8_t ether[14] = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0};
+    uint8_t *ip = frame + sizeof ether;
+    uint32_t header = mr_tcp_wire_header(s, ip + 20);
+    memcpy(frame, ether, sizeof ether);
+    mr_ip4_header(ip, &s->path.local, &s->path.remote, 6, 0, header + s->len);
+    memcpy(ip + 20 + header, tcp_text, s->len);
+    return (uint32_t)sizeof ether + 20 + header + s->len;
+}
+
+/* The frames arrive, the session takes what they brought and says `len` bytes, what is to leave leaves. */
+__attribute__((noinline)) static void tcp_work(uint8_t frames[][2048], const uint32_t *lens, uint32_t count, uint32_t len)
+{
+    struct mr_tcp_event event;
+    struct mr_net_frame out;
+    void *buffer;
+    for (uint32_t at = 0; at < count; at++) {
+        (void)mr_net_input(&tcp_net, frames[at], lens[at], true, frames[at], tcp_now_ns);
+    }
+    while (mr_tcp_events(tcp_net.tcp, &event, 1) == 1) {
+        tcp_conn = event.kind == MR_TCP_OPENED ? event.conn : tcp_conn;
+        if (event.kind == MR_TCP_DATA) {
+            mr_tcp_consumed(event.conn, event.span.len);
+        }
+    }
+    if (len > 0) {
+        (void)mr_tcp_send(tcp_conn, &(struct mr_span){tcp_text, len}, 1, ++tcp_token);
+    }
+    while (mr_net_output(&tcp_net, tcp_now_ns, &out, 1) == 1) {
+        tcp_sent += out.len > 0;
+    }
+    while (mr_tcp_discarded(tcp_net.tcp, &buffer)) {
+    }
+}
+
+static struct mr_tcp_segment tcp_segment(uint8_t flags, uint32_t len)
+{
+    struct mr_tcp_segment s = {.seq = tcp_seq, .flags = flags, .window = 65535, .len = len};
+    s.path = (struct mr_tcp_path){{{[10] = 0xff, 0xff, 10, 0, 0, 2}}, {{[10] = 0xff, 0xff, 10, 0, 0, 1}}, 40000, 9092};
+    s.has_ts = true;
+    s.ts_value = (uint32_t)(tcp_now_ns / MR_NS_PER_MS);
+    if (tcp_conn != NULL) {
+        s.ack = tcp_conn->snd_nxt;
+        s.ts_echo = mr_tcp_ts(tcp_conn, tcp_now_ns);
+    }
+    tcp_seq += len + ((flags & MR_TCP_SYN) != 0);
+    return s;
+}
+
+static void tcp_give(const struct mr_tcp_segment *s, uint32_t len)
+{
+    static uint8_t frame[1][2048];
+    uint32_t bytes_in = tcp_frame(frame[0], s);
+    tcp_now_ns += 10 * MR_NS_PER_US;
+    tcp_work(frame, &bytes_in, 1, len);
+}
+
+static void tcp_open(void)
+{
+    struct mr_tcp_params p = mr_tcp_params_default(16);
+    struct mr_net_params params = {.mac = {{2, 0, 0, 0, 0, 1}}, .address_count = 1, .is_checksum_offloaded = true};
+    struct mr_arena arena;
+    static const struct mr_address any;
+    params.addresses[0].address = (struct mr_address){{[10] = 0xff, 0xff, 10, 0, 0, 1}};
+    params.addresses[0].network = (struct mr_network){params.addresses[0].address, 120};
+    p.sent_max = 2 * MR_TCP_SENT_MAX;
+    p.blocks_max = MR_TCP_SENT_MAX;
+    mr_arena_init(&arena, calloc(1, mr_tcp_bytes(&p)), mr_tcp_bytes(&p));
+    mr_net_init(&tcp_net, &params, mr_tcp_init(&p, &arena));
+    (void)mr_tcp_listen(tcp_net.tcp, &any, 9092, 0);
+    struct mr_tcp_segment s = tcp_segment(MR_TCP_SYN, 0);
+    s.has_mss = s.has_wscale = s.is_sack_permitted = true;
+    s.mss = 1460;
+    s.wscale = 14;
+    tcp_give(&s, 0);
+    s = tcp_segment(MR_TCP_ACK, 0);
+    for (uint32_t bucket = 0; bucket < tcp_net.tcp->bucket_count; bucket++) {
+        s.ack = tcp_net.tcp->buckets[bucket] != NULL ? tcp_net.tcp->buckets[bucket]->snd_nxt : s.ack;
+    }
+    tcp_give(&s, 0);
+    if (tcp_conn == NULL) {
+        fprintf(stderr, "millrace-micro: no connection\n");
+        exit(1);
+    }
+}
+
+static void tcp_receive(uint32_t times)
+{
+    static uint8_t frames[TCP_BURST][2048];
+    uint32_t lens[TCP_BURST];
+    tcp_open();
+    for (uint32_t time = 0; time < times; time++) {
+        for (uint32_t at = 0; at < TCP_BURST; at++) {
+            struct mr_tcp_segment s = tcp_segment(MR_TCP_ACK, FULL_BYTES);
+            lens[at] = tcp_frame(frames[at], &s);
+        }
+        tcp_now_ns += MR_NS_PER_MS;
+        tcp_work(frames, lens, TCP_BURST, 0);
+    }
+}
+
+/* An acknowledgement of two segments lets two go; the window is large and never full. */
+static void tcp_send(uint32_t times)
+{
+    tcp_open();
+    for (uint32_t time = 0; time < times * TCP_BURST / 2; time++) {
+        struct mr_tcp_segment s = tcp_segment(MR_TCP_ACK, 0);
+        tcp_give(&s, 2 * FULL_BYTES);
+    }
+}
+
+static void tcp_request(uint32_t times)
+{
+    tcp_open();
+    for (uint32_t time = 0; time < times; time++) {
+        struct mr_tcp_segment s = tcp_segment(MR_TCP_ACK | MR_TCP_PSH, 100);
+        tcp_give(&s, 100);
+    }
+}
+
+/* As many records in flight as there may be. */
+static void tcp_fill(void)
+{
+    tcp_conn->cwnd = 1u << 30;
+    tcp_conn->snd_wnd = 1u << 29;
+    while (tcp_conn->sent_count < MR_TCP_SENT_MAX) {
+        tcp_work(NULL, NULL, 0, FULL_BYTES);
+    }
+}
+
+/* The segment that costs a peer least and us most, over and over: the last of them is told to have arrived. */
+static void tcp_sack_flood(uint32_t times)
+{
+    tcp_open();
+    tcp_fill();
+    uint32_t una = tcp_conn->snd_una;
+    uint32_t end = tcp_conn->snd_nxt;
+    for (uint32_t time = 0; time < times; time++) {
+        struct mr_tcp_segment s = tcp_segment(MR_TCP_ACK, 0);
+        s.ack = una;
+        s.sack_count = 3;
+        for (uint32_t index = 0; index < 3; index++) {
+            s.sacks[index] = (struct mr_tcp_sack){end - (index + 1) * FULL_BYTES, end - index * FULL_BYTES};
+        }
+        tcp_give(&s, 0);
+    }
+}
+
+/* Everything that is in flight is acknowledged by one segment, of which each time is one. */
+static void tcp_ack_all(uint32_t times)
+{
+    tcp_open();
+    for (uint32_t time = 0; time < times; time++) {
+        tcp_fill();
+        struct mr_tcp_segment s = tcp_segment(MR_TCP_ACK, 0);
+        tcp_give(&s, 0);
+    }
+}
+
 /* ---- the program ---- */
 
 static const struct {
@@ -256,6 +434,11 @@ static const struct {
      "storage core, each append of a commit of 16 batches of 64 KB, 1 MB"},
     {"encode", "mr_msg_encode", PARTITIONS, 0, encode, "codec, a partition of a Metadata answer (7 values) written"},
     {"decode", "mr_msg_decode", PARTITIONS, 0, decode, "codec, the same read"},
+    {"tcp-receive", TCP_WORK, TCP_BURST, 0, tcp_receive, "our TCP/IP, a full segment from its frame to the session, ACKs too"},
+    {"tcp-send", TCP_WORK, TCP_BURST, 0, tcp_send, "our TCP/IP, a full segment from the session to its frame, half an ACK for it too"},
+    {"tcp-request", TCP_WORK, 1, 0, tcp_request, "our TCP/IP, 100 B in, 100 B out that carry the ACK"},
+    {"tcp-sack-flood", "mr_tcp_input", 1, 0, tcp_sack_flood, "our TCP, an ACK with SACK blocks at the end of 2048 segments in flight"},
+    {"tcp-ack-all", "mr_tcp_input", 1, 0, tcp_ack_all, "our TCP, one ACK for 2048 segments in flight"},
 };
 #define CASE_COUNT (sizeof cases / sizeof cases[0])
 
