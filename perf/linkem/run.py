@@ -173,7 +173,7 @@ class Run:
     def measure(self, what, size):
         p = subprocess.run(["chrt", "-r", "10", *self.into(self.client), sys.executable, __file__, "--transfer", what, str(size)],
                            capture_output=True, text=True, timeout=120)
-        assert p.returncode == 0, p.stderr[-500:]
+        assert p.returncode == 0 and p.stdout, p.stderr[-500:]
         out, _ = self.bridge.communicate(timeout=10)
         lines = [line.split() for line in out.splitlines()]
         text = max((line[2:] for line in lines if line[0] == "to"), key=lambda words: int(words[3]))
