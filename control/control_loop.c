@@ -19,6 +19,7 @@
 #include "metadata/image.h"
 #include "metadata/local_logs.h"
 #include "metadata/meta.h"
+#include "metadata/meta_checkpoint.h"
 #include "metadata/meta_file.h"
 #include "metadata/meta_log.h"
 #include "metadata/stray_logs.h"
@@ -70,7 +71,8 @@ struct mr_control *mr_control_init(const struct mr_control_params *params)
         meta != NULL && images != NULL && mr_meta_init(meta, &control->heap, &control->hash_key);
     control->meta = meta;
     control->images = images;
-    has_memory = has_memory && mr_meta_log_init(control) && mr_local_logs_init(control) &&
+    has_memory = has_memory && mr_meta_log_init(control) && mr_meta_checkpoint_init(control) &&
+                 mr_local_logs_init(control) &&
                  mr_stray_logs_init(control) && mr_controller_init(control);
     mr_assert(has_memory); /* the plan's least heap is far above what an empty state needs */
     mr_images_init(images, &control->heap, control->config, control->cluster_id, control->node_id,
@@ -543,6 +545,7 @@ bool mr_control_turn(struct mr_control *control, struct mr_now now)
     is_any |= mr_pieces_turn(control, now);
     /* First what waits for the metadata log: the storage cores are told to stop when nothing of that is left. */
     is_any |= mr_controller_turn(control, now);
+    is_any |= mr_meta_checkpoint_turn(control, now);
     is_any |= phase_turn(control, now);
     is_any |= mr_local_logs_turn(control, now);
     if (control->phase >= MR_PHASE_LISTEN && control->phase <= MR_PHASE_DRAIN) {
@@ -566,7 +569,8 @@ uint64_t mr_control_deadline_ns(const struct mr_control *control)
     if (control->phase == MR_PHASE_INIT || (control->is_stop_wanted && may_stop(control))) {
         return 0;
     }
-    return mr_earlier(mr_timers_next_ns(&control->timers), mr_coord_deadline_ns(control));
+    return mr_earlier(mr_earlier(mr_timers_next_ns(&control->timers), mr_coord_deadline_ns(control)),
+                      mr_meta_checkpoint_deadline_ns(control));
 }
 
 enum mr_control_state mr_control_state(const struct mr_control *control)

@@ -240,6 +240,7 @@ struct mr_control {
     /* the parts */
     struct mr_meta       *meta;       /* metadata/meta.h: the replicated state */
     struct mr_meta_log   *meta_log;   /* metadata/meta_log.h */
+    struct mr_meta_checkpoint *checkpoint; /* metadata/meta_checkpoint.h */
     struct mr_images     *images;     /* metadata/image.h */
     struct mr_local_logs *local_logs; /* metadata/local_logs.h */
     struct mr_controller *controller; /* metadata/controller.h */

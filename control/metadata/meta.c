@@ -502,7 +502,11 @@ static void broker_clear(struct mr_meta *meta, struct mr_meta_broker *broker)
         mr_heap_str_free(meta->heap, &broker->endpoints[index].name);
         mr_heap_str_free(meta->heap, &broker->endpoints[index].host);
     }
+    for (int32_t index = 0; index < broker->range_count; index++) {
+        mr_heap_str_free(meta->heap, &broker->ranges[index].name);
+    }
     MR_HEAP_ARRAY_FREE(meta->heap, broker->endpoints, broker->endpoint_count);
+    MR_HEAP_ARRAY_FREE(meta->heap, broker->ranges, broker->range_count);
     MR_HEAP_ARRAY_FREE(meta->heap, broker->directories, broker->directory_count);
     mr_heap_str_free(meta->heap, &broker->rack);
 }

@@ -112,6 +112,14 @@ struct mr_meta_endpoint {
     struct mr_str name;
     struct mr_str host;
     uint16_t      port;
+    int16_t       security_protocol;
+};
+
+/* The levels of a feature that a broker can serve. */
+struct mr_meta_range {
+    struct mr_str name;
+    int16_t       min;
+    int16_t       max;
 };
 
 struct mr_meta_broker {
@@ -123,6 +131,8 @@ struct mr_meta_broker {
     struct mr_str            rack;
     struct mr_meta_endpoint *endpoints;
     int32_t                  endpoint_count;
+    struct mr_meta_range    *ranges;
+    int32_t                  range_count;
     struct mr_uuid          *directories;
     int32_t                  directory_count;
 };

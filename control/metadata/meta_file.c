@@ -1,6 +1,6 @@
 #include "metadata/meta_file.h"
 
-#define READ_PIECE     (1u << 20)
+#define READ_PIECE     (1u << 20) /* and of a write */
 #define LIST_BYTES     (1u << 14) /* enough for a metadata directory; a full log directory needs more */
 #define LIST_BYTES_MAX (1u << 28)
 
@@ -56,14 +56,23 @@ void mr_meta_file_load(struct mr_control *control, struct mr_meta_file *file, in
 void mr_meta_file_store(struct mr_control *control, struct mr_meta_file *file, int32_t dir,
                         const char *name, const void *bytes, size_t len, mr_meta_file_done *done)
 {
-    begin(file, dir, name, done);
-    mr_assert(len > 0 && len <= READ_PIECE);
-    file->bytes = mr_heap_try(&control->heap, len);
-    if (file->bytes != NULL) {
-        memcpy(file->bytes, bytes, len);
-        file->size = len;
-        file->len = len;
+    uint8_t *copy = mr_heap_try(&control->heap, len);
+    if (copy != NULL) {
+        memcpy(copy, bytes, len);
     } /* else nothing is written, and that is an error */
+    size_t size = copy == NULL ? 0 : len;
+    mr_meta_file_store_heap(control, file, dir, name, copy, size, size, done);
+}
+
+void mr_meta_file_store_heap(struct mr_control *control, struct mr_meta_file *file, int32_t dir,
+                             const char *name, uint8_t *bytes, size_t size, size_t len,
+                             mr_meta_file_done *done)
+{
+    begin(file, dir, name, done);
+    mr_assert(len <= size);
+    file->bytes = bytes;
+    file->size = size;
+    file->len = len;
     mr_fmt(file->temporary, sizeof file->temporary, "%s.tmp", name);
     submit(control, file, MR_META_FILE_STORE_OPEN,
            (struct mr_disk_op){.kind = MR_DISK_OPEN,
@@ -91,6 +100,26 @@ void mr_meta_file_list(struct mr_control *control, struct mr_meta_file *file, in
     list_submit(control, file, LIST_BYTES);
 }
 
+size_t mr_meta_file_entry(const struct mr_meta_file *file, size_t at, struct mr_str *name)
+{
+    struct mr_disk_list_entry entry;
+    memcpy(&entry, file->bytes + at, sizeof entry);
+    const char *text = (const char *)file->bytes + at + sizeof entry;
+    const void *end = memchr(text, '\0', entry.entry_bytes - sizeof entry);
+    *name = entry.is_directory != 0 || end == NULL
+                ? MR_STR_NULL
+                : (struct mr_str){.data = text, .len = (int32_t)((const char *)end - text)};
+    return at + entry.entry_bytes;
+}
+
+void mr_meta_file_unlink(struct mr_control *control, struct mr_meta_file *file, int32_t dir,
+                         const char *name, mr_meta_file_done *done)
+{
+    begin(file, dir, name, done);
+    submit(control, file, MR_META_FILE_UNLINK,
+           (struct mr_disk_op){.kind = MR_DISK_UNLINK, .dir = dir, .name = file->name});
+}
+
 void mr_meta_file_close(struct mr_control *control, struct mr_meta_file *file, int32_t handle,
                         mr_meta_file_done *done)
 {
@@ -108,6 +137,17 @@ void mr_meta_file_open_dir(struct mr_control *control, struct mr_meta_file *file
                                .flags = MR_DISK_READ_ONLY | MR_DISK_DIRECTORY,
                                .dir = MR_DISK_ROOT,
                                .name = path});
+}
+
+static void store_write(struct mr_control *control, struct mr_meta_file *file)
+{
+    size_t left = file->len - file->written;
+    submit(control, file, MR_META_FILE_STORE_WRITE,
+           (struct mr_disk_op){.kind = MR_DISK_WRITE,
+                               .file = file->file,
+                               .buffer = file->bytes + file->written,
+                               .len = left < READ_PIECE ? (uint32_t)left : READ_PIECE,
+                               .pos = file->written});
 }
 
 static void load_close(struct mr_control *control, struct mr_meta_file *file)
@@ -178,16 +218,17 @@ void mr_meta_file_reaped(struct mr_control *control, struct mr_now now, struct m
             return;
         }
         file->file = op->file;
-        submit(control, file, MR_META_FILE_STORE_WRITE,
-               (struct mr_disk_op){.kind = MR_DISK_WRITE,
-                                   .file = file->file,
-                                   .buffer = file->bytes,
-                                   .len = (uint32_t)file->len});
+        store_write(control, file);
         return;
     case MR_META_FILE_STORE_WRITE:
         fail(file, file->bytes == NULL ? MR_ERR_NO_MEMORY : err);
-        if (err == MR_OK && op->done_bytes != file->len) {
+        if (err == MR_OK && op->done_bytes != op->len) {
             fail(file, MR_ERR_IO);
+        }
+        file->written += op->done_bytes;
+        if (file->err == MR_OK && file->written < file->len) {
+            store_write(control, file);
+            return;
         }
         submit(control, file, MR_META_FILE_STORE_SYNC,
                (struct mr_disk_op){.kind = MR_DISK_SYNC, .file = file->file});
@@ -233,6 +274,7 @@ void mr_meta_file_reaped(struct mr_control *control, struct mr_now now, struct m
         finish(control, now, file);
         return;
     case MR_META_FILE_CLOSE:
+    case MR_META_FILE_UNLINK:
     case MR_META_FILE_STORE_SYNC_DIR:
         fail(file, err);
         finish(control, now, file);

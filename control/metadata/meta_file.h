@@ -33,6 +33,7 @@ enum mr_meta_file_step {
     MR_META_FILE_LIST,
     MR_META_FILE_OPEN_DIR,
     MR_META_FILE_CLOSE,
+    MR_META_FILE_UNLINK,
 };
 
 struct mr_meta_file {
@@ -46,7 +47,8 @@ struct mr_meta_file {
     char                   temporary[MR_META_FILE_NAME + 4];
     uint8_t               *bytes; /* heap */
     size_t                 size;
-    size_t                 len; /* LOAD: what was read; STORE: what is written */
+    size_t                 len; /* LOAD: what was read; STORE: what is to be written */
+    size_t                 written;
     mr_meta_file_done     *done;
 };
 
@@ -58,6 +60,11 @@ void mr_meta_file_load(struct mr_control *control, struct mr_meta_file *file, in
 void mr_meta_file_store(struct mr_control *control, struct mr_meta_file *file, int32_t dir,
                         const char *name, const void *bytes, size_t len, mr_meta_file_done *done);
 
+/* The `len` bytes at the start of `size` in the heap, which are the file's from now on. */
+void mr_meta_file_store_heap(struct mr_control *control, struct mr_meta_file *file, int32_t dir,
+                             const char *name, uint8_t *bytes, size_t size, size_t len,
+                             mr_meta_file_done *done);
+
 /* Entries of a directory (struct mr_disk_list_entry) in file->bytes, file->len of them in bytes. */
 void mr_meta_file_list(struct mr_control *control, struct mr_meta_file *file, int32_t dir,
                        mr_meta_file_done *done);
@@ -65,6 +72,13 @@ void mr_meta_file_list(struct mr_control *control, struct mr_meta_file *file, in
 /* Open a directory by its path, which must stay; the handle is file->file. */
 void mr_meta_file_open_dir(struct mr_control *control, struct mr_meta_file *file, const char *path,
                            mr_meta_file_done *done);
+
+/* After a list: the name of the file at `at`, a null string for a directory; where the next entry is. */
+size_t mr_meta_file_entry(const struct mr_meta_file *file, size_t at, struct mr_str *name);
+
+/* Remove a file; a crash may bring it back. */
+void mr_meta_file_unlink(struct mr_control *control, struct mr_meta_file *file, int32_t dir,
+                         const char *name, mr_meta_file_done *done);
 
 /* Close a handle. */
 void mr_meta_file_close(struct mr_control *control, struct mr_meta_file *file, int32_t handle,

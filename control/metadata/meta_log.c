@@ -30,6 +30,7 @@ bool mr_meta_log_init(struct mr_control *control)
         .index_interval_bytes = control->config->log_index_interval_bytes,
         .retention_ms = -1,
         .retention_bytes = -1,
+        .is_cleanup_delete = true, /* by checkpoints alone */
         .file_delete_delay_ms = 60000,
         .max_message_bytes = 64 << 20,
         .timestamp_before_max_ms = INT64_MAX,
@@ -154,6 +155,7 @@ static void load_read_done(struct mr_control *control, struct mr_now now, void *
         return;
     }
     log->load_offset = next;
+    log->since_bytes += result->len;
     if (log->load_offset < log->load_end) {
         load_read(control);
     } else {
@@ -332,21 +334,17 @@ static void load_list_done(struct mr_control *control, struct mr_now now, struct
         return;
     }
     for (size_t at = 0; at < file->len;) {
-        struct mr_disk_list_entry entry;
-        memcpy(&entry, file->bytes + at, sizeof entry);
-        const char   *name = (const char *)file->bytes + at + sizeof entry;
-        const void   *end = memchr(name, '\0', entry.entry_bytes - sizeof entry);
+        struct mr_str name;
         int64_t       offset = 0;
         int32_t       epoch = 0;
-        struct mr_str text = {.data = name,
-                              .len = end == NULL ? 0 : (int32_t)((const char *)end - name)};
-        if (entry.is_directory == 0 && mr_meta_snapshot_name_parse(text, &offset, &epoch) &&
+        at = mr_meta_file_entry(file, at, &name);
+        if (mr_meta_snapshot_name_parse(name, &offset, &epoch) &&
             (offset > newest_offset || (offset == newest_offset && epoch > log->snapshot_epoch))) {
             newest_offset = offset;
             log->snapshot_epoch = epoch;
-            memcpy(newest, name, (size_t)text.len + 1);
+            memcpy(newest, name.data, (size_t)name.len);
+            newest[name.len] = '\0';
         }
-        at += entry.entry_bytes;
     }
     if (newest_offset < 0) {
         load_bootstrap(control);
@@ -404,6 +402,9 @@ static void append(struct mr_control *control, const uint8_t *batch, uint32_t le
     log->done = done;
     log->is_appending = true;
     log->next_offset += record_count;
+    log->since_ns = log->since_bytes == 0 ? control->now.mono_ns : log->since_ns;
+    log->since_bytes += len;
+    log->last_append_ms = control->now.unix_ms;
     if (!mr_control_append(control, log->log, batch, len, log->epoch, MR_APPEND_CONTROLLER,
                            append_done, (void *)(uintptr_t)base_offset)) {
         mr_control_fail(control, "no memory to write the metadata log");
@@ -448,27 +449,6 @@ void mr_meta_log_commit(struct mr_control *control, struct mr_now now,
 
 /* ---- lead ---- */
 
-static struct mr_blob control_key(uint8_t key[4], enum mr_meta_control_type type)
-{
-    mr_store_be16(key, 0);
-    mr_store_be16(key + 2, (uint16_t)type);
-    return (struct mr_blob){.data = key, .len = 4};
-}
-
-/* One control message: the schema's version, then its fields. Returns a value in `arena`. */
-static struct mr_blob control_value(const struct mr_msg *msg, int16_t version, const void *message,
-                                    struct mr_arena *arena)
-{
-    struct mr_span   spans[2];
-    struct mr_writer writer;
-    mr_writer_init(&writer, arena, spans, 2);
-    enum mr_err err = mr_msg_encode(msg, version, message, &writer);
-    mr_assert(err == MR_OK);
-    struct mr_chain chain = mr_writer_finish(&writer);
-    mr_assert(chain.span_count == 1);
-    return (struct mr_blob){.data = chain.spans[0].data, .len = (int32_t)chain.bytes};
-}
-
 /*
  * The first batch of an epoch: LEADER_CHANGE in schema version 0, as Kafka 4.4 writes it; behind it
  * the kraft version and the voters if they stand only in the checkpoint that format left.
@@ -478,9 +458,6 @@ static void lead_first_batch(struct mr_control *control, struct mr_now now, mr_m
     struct mr_meta_log *log = control->meta_log;
     size_t              size = 1024 + (size_t)log->kraft.voters_len;
     uint8_t            *bytes = mr_heap_try(&control->heap, size);
-    uint8_t             scratch[512];
-    uint8_t             key[4];
-    struct mr_arena     arena;
     if (bytes == NULL) {
         mr_control_fail(control, "no memory for the first batch of an epoch");
         return;
@@ -494,21 +471,20 @@ static void lead_first_batch(struct mr_control *control, struct mr_now now, mr_m
               .granting_voters_count = 1,
     };
     struct mr_batch_builder builder;
-    mr_arena_init(&arena, scratch, sizeof scratch);
     mr_batch_begin(&builder, bytes, (uint32_t)size, log->next_offset, MR_BATCH_CONTROL);
     builder.batch.leader_epoch = log->epoch;
-    bool is_added =
-        mr_batch_add(&builder, now.unix_ms, control_key(key, MR_META_CONTROL_LEADER_CHANGE),
-                     control_value(&mr_msg_leader_change_message, 0, &change, &arena));
+    bool is_added = mr_meta_control_add(&builder, now.unix_ms, MR_META_CONTROL_LEADER_CHANGE,
+                                        &mr_msg_leader_change_message, &change);
     uint32_t record_count = 1;
     if (log->kraft.version > 0 && log->kraft.voters != NULL && !log->kraft.is_in_log) {
         struct mr_kraft_version_record version = {.k_raft_version = log->kraft.version};
         is_added =
             is_added &&
-            mr_batch_add(&builder, now.unix_ms, control_key(key, MR_META_CONTROL_KRAFT_VERSION),
-                         control_value(&mr_msg_kraft_version_record, 0, &version, &arena)) &&
-            mr_batch_add(&builder, now.unix_ms, control_key(key, MR_META_CONTROL_VOTERS),
-                         (struct mr_blob){.data = log->kraft.voters, .len = log->kraft.voters_len});
+            mr_meta_control_add(&builder, now.unix_ms, MR_META_CONTROL_KRAFT_VERSION,
+                                &mr_msg_kraft_version_record, &version) &&
+            mr_meta_control_add_value(
+                &builder, now.unix_ms, MR_META_CONTROL_VOTERS,
+                (struct mr_blob){.data = log->kraft.voters, .len = log->kraft.voters_len});
         log->kraft.is_in_log = true;
         record_count = 3;
     }
@@ -637,7 +613,7 @@ void mr_meta_log_lead(struct mr_control *control, struct mr_now now, mr_meta_log
     int16_t             version = log->kraft.version > 0 ? 1 : 0;
     char                line[512];
     struct mr_text      text;
-    (void)now;
+    log->since_ns = now.mono_ns;
     log->lead_done = done;
     log->epoch = (log->saved_epoch > log->last_epoch ? log->saved_epoch : log->last_epoch) + 1;
     struct mr_quorum_state_data_voter voter = {.voter_id = control->node_id};

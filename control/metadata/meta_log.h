@@ -38,10 +38,15 @@ struct mr_meta_log {
     int32_t last_epoch;  /* of the log */
     int32_t epoch;       /* ours, once elected */
 
+    uint64_t since_bytes; /* in the log behind the newest checkpoint */
+    uint64_t since_ns;    /* when the first of them were written, by this process */
+    int64_t  last_append_ms;
+
     struct mr_meta_kraft   kraft;
     struct mr_meta_records bootstrap; /* data records of the checkpoint at 0 */
     bool                   is_loading;
     bool                   is_appending;
+    bool                   is_checkpointing; /* the state is being written: nothing changes it */
 
     mr_meta_log_done *done; /* of load or of the batch in flight */
     mr_meta_log_done *lead_done;
@@ -65,7 +70,7 @@ void mr_meta_log_commit(struct mr_control *control, struct mr_now now,
 
 static inline bool mr_meta_log_is_busy(const struct mr_meta_log *log)
 {
-    return log->is_appending || log->is_loading;
+    return log->is_appending || log->is_loading || log->is_checkpointing;
 }
 
 #endif

@@ -17,6 +17,28 @@
 
 #define FRAME_VERSION 1
 
+static bool set_ranges(struct mr_meta *meta, struct mr_meta_broker *broker,
+                       const struct mr_register_broker_record *record)
+{
+    if (record->features_count <= 0) {
+        return true;
+    }
+    broker->ranges = MR_HEAP_ARRAY(meta->heap, struct mr_meta_range, record->features_count);
+    if (broker->ranges == NULL) {
+        return false;
+    }
+    broker->range_count = record->features_count;
+    for (int32_t index = 0; index < record->features_count; index++) {
+        struct mr_meta_range *range = &broker->ranges[index];
+        range->min = record->features[index].min_supported_version;
+        range->max = record->features[index].max_supported_version;
+        if (!mr_heap_str(meta->heap, record->features[index].name, &range->name)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum mr_err replay_register_broker(struct mr_meta                         *meta,
                                           const struct mr_register_broker_record *record)
 {
@@ -41,11 +63,15 @@ static enum mr_err replay_register_broker(struct mr_meta                        
         for (int32_t index = 0; index < record->end_points_count; index++) {
             struct mr_meta_endpoint *endpoint = &broker->endpoints[index];
             endpoint->port = record->end_points[index].port;
+            endpoint->security_protocol = record->end_points[index].security_protocol;
             if (!mr_heap_str(meta->heap, record->end_points[index].name, &endpoint->name) ||
                 !mr_heap_str(meta->heap, record->end_points[index].host, &endpoint->host)) {
                 return MR_ERR_NO_MEMORY;
             }
         }
+    }
+    if (!set_ranges(meta, broker, record)) {
+        return MR_ERR_NO_MEMORY;
     }
     if (record->log_dirs_count > 0) {
         broker->directories = MR_HEAP_ARRAY(meta->heap, struct mr_uuid, record->log_dirs_count);

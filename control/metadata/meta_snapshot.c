@@ -5,6 +5,7 @@
 #include "millrace/kafka/messages.h"
 
 #define DECOMPRESS_BYTES (4u << 20)
+#define CONTROL_BYTES    512u /* of one message that we write */
 
 static bool digits(struct mr_str text, int32_t at, int32_t len, int64_t *number)
 {
@@ -29,6 +30,34 @@ bool mr_meta_snapshot_name_parse(struct mr_str name, int64_t *end_offset, int32_
     }
     *epoch = (int32_t)number;
     return true;
+}
+
+bool mr_meta_control_add_value(struct mr_batch_builder *builder, int64_t timestamp_ms,
+                               enum mr_meta_control_type type, struct mr_blob value)
+{
+    uint8_t key[4];
+    mr_store_be16(key, 0);
+    mr_store_be16(key + 2, (uint16_t)type);
+    return mr_batch_add(builder, timestamp_ms, (struct mr_blob){.data = key, .len = 4}, value);
+}
+
+bool mr_meta_control_add(struct mr_batch_builder *builder, int64_t timestamp_ms,
+                         enum mr_meta_control_type type, const struct mr_msg *msg,
+                         const void *message)
+{
+    uint8_t          bytes[CONTROL_BYTES];
+    struct mr_arena  arena;
+    struct mr_span   spans[2];
+    struct mr_writer writer;
+    mr_arena_init(&arena, bytes, sizeof bytes);
+    mr_writer_init(&writer, &arena, spans, 2);
+    enum mr_err err = mr_msg_encode(msg, 0, message, &writer);
+    mr_assert(err == MR_OK);
+    struct mr_chain chain = mr_writer_finish(&writer);
+    mr_assert(chain.span_count == 1);
+    return mr_meta_control_add_value(
+        builder, timestamp_ms, type,
+        (struct mr_blob){.data = chain.spans[0].data, .len = (int32_t)chain.bytes});
 }
 
 static enum mr_err control_record(struct mr_heap *heap, const struct mr_record *record,

@@ -1,6 +1,6 @@
 /*
  * meta_snapshot: reads a checkpoint of the metadata log: `millrace format` and Kafka's format leave
- * one at offset 0, Kafka's broker leaves later ones.
+ * one at offset 0, brokers leave later ones (ours: meta_checkpoint.h). And the control records in both.
  *
  *   [control: header, kraft version, voters] [data] ... [data] [control: footer]
  *
@@ -11,6 +11,7 @@
 #define MILLRACE_CONTROL_META_SNAPSHOT_H
 
 #include "metadata/meta.h"
+#include "millrace/batch.h"
 
 /* Types of control records in KRaft logs: the second int16 of the key. */
 enum mr_meta_control_type {
@@ -47,6 +48,13 @@ enum mr_err mr_meta_snapshot_walk(struct mr_heap *heap, const uint8_t *bytes, si
                                   int64_t offset_min, struct mr_meta_kraft *kraft,
                                   int32_t *last_epoch, int64_t *next_offset, mr_meta_record_fn *fn,
                                   void *user);
+
+/* Add a control record to a batch: the message in version 0, or a value that is encoded already. False: it does not fit. */
+bool mr_meta_control_add(struct mr_batch_builder *builder, int64_t timestamp_ms,
+                         enum mr_meta_control_type type, const struct mr_msg *msg,
+                         const void *message);
+bool mr_meta_control_add_value(struct mr_batch_builder *builder, int64_t timestamp_ms,
+                               enum mr_meta_control_type type, struct mr_blob value);
 
 /* The (end offset, epoch) in the name of a checkpoint,
  * "00000000000000000000-0000000000.checkpoint". */

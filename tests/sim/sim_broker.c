@@ -32,6 +32,7 @@ void mr_sim_site_init(struct mr_sim_site *site)
     mr_sim_site_set(site, MR_CONFIG_group_min_session_timeout_ms, "100");
     mr_sim_site_set(site, MR_CONFIG_group_consumer_session_timeout_ms, "400"); /* MR_SIM_SESSION_MS */
     mr_sim_site_set(site, MR_CONFIG_group_consumer_assignment_interval_ms, "50");
+    mr_sim_site_set(site, MR_CONFIG_metadata_log_max_record_bytes_between_snapshots, "3000");
     site->endpoints = (struct mr_endpoints){.data_count = 1, .storage_count = 1};
     site->data_plan = (struct mr_data_plan){
         .connections_max = 32,

@@ -134,7 +134,7 @@ static void store_open(struct mr_rig_store *store, uint32_t core, struct mr_open
     log->config = *op->config;
     log->leader_epoch = op->leader_epoch > log->leader_epoch ? op->leader_epoch : log->leader_epoch;
     op->log_id = log->log_id;
-    op->log_start_offset = 0;
+    op->log_start_offset = log->log_start;
     op->log_end_offset = log->end_offset;
 }
 
@@ -257,6 +257,15 @@ static void store_other(struct mr_rig_store *store, struct mr_storage_op *op)
                 stat->entries[index].log_end_offset = log->end_offset;
                 stat->entries[index].high_watermark = log->end_offset;
             }
+        }
+    } else if (op->kind == MR_STORAGE_DELETE_RECORDS) {
+        struct mr_delete_records_op *cut = (struct mr_delete_records_op *)(void *)op;
+        for (uint32_t index = 0; index < cut->entry_count; index++) {
+            struct mr_rig_log *log = log_by_id(store, cut->entries[index].log_id);
+            assert_non_null(log);
+            assert_true(log->config.is_cleanup_delete && cut->entries[index].offset <= log->end_offset);
+            log->log_start = cut->entries[index].offset;
+            cut->entries[index].low_watermark = log->log_start;
         }
     } else if (op->kind == MR_STORAGE_STOP) {
         struct mr_stop_op *stop = (struct mr_stop_op *)(void *)op;

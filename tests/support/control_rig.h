@@ -36,6 +36,7 @@ struct mr_rig_log {
     size_t               len;
     size_t               size;
     int64_t              end_offset;
+    int64_t              log_start;
     int16_t              txn_version; /* that the last append was for */
 };
 

@@ -144,6 +144,36 @@ def kafka_takes_the_directory_and_gives_it_back(t):
 
 
 @test(seconds=150, millrace_only=True)
+def metadata_is_checkpointed(t):
+    """The metadata log is cut behind checkpoints that Kafka's tools and Kafka itself read; a killed broker starts from one."""
+    b = t.own({"metadata.log.max.record.bytes.between.snapshots": "3000"})
+    directory = b.directory / "__cluster_metadata-0"
+
+    def checkpoints():
+        return sorted(p.name for p in directory.glob("*.checkpoint"))
+    names = [t.topic(40, conf={"retention.ms": str(7000000 + at)}) for at in range(8)]
+    t.eventually(lambda: len(checkpoints()) == 2 and not checkpoints()[0].startswith("0" * 20), 20, "two checkpoints, and no older one")
+    ids = {name: t.java("topic_id", topic=name) for name in names[:3]}
+    b.kill()
+    b.start()
+    t.equal({name: t.java("topic_id", topic=name) for name in names[:3]}, ids, "topic ids after kill -9")
+    t.equal(b.stop(), 0, "exit status")
+    out = t.tool("dump-log", "--cluster-metadata-decoder", "--files", directory / checkpoints()[-1]).stdout()
+    t.check("KRaftVersion" in out or "SnapshotHeader" in out, "no header:\n%s", out[:800])
+    t.check(all(name in out for name in names[:5]), "topics are missing:\n%s", out[:800])
+    t.check("SnapshotFooter" in out, "no footer:\n%s", out[-800:])
+    k = t.own(kind="kafka", directory=b.directory, port=b.port)
+    t._broker = k
+    t.equal({name: t.java("topic_id", topic=name) for name in names[:3]}, ids, "topic ids by Kafka")
+    described = t.tool("configs", "--bootstrap-server", k.bootstrap, "--describe", "--entity-type", "topics", "--entity-name", names[3]).stdout()
+    t.check("retention.ms=7000003" in described, "configs by Kafka:\n%s", described)
+    t.equal(k.stop(), 0, "Kafka's exit status")
+    t._broker = b
+    b.start()
+    t.equal({name: t.java("topic_id", topic=name) for name in names[:3]}, ids, "topic ids back here")
+
+
+@test(seconds=150, millrace_only=True)
 def kafka_refuses_a_killed_directory(t):
     b = t.own()
     topic = t.topic(2)
