@@ -79,7 +79,8 @@ static bool take_mac(struct mr_str text, struct mr_nic_params *params, char *why
 bool mr_nic_load_params(const struct mr_config *config, struct mr_nic_params *params, char *why, size_t why_size)
 {
     *params = (struct mr_nic_params){.buffers = (uint32_t)config->millrace_dpdk_buffers,
-                                     .mtu = (uint16_t)config->millrace_dpdk_mtu};
+                                     .mtu = (uint16_t)config->millrace_dpdk_mtu,
+                                     .vlan = (uint16_t)config->millrace_dpdk_vlan};
     if (!take_text("millrace.dpdk.device", config->millrace_dpdk_device, params->device, sizeof params->device, why,
                    why_size) ||
         !take_text("millrace.dpdk.eal", config->millrace_dpdk_eal, params->eal, sizeof params->eal, why, why_size) ||

@@ -98,6 +98,7 @@ static int configure(struct mr_nic_lane *first, uint32_t lanes, const struct mr_
         err = set_up_queue(first + lane, rx_ring, tx_ring);
     }
     err = err != 0 ? err : rte_eth_dev_set_mtu(port_id, the_port.mtu);
+    err = err == -ENOTSUP ? 0 : err; /* net_ring and others have no limit to set */
     err = err != 0 ? err : rte_eth_dev_start(port_id);
     return err == 0 && is_steering(info) ? fill_table(port_id, info) : err;
 }
@@ -220,7 +221,7 @@ bool mr_nic_dpdk_open(const struct mr_nic_params *params, struct mr_nic **lanes,
 {
     struct rte_eth_dev_info info = {0};
     the_port = (struct mr_nic_port){
-        .mtu = params->mtu, .lane_count = params->lanes, .is_xdp = is_device(params, "net_af_xdp")};
+        .mtu = params->mtu, .vlan = params->vlan, .lane_count = params->lanes, .is_xdp = is_device(params, "net_af_xdp")};
     if (!permit(params, why, why_size) || !mr_nic_eal_start(params, why, why_size) ||
         (needs_veth(params) && !mr_nic_veth_make(params, params->lanes, why, why_size))) {
         return false;

@@ -27,6 +27,7 @@ struct mr_nic_slot {
 /* The card as all lanes see it. */
 struct mr_nic_port {
     uint16_t mtu;
+    uint16_t vlan; /* 0: none */
     uint32_t lane_count;
     uint64_t tx_offloads; /* in use */
     bool is_xdp;

@@ -24,6 +24,13 @@ static bool frames_attach(struct mr_nic *nic)
 
 /* ---- in ---- */
 
+/* False: the frame is of another VLAN. Without one of ours tags are left where they are, and refused as no IP. */
+static bool take_tag(const struct mr_nic_lane *l, struct rte_mbuf *m)
+{
+    const uint16_t id = 0xfff; /* of the tag's 16 bits; the others are a priority */
+    return l->port->vlan == 0 || (rte_vlan_strip(m) == 0 && (m->vlan_tci & id) == l->port->vlan);
+}
+
 static uint32_t frames_receive(struct mr_nic *nic, struct mr_nic_received *frames, uint32_t max)
 {
     struct mr_nic_lane *l = (struct mr_nic_lane *)(void *)nic;
@@ -35,7 +42,7 @@ static uint32_t frames_receive(struct mr_nic *nic, struct mr_nic_received *frame
     nic->counts.frames_in += taken;
     for (uint16_t index = 0; index < taken; index++) {
         struct rte_mbuf *m = mbufs[index];
-        if (m->nb_segs != 1) { /* longer than the MTU allows */
+        if (m->nb_segs != 1 || !take_tag(l, m)) { /* longer than the MTU allows, or not ours */
             nic->counts.refused++;
             rte_pktmbuf_free(m);
             continue;
@@ -61,7 +68,12 @@ static uint32_t frames_room(struct mr_nic *nic)
     const struct mr_nic_lane *l = (const struct mr_nic_lane *)(const void *)nic;
     uint32_t slots = MR_NIC_SLOTS - (uint32_t)(nic->sent - nic->done);
     uint32_t queue = MR_NIC_QUEUE - l->queued;
-    return slots < queue ? slots : queue;
+    uint32_t room = slots < queue ? slots : queue;
+    if (l->headers != l->received && room > 0) { /* a driver's ring may be longer than was asked for */
+        uint32_t headers = rte_mempool_avail_count(l->headers);
+        room = headers < room ? headers : room;
+    }
+    return room;
 }
 
 static void slot_done(void *bytes, void *slot)
@@ -141,6 +153,10 @@ static void frames_send(struct mr_nic *nic, const struct mr_net_frame *frame)
     head->nb_segs = (uint16_t)(attached + 1);
     head->pkt_len = frame->header_len + frame->len;
     offload_checksums(l, head, frame);
+    if (l->port->vlan != 0) {
+        head->vlan_tci = l->port->vlan;
+        (void)rte_vlan_insert(&head); /* there is headroom */
+    }
     l->queue[l->queued++] = head;
 }
 

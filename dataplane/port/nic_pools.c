@@ -3,7 +3,7 @@
  *
  *   received   frames that have come in: the driver's ring, and what the engine keeps. It keeps fewer than there are
  *              (transport_dpdk.c), so that data which nobody takes never keeps an ACK from being received
- *   headers    one for each frame on its way out: ring and queue are smaller, so there is always one
+ *   headers    one for each frame on its way out, ACKs among them: where they run out the engine waits
  *   segments   one for each lent span; where they run out spans are copied behind the header
  *
  * AF_XDP: `received` is the memory that is shared with the kernel (UMEM), one object behind the other and each of one

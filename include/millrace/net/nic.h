@@ -37,6 +37,7 @@ struct mr_nic_params {
     uint32_t lanes;    /* data cores, at most MR_NIC_LANES */
     uint32_t buffers;  /* received frames that may be held, by each */
     uint16_t mtu;
+    uint16_t vlan;     /* 0: frames have no tag */
     bool has_mac;
     uint8_t mac[6];
     struct mr_nic_address ours[MR_NIC_ADDRESSES];
@@ -62,7 +63,7 @@ struct mr_nic_counts {
     uint64_t bytes_attached; /* sent out of lent spans */
     uint64_t bytes_copied;   /* sent out of copies of lent spans */
     uint64_t handed;         /* given to other lanes */
-    uint64_t refused;        /* received in pieces or broken, or for a lane that was full: dropped */
+    uint64_t refused;        /* received in pieces, or of another VLAN, or for a lane that was full: dropped */
 };
 
 struct mr_nic;

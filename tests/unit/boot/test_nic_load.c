@@ -35,6 +35,7 @@ static void test_keys_become_parameters(void **state)
     set("millrace.dpdk.host.addresses", "10.0.0.1/24");
     set("millrace.dpdk.mac", "02:00:00:0A:fF:01");
     set("millrace.dpdk.mtu", "9000");
+    set("millrace.dpdk.vlan", "7");
     assert_true(mr_nic_load_is_wanted(&config));
     assert_true(mr_nic_load_params(&config, &params, why, sizeof why));
     assert_string_equal(params.device, "net_tap0,iface=x");
@@ -46,6 +47,7 @@ static void test_keys_become_parameters(void **state)
     assert_int_equal(params.gateway4.bytes[15], 254);
     assert_int_equal(params.gateway6.bytes[0], 0xfd);
     assert_int_equal(params.mtu, 9000);
+    assert_int_equal(params.vlan, 7);
     assert_true(params.has_mac);
     assert_memory_equal(params.mac, mac, sizeof mac);
 }
