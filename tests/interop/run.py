@@ -3,7 +3,7 @@
 
     run.py [NAME...]            every test, or those whose names contain one of NAME
       --broker=kafka            against Apache Kafka 4.3.1 instead of Millrace: is the test right?
-      --on=tap|af_xdp           Millrace on our own TCP/IP: DPDK on TAP devices, or AF_XDP on veth (root)
+      --on=tap|tap6|af_xdp      Millrace on our own TCP/IP: DPDK on TAP devices (with IPv6), or AF_XDP on veth (root)
       --jobs N                  workers (default 2); tests that measure time run one at a time at the end
       --bugs                    the pairs of rows.tsv: each test must fail against its broken broker
                                 (--bugs --bug=NAME: the pairs of one)
@@ -301,7 +301,7 @@ def main():
     p.add_argument("--list", action="store_true")
     p.add_argument("--results")
     p.add_argument("--keep", action="store_true")
-    p.add_argument("--on", choices=["tap", "af_xdp"])
+    p.add_argument("--on", choices=["tap", "tap6", "af_xdp"])
     p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = p.parse_args()
     if arguments.worker:

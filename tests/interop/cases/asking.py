@@ -79,6 +79,8 @@ class Side:
             return "words" if value else value
         if key == "port":
             return value if value in (-1, 0) else "port"
+        if key in ("host", "clientHost"):
+            return {self.broker.host: "host", "/" + self.broker.client: "client"}.get(value, value)
         if key == "clusterId":
             return "cluster"
         if key == "configs" and value:

@@ -86,6 +86,13 @@ def clients_over_af_xdp(t):
 
 
 @test(millrace_only=True)
+def clients_over_ip6(t):
+    """On TAP, with no address of IPv4."""
+    attached, _ = use(t, "tap6")
+    t.check(attached > 15000 * SIZE, "%d bytes of answers were attached", attached)
+
+
+@test(millrace_only=True)
 def connections_of_two_cores(t):
     """A card that steers by itself (TAP by what we have sent, veth by a hash of the kernel's): every connection stays with
     the core that it hashes to, and what came to the other one is handed over."""
@@ -102,6 +109,44 @@ def connections_of_two_cores(t):
         t.check(len(opened) == 2 and min(opened) >= 4, "connections of the cores: %s", opened)
         t.check(min(handed) > 0, "frames that the cores have handed over: %s", handed)
         t.note("%s: connections %s, handed over %s" % (port, opened, handed))
+
+
+def connect_ms(t, b, count):
+    """How long it took each of many to connect and be answered, one after the other."""
+    times = []
+    for _ in range(count):
+        started = time.monotonic()
+        w = t.wire(b, timeout_s=15)
+        w.list_offsets("nobody", 0, -1)
+        w.s.close()
+        times.append(1000 * (time.monotonic() - started))
+    return sorted(times)
+
+
+@test(millrace_only=True)
+def syn_flood(t):
+    """SYNs as fast as a process can send them, from addresses that nobody has and from one that knows nothing of them: no
+    memory is kept for them beyond a bound, and who means it connects, writes and reads."""
+    b = on_port(t, "tap")
+    topic = t.topic()
+    calm = connect_ms(t, b, 50)
+    rss = b.rss_kib()
+    mac = re.search(r"lladdr (\S+)", subprocess.run(["ip", "neigh", "show", b.host], capture_output=True, text=True).stdout)
+    flood = t.python_start("syn_flood.py", b.device, mac.group(1), b.network, b.host, b.port)
+    t.eventually(lambda: flood.stdout(), 15, "the flood")
+    flooded = connect_ms(t, b, 50)
+    got = fields(t.java("produce", topic=topic, partitions=1, count=2000, size=SIZE))
+    t.equal((got["acked"], got["disorder"]), ("2000", "0"), "acknowledged and out of order")
+    t.equal(sequence_check(t, consume_all(t, topic, 2000)), 2000, "records by Java")
+    sent = int(flood.stdout().split()[-1])
+    flood.kill()
+    grown = b.rss_kib() - rss
+    t.check(flooded[45] < 1000, "nine of ten connect within %.0f ms in the flood, %.1f ms without", flooded[45], calm[45])
+    t.check(grown < 64 << 10, "RSS grew by %d KiB", grown)
+    t.equal(b.stop(), 0, "exit status")
+    t.check(said(b, "cookies_sent")[0] > 1000, "only %s of %d SYNs were answered by a cookie", said(b, "cookies_sent"), sent)
+    t.note("%d SYNs, %d cookies; connects: median %.1f ms, nine of ten %.1f, worst %.1f; calm %.1f; RSS +%d KiB" % (
+        sent, said(b, "cookies_sent")[0], flooded[25], flooded[45], flooded[-1], calm[25], grown))
 
 
 @test(millrace_only=True)

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -45,6 +46,7 @@ class Broker:
     def __init__(self, conf=None, directory=None, port=None):
         self.base = Path(tempfile.mkdtemp(prefix="millrace-interop."))
         self.host = "127.0.0.1"
+        self.client = "127.0.0.1"  # where clients come from, as it sees them
         self.directory = Path(directory) if directory else self.base / "data"
         self.port = port or free_port()
         self.conf = dict(conf or {})
@@ -54,7 +56,7 @@ class Broker:
 
     @property
     def bootstrap(self):
-        return "%s:%d" % (self.host, self.port)
+        return ("[%s]:%d" if ":" in self.host else "%s:%d") % (self.host, self.port)
 
     @property
     def pid(self):
@@ -217,7 +219,7 @@ def port_missing(port):
         return "a port of DPDK needs root"
     if not (BINARY.parent / "millrace-dpdk.so").exists():
         return "built without DPDK (libdpdk-dev)"
-    if port == "tap":
+    if port.startswith("tap"):
         return None if os.path.exists("/dev/net/tun") else "no /dev/net/tun"
     probe = "import socket; socket.socket(44, socket.SOCK_RAW)"  # AF_XDP
     if subprocess.run(["unshare", "-n", "python3", "-c", probe], capture_output=True).returncode != 0:
@@ -235,15 +237,18 @@ class MillraceOnTap(Millrace):
         self.number = random.SystemRandom().randrange(1 << 14)
         self.network = "10.%d.%d" % (64 + self.number // 256, self.number % 256)
         self.host = self.network + ".2"
+        self.client = self.network + ".1"
         self.device = "mr%d" % self.number
+        self.addresses = "%s.2/24", "%s.1/24", "%s.0/24"  # ours, the kernel's, the network
 
     def properties(self):
+        ours, kernels, network = (a % self.network for a in self.addresses)
         conf = {
             "millrace.transport": "dpdk",
             "millrace.dpdk.device": self.card % self.device,
-            "millrace.dpdk.addresses": self.host + "/24",
-            "millrace.dpdk.host.addresses": self.network + ".1/24",
-            "millrace.trusted.networks": self.network + ".0/24",
+            "millrace.dpdk.addresses": ours,
+            "millrace.dpdk.host.addresses": kernels,
+            "millrace.trusted.networks": network,
         }
         conf.update(super().properties())
         return conf
@@ -251,7 +256,10 @@ class MillraceOnTap(Millrace):
     def connections(self):
         """By the clients' side of them, ours is in no table of the kernel's: established, or the client has closed and
         the broker has not (FIN_WAIT_1, FIN_WAIT_2)."""
-        ours = "%08X:%04X" % (int.from_bytes(socket.inet_aton(self.host), "little"), self.port)
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        packed = socket.inet_pton(family, self.host)
+        words = struct.unpack("<%dI" % (len(packed) // 4), packed)
+        ours = "%s:%04X" % ("".join("%08X" % word for word in words), self.port)
         count = 0
         for table in ("/proc/net/tcp", "/proc/net/tcp6"):  # a JVM connects by IPv6 sockets
             with open(table) as f:
@@ -266,7 +274,18 @@ class MillraceOnXdp(MillraceOnTap):
     card = "net_af_xdp0,iface=%s,busy_budget=0"
 
 
-ON_PORT = {"tap": MillraceOnTap, "af_xdp": MillraceOnXdp}
+class MillraceOnTap6(MillraceOnTap):
+    """A TAP device, and clients by IPv6 only."""
+
+    def __init__(self, conf=None, directory=None, port=None):
+        super().__init__(conf, directory, port)
+        self.network = "fd77:%x" % self.number
+        self.host = self.network + "::2"
+        self.client = self.network + "::1"
+        self.addresses = "%s::2/64", "%s::1/64", "%s::/64"
+
+
+ON_PORT = {"tap": MillraceOnTap, "tap6": MillraceOnTap6, "af_xdp": MillraceOnXdp}
 
 
 class Kafka(Broker):

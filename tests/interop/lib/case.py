@@ -162,7 +162,7 @@ class Context:
         b = broker or self.broker
         life = (b, b.process)
         if life not in self._admins:
-            self._admins[life] = AdminClient({"bootstrap.servers": b.bootstrap, "broker.address.family": "v4", "log_level": 0})
+            self._admins[life] = AdminClient({"bootstrap.servers": b.bootstrap, "log_level": 0})
         return self._admins[life]
 
     def java(self, job, timeout_s=60, broker=None, **args):

@@ -64,14 +64,14 @@ KEEP_BROKERS = {"metadata.recovery.strategy": "none"}
 
 def python_producer(bootstrap, **conf):
     from confluent_kafka import Producer
-    c = {"bootstrap.servers": bootstrap, "broker.address.family": "v4", "log_level": 0, **KEEP_BROKERS}
+    c = {"bootstrap.servers": bootstrap, "log_level": 0, **KEEP_BROKERS}
     c.update({k.replace("_", "."): v for k, v in conf.items()})
     return Producer(c)
 
 
 def python_consumer(bootstrap, **conf):
     from confluent_kafka import Consumer
-    c = {"bootstrap.servers": bootstrap, "broker.address.family": "v4", "log_level": 0, **KEEP_BROKERS, "group.id": "py",
+    c = {"bootstrap.servers": bootstrap, "log_level": 0, **KEEP_BROKERS, "group.id": "py",
          "auto.offset.reset": "earliest", "enable.auto.commit": False}
     c.update({k.replace("_", "."): v for k, v in conf.items()})
     return Consumer(c)

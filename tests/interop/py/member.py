@@ -11,7 +11,7 @@ stop = []
 signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
 protocol = sys.argv[5] if len(sys.argv) > 5 else "classic"
 conf = {"bootstrap.servers": bootstrap, "group.id": group, "auto.offset.reset": "earliest", "log_level": 0,
-        "enable.auto.commit": False, "group.protocol": protocol, "broker.address.family": "v4"}
+        "enable.auto.commit": False, "group.protocol": protocol}
 if protocol == "classic":
     conf.update({"session.timeout.ms": 6000, "heartbeat.interval.ms": 500})
 c = Consumer(conf)

@@ -18,7 +18,7 @@ signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
 signal.signal(signal.SIGUSR1, lambda *_: sync.append(1))
 signal.signal(signal.SIGUSR2, lambda *_: go.append(1))
 p = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 1, "log_level": 0,
-              "message.timeout.ms": 4000, "socket.timeout.ms": 2000, "broker.address.family": "v4",
+              "message.timeout.ms": 4000, "socket.timeout.ms": 2000,
               "metadata.recovery.strategy": "none", **settings})  # see KEEP_BROKERS in lib/helpers.py
 n = [0] * partitions
 failed = []

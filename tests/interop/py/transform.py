@@ -6,7 +6,7 @@ import sys
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 bootstrap, source, to, group, transactional_id = sys.argv[1:6]
-common = {"bootstrap.servers": bootstrap, "broker.address.family": "v4", "log_level": 0,
+common = {"bootstrap.servers": bootstrap, "log_level": 0,
           "metadata.recovery.strategy": "none"}  # see KEEP_BROKERS in lib/helpers.py
 consumer = Consumer({**common, "group.id": group, "isolation.level": "read_committed", "enable.auto.commit": False,
                      "auto.offset.reset": "earliest", "session.timeout.ms": 6000, "heartbeat.interval.ms": 500})
