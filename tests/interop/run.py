@@ -3,7 +3,8 @@
 
     run.py [NAME...]            every test, or those whose names contain one of NAME
       --broker=kafka            against Apache Kafka 4.3.1 instead of Millrace: is the test right?
-      --on=tap|tap6|af_xdp      Millrace on our own TCP/IP: DPDK on TAP devices (with IPv6), or AF_XDP on veth (root)
+      --on=tap|tap6|af_xdp      Millrace on our own TCP/IP: DPDK on TAP devices (with IPv6), or AF_XDP on veth (root);
+                                without names the tests of ports.txt
       --jobs N                  workers (default 2); tests that measure time run one at a time at the end
       --bugs                    the pairs of rows.tsv: each test must fail against its broken broker
                                 (--bugs --bug=NAME: the pairs of one)
@@ -33,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
+from lib import broker as brokers  # noqa: E402
 from lib import case, clients, deps, rows  # noqa: E402
 
 
@@ -41,6 +43,15 @@ def load_cases():
     for m in pkgutil.iter_modules(cases.__path__):
         importlib.import_module("cases." + m.name)
     return case.TESTS
+
+
+def on_both_transports(tests):
+    """The names in ports.txt, each of a test that exists."""
+    names = [n for n in (HERE / "ports.txt").read_text().split("\n") if n and not n.startswith("#")]
+    unknown = [n for n in names if n not in tests]
+    if unknown:
+        raise SystemExit("run.py: ports.txt names no tests: %s" % " ".join(unknown))
+    return names
 
 
 class OutOfTime(Exception):
@@ -168,8 +179,9 @@ class Worker:
 
 
 class Report:
-    def __init__(self, path):
+    def __init__(self, path, on=None):
         self.path = path
+        self.prefix = "interop-" + on if on else "interop"
         self.counts = {"ok": 0, "FAIL": 0, "skip": 0}
         self.reasons = {}
         self.late = []
@@ -203,7 +215,7 @@ class Report:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if self.path:
             with open(self.path, "a") as f:
-                f.write("%s\tinterop/%s\t%s\n" % ({"ok": "pass", "FAIL": "fail", "skip": "skip"}[verdict], out["name"], reason))
+                f.write("%s\t%s/%s\t%s\n" % ({"ok": "pass", "FAIL": "fail", "skip": "skip"}[verdict], self.prefix, out["name"], reason))
 
     def finish(self):
         c = self.counts
@@ -309,12 +321,19 @@ def main():
 
     tests = load_cases()
     names = [n for n in tests if not arguments.names or any(w in n for w in arguments.names)]
+    if arguments.on and not arguments.names:
+        names = on_both_transports(tests)
     if arguments.list:
         print("\n".join(names))
         return 0
     if not names:
         return 0
-    report = Report(arguments.results)
+    report = Report(arguments.results, arguments.on)
+    why = brokers.port_missing(arguments.on) if arguments.on else None
+    if why:
+        for name in names:
+            report.add({"name": name, "verdict": "skip", "seconds": 0.0, "reason": why})
+        return report.finish()
     binary = deps.ROOT / "build" / ("bugs" if arguments.bugs else "release") / "millrace"
     if arguments.broker == "millrace" and not os.access(binary, os.X_OK):
         report.add({"name": "interop", "verdict": "FAIL", "seconds": 0.0, "why": "%s is not built: ./dev build %s" % (binary, binary.parent.name)})
