@@ -67,6 +67,8 @@ struct mr_disk_piece {
 #define MR_DISK_ROOT (-1)
 #define MR_DISK_NONE (-1)
 
+struct mr_disk;
+
 struct mr_disk_op {
     /* what to do: the caller's */
     enum mr_disk_kind kind;
@@ -95,7 +97,8 @@ struct mr_disk_op {
     uint64_t    space_total_bytes; /* STAT of a directory handle: the file system's */
     uint64_t    space_free_bytes;
 
-    struct mr_list link; /* the disk's, from submit to reap; the caller's otherwise */
+    struct mr_list  link; /* the disk's, from submit to reap; the caller's otherwise */
+    struct mr_disk *disk; /* the disk's */
 };
 
 /* LIST fills the buffer with these, each name followed by a zero byte, entries 8-byte aligned. */
@@ -105,8 +108,6 @@ struct mr_disk_list_entry {
     uint64_t size; /* 0 for directories, and where it was not asked for */
     char     name[];
 };
-
-struct mr_disk;
 
 struct mr_disk_ops {
     const char *name; /* "uring", "sim" */

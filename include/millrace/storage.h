@@ -476,6 +476,8 @@ void mr_storage_core_stats(const struct mr_storage_core *core, struct mr_storage
 struct mr_wait;
 size_t          mr_disk_uring_bytes(void);
 struct mr_disk *mr_disk_uring_init(void *memory, struct mr_wait *wait);
+/* Whether it can be reaped without new completions: another disk on the same ring has taken this one's. */
+bool mr_disk_uring_is_ready(const struct mr_disk *disk);
 /* Nothing may be in flight. Ends the helper thread; the memory is the caller's again. */
 void mr_disk_uring_deinit(struct mr_disk *disk);
 

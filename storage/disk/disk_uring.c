@@ -9,6 +9,9 @@
  * fsyncs raised a commit from 131 us to 1.4 ms (architecture 4.2.3). A finished chore is announced
  * through an eventfd that is read on the ring, so that it ends the core's wait like any completion.
  *
+ * Several disks may share a thread's ring, one per log directory: whoever reaps takes what has arrived for all of them
+ * and puts it where its owner finds it. Their helpers are their own: a directory whose disk hangs holds up no other.
+ *
  * A short write is continued; so is a short read, until it ends at the end of the file.
  *
  * Threads: the core's, and the helper, which sees an op only between its two lists. The helper starts
@@ -32,6 +35,7 @@
 #include <unistd.h>
 
 #define LIST_CHUNK 32768u
+#define FROM_HELPER (1ull << 63) /* in user_data: the address is a disk's, whose helper rings; no address has that bit */
 
 struct disk_uring {
     struct mr_disk  disk;
@@ -369,7 +373,7 @@ static void helper_arm(struct disk_uring *disk)
     if (!disk->is_armed) {
         struct io_uring_sqe *sqe = mr_wait_sqe(disk->wait);
         io_uring_prep_read(sqe, disk->event_fd, &disk->event_value, sizeof disk->event_value, 0);
-        io_uring_sqe_set_data64(sqe, (uint64_t)(uintptr_t)disk | MR_WAIT_TAG_DISK);
+        io_uring_sqe_set_data64(sqe, (uint64_t)(uintptr_t)disk | MR_WAIT_TAG_DISK | FROM_HELPER);
         disk->is_armed = true;
     }
 }
@@ -516,12 +520,32 @@ static void uring_submit(struct mr_disk *base, struct mr_disk_op *op)
     op->done_bytes = 0;
     op->os_errno = 0;
     op->err = MR_OK;
+    op->disk = base;
     base->in_flight++;
     mr_assert(op->piece_count == 0 || (op->kind == MR_DISK_WRITE && is_for_ring(op)));
     if (is_for_ring(op)) {
         ring_give(disk, op);
     } else {
         helper_give(disk, op);
+    }
+}
+
+/* A completion, perhaps another disk's of this ring. */
+static void arrived(const struct mr_completion *completion)
+{
+    uint64_t  data = completion->user_data;
+    uintptr_t address = (uintptr_t)(data & ~(FROM_HELPER | MR_WAIT_TAG_MASK));
+    if ((data & FROM_HELPER) != 0) {
+        struct disk_uring *disk = (struct disk_uring *)address; /* NOLINT(performance-no-int-to-ptr) */
+        disk->is_armed = false;
+        helper_take(disk);
+        helper_arm(disk);
+        return;
+    }
+    struct mr_disk_op *op = (struct mr_disk_op *)address; /* NOLINT(performance-no-int-to-ptr) */
+    struct disk_uring *disk = disk_of(op->disk);
+    if (ring_finished(disk, op, completion->res)) {
+        mr_list_add_tail(&disk->done, &op->link);
     }
 }
 
@@ -542,17 +566,7 @@ static uint32_t uring_reap(struct mr_disk *base, struct mr_disk_op **done, uint3
             break;
         }
         for (uint32_t index = 0; index < got; index++) {
-            uintptr_t address = (uintptr_t)(completions[index].user_data & ~(uint64_t)MR_WAIT_TAG_MASK);
-            if (address == (uintptr_t)disk) {
-                disk->is_armed = false;
-                helper_take(disk);
-                helper_arm(disk);
-                continue;
-            }
-            struct mr_disk_op *op = (struct mr_disk_op *)address; /* NOLINT(performance-no-int-to-ptr) */
-            if (ring_finished(disk, op, completions[index].res)) {
-                mr_list_add_tail(&disk->done, &op->link);
-            }
+            arrived(&completions[index]);
         }
     }
     mr_assert(count <= base->in_flight);
@@ -584,6 +598,11 @@ static const struct mr_disk_ops uring_ops = {
     .wait = uring_wait,
     .run = uring_run,
 };
+
+bool mr_disk_uring_is_ready(const struct mr_disk *base)
+{
+    return !mr_list_is_empty(&((const struct disk_uring *)(const void *)base)->done);
+}
 
 size_t mr_disk_uring_bytes(void)
 {

@@ -185,6 +185,31 @@ static void pieces_short_and_whole(void)
     assert_int_equal(go(&op, true), MR_OK);
 }
 
+/* Whoever reaps takes what has arrived for the other, too, and the other finds it: from the ring and from a helper. */
+static void two_on_one_ring(void)
+{
+    struct mr_disk    *other = mr_disk_uring_init(calloc(1, mr_disk_uring_bytes()), &wait_of_test);
+    struct mr_disk_op *done = NULL;
+    static const uint32_t flags[] = {0, MR_DISK_BACKGROUND};
+    for (uint32_t index = 0; index < 2; index++) {
+        struct mr_disk_op theirs = {.kind = MR_DISK_SYNC, .flags = flags[index], .file = dir};
+        mr_disk_submit(other, &theirs);
+        assert_false(mr_disk_uring_is_ready(other));
+        while (!mr_disk_uring_is_ready(other)) {
+            mr_wait(&wait_of_test, MR_NEVER);
+            assert_int_equal(mr_disk_reap(disk, &done, 1), 0);
+        }
+        struct mr_disk_op ours = {.kind = MR_DISK_SYNC, .flags = flags[index], .file = dir};
+        assert_int_equal(go(&ours, false), MR_OK);
+        assert_int_equal(mr_disk_reap(other, &done, 1), 1);
+        assert_ptr_equal(done, &theirs);
+        assert_int_equal(theirs.err, MR_OK);
+        assert_int_equal(other->in_flight, 0);
+    }
+    mr_disk_uring_deinit(other);
+    free(other);
+}
+
 static void test_disk_uring_every_operation_each_way(void **state)
 {
     (void)state;
@@ -205,6 +230,7 @@ static void test_disk_uring_every_operation_each_way(void **state)
     all_operations(false, 0);
     all_operations(false, MR_DISK_BACKGROUND);
     pieces_short_and_whole();
+    two_on_one_ring();
     op = (struct mr_disk_op){.kind = MR_DISK_CLOSE, .file = dir};
     assert_int_equal(go(&op, true), MR_OK);
     mr_disk_uring_deinit(disk);
