@@ -499,6 +499,22 @@ void mr_config_derive(struct mr_config *config)
     }
 }
 
+uint32_t mr_config_log_dirs(const struct mr_config *config, struct mr_str dirs[MR_DIRS_MAX])
+{
+    struct mr_str item;
+    uint32_t count = 0;
+    int32_t at = 0;
+    if (!mr_str_is_null(config->metadata_log_dir)) {
+        dirs[count++] = config->metadata_log_dir;
+    }
+    while (count < MR_DIRS_MAX && mr_str_list_next(config->log_dirs, &at, &item)) {
+        if (count == 0 || !mr_str_equal(item, dirs[0])) {
+            dirs[count++] = item;
+        }
+    }
+    return count;
+}
+
 /* As Java prints doubles of the size that occurs here: at least one digit after the point. */
 static void print_double(double real, struct mr_text *text)
 {

@@ -14,6 +14,7 @@
 #include "millrace/base/fmt.h"
 #include "millrace/base/str.h"
 #include "millrace/config.h"
+#include "millrace/plane.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -137,5 +138,12 @@ bool mr_config_print(const struct mr_config_key *key, const struct mr_config_val
  */
 struct mr_config_value mr_topic_config_default(const struct mr_config *config,
                                                enum mr_topic_config_id id);
+
+/* ---- log.dirs ---- */
+
+#define MR_CONFIG_DIR_MAX 400 /* bytes of one path */
+
+/* The directories of log.dirs, that of the metadata log first; how many there are. */
+uint32_t mr_config_log_dirs(const struct mr_config *config, struct mr_str dirs[MR_DIRS_MAX]);
 
 #endif

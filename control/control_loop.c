@@ -4,7 +4,7 @@
  *
  *   RECOVER > LOAD > ELECT > OPEN > LISTEN > SERVING > DRAIN > SETTLE > STOP > STOPPED
  *
- *   RECOVER  storage core 0 locks the directory and replays the journals; the others take their logs over
+ *   RECOVER  each directory's first storage core locks it and replays its journals; the others take their logs over
  *   LOAD     metadata log and quorum-state are read (meta_log.c)
  *   ELECT    the new epoch, activation, registration, the end of the fence are durable
  *   OPEN     every partition of the state is open; then the first image goes out
@@ -18,6 +18,7 @@
 #include "metadata/ctl_brokers.h"
 #include "metadata/image.h"
 #include "metadata/local_logs.h"
+#include "metadata/log_dirs.h"
 #include "metadata/meta.h"
 #include "metadata/meta_checkpoint.h"
 #include "metadata/meta_file.h"
@@ -71,8 +72,8 @@ struct mr_control *mr_control_init(const struct mr_control_params *params)
         meta != NULL && images != NULL && mr_meta_init(meta, &control->heap, &control->hash_key);
     control->meta = meta;
     control->images = images;
-    has_memory = has_memory && mr_meta_log_init(control) && mr_meta_checkpoint_init(control) &&
-                 mr_local_logs_init(control) &&
+    has_memory = has_memory && mr_log_dirs_init(control, params) && mr_meta_log_init(control) &&
+                 mr_meta_checkpoint_init(control) && mr_local_logs_init(control) &&
                  mr_stray_logs_init(control) && mr_controller_init(control);
     mr_assert(has_memory); /* the plan's least heap is far above what an empty state needs */
     mr_images_init(images, &control->heap, control->config, control->cluster_id, control->node_id,
@@ -146,27 +147,40 @@ static void loaded(struct mr_control *control, struct mr_now now)
 
 static void recover_send(struct mr_control *control, uint32_t core, struct mr_storage_core *found_by);
 
-/* Core 0 has recovered the directory; the others take over what they own, and only then is any log opened. */
+/* The disk, as against what we or somebody else have written on it. */
+static bool is_disk_error(enum mr_err err)
+{
+    return err == MR_ERR_IO || err == MR_ERR_DIR_OFFLINE;
+}
+
+/*
+ * A directory's first core has recovered it; its others take over what they own, and only then is any log opened. A
+ * directory whose disk fails is left out, but not the first.
+ */
 static void recovered(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
 {
-    struct recover_job     *job = (struct recover_job *)(void *)callback;
-    struct mr_recover_op    op = job->op;
-    uint32_t                core = job->core;
-    uint32_t                count = control->endpoints->storage_count;
+    struct recover_job  *job = (struct recover_job *)(void *)callback;
+    struct mr_recover_op op = job->op;
+    uint32_t             core = job->core;
+    uint32_t             cores = mr_endpoint_dir_cores(control->endpoints);
+    uint32_t             dir = mr_endpoint_dir(control->endpoints, core);
     MR_HEAP_DELETE(&control->heap, job);
-    if (op.op.err != MR_OK) {
-        mr_control_fail(control, "%s", op.why[0] != '\0' ? op.why : mr_err_text(op.op.err));
+    control->waiting--;
+    const char *why = op.why[0] != '\0' ? op.why : mr_err_text(op.op.err);
+    if (op.op.err != MR_OK && (dir == 0 || !is_disk_error(op.op.err))) {
+        mr_control_fail(control, "%s", why);
         return;
     }
-    if (core == 0) {
-        mr_log(control->log, MR_LOG_INFO, "directory recovered clean=%d logs=%u redone_bytes=%llu", op.was_clean,
-               op.log_count, (unsigned long long)op.redone_bytes);
-        control->waiting = count;
-        for (uint32_t other = 1; other < count; other++) {
-            recover_send(control, other, op.found_by);
+    if (op.op.err != MR_OK) {
+        mr_log_dirs_fail(control, dir, why);
+    } else if (core % cores == 0) {
+        mr_log(control->log, MR_LOG_INFO, "directory recovered dir=%s clean=%d logs=%u redone_bytes=%llu",
+               control->log_dirs->dirs[dir].path, op.was_clean, op.log_count, (unsigned long long)op.redone_bytes);
+        for (uint32_t other = 1; other < cores; other++) {
+            recover_send(control, core + other, op.found_by);
         }
     }
-    if (--control->waiting == 0 && control->phase == MR_PHASE_RECOVER) {
+    if (control->waiting == 0 && control->phase == MR_PHASE_RECOVER) {
         control->phase = MR_PHASE_LOAD;
         mr_meta_log_load(control, now, loaded);
     }
@@ -183,18 +197,34 @@ static void recover_send(struct mr_control *control, uint32_t core, struct mr_st
     job->core = core;
     job->op.op.kind = MR_STORAGE_RECOVER;
     job->op.found_by = found_by;
+    control->waiting++;
     mr_control_submit(control, core, &job->op.op, &job->callback);
+}
+
+/* A directory whose id is not known could not even be looked at. */
+static void recover_all(struct mr_control *control)
+{
+    static const struct mr_uuid none;
+    const struct mr_log_dirs   *all = control->log_dirs;
+    for (uint32_t dir = 0; dir < all->count; dir++) {
+        if (dir > 0 && mr_uuid_equal(&all->dirs[dir].id, &none)) {
+            mr_log_dirs_fail(control, dir, "it could not be read when the broker started");
+        } else {
+            recover_send(control, dir * mr_endpoint_dir_cores(control->endpoints), NULL);
+        }
+    }
 }
 
 static void begin(struct mr_control *control, struct mr_now now)
 {
     control->began_ns = now.mono_ns;
     mr_log(control->log, MR_LOG_INFO,
-           "starting version=%s node=%d cluster=%.*s dir=%s data_cores=%u storage_cores=%u",
+           "starting version=%s node=%d cluster=%.*s dir=%s dirs=%u data_cores=%u storage_cores=%u",
            MR_VERSION, control->node_id, (int)control->cluster_id.len, control->cluster_id.data,
-           control->log_dir, control->endpoints->data_count, control->endpoints->storage_count);
+           control->log_dir, control->log_dirs->count, control->endpoints->data_count,
+           control->endpoints->storage_count);
     control->phase = MR_PHASE_RECOVER;
-    recover_send(control, 0, NULL);
+    recover_all(control);
 }
 
 /* Records of the broker's own life, one batch. */
@@ -318,29 +348,33 @@ static void begin_stop(struct mr_control *control, struct mr_now now)
 struct stop_job {
     struct mr_control_op callback;
     struct mr_stop_op    op;
+    uint32_t             core;
 };
 
-static void stop_send(struct mr_control *control, uint32_t core, bool is_last);
+static void stop_wave(struct mr_control *control, bool is_last);
 
 static void stop_done(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
 {
     struct stop_job *job = (struct stop_job *)(void *)callback;
     bool             is_last = job->op.is_last;
-    if (job->op.op.err != MR_OK) {
-        mr_control_fail(control, "a storage core did not stop cleanly why=%s",
-                        mr_err_text(job->op.op.err));
-    }
+    uint32_t         dir = mr_endpoint_dir(control->endpoints, job->core);
+    enum mr_err      err = job->op.op.err;
     MR_HEAP_DELETE(&control->heap, job);
-    if (control->phase != MR_PHASE_STOP) {
+    if (err != MR_OK && dir > 0 && is_disk_error(err)) {
+        mr_log_dirs_fail(control, dir, mr_err_text(err)); /* the others still stop cleanly */
+    } else if (err != MR_OK) {
+        mr_control_fail(control, "a storage core did not stop cleanly why=%s", mr_err_text(err));
+    }
+    if (control->phase != MR_PHASE_STOP || --control->waiting > 0) {
         return;
     }
-    if (is_last) {
-        control->phase = MR_PHASE_STOPPED;
-        mr_log(control->log, MR_LOG_INFO, "stopped cleanly partitions=%llu after_ms=%llu",
-               (unsigned long long)control->meta->partition_count, ms_since_begin(control, now));
-    } else if (--control->waiting == 0) {
-        stop_send(control, 0, true);
+    if (!is_last) {
+        stop_wave(control, true);
+        return;
     }
+    control->phase = MR_PHASE_STOPPED;
+    mr_log(control->log, MR_LOG_INFO, "stopped cleanly partitions=%llu after_ms=%llu",
+           (unsigned long long)control->meta->partition_count, ms_since_begin(control, now));
 }
 
 static void stop_send(struct mr_control *control, uint32_t core, bool is_last)
@@ -351,6 +385,7 @@ static void stop_send(struct mr_control *control, uint32_t core, bool is_last)
         return;
     }
     job->callback.done = stop_done;
+    job->core = core;
     job->op.op.kind = MR_STORAGE_STOP;
     job->op.is_last = is_last;
     const struct mr_meta_broker *self = mr_meta_broker(control->meta, control->node_id);
@@ -358,18 +393,27 @@ static void stop_send(struct mr_control *control, uint32_t core, bool is_last)
     mr_control_submit(control, core, &job->op.op, &job->callback);
 }
 
-/* All cores but core 0 at once; core 0, which has the lock and leaves the marker, when they have
- * answered. */
+/* The first cores of the directories that are served, or (not is_last) all their others. */
+static void stop_wave(struct mr_control *control, bool is_last)
+{
+    for (uint32_t core = 0; core < control->endpoints->storage_count; core++) {
+        bool is_first = core % mr_endpoint_dir_cores(control->endpoints) == 0;
+        uint32_t dir = mr_endpoint_dir(control->endpoints, core);
+        if (is_first == is_last && !control->log_dirs->dirs[dir].is_offline) {
+            control->waiting++;
+            stop_send(control, core, is_last);
+        }
+    }
+}
+
+/* A directory's first core has the lock and leaves the marker: when all others have answered. */
 static void stop_storage(struct mr_control *control)
 {
-    uint32_t count = control->endpoints->storage_count;
     control->phase = MR_PHASE_STOP;
-    control->waiting = count - 1;
-    for (uint32_t core = 1; core < count; core++) {
-        stop_send(control, core, false);
-    }
-    if (count == 1) {
-        stop_send(control, 0, true);
+    control->waiting = 0;
+    stop_wave(control, false);
+    if (control->waiting == 0) {
+        stop_wave(control, true);
     }
 }
 
@@ -412,11 +456,16 @@ static bool phase_turn(struct mr_control *control, struct mr_now now)
 }
 
 /*
- * A storage core cannot write any more. There is one log directory, so nothing can be served: what is open gets its
- * KAFKA_STORAGE_ERROR from storage or is closed, then the broker ends.
+ * A storage core cannot write any more: its directory is offline. The others go on, but not without the first, which
+ * has the metadata log: what is open gets its KAFKA_STORAGE_ERROR from storage or is closed, then the broker ends.
  */
-static void offline(struct mr_control *control, struct mr_now now)
+static void offline(struct mr_control *control, struct mr_now now, uint32_t dir)
 {
+    bool is_starting = control->phase == MR_PHASE_INIT || control->phase == MR_PHASE_RECOVER;
+    if (dir > 0 && !is_starting) {
+        mr_log_dirs_fail(control, dir, "a write or a flush has failed");
+        return;
+    }
     switch (control->phase) {
     case MR_PHASE_LOAD:
     case MR_PHASE_ELECT:
@@ -490,7 +539,7 @@ static void mail(struct mr_control *control, struct mr_now now, const struct mr_
         drained(control);
         return;
     case MR_PLANE_OFFLINE:
-        offline(control, now);
+        offline(control, now, mr_endpoint_dir(control->endpoints, msg->from - mr_endpoint_storage(control->endpoints, 0)));
         return;
     case MR_PLANE_STORAGE_OP:
     case MR_PLANE_RELEASE:

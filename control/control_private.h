@@ -228,7 +228,7 @@ struct mr_control {
     struct mr_log             *log;
     const char                *log_dir;
     struct mr_str              cluster_id;
-    struct mr_uuid             directory_id;
+    struct mr_uuid             directory_id; /* of log_dir, which has the metadata log */
     int32_t                    node_id;
 
     /* for everybody */
@@ -245,6 +245,7 @@ struct mr_control {
     struct mr_local_logs *local_logs; /* metadata/local_logs.h */
     struct mr_controller *controller; /* metadata/controller.h */
     struct mr_stray_logs *stray_logs; /* metadata/stray_logs.h */
+    struct mr_log_dirs   *log_dirs;   /* metadata/log_dirs.h */
     struct mr_coord      *coord;     /* of groups */
     struct mr_coord      *txn_coord; /* of transactions */
     mr_control_handler   *handlers[MR_CONTROL_KEYS_MAX];

@@ -1,13 +1,14 @@
 /*
- * describe_log_dirs: DescribeLogDirs: the log directory, its space, and the size of each log in it,
- * as the storage cores count it. One LOG_STAT goes to each core that has logs in question (to the
- * first one in any case, for the space); the last answer ends the request.
+ * describe_log_dirs: DescribeLogDirs: the log directories, their space, and the size of each log in them, as the
+ * storage cores count it. One LOG_STAT goes to each core that has logs in question (to a directory's first one in any
+ * case, for the space); the last answer ends the request. A directory that is offline answers KAFKA_STORAGE_ERROR.
  *
  * Source: Apache Kafka 4.4: offset lag of a current log is max(high watermark - log end, 0); what
  * is not here is left out.
  */
 #include "admin/admin.h"
 #include "metadata/ctl_seen.h"
+#include "metadata/log_dirs.h"
 #include "metadata/meta.h"
 #include "millrace/kafka/messages.h"
 
@@ -28,10 +29,9 @@ struct stat_place {
 struct stat_state {
     struct mr_request *request;
     uint32_t           waiting;
-    uint32_t           topic_count;
-    topic_out         *topics;
-    struct stat_place *places; /* of each partition, in the order of topics */
-    struct stat_call  *calls;  /* one per storage core */
+    result_out        *results; /* one per log directory */
+    struct stat_place *places;  /* of each partition, in the order of directories and topics */
+    struct stat_call  *calls;   /* one per storage core */
 };
 
 /* The partitions that the request names; all when it names no list. */
@@ -63,27 +63,17 @@ static bool is_wanted(const struct mr_describe_log_dirs_request *in,
     return in->topics_count < 0 || mr_ctl_seen_find(wanted, partition, name.data, name.len) != NULL;
 }
 
-static void answer(struct mr_control *control, struct stat_state *state)
+/* What the cores have counted, behind `*place`; what is not there any more goes out of the lists. */
+static void fill(struct stat_state *state, result_out *result, const struct stat_place **place)
 {
-    const struct mr_log_stat_op         *first = &state->calls[0].op;
-    result_out                           result;
-    struct mr_describe_log_dirs_response out = {0};
-    struct stat_place                   *place = state->places;
-    MR_DEFAULTS(describe_log_dirs_response_describe_log_dirs_result, &result);
-    result.log_dir = mr_str(control->log_dir);
-    result.error_code = mr_err_kafka(first->op.err);
-    if (first->op.err == MR_OK) {
-        result.total_bytes = (int64_t)first->space_total_bytes;
-        result.usable_bytes = (int64_t)first->space_free_bytes;
-    }
-    for (uint32_t index = 0; index < state->topic_count; index++) {
-        topic_out *topic = &state->topics[index];
+    for (int32_t index = 0; index < result->topics_count; index++) {
+        topic_out *topic = &result->topics[index];
         int32_t    kept = 0;
-        for (int32_t at = 0; at < topic->partitions_count; at++, place++) {
-            const struct mr_log_stat_entry *entry =
-                &state->calls[place->core].op.entries[place->entry];
-            int64_t lag = entry->high_watermark - entry->log_end_offset;
-            if (entry->err != MR_OK || state->calls[place->core].op.op.err != MR_OK) {
+        for (int32_t at = 0; at < topic->partitions_count; at++, (*place)++) {
+            const struct stat_call         *call = &state->calls[(*place)->core];
+            const struct mr_log_stat_entry *entry = &call->op.entries[(*place)->entry];
+            int64_t                         lag = entry->high_watermark - entry->log_end_offset;
+            if (entry->err != MR_OK || call->op.op.err != MR_OK) {
                 continue; /* dropped meanwhile */
             }
             topic->partitions[kept++] = (partition_out){
@@ -94,10 +84,28 @@ static void answer(struct mr_control *control, struct stat_state *state)
         }
         topic->partitions_count = kept;
     }
-    result.topics = state->topics;
-    result.topics_count = result.error_code == 0 ? (int32_t)state->topic_count : 0;
-    out.results = &result;
-    out.results_count = 1;
+}
+
+static void answer(struct mr_control *control, struct stat_state *state)
+{
+    struct mr_describe_log_dirs_response out = {0};
+    const struct stat_place             *place = state->places;
+    uint32_t                             cores = mr_endpoint_dir_cores(control->endpoints);
+    for (uint32_t dir = 0; dir < control->log_dirs->count; dir++) {
+        result_out                  *result = &state->results[dir];
+        const struct mr_log_stat_op *first = &state->calls[dir * cores].op;
+        bool                         is_offline = control->log_dirs->dirs[dir].is_offline;
+        fill(state, result, &place);
+        result->error_code = mr_err_kafka(is_offline ? MR_ERR_DIR_OFFLINE : first->op.err);
+        if (result->error_code == 0) {
+            result->total_bytes = (int64_t)first->space_total_bytes;
+            result->usable_bytes = (int64_t)first->space_free_bytes;
+        } else {
+            result->topics_count = 0;
+        }
+    }
+    out.results = state->results;
+    out.results_count = (int32_t)control->log_dirs->count;
     mr_control_reply(control, state->request, &out);
 }
 
@@ -111,74 +119,123 @@ static void stat_done(struct mr_control *control, struct mr_now now, struct mr_c
     }
 }
 
+struct collect {
+    struct mr_control        *control;
+    struct stat_state        *state;
+    const struct mr_ctl_seen *wanted;
+    uint32_t                  counts[MR_CORES_MAX];       /* partitions of each storage core */
+    size_t                    topics[MR_DIRS_MAX];        /* that have some in each directory */
+    size_t                    partitions;
+};
+
+static bool is_asked(const struct collect *c, const struct mr_meta_topic *topic, uint32_t index)
+{
+    return topic->partitions[index].log_state == MR_META_LOG_OPEN &&
+           is_wanted(c->state->request->message, c->wanted, topic->name, (int32_t)index);
+}
+
+static void count_topic(struct collect *c, const struct mr_meta_topic *topic)
+{
+    uint32_t seen = 0; /* directories, a bit each */
+    for (uint32_t index = 0; index < topic->partition_count; index++) {
+        if (is_asked(c, topic, index)) {
+            uint32_t core = topic->partitions[index].storage_core;
+            seen |= 1u << mr_endpoint_dir(c->control->endpoints, core);
+            c->counts[core]++;
+            c->partitions++;
+        }
+    }
+    for (; seen != 0; seen &= seen - 1) {
+        c->topics[__builtin_ctz(seen)]++;
+    }
+}
+
+/* The topic's partitions in one directory, at `*outs` and `*place`. False: no memory. */
+static bool add_topic(struct collect *c, const struct mr_meta_topic *topic, uint32_t dir, partition_out **outs,
+                      struct stat_place **place)
+{
+    result_out *result = &c->state->results[dir];
+    topic_out  *to = &result->topics[result->topics_count];
+    to->partitions = *outs;
+    for (uint32_t index = 0; index < topic->partition_count; index++) {
+        const struct mr_meta_partition *partition = &topic->partitions[index];
+        if (!is_asked(c, topic, index) || mr_endpoint_dir(c->control->endpoints, partition->storage_core) != dir) {
+            continue;
+        }
+        struct mr_log_stat_op *op = &c->state->calls[partition->storage_core].op;
+        *(*place)++ = (struct stat_place){.core = partition->storage_core, .entry = op->entry_count};
+        op->entries[op->entry_count++].log_id = partition->log_id;
+        (*outs)->partition_index = (int32_t)index;
+        (*outs)++;
+        to->partitions_count++;
+    }
+    if (to->partitions_count > 0) {
+        to->name = mr_request_text(c->control, c->state->request, "%.*s", topic->name.len, topic->name.data);
+        result->topics_count++;
+    }
+    return to->partitions_count == 0 || !mr_str_is_null(to->name);
+}
+
+static bool make_room(struct collect *c)
+{
+    struct mr_control *control = c->control;
+    struct stat_state *state = c->state;
+    for (uint32_t dir = 0; dir < control->log_dirs->count; dir++) {
+        result_out *result = &state->results[dir];
+        MR_DEFAULTS(describe_log_dirs_response_describe_log_dirs_result, result);
+        result->log_dir = mr_str(control->log_dirs->dirs[dir].path);
+        /* One more, to look at. */
+        result->topics = MR_REQUEST_NEW(control, state->request, topic_out, c->topics[dir] + 1);
+        if (result->topics == NULL) {
+            return false;
+        }
+    }
+    for (uint32_t core = 0; core < control->endpoints->storage_count; core++) {
+        state->calls[core].op.entries =
+            MR_REQUEST_NEW(control, state->request, struct mr_log_stat_entry, c->counts[core]);
+        if (state->calls[core].op.entries == NULL) {
+            return false;
+        }
+    }
+    state->places = MR_REQUEST_NEW(control, state->request, struct stat_place, c->partitions);
+    return state->places != NULL;
+}
+
 /* Count, then fill: the arrays are sized by what is here, not by what the request says. */
 static bool collect(struct mr_control *control, struct stat_state *state)
 {
-    const struct mr_describe_log_dirs_request *in = state->request->message;
-    struct mr_meta                            *meta = control->meta;
-    uint32_t                                   counts[MR_CORES_MAX] = {0};
-    size_t                                     partitions = 0;
-    size_t                                     topics = 0;
-    struct mr_ctl_seen                         wanted;
+    struct mr_meta    *meta = control->meta;
+    struct mr_ctl_seen wanted;
+    struct collect     c = {.control = control, .state = state, .wanted = &wanted};
     if (!wanted_init(control, state->request, &wanted)) {
         return false;
     }
     for (struct mr_meta_topic *topic = mr_meta_topic_walk(meta, NULL); topic != NULL;
          topic = mr_meta_topic_walk(meta, topic)) {
-        size_t before = partitions;
-        for (uint32_t index = 0; index < topic->partition_count; index++) {
-            const struct mr_meta_partition *partition = &topic->partitions[index];
-            if (partition->log_state == MR_META_LOG_OPEN &&
-                is_wanted(in, &wanted, topic->name, (int32_t)index)) {
-                counts[partition->storage_core]++;
-                partitions++;
-            }
-        }
-        topics += partitions > before;
+        count_topic(&c, topic);
     }
-    state->topics =
-        MR_REQUEST_NEW(control, state->request, topic_out, topics + 1); /* one to look at */
-    state->places = MR_REQUEST_NEW(control, state->request, struct stat_place, partitions);
-    partition_out *outs = MR_REQUEST_NEW(control, state->request, partition_out, partitions);
-    if (state->topics == NULL || state->places == NULL || outs == NULL) {
+    partition_out *outs = MR_REQUEST_NEW(control, state->request, partition_out, c.partitions);
+    if (outs == NULL || !make_room(&c)) {
         return false;
     }
-    for (uint32_t core = 0; core < control->endpoints->storage_count; core++) {
-        state->calls[core].op.entries =
-            MR_REQUEST_NEW(control, state->request, struct mr_log_stat_entry, counts[core]);
-        if (state->calls[core].op.entries == NULL) {
-            return false;
-        }
-    }
     struct stat_place *place = state->places;
-    for (struct mr_meta_topic *topic = mr_meta_topic_walk(meta, NULL); topic != NULL;
-         topic = mr_meta_topic_walk(meta, topic)) {
-        topic_out *to = &state->topics[state->topic_count];
-        to->partitions = outs;
-        for (uint32_t index = 0; index < topic->partition_count; index++) {
-            const struct mr_meta_partition *partition = &topic->partitions[index];
-            if (partition->log_state != MR_META_LOG_OPEN ||
-                !is_wanted(in, &wanted, topic->name, (int32_t)index)) {
-                continue;
-            }
-            struct mr_log_stat_op *op = &state->calls[partition->storage_core].op;
-            *place++ =
-                (struct stat_place){.core = partition->storage_core, .entry = op->entry_count};
-            op->entries[op->entry_count++].log_id = partition->log_id;
-            outs->partition_index = (int32_t)index;
-            outs++;
-            to->partitions_count++;
-        }
-        if (to->partitions_count > 0) {
-            to->name =
-                mr_request_text(control, state->request, "%.*s", topic->name.len, topic->name.data);
-            if (mr_str_is_null(to->name)) {
+    for (uint32_t dir = 0; dir < control->log_dirs->count; dir++) {
+        for (struct mr_meta_topic *topic = mr_meta_topic_walk(meta, NULL); topic != NULL;
+             topic = mr_meta_topic_walk(meta, topic)) {
+            if (!add_topic(&c, topic, dir, &outs, &place)) {
                 return false;
             }
-            state->topic_count++;
         }
     }
     return true;
+}
+
+/* A directory's first core is asked in any case, for the space; not of one that is offline. */
+static bool is_called(const struct mr_control *control, const struct stat_state *state, uint32_t core)
+{
+    uint32_t dir = mr_endpoint_dir(control->endpoints, core);
+    bool     is_first = core % mr_endpoint_dir_cores(control->endpoints) == 0;
+    return state->calls[core].op.entry_count > 0 || (is_first && !control->log_dirs->dirs[dir].is_offline);
 }
 
 void mr_admin_describe_log_dirs(struct mr_control *control, struct mr_now now,
@@ -190,17 +247,18 @@ void mr_admin_describe_log_dirs(struct mr_control *control, struct mr_now now,
     if (state != NULL) {
         state->request = request;
         state->calls = MR_REQUEST_NEW(control, request, struct stat_call, cores);
+        state->results = MR_REQUEST_NEW(control, request, result_out, control->log_dirs->count);
     }
-    if (state == NULL || state->calls == NULL || !collect(control, state)) {
+    if (state == NULL || state->calls == NULL || state->results == NULL || !collect(control, state)) {
         mr_control_reply_close(control, request);
         return;
     }
     for (uint32_t core = 0; core < cores; core++) {
-        state->waiting += core == 0 || state->calls[core].op.entry_count > 0;
+        state->waiting += is_called(control, state, core);
     }
     for (uint32_t core = 0; core < cores; core++) {
         struct stat_call *call = &state->calls[core];
-        if (core == 0 || call->op.entry_count > 0) {
+        if (is_called(control, state, core)) {
             call->op.op.kind = MR_STORAGE_LOG_STAT;
             call->callback = (struct mr_control_op){.done = stat_done, .user = state};
             mr_control_submit(control, core, &call->op.op, &call->callback);

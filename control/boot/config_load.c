@@ -381,6 +381,47 @@ static bool check_addresses(struct mr_config_load *load)
     return true;
 }
 
+/* The directories of log.dirs: each once, without blanks between them, short enough to become paths. */
+static bool check_dirs(struct mr_config_load *load)
+{
+    struct mr_config *config = load->config;
+    struct mr_str dirs[MR_DIRS_MAX];
+    char bytes[MR_DIRS_MAX * (MR_CONFIG_DIR_MAX + 1)];
+    struct mr_text text;
+    struct mr_str item;
+    uint32_t count = 0;
+    int32_t at = 0;
+    mr_text_init(&text, bytes, sizeof bytes);
+    while (mr_str_list_next(config->log_dirs, &at, &item)) {
+        if (count == MR_DIRS_MAX || item.len > MR_CONFIG_DIR_MAX) {
+            return refuse(load, "log.dirs", item,
+                          count == MR_DIRS_MAX ? "expected at most 32 directories"
+                                               : "expected a shorter path");
+        }
+        for (uint32_t before = 0; before < count; before++) {
+            if (mr_str_equal(dirs[before], item)) {
+                return refuse(load, "log.dirs", item, "expected each directory once");
+            }
+        }
+        dirs[count++] = item;
+        mr_text_fmt(&text, "%s%.*s", count == 1 ? "" : ",", (int)item.len, item.data);
+    }
+    if (count == 0) {
+        return refuse(load, "log.dirs", config->log_dirs, "expected a directory");
+    }
+    int metadata_count;
+    if (!list_has(config->log_dirs, config->metadata_log_dir, &metadata_count)) {
+        return refuse(load, "metadata.log.dir", config->metadata_log_dir,
+                      "must be one of the directories of log.dirs");
+    }
+    struct mr_str kept;
+    if (!keep(load, (struct mr_str){.data = bytes, .len = (int32_t)text.len}, &kept)) {
+        return false;
+    }
+    config->log_dirs = kept;
+    return true;
+}
+
 bool mr_config_load_end(struct mr_config_load *load)
 {
     struct mr_config *config = load->config;
@@ -398,24 +439,8 @@ bool mr_config_load_end(struct mr_config_load *load)
     if (!advertise(load)) {
         return false;
     }
-    (void)list_has(config->log_dirs, MR_STR(""), &count);
-    if (count != 1) {
-        return refuse(load, "log.dirs", config->log_dirs,
-                      "expected exactly one directory (more come later)");
-    }
-    int32_t at = 0;
-    (void)mr_str_list_next(config->log_dirs, &at, &config->log_dirs); /* without blanks or commas */
-    if (config->log_dirs.len > 400) {
-        return refuse(load, "log.dirs", config->log_dirs, "expected a shorter path");
-    }
-    struct mr_str kept;
-    if (!keep(load, config->log_dirs, &kept)) { /* so that it ends with a zero: it becomes a path */
+    if (!check_dirs(load)) {
         return false;
-    }
-    config->log_dirs = kept;
-    if (!mr_str_equal(config->metadata_log_dir, config->log_dirs)) {
-        return refuse(load, "metadata.log.dir", config->metadata_log_dir,
-                      "must be the directory of log.dirs (others come later)");
     }
     if (!check_addresses(load)) {
         return false;

@@ -59,6 +59,20 @@ static uint32_t cpu_list(struct mr_str list, int32_t cpus[MR_CORES_MAX])
     return count;
 }
 
+/* Every directory has all storage cores that the CPUs give: each of them is one of the plane's. */
+static bool plan_dirs(const struct mr_config *config, struct mr_plan *plan, char *why, uint32_t why_size)
+{
+    struct mr_str dirs[MR_DIRS_MAX];
+    uint32_t count = mr_config_log_dirs(config, dirs);
+    if (plan->endpoints.storage_count * count > MR_CORES_MAX) {
+        return refuse(why, why_size, "log.dirs", config->log_dirs,
+                      "fewer directories, or fewer cores: at most 64 storage cores, one per core and directory");
+    }
+    plan->endpoints.storage_count *= count;
+    plan->endpoints.dir_count = count;
+    return true;
+}
+
 static bool plan_cores(const struct mr_config *config, const struct mr_plan_machine *machine,
                        struct mr_plan *plan, char *why, uint32_t why_size)
 {
@@ -96,6 +110,9 @@ static bool plan_cores(const struct mr_config *config, const struct mr_plan_mach
         /* One CPU is left to the control thread, the kernel and everybody else. */
         count = machine->cpu_count > 1 ? machine->cpu_count - 1 : 1;
         count = is_dpdk ? 1 : count > 8 ? 8 : count; /* a card may have one queue only */
+        struct mr_str dirs[MR_DIRS_MAX];
+        uint32_t most = MR_CORES_MAX / mr_config_log_dirs(config, dirs);
+        count = count > most ? most : count;
     } else if (!read_number(config->millrace_cores, &at, &count) ||
                at != config->millrace_cores.len || count < 1 || count > MR_CORES_MAX) {
         return refuse(why, why_size, "millrace.cores", config->millrace_cores,
@@ -168,7 +185,8 @@ bool mr_plan_make(const struct mr_config *config, const struct mr_plan_machine *
                   struct mr_plan *plan, char *why, uint32_t why_size)
 {
     *plan = (struct mr_plan){0};
-    if (!plan_cores(config, machine, plan, why, why_size)) {
+    if (!plan_cores(config, machine, plan, why, why_size) ||
+        !plan_dirs(config, plan, why, why_size)) {
         return false;
     }
     uint64_t data_count = plan->endpoints.data_count;
@@ -320,9 +338,10 @@ void mr_plan_print(const struct mr_config *config, const struct mr_plan *plan,
     say_term(say, user, plan->plane_bytes, 1, "rings between planes and their overflow");
     mr_fmt(line, sizeof line, "%12llu KiB  in all", (unsigned long long)((mr_bug("lower-plan") ? plan->total_bytes / 2 : plan->total_bytes) / 1024));
     say(user, line);
-    mr_fmt(line, sizeof line, "disk       %llu KiB journal at most, %llu KiB kept free in %.*s",
+    mr_fmt(line, sizeof line, "disk       %llu KiB journal at most, %llu KiB kept free in %s%.*s",
            (unsigned long long)(plan->journal_disk_bytes / 1024),
-           (unsigned long long)(plan->storage.disk_reserve_bytes / 1024), (int)config->log_dirs.len,
+           (unsigned long long)(plan->storage.disk_reserve_bytes / 1024),
+           plan->endpoints.dir_count > 1 ? "each of " : "", (int)config->log_dirs.len,
            config->log_dirs.data);
     say(user, line);
     mr_fmt(line, sizeof line,

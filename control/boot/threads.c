@@ -42,19 +42,26 @@ struct thread {
     uint64_t sampled; /* the last number that the sampler asked for and got */
 };
 
-struct core {
-    struct thread thread;
-    uint32_t index;       /* of the core thread */
-    int32_t cpu;          /* to be pinned to */
-    int32_t data_core;    /* -1: not its role */
-    int32_t storage_core; /* likewise */
-    struct mr_data_core *data;
+/* A storage core: one log directory's in a thread. */
+struct shard {
+    uint32_t number; /* among all storage cores */
     struct mr_storage_core *storage;
-    struct mr_port *data_port;
-    struct mr_port *storage_port;
-    struct mr_transport *transport;
+    struct mr_port *port;
     struct mr_disk *disk;
     bool is_trimmed; /* what recovery took went back */
+};
+
+struct core {
+    struct thread thread;
+    uint32_t index;         /* of the core thread */
+    int32_t cpu;            /* to be pinned to */
+    int32_t data_core;      /* -1: not its role */
+    int32_t storage_thread; /* likewise */
+    struct mr_data_core *data;
+    struct mr_port *data_port;
+    struct mr_transport *transport;
+    uint32_t shard_count;
+    struct shard shards[MR_DIRS_MAX];
 };
 
 struct broker {
@@ -209,8 +216,21 @@ static void sample_control(struct thread *thread)
 static bool core_mail(const void *who)
 {
     const struct core *core = who;
-    return (core->data_port != NULL && mr_port_has_mail(core->data_port)) ||
-           (core->storage_port != NULL && mr_port_has_mail(core->storage_port));
+    bool has_mail = core->data_port != NULL && mr_port_has_mail(core->data_port);
+    for (uint32_t index = 0; index < core->shard_count && !has_mail; index++) {
+        has_mail = mr_port_has_mail(core->shards[index].port);
+    }
+    return has_mail;
+}
+
+/* Completions that wait in the ring, or that one directory's disk has taken for another's. */
+static bool core_has_completions(const struct core *core)
+{
+    bool has_any = has_completions(&core->thread);
+    for (uint32_t index = 0; index < core->shard_count && !has_any; index++) {
+        has_any = mr_disk_uring_is_ready(core->shards[index].disk);
+    }
+    return has_any;
 }
 
 static uint64_t core_deadline_ns(const struct core *core, uint64_t now_ns)
@@ -222,9 +242,10 @@ static uint64_t core_deadline_ns(const struct core *core, uint64_t now_ns)
             deadline_ns = mr_earlier(deadline_ns, now_ns + SPILL_NS);
         }
     }
-    if (core->storage != NULL) {
-        deadline_ns = mr_earlier(deadline_ns, mr_storage_core_deadline_ns(core->storage));
-        if (mr_port_has_spill(core->storage_port)) {
+    for (uint32_t index = 0; index < core->shard_count; index++) {
+        const struct shard *shard = &core->shards[index];
+        deadline_ns = mr_earlier(deadline_ns, mr_storage_core_deadline_ns(shard->storage));
+        if (mr_port_has_spill(shard->port)) {
             deadline_ns = mr_earlier(deadline_ns, now_ns + SPILL_NS);
         }
     }
@@ -234,11 +255,28 @@ static uint64_t core_deadline_ns(const struct core *core, uint64_t now_ns)
 /* Recovery reads the journal through 16 MiB that an idle broker need not keep. */
 static void trim(struct core *core)
 {
-    struct mr_memory spent = mr_storage_core_spent(core->storage);
-    if (spent.bytes > 0) {
-        mr_memory_give_back(spent.base, spent.bytes);
-        core->is_trimmed = true;
+    for (uint32_t index = 0; index < core->shard_count; index++) {
+        struct shard *shard = &core->shards[index];
+        struct mr_memory spent = {0};
+        if (!shard->is_trimmed) {
+            spent = mr_storage_core_spent(shard->storage);
+        }
+        if (spent.bytes > 0) {
+            mr_memory_give_back(spent.base, spent.bytes);
+            shard->is_trimmed = true;
+        }
     }
+}
+
+static bool shards_turn(struct core *core, struct mr_now now)
+{
+    bool is_busy = false;
+    for (uint32_t index = 0; index < core->shard_count; index++) {
+        struct shard *shard = &core->shards[index];
+        is_busy = mr_storage_core_turn(shard->storage, now) || is_busy;
+        flush_port(shard->port, &core->thread.bell);
+    }
+    return is_busy;
 }
 
 /*
@@ -263,12 +301,9 @@ static void core_loop(struct core *core)
             is_busy = mr_data_core_turn(core->data, now);
             flush_port(core->data_port, &thread->bell);
         }
-        if (core->storage != NULL) {
-            is_busy = mr_storage_core_turn(core->storage, now) || is_busy;
-            flush_port(core->storage_port, &thread->bell);
-        }
+        is_busy = shards_turn(core, now) || is_busy;
         poke_log(thread);
-        bool is_more = is_busy || core_mail(core) || has_completions(thread);
+        bool is_more = is_busy || core_mail(core) || core_has_completions(core);
         if (is_more && ++turns < TURNS_MAX) {
             continue;
         }
@@ -277,9 +312,7 @@ static void core_loop(struct core *core)
             mr_wait(thread->wait, 0);
             continue;
         }
-        if (core->storage != NULL && !core->is_trimmed) {
-            trim(core);
-        }
+        trim(core);
         uint64_t deadline_ns = core_deadline_ns(core, now.mono_ns);
         if (deadline_ns <= now.mono_ns) {
             mr_wait(thread->wait, 0);
@@ -353,26 +386,27 @@ static void core_init_data(struct core *core)
     }
 }
 
-static void core_init_storage(struct core *core)
+static void shard_init(struct core *core, struct shard *shard)
 {
     struct thread *thread = &core->thread;
-    core->disk = make_disk(thread);
+    const struct mr_endpoints *endpoints = &broker.plan->endpoints;
+    shard->disk = make_disk(thread);
     const struct mr_storage_params params = {
         .plan = &broker.plan->storage,
-        .endpoints = &broker.plan->endpoints,
-        .core = (uint32_t)core->storage_core,
-        .port = core->storage_port,
-        .disk = core->disk,
+        .endpoints = endpoints,
+        .core = shard->number % mr_endpoint_dir_cores(endpoints),
+        .port = shard->port,
+        .disk = shard->disk,
         .log = &thread->log,
         .trace = &thread->trace,
         .arena = &thread->arena,
-        .log_dir = broker.params->log_dir,
+        .log_dir = broker.params->dirs[mr_endpoint_dir(endpoints, shard->number)].path,
         .node_id = (int32_t)broker.params->config->node_id,
         .seed = random_seed(),
         .stop_hurry = &broker.stop_hurry,
     };
-    core->storage = core->disk == NULL ? NULL : mr_storage_core_init(&params);
-    if (core->storage == NULL) {
+    shard->storage = shard->disk == NULL ? NULL : mr_storage_core_init(&params);
+    if (shard->storage == NULL) {
         mr_log(&thread->log, MR_LOG_ERROR, "the storage core cannot be set up");
         atomic_fetch_add(&broker.init_failures, 1);
     }
@@ -385,8 +419,8 @@ static void *core_main(void *argument)
     if (core->thread.wait != NULL && core->data_core >= 0) {
         core_init_data(core);
     }
-    if (core->thread.wait != NULL && core->storage_core >= 0) {
-        core_init_storage(core);
+    for (uint32_t index = 0; core->thread.wait != NULL && index < core->shard_count; index++) {
+        shard_init(core, &core->shards[index]);
     }
     /* What a data or storage core has after this point is all that it will ever have. */
     mr_arena_seal(&core->thread.arena);
@@ -396,8 +430,11 @@ static void *core_main(void *argument)
     if (atomic_load(&broker.init_failures) == 0) {
         core_loop(core);
     }
-    if (core->disk != NULL && core->disk->in_flight == 0) {
-        mr_disk_uring_deinit(core->disk);
+    for (uint32_t index = 0; index < core->shard_count; index++) {
+        struct mr_disk *disk = core->shards[index].disk;
+        if (disk != NULL && disk->in_flight == 0) {
+            mr_disk_uring_deinit(disk);
+        }
     }
     return NULL;
 }
@@ -489,9 +526,11 @@ static void *control_main(void *unused)
             .disk = disk,
             .log = &thread->log,
             .arena = &thread->arena,
-            .log_dir = broker.params->log_dir,
+            .log_dir = broker.params->dirs[0].path,
             .cluster_id = broker.params->cluster_id,
-            .directory_id = broker.params->directory_id,
+            .directory_id = broker.params->dirs[0].id,
+            .dirs = broker.params->dirs,
+            .dir_count = broker.params->dir_count,
             .seed = random_seed(),
         };
         ssize_t len = getrandom(params.random, sizeof params.random, 0);
@@ -559,6 +598,20 @@ static bool thread_prepare(struct thread *thread, const char *name, uint32_t num
     return true;
 }
 
+/* One storage core of each directory; the first ones, which recover the directories, in different threads. */
+static void shards_place(struct core *core)
+{
+    const struct mr_endpoints *endpoints = &broker.plan->endpoints;
+    uint32_t cores = mr_endpoint_dir_cores(endpoints);
+    for (uint32_t dir = 0; dir < mr_endpoint_dirs(endpoints); dir++) {
+        struct shard *shard = &core->shards[core->shard_count++];
+        shard->number = dir * cores + ((uint32_t)core->storage_thread + cores - dir % cores) % cores;
+        uint32_t endpoint = mr_endpoint_storage(endpoints, shard->number);
+        shard->port = broker.ports[endpoint];
+        broker.bells[endpoint] = &core->thread.bell;
+    }
+}
+
 static bool prepare_core(uint32_t index)
 {
     const struct mr_plan *plan = broker.plan;
@@ -567,10 +620,10 @@ static bool prepare_core(uint32_t index)
     bool is_data = index < endpoints->data_count;
     core->index = index;
     core->data_core = is_data ? (int32_t)index : -1;
-    core->storage_core = plan->is_shared ? (int32_t)index
-                         : is_data       ? -1
-                                         : (int32_t)(index - endpoints->data_count);
-    core->cpu = is_data ? plan->data_cpus[index] : plan->storage_cpus[core->storage_core];
+    core->storage_thread = plan->is_shared ? (int32_t)index
+                           : is_data       ? -1
+                                           : (int32_t)(index - endpoints->data_count);
+    core->cpu = is_data ? plan->data_cpus[index] : plan->storage_cpus[core->storage_thread];
     uint64_t bytes = 0;
     if (core->data_core >= 0) {
         bytes += plan->data_core_bytes + plan->transport_bytes;
@@ -578,14 +631,12 @@ static bool prepare_core(uint32_t index)
         core->data_port = broker.ports[endpoint];
         broker.bells[endpoint] = &core->thread.bell;
     }
-    if (core->storage_core >= 0) {
-        bytes += plan->storage_core_bytes + plan->disk_bytes;
-        uint32_t endpoint = mr_endpoint_storage(endpoints, (uint32_t)core->storage_core);
-        core->storage_port = broker.ports[endpoint];
-        broker.bells[endpoint] = &core->thread.bell;
+    if (core->storage_thread >= 0) {
+        shards_place(core);
+        bytes += core->shard_count * (plan->storage_core_bytes + plan->disk_bytes);
     }
     const char *name = plan->is_shared ? "core" : is_data ? "data" : "storage";
-    if (!thread_prepare(&core->thread, name, is_data ? index : (uint32_t)core->storage_core,
+    if (!thread_prepare(&core->thread, name, is_data ? index : (uint32_t)core->storage_thread,
                         bytes + plan->trace_bytes)) {
         return false;
     }

@@ -27,9 +27,9 @@ struct mr_threads_params {
     uint32_t listener_count;
     struct mr_nic *lanes[MR_NIC_LANES]; /* of the card, one for each data core; NULL: kernel sockets */
     const struct mr_nic_params *nic_params;
-    const char *log_dir;
+    struct mr_log_dir dirs[MR_DIRS_MAX]; /* that of the metadata log first */
+    uint32_t dir_count;
     struct mr_str cluster_id;
-    struct mr_uuid directory_id;
 };
 
 /*

@@ -187,6 +187,16 @@ static void take_meta(struct mr_cli_meta *meta, const char *text, size_t len)
     }
 }
 
+uint32_t mr_cli_dirs(const struct mr_cli *cli, struct mr_cli_dirs *dirs)
+{
+    struct mr_str names[MR_DIRS_MAX];
+    uint32_t count = mr_config_log_dirs(&cli->config, names);
+    for (uint32_t index = 0; index < count; index++) {
+        snprintf(dirs->paths[index], sizeof dirs->paths[index], "%.*s", (int)names[index].len, names[index].data);
+    }
+    return count;
+}
+
 bool mr_cli_meta_load(const struct mr_cli *cli, const char *log_dir, struct mr_cli_meta *meta)
 {
     char text[4096];

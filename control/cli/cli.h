@@ -6,8 +6,8 @@
 #ifndef MILLRACE_CONTROL_CLI_H
 #define MILLRACE_CONTROL_CLI_H
 
+#include "config_table.h"
 #include "millrace/base/arena.h"
-#include "millrace/config.h"
 #include "millrace/plan.h"
 
 #include <stdbool.h>
@@ -68,6 +68,12 @@ struct mr_cli_meta {
     struct mr_uuid directory_id;
     bool has_directory_id;
 };
+/* The directories of log.dirs, that of the metadata log first; how many. */
+struct mr_cli_dirs {
+    char paths[MR_DIRS_MAX][MR_CONFIG_DIR_MAX + 1];
+};
+uint32_t mr_cli_dirs(const struct mr_cli *cli, struct mr_cli_dirs *dirs);
+
 /* False: complained. A directory or file that does not exist is not an error: is_there is false. */
 bool mr_cli_meta_load(const struct mr_cli *cli, const char *log_dir, struct mr_cli_meta *meta);
 

@@ -24,13 +24,13 @@ static const char help[] =
     "[--config FILE]\n"
     "                [--set KEY=VALUE]...\n"
     "\n"
-    "Prepare the directory of log.dirs: meta.properties and the first records of the metadata log "
+    "Prepare the directories of log.dirs: meta.properties and the first records of the metadata log "
     "as\n"
     "Apache Kafka's kafka-storage format leaves them, and the first journal file of each core. "
     "Nothing that exists is overwritten.\n"
     "\n"
     "  --cluster-id ID        the cluster's id; without it a random one\n"
-    "  --ignore-formatted     a directory that is formatted already is no error\n"
+    "  --ignore-formatted     a directory that is formatted already is no error: the others are prepared\n"
     "  --feature metadata.version=N  a level from 7 to 33, for a directory that an older Kafka is "
     "to\n"
     "                         start on too: 30 for Kafka 4.3; without it 33 "
@@ -270,7 +270,7 @@ static uint32_t make_checkpoint(uint8_t *bytes, uint32_t size, int64_t now_ms,
 /* What is missing is written by the start, so a full disk does not undo the rest. */
 static void write_journals(const struct mr_cli *cli, const struct mr_plan *plan, const char *log_dir)
 {
-    for (uint32_t core = 0; core < plan->endpoints.storage_count; core++) {
+    for (uint32_t core = 0; core < mr_endpoint_dir_cores(&plan->endpoints); core++) {
         if (!store_journal(log_dir, core, plan->storage.journal_file_bytes)) {
             mr_cli_complain(cli, "%s: no journal file of %u KiB yet (%s); the start tries again",
                             log_dir, plan->storage.journal_file_bytes / 1024, strerror(errno));
@@ -280,34 +280,44 @@ static void write_journals(const struct mr_cli *cli, const struct mr_plan *plan,
     (void)sync_dir(log_dir);
 }
 
-static int write_all(const struct mr_cli *cli, const struct mr_plan *plan, const char *log_dir,
-                     const char *cluster_id, const struct mr_uuid *directory_id,
-                     int16_t metadata_version)
+static bool write_metadata(const char *log_dir, int16_t metadata_version, struct timespec now)
 {
     static uint8_t checkpoint[4096];
     static uint8_t scratch_bytes[16384];
     struct mr_arena scratch;
-    struct timespec now;
     char metadata_dir[600];
+    mr_arena_init(&scratch, scratch_bytes, sizeof scratch_bytes);
+    snprintf(metadata_dir, sizeof metadata_dir, "%s/" METADATA_DIR, log_dir);
+    uint32_t len = make_checkpoint(checkpoint, sizeof checkpoint,
+                                   (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
+                                   metadata_version, &scratch);
+    return len > 0 && make_dirs(metadata_dir) && store(metadata_dir, CHECKPOINT, checkpoint, len);
+}
+
+/* A directory of the broker; the metadata log lies in one of them. */
+static int write_all(const struct mr_cli *cli, const struct mr_plan *plan, const char *log_dir,
+                     const char *cluster_id, int16_t metadata_version, bool has_metadata)
+{
+    struct mr_uuid directory_id;
+    struct timespec now;
     char text[1024];
     char date[64];
     char directory_text[MR_UUID_TEXT + 1];
     struct tm tm;
-    mr_arena_init(&scratch, scratch_bytes, sizeof scratch_bytes);
+    if (!draw_uuid(&directory_id)) {
+        mr_cli_complain(cli, "no random numbers: %s", strerror(errno));
+        return MR_CLI_FAILED;
+    }
     clock_gettime(CLOCK_REALTIME, &now);
-    uint32_t len = make_checkpoint(checkpoint, sizeof checkpoint,
-                                   (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
-                                   metadata_version, &scratch);
-    snprintf(metadata_dir, sizeof metadata_dir, "%s/" METADATA_DIR, log_dir);
-    mr_uuid_text(directory_id, directory_text);
+    mr_uuid_text(&directory_id, directory_text);
     (void)gmtime_r(&now.tv_sec, &tm);
     (void)strftime(date, sizeof date, "%a %b %d %H:%M:%S UTC %Y", &tm);
     int text_len = snprintf(text, sizeof text,
                             "#\n#%s\ncluster.id=%s\ndirectory.id=%s\nnode.id=%lld\nversion=1\n",
                             date, cluster_id, directory_text, (long long)cli->config.node_id);
     /* meta.properties last: it is what makes the directory count as formatted. */
-    if (len == 0 || !make_dirs(log_dir) || !make_dirs(metadata_dir) ||
-        !store(metadata_dir, CHECKPOINT, checkpoint, len) ||
+    if (!make_dirs(log_dir) ||
+        (has_metadata && !write_metadata(log_dir, metadata_version, now)) ||
         !store(log_dir, "meta.properties", text, (size_t)text_len)) {
         mr_cli_complain(cli, "%s: %s", log_dir, strerror(errno));
         return MR_CLI_FAILED;
@@ -346,6 +356,81 @@ static int16_t read_feature(const char *feature)
                : 0;
 }
 
+/* Whether the directory may be formatted: it has nothing in it that is not ours. */
+static bool check_empty(const struct mr_cli *cli, const char *log_dir)
+{
+    char foreign[256];
+    char metadata_dir[600];
+    snprintf(metadata_dir, sizeof metadata_dir, "%s/" METADATA_DIR, log_dir);
+    if (!find_foreign(log_dir, NULL, foreign, sizeof foreign) ||
+        (foreign[0] == '\0' && !find_foreign(metadata_dir, CHECKPOINT, foreign, sizeof foreign))) {
+        mr_cli_complain(cli, "%s: %s", log_dir, strerror(errno));
+        return false;
+    }
+    if (foreign[0] != '\0') {
+        mr_cli_complain(cli, "%s is not empty (%s lies in it); choose an empty or new directory",
+                        log_dir, foreign);
+    }
+    return foreign[0] == '\0';
+}
+
+/*
+ * What there is to do with a directory: *is_due. All of them get the cluster's id that was asked for, or that a
+ * directory has already; `cluster_id` is empty as long as nobody has said one.
+ */
+static bool look(const struct mr_cli *cli, const char *log_dir, bool is_formatted_fine, char *cluster_id, size_t size,
+                 bool *is_due)
+{
+    struct mr_cli_meta meta;
+    if (!mr_cli_meta_load(cli, log_dir, &meta)) {
+        return false;
+    }
+    *is_due = !meta.is_there || mr_bug("format-again");
+    if (*is_due) {
+        return check_empty(cli, log_dir);
+    }
+    if (cluster_id[0] != '\0' && strcmp(cluster_id, meta.cluster_id) != 0) {
+        mr_cli_complain(cli, "%s is formatted for another cluster: cluster.id=%s", log_dir, meta.cluster_id);
+        return false;
+    }
+    if (!is_formatted_fine) {
+        mr_cli_complain(cli, "%s is formatted already; --ignore-formatted makes that no error", log_dir);
+        return false;
+    }
+    snprintf(cluster_id, size, "%s", meta.cluster_id);
+    printf("formatted before %s cluster.id=%s\n", log_dir, meta.cluster_id);
+    return true;
+}
+
+/* All directories are looked at before the first one is written. */
+static int format_dirs(const struct mr_cli *cli, const struct mr_plan *plan, const char *cluster_id,
+                       int16_t metadata_version, bool is_formatted_fine)
+{
+    static struct mr_cli_dirs dirs;
+    bool is_due[MR_DIRS_MAX];
+    char id[sizeof ((struct mr_cli_meta *)0)->cluster_id];
+    uint32_t count = mr_cli_dirs(cli, &dirs);
+    snprintf(id, sizeof id, "%s", cluster_id == NULL ? "" : cluster_id);
+    for (uint32_t index = 0; index < count; index++) {
+        if (!look(cli, dirs.paths[index], is_formatted_fine, id, sizeof id, &is_due[index])) {
+            return MR_CLI_FAILED;
+        }
+    }
+    struct mr_uuid drawn;
+    if (id[0] == '\0' && !draw_uuid(&drawn)) {
+        mr_cli_complain(cli, "no random numbers: %s", strerror(errno));
+        return MR_CLI_FAILED;
+    }
+    if (id[0] == '\0') {
+        mr_uuid_text(&drawn, id);
+    }
+    int code = MR_CLI_OK;
+    for (uint32_t index = 0; index < count && code == MR_CLI_OK; index++) {
+        code = is_due[index] ? write_all(cli, plan, dirs.paths[index], id, metadata_version, index == 0) : MR_CLI_OK;
+    }
+    return code;
+}
+
 int mr_cmd_format(int argc, char **argv)
 {
     const char *cluster_id = NULL;
@@ -358,12 +443,6 @@ int mr_cmd_format(int argc, char **argv)
         {.name = NULL}};
     static struct mr_cli cli = {.command = "format"};
     static struct mr_plan plan;
-    struct mr_cli_meta meta;
-    struct mr_uuid directory_id;
-    struct mr_uuid drawn;
-    char drawn_text[MR_UUID_TEXT + 1];
-    char foreign[256];
-    char metadata_dir[600];
     cli.options = options;
     if (mr_cli_is_answered(argc, argv, help)) {
         return MR_CLI_OK;
@@ -384,40 +463,5 @@ int mr_cmd_format(int argc, char **argv)
             feature, METADATA_VERSION_MIN, METADATA_VERSION);
         return MR_CLI_USAGE;
     }
-    const char *log_dir = cli.config.log_dirs.data;
-    if (!mr_cli_meta_load(&cli, log_dir, &meta)) {
-        return MR_CLI_FAILED;
-    }
-    if (meta.is_there && !mr_bug("format-again")) {
-        if (cluster_id != NULL && strcmp(cluster_id, meta.cluster_id) != 0) {
-            mr_cli_complain(&cli, "%s is formatted for another cluster: cluster.id=%s", log_dir,
-                            meta.cluster_id);
-            return MR_CLI_FAILED;
-        }
-        if (is_formatted_fine) {
-            printf("formatted before %s cluster.id=%s\n", log_dir, meta.cluster_id);
-            return MR_CLI_OK;
-        }
-        mr_cli_complain(&cli, "%s is formatted already; --ignore-formatted makes that no error",
-                        log_dir);
-        return MR_CLI_FAILED;
-    }
-    snprintf(metadata_dir, sizeof metadata_dir, "%s/" METADATA_DIR, log_dir);
-    if (!find_foreign(log_dir, NULL, foreign, sizeof foreign) ||
-        (foreign[0] == '\0' && !find_foreign(metadata_dir, CHECKPOINT, foreign, sizeof foreign))) {
-        mr_cli_complain(&cli, "%s: %s", log_dir, strerror(errno));
-        return MR_CLI_FAILED;
-    }
-    if (foreign[0] != '\0') {
-        mr_cli_complain(&cli, "%s is not empty (%s lies in it); choose an empty or new directory",
-                        log_dir, foreign);
-        return MR_CLI_FAILED;
-    }
-    if (!draw_uuid(&directory_id) || !draw_uuid(&drawn)) {
-        mr_cli_complain(&cli, "no random numbers: %s", strerror(errno));
-        return MR_CLI_FAILED;
-    }
-    mr_uuid_text(&drawn, drawn_text);
-    return write_all(&cli, &plan, log_dir, cluster_id == NULL ? drawn_text : cluster_id, &directory_id,
-                     metadata_version);
+    return format_dirs(&cli, &plan, cluster_id, metadata_version, is_formatted_fine);
 }

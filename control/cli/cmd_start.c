@@ -53,6 +53,61 @@ static bool check_meta(const struct mr_cli *cli, const char *log_dir, struct mr_
     return true;
 }
 
+/* O_TMPFILE: the question leaves no name behind. */
+static void check_direct(const struct mr_cli *cli, const char *log_dir)
+{
+    int file = open(log_dir, O_RDWR | O_TMPFILE | O_DIRECT | O_CLOEXEC, 0600);
+    if (file < 0 && errno == EINVAL && !mr_bug("silent-buffering")) {
+        mr_cli_complain(
+            cli,
+            "warning: the file system of %s refuses O_DIRECT; buffered writes and fdatasync "
+            "are used, which is slower",
+            log_dir);
+    }
+    if (file >= 0) {
+        close(file);
+    }
+}
+
+/*
+ * Every directory of log.dirs is this node's, and no two are the same. One that cannot be read at all is left out, as
+ * if it had failed while the broker ran; but not the first, which has the metadata log.
+ */
+static bool check_dirs(const struct mr_cli *cli, struct mr_threads_params *params, char *cluster_id, size_t size)
+{
+    static struct mr_cli_dirs dirs;
+    params->dir_count = mr_cli_dirs(cli, &dirs);
+    for (uint32_t index = 0; index < params->dir_count; index++) {
+        struct mr_log_dir *dir = &params->dirs[index];
+        struct mr_cli_meta meta;
+        dir->path = dirs.paths[index];
+        if (index > 0 && !mr_cli_meta_load(cli, dir->path, &meta)) {
+            dir->is_offline = true;
+            continue;
+        }
+        if (!check_meta(cli, dir->path, &meta)) {
+            return false;
+        }
+        if (index == 0) {
+            snprintf(cluster_id, size, "%s", meta.cluster_id);
+        } else if (strcmp(cluster_id, meta.cluster_id) != 0) {
+            mr_cli_complain(cli, "%s belongs to cluster.id=%s, %s to cluster.id=%s", dir->path, meta.cluster_id,
+                            params->dirs[0].path, cluster_id);
+            return false;
+        }
+        for (uint32_t before = 0; before < index; before++) {
+            if (mr_uuid_equal(&params->dirs[before].id, &meta.directory_id)) {
+                mr_cli_complain(cli, "%s and %s have the same directory.id: one is a copy of the other",
+                                params->dirs[before].path, dir->path);
+                return false;
+            }
+        }
+        dir->id = meta.directory_id;
+        check_direct(cli, dir->path);
+    }
+    return true;
+}
+
 /*
  * Whether the address can be bound, before recovery has taken its time. Without SO_REUSEPORT: two
  * brokers of one user would otherwise share a port and each get half of the connections.
@@ -155,28 +210,12 @@ static bool check_listeners(const struct mr_cli *cli, const struct mr_plan *plan
     return true;
 }
 
-/* O_TMPFILE: the question leaves no name behind. */
-static void check_direct(const struct mr_cli *cli, const char *log_dir)
-{
-    int file = open(log_dir, O_RDWR | O_TMPFILE | O_DIRECT | O_CLOEXEC, 0600);
-    if (file < 0 && errno == EINVAL && !mr_bug("silent-buffering")) {
-        mr_cli_complain(
-            cli,
-            "warning: the file system of %s refuses O_DIRECT; buffered writes and fdatasync "
-            "are used, which is slower",
-            log_dir);
-    }
-    if (file >= 0) {
-        close(file);
-    }
-}
-
 int mr_cmd_start(int argc, char **argv)
 {
     struct mr_threads_params params = {0};
     static struct mr_cli cli = {.command = "start"};
     static struct mr_plan plan;
-    struct mr_cli_meta meta;
+    char cluster_id[sizeof ((struct mr_cli_meta *)0)->cluster_id];
     char why[1024];
     if (mr_cli_is_answered(argc, argv, help)) {
         return MR_CLI_OK;
@@ -191,21 +230,18 @@ int mr_cmd_start(int argc, char **argv)
         return MR_CLI_USAGE;
     }
     params.listener_count = (uint32_t)listener_count;
-    params.log_dir = cli.config.log_dirs.data;
     if (!mr_wait_uring_probe(why, sizeof why) && !mr_bug("skip-probe")) {
         mr_cli_complain(&cli, "%s", why);
         return MR_CLI_FAILED;
     }
-    if (!check_meta(&cli, params.log_dir, &meta)) {
+    if (!check_dirs(&cli, &params, cluster_id, sizeof cluster_id)) {
         return MR_CLI_FAILED;
     }
     if (!check_listeners(&cli, &plan, &params)) {
         return MR_CLI_FAILED;
     }
-    check_direct(&cli, params.log_dir);
     params.config = &cli.config;
     params.plan = &plan;
-    params.cluster_id = mr_str(meta.cluster_id);
-    params.directory_id = meta.directory_id;
+    params.cluster_id = mr_str(cluster_id);
     return mr_threads_run(&params);
 }

@@ -2,6 +2,7 @@
 
 #include "admin/admin.h"
 #include "metadata/local_logs.h"
+#include "metadata/log_dirs.h"
 #include "metadata/meta_log.h"
 #include "millrace/base/bug.h"
 #include "millrace/kafka/messages.h"
@@ -59,11 +60,11 @@ void mr_controller_queue(struct mr_control *control, struct mr_now now, struct m
 
 struct mr_ctl mr_controller_ctl(struct mr_control *control)
 {
+    memset(control->log_dirs->placed, 0, sizeof control->log_dirs->placed);
     return (struct mr_ctl){
         .meta = control->meta,
         .config = control->config,
         .node_id = control->node_id,
-        .directory_id = control->directory_id,
         .control = control,
     };
 }
@@ -171,6 +172,7 @@ static void batch_durable(struct mr_control *control, struct mr_now now)
     struct mr_controller *controller = control->controller;
     struct mr_list       *link;
     uint64_t              number = mr_local_logs_follow(control, now);
+    mr_log_dirs_durable(control, now);
     if (controller->txn_ids.coming >= 0) {
         /* What is left of the block before it is lost, as after a crash. */
         controller->txn_ids.next = controller->txn_ids.coming;
@@ -241,6 +243,19 @@ static void decide_internal_topic(struct mr_control *control, enum mr_ctl_intern
     (void)mr_meta_log_replay(control, &controller->records, mark);
 }
 
+static void decide_log_dirs(struct mr_control *control)
+{
+    struct mr_controller *controller = control->controller;
+    struct mr_ctl         ctl = mr_controller_ctl(control);
+    struct mr_meta_mark   mark = mr_meta_records_mark(&controller->records);
+    mr_log_dirs_decide(&ctl, &controller->records);
+    if (controller->records.is_failed) {
+        mr_control_fail(control, "no memory to write down where logs are (millrace.control.bytes)");
+        return;
+    }
+    (void)mr_meta_log_replay(control, &controller->records, mark);
+}
+
 bool mr_controller_turn(struct mr_control *control, struct mr_now now)
 {
     struct mr_controller *controller = control->controller;
@@ -259,11 +274,18 @@ bool mr_controller_turn(struct mr_control *control, struct mr_now now)
         decide_txn_ids(control);
         is_any = true;
     }
+    if (mr_log_dirs_is_due(control) && control->phase >= MR_PHASE_OPEN) {
+        decide_log_dirs(control);
+        is_any = true;
+    }
     while (!mr_list_is_empty(&controller->queue) && budget > 0 && !mr_control_has_worked(control) &&
            controller->records.used < BATCH_BYTES && control->phase != MR_PHASE_FAILED &&
            decide_one(control, now)) {
         budget--;
         is_any = true;
+    }
+    if (controller->records.count == 0 && control->phase != MR_PHASE_FAILED) {
+        mr_log_dirs_durable(control, now); /* there was nothing to write: they are deleted, or the records are too old */
     }
     if (controller->records.count > 0 && control->phase != MR_PHASE_FAILED) {
         mr_meta_log_commit(control, now, &controller->records, batch_durable);

@@ -24,7 +24,6 @@ struct mr_ctl {
     const struct mr_meta *meta;
     const struct mr_config *config;
     int32_t node_id;
-    struct mr_uuid directory_id;
     struct mr_control *control; /* memory of requests, random ids; nothing else */
 };
 

@@ -1,6 +1,7 @@
 #include "metadata/ctl_brokers.h"
 
 #include "config_table.h"
+#include "metadata/log_dirs.h"
 #include "millrace/kafka/messages.h"
 
 #define ENDPOINTS_MAX 16
@@ -98,7 +99,7 @@ void mr_ctl_brokers_register(const struct mr_ctl *ctl, int64_t offset,
 {
     struct listener ends[ENDPOINTS_MAX];
     struct mr_uuid  incarnation;
-    struct mr_uuid  directory = ctl->directory_id;
+    struct mr_uuid  directories[MR_DIRS_MAX];
     int16_t         version = mr_meta_register_broker_version(ctl->meta->metadata_version);
     mr_control_uuid(ctl->control, &incarnation);
 
@@ -142,8 +143,8 @@ void mr_ctl_brokers_register(const struct mr_ctl *ctl, int64_t offset,
     record.rack = ctl->config->broker_rack;
     record.fenced = true;
     if (version >= 3) {
-        record.log_dirs = &directory;
-        record.log_dirs_count = 1;
+        record.log_dirs = directories;
+        record.log_dirs_count = mr_log_dirs_ids(ctl->control, directories);
     }
     for (int32_t index = 0; index < record.end_points_count; index++) {
         endpoints[index] = (struct mr_register_broker_record_broker_endpoint){

@@ -7,6 +7,7 @@
  */
 #include "metadata/controller.h"
 #include "metadata/ctl_seen.h"
+#include "metadata/log_dirs.h"
 #include "millrace/base/bug.h"
 #include "millrace/kafka/messages.h"
 
@@ -40,10 +41,14 @@ static void place(const struct mr_meta *meta, uint32_t start, int32_t *replicas,
     }
 }
 
-/* Where a broker with one directory keeps its replicas, else "not yet said". */
+/* Ours in one of our directories; where another broker with one directory keeps its replicas, else "not yet said". */
 static struct mr_uuid directory_of(const struct mr_ctl *ctl, int32_t broker_id)
 {
     static const struct mr_uuid unassigned = {.bytes = {[15] = 1}};
+    const struct mr_log_dirs *all = ctl->control->log_dirs;
+    if (broker_id == ctl->node_id && all->count > 1) {
+        return all->dirs[mr_log_dirs_place(ctl->control)].id;
+    }
     const struct mr_meta_broker *broker = mr_meta_broker(ctl->meta, broker_id);
     return broker != NULL && broker->directory_count == 1 ? broker->directories[0] : unassigned;
 }

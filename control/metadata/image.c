@@ -110,7 +110,8 @@ static struct mr_image_topic *topic_make(struct mr_images *images, const struct 
             memcpy(ids, from->isr.ids, sizeof *ids * to->isr_count);
         }
         ids += to->isr_count;
-        to->log_id = from->log_state == MR_META_LOG_OPEN ? from->log_id : 0;
+        to->is_offline = from->log_state == MR_META_LOG_OFFLINE;
+        to->log_id = from->log_state == MR_META_LOG_OPEN || to->is_offline ? from->log_id : 0;
         to->storage_core = from->storage_core;
     }
     memcpy(name, topic->name.data, (size_t)topic->name.len);

@@ -1,6 +1,7 @@
 #include "metadata/local_logs.h"
 
 #include "metadata/image.h"
+#include "metadata/log_dirs.h"
 
 #define LOCAL_OPS 512
 #define RETRY_MS  1000
@@ -31,6 +32,8 @@ struct local_open {
     struct mr_log_config config;
     struct mr_uuid       topic_id;
     uint32_t             storage_core;
+    int32_t              home; /* the directory that the record names, or MR_LOG_DIR_UNSAID or _OTHER */
+    uint32_t             looked; /* that many directories have been looked at beside it */
     char                 name[MR_TOPIC_NAME_MAX + 1];
 };
 
@@ -107,6 +110,8 @@ static void follow_topic(struct mr_control *control, struct mr_meta_topic *topic
         if ((partition->log_state == MR_META_LOG_CLOSED ||
              partition->log_state == MR_META_LOG_FAILED) &&
             has_replica_here(control, partition)) {
+            int32_t home = mr_log_dirs_home(control, partition);
+            partition->storage_core = mr_log_dirs_core(control, home > 0 ? (uint32_t)home : 0, topic->name, index);
             partition->log_state = MR_META_LOG_QUEUED;
             queued++;
         }
@@ -210,8 +215,43 @@ static void work_answered(struct mr_control *control, struct local_work *work)
 
 static bool drop_send(struct mr_control *control, struct local_drop *drop, uint32_t storage_core,
                       uint64_t log_id);
-static bool drop_send_by_name(struct mr_control *control, struct local_drop *drop, struct mr_str name,
-                              const struct mr_uuid *topic_id, uint32_t partition);
+static bool drop_send_by_name(struct mr_control *control, struct local_drop *drop, uint32_t storage_core,
+                              struct mr_str name, const struct mr_uuid *topic_id, uint32_t partition);
+static void open_submit(struct mr_control *control, struct local_open *open, uint32_t dir);
+
+/* The record names no directory that is served, or the log lies in none of those that are. */
+static void open_offline(struct mr_control *control, struct mr_meta_topic *topic, struct mr_meta_partition *partition,
+                         int32_t home)
+{
+    bool is_here = home >= 0;
+    partition->log_state = MR_META_LOG_OFFLINE;
+    partition->log_id = is_here ? UINT64_MAX : 0; /* no log's: the core is offline and does not look */
+    topic->opening--;
+    mr_meta_topic_changed(control->meta, topic);
+    mr_log(control->log, MR_LOG_ERROR, "a log is not served topic=%.*s partition=%u why=%s", (int)topic->name.len,
+           topic->name.data, (uint32_t)(partition - topic->partitions),
+           is_here ? "its log directory is offline"
+                   : "its record names a log directory that is not one of log.dirs, and no other has it");
+}
+
+/* The log is not in the directory that was asked: the next one, or where it is to be made. False: nowhere. */
+static bool open_elsewhere(struct mr_control *control, struct local_open *open)
+{
+    const struct mr_log_dirs *all = control->log_dirs;
+    while (open->looked < all->count) {
+        uint32_t dir = open->looked++;
+        if (!all->dirs[dir].is_offline && (int32_t)dir != open->home) {
+            open_submit(control, open, dir);
+            return true;
+        }
+    }
+    if (open->home == MR_LOG_DIR_OTHER) {
+        return false;
+    }
+    open->op.is_search = false;
+    open_submit(control, open, open->home >= 0 ? (uint32_t)open->home : mr_log_dirs_place(control));
+    return true;
+}
 
 static void open_done(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
 {
@@ -220,15 +260,24 @@ static void open_done(struct mr_control *control, struct mr_now now, struct mr_c
     struct mr_meta_topic *topic = mr_meta_topic_by_id(control->meta, &open->topic_id);
     enum mr_err           err = open->op.op.err;
     uint32_t              index = (uint32_t)open->op.partition;
+    int32_t               dir = (int32_t)mr_endpoint_dir(control->endpoints, open->storage_core);
+    /* In another directory than its own, what is there may be a deleted topic's of that name. */
+    bool is_missing =
+        open->op.is_search && (err == MR_ERR_NOT_FOUND || (err == MR_ERR_EXISTS && dir != open->home));
     (void)now;
+    if (topic != NULL && is_missing && open_elsewhere(control, open)) {
+        return;
+    }
     work_answered(control, callback->user);
     if (topic == NULL) {
         /* Removed meanwhile: its log, or as much as there is of it, has nobody who would drop it. */
         if (err == MR_OK) {
             (void)drop_send(control, NULL, open->storage_core, open->op.log_id);
         } else {
-            (void)drop_send_by_name(control, NULL, mr_str(open->name), &open->topic_id, index);
+            (void)drop_send_by_name(control, NULL, open->storage_core, mr_str(open->name), &open->topic_id, index);
         }
+    } else if (is_missing) {
+        open_offline(control, topic, &topic->partitions[index], open->home);
     } else {
         struct mr_meta_partition *partition = &topic->partitions[index];
         mr_assert(topic->opening > 0 && partition->log_state == MR_META_LOG_OPENING);
@@ -237,6 +286,10 @@ static void open_done(struct mr_control *control, struct mr_now now, struct mr_c
         if (err == MR_OK) {
             partition->log_state = MR_META_LOG_OPEN;
             partition->log_id = open->op.log_id;
+            partition->storage_core = open->storage_core;
+            if (dir != open->home) {
+                (void)mr_log_dirs_assign(control, &topic->id, index, (uint32_t)dir);
+            }
         } else {
             partition->log_state = MR_META_LOG_FAILED;
             logs->failed++;
@@ -311,15 +364,19 @@ static bool open_send(struct mr_control *control, struct local_work *work,
 {
     struct mr_local_logs     *logs = control->local_logs;
     struct mr_meta_partition *partition = &topic->partitions[index];
-    struct local_open        *open = MR_HEAP_NEW(&control->heap, struct local_open);
+    int32_t                   home = mr_log_dirs_home(control, partition);
+    if (home >= 0 && control->log_dirs->dirs[home].is_offline) {
+        open_offline(control, topic, partition, home);
+        return true;
+    }
+    struct local_open *open = MR_HEAP_NEW(&control->heap, struct local_open);
     if (open == NULL) {
         return false;
     }
     mr_assert(topic->name.len <= MR_TOPIC_NAME_MAX);
     open->callback = (struct mr_control_op){.done = open_done, .user = work};
     open->topic_id = topic->id;
-    open->storage_core =
-        mr_storage_owner(topic->name, (int32_t)index, control->endpoints->storage_count);
+    open->home = home;
     memcpy(open->name, topic->name.data, (size_t)topic->name.len);
     mr_images_log_config(control->images, control->meta, topic, &open->config);
     open->op = (struct mr_open_op){
@@ -330,14 +387,24 @@ static bool open_send(struct mr_control *control, struct local_work *work,
         .leader_epoch = partition->leader_epoch,
         .config = &open->config,
         .is_internal = mr_log_config_is_internal(topic->name),
+        .is_search = control->log_dirs->count > 1,
         .may_block = control->phase == MR_PHASE_OPEN,
     };
     partition->log_state = MR_META_LOG_OPENING;
-    partition->storage_core = open->storage_core;
     logs->in_flight++;
     work->in_flight++;
-    mr_control_submit(control, open->storage_core, &open->op.op, &open->callback);
+    if (home >= 0) {
+        open_submit(control, open, (uint32_t)home);
+    } else if (!open_elsewhere(control, open)) {
+        mr_unreachable("a search that has not begun has the first directory to look at");
+    }
     return true;
+}
+
+static void open_submit(struct mr_control *control, struct local_open *open, uint32_t dir)
+{
+    open->storage_core = mr_log_dirs_core(control, dir, mr_str(open->name), (uint32_t)open->op.partition);
+    mr_control_submit(control, open->storage_core, &open->op.op, &open->callback);
 }
 
 static bool configure_send(struct mr_control *control, struct local_work *work,
@@ -388,8 +455,8 @@ static bool drop_send(struct mr_control *control, struct local_drop *drop, uint3
 }
 
 /* A log that could not be opened has no id, but perhaps a directory, which would be in the way of the next topic. */
-static bool drop_send_by_name(struct mr_control *control, struct local_drop *drop, struct mr_str name,
-                              const struct mr_uuid *topic_id, uint32_t partition)
+static bool drop_send_by_name(struct mr_control *control, struct local_drop *drop, uint32_t storage_core,
+                              struct mr_str name, const struct mr_uuid *topic_id, uint32_t partition)
 {
     struct local_drop_op *op = drop_op_new(control, drop);
     if (op == NULL) {
@@ -399,7 +466,6 @@ static bool drop_send_by_name(struct mr_control *control, struct local_drop *dro
     op->op.topic = (struct mr_str){.data = op->name, .len = name.len};
     op->op.topic_id = *topic_id;
     op->op.partition = (int32_t)partition;
-    uint32_t storage_core = mr_storage_owner(name, (int32_t)partition, control->endpoints->storage_count);
     mr_control_submit(control, storage_core, &op->op.op, &op->callback);
     return true;
 }
@@ -461,15 +527,16 @@ static bool drop_pump(struct mr_control *control, struct local_drop *drop, uint3
     struct mr_meta_gone  *gone = drop->gone;
     for (; drop->cursor < gone->partition_count; drop->cursor++) {
         enum mr_meta_log_state state = gone->logs[drop->cursor].log_state;
-        if (state == MR_META_LOG_CLOSED || state == MR_META_LOG_OPENING) {
-            continue; /* its OPEN is under way and drops it when it comes back */
+        if (state == MR_META_LOG_CLOSED || state == MR_META_LOG_OPENING || state == MR_META_LOG_OFFLINE) {
+            continue; /* its OPEN is under way and drops it when it comes back; or nobody can */
         }
         if (*budget == 0 || logs->in_flight >= LOCAL_OPS) {
             return false;
         }
         bool is_sent = state == MR_META_LOG_OPEN
                            ? drop_send(control, drop, gone->logs[drop->cursor].storage_core, gone->logs[drop->cursor].log_id)
-                           : drop_send_by_name(control, drop, gone->name, &gone->id, drop->cursor);
+                           : drop_send_by_name(control, drop, gone->logs[drop->cursor].storage_core, gone->name, &gone->id,
+                                               drop->cursor);
         if (!is_sent) {
             return false;
         }

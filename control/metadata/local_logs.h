@@ -5,6 +5,10 @@
  *   state durable > mr_local_logs_follow > work list > OPEN, CONFIGURE per partition
  *                                        > drop list > DROP per partition, by name where it is not open
  *
+ * With several log directories a log is opened where its partition's record says. When the broker starts it may lie in
+ * another one (Apache Kafka moves logs, and so do people): then it is looked for in all that are there, and the record is
+ * corrected. Where the directory is offline nothing is opened; nothing is made in place of a log that may be there.
+ *
  * Work is pipelined: at most LOCAL_OPS operations are with storage. Each piece of work has a number
  * that rises; mr_local_logs_done_to says which numbers are done, so that an answer can wait for the
  * work that its request caused. A topic waits for the drops of an older topic of its name: both

@@ -164,6 +164,37 @@ struct mr_meta_topic *mr_meta_topic_add(struct mr_meta *meta, struct mr_str name
     return topic;
 }
 
+/* A partition's directories are counted, or no more. */
+static void directories_count(struct mr_meta *meta, const struct mr_meta_partition *partition, bool is_more)
+{
+    for (uint32_t dir = 0; dir < meta->dir_count; dir++) {
+        for (int32_t slot = 0; slot < partition->directory_count; slot++) {
+            if (mr_uuid_equal(&meta->dirs[dir].id, &partition->directories[slot])) {
+                meta->dirs[dir].partitions += is_more ? 1 : UINT64_MAX;
+            }
+        }
+    }
+}
+
+bool mr_meta_directories_set(struct mr_meta *meta, struct mr_meta_partition *partition,
+                             const struct mr_uuid *from, int32_t count)
+{
+    struct mr_uuid *copy = NULL;
+    if (count > 0) {
+        copy = MR_HEAP_ARRAY(meta->heap, struct mr_uuid, count);
+        if (copy == NULL) {
+            return false;
+        }
+        memcpy(copy, from, sizeof *copy * (size_t)count);
+    }
+    directories_count(meta, partition, false);
+    MR_HEAP_ARRAY_FREE(meta->heap, partition->directories, partition->directory_count);
+    partition->directories = copy;
+    partition->directory_count = count > 0 ? count : 0;
+    directories_count(meta, partition, true);
+    return true;
+}
+
 static void partition_free(struct mr_meta *meta, struct mr_meta_partition *partition)
 {
     (void)mr_meta_ids_set(meta, &partition->replicas, NULL, 0);
@@ -172,7 +203,7 @@ static void partition_free(struct mr_meta *meta, struct mr_meta_partition *parti
     (void)mr_meta_ids_set(meta, &partition->adding, NULL, 0);
     (void)mr_meta_ids_set(meta, &partition->eligible, NULL, 0);
     (void)mr_meta_ids_set(meta, &partition->last_known, NULL, 0);
-    MR_HEAP_ARRAY_FREE(meta->heap, partition->directories, partition->directory_count);
+    (void)mr_meta_directories_set(meta, partition, NULL, 0);
 }
 
 bool mr_meta_topic_remove(struct mr_meta *meta, struct mr_meta_topic *topic)

@@ -53,6 +53,7 @@ enum mr_meta_log_state {
     MR_META_LOG_OPENING,
     MR_META_LOG_OPEN,
     MR_META_LOG_FAILED, /* tried again by a timer */
+    MR_META_LOG_OFFLINE, /* its directory is: storage_core refuses what is asked of it */
 };
 
 struct mr_meta_partition {
@@ -170,6 +171,11 @@ struct mr_meta {
     int64_t  next_producer_id; /* the first of no block */
     int64_t  offset;           /* of the last record replayed, -1: none */
     uint64_t partition_count;
+    struct {
+        struct mr_uuid id;
+        uint64_t       partitions; /* whose records name it */
+    } dirs[MR_DIRS_MAX]; /* of this broker, when it has several log directories */
+    uint32_t dir_count;
     uint64_t ignored; /* records of kinds that this broker does not use yet */
 
     bool           is_in_transaction;
@@ -235,6 +241,8 @@ struct mr_meta_partition *mr_meta_partition_make(struct mr_meta *meta, struct mr
                                                  int32_t partition);
 bool mr_meta_ids_set(struct mr_meta *meta, struct mr_meta_ids *ids, const int32_t *from,
                      int32_t count);
+bool mr_meta_directories_set(struct mr_meta *meta, struct mr_meta_partition *partition,
+                             const struct mr_uuid *from, int32_t count);
 bool mr_meta_config_set(struct mr_meta *meta, int8_t type, struct mr_str resource,
                         struct mr_str name, struct mr_str value);
 void mr_meta_resource_remove(struct mr_meta *meta, int8_t type, struct mr_str name);

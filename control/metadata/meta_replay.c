@@ -146,18 +146,7 @@ static enum mr_err replay_topic(struct mr_meta *meta, const struct mr_topic_reco
 static enum mr_err directories_set(struct mr_meta *meta, struct mr_meta_partition *partition,
                                    const struct mr_uuid *from, int32_t count)
 {
-    struct mr_uuid *copy = NULL;
-    if (count > 0) {
-        copy = MR_HEAP_ARRAY(meta->heap, struct mr_uuid, count);
-        if (copy == NULL) {
-            return MR_ERR_NO_MEMORY;
-        }
-        memcpy(copy, from, sizeof *copy * (size_t)count);
-    }
-    MR_HEAP_ARRAY_FREE(meta->heap, partition->directories, partition->directory_count);
-    partition->directories = copy;
-    partition->directory_count = count > 0 ? count : 0;
-    return MR_OK;
+    return mr_meta_directories_set(meta, partition, from, count) ? MR_OK : MR_ERR_NO_MEMORY;
 }
 
 struct id_list {

@@ -1,6 +1,7 @@
 #include "metadata/stray_logs.h"
 
 #include "metadata/local_logs.h"
+#include "metadata/log_dirs.h"
 #include "metadata/meta.h"
 #include "metadata/meta_file.h"
 
@@ -22,6 +23,7 @@ struct stray_removed {
 struct stray_dir {
     const struct stray_removed *topic;
     int32_t                     partition;
+    uint32_t                    dir; /* the log directory it lies in */
 };
 
 struct stray_job {
@@ -41,6 +43,7 @@ struct mr_stray_logs {
     uint32_t            dir_room;
     uint32_t            next;
     uint32_t            in_flight;
+    uint32_t            dir; /* that is looked at */
     int32_t             handle;
 };
 
@@ -75,20 +78,27 @@ static const struct stray_removed *removed_find(struct mr_control *control, stru
     return NULL;
 }
 
+/* Best effort: what is not remembered stays on disk until the next start. NULL: no memory. */
+static const struct stray_removed *removed_add(struct mr_control *control, struct mr_str name, const struct mr_uuid *id)
+{
+    struct stray_removed *removed = MR_HEAP_NEW(&control->heap, struct stray_removed);
+    if (removed == NULL || !mr_heap_str(&control->heap, name, &removed->name)) {
+        MR_HEAP_DELETE(&control->heap, removed);
+        return NULL;
+    }
+    removed->id = *id;
+    mr_table_add(&control->stray_logs->removed, &removed->node, mr_hash_str(&control->hash_key, removed->name));
+    return removed;
+}
+
 void mr_stray_logs_remember(struct mr_control *control)
 {
-    struct mr_stray_logs *stray = control->stray_logs;
     MR_LIST_EACH(link, &control->meta->gone)
     {
         const struct mr_meta_gone *gone = MR_LIST_ENTRY(link, struct mr_meta_gone, link);
-        struct stray_removed      *removed = MR_HEAP_NEW(&control->heap, struct stray_removed);
-        if (removed == NULL || !mr_heap_str(&control->heap, gone->name, &removed->name)) {
-            MR_HEAP_DELETE(&control->heap, removed);
-            return; /* best effort: what is not remembered stays on disk until the next start */
+        if (removed_add(control, gone->name, &gone->id) == NULL) {
+            return;
         }
-        removed->id = gone->id;
-        mr_table_add(&stray->removed, &removed->node,
-                     mr_hash_str(&control->hash_key, removed->name));
     }
 }
 
@@ -144,7 +154,8 @@ static bool dirs_add(struct mr_control *control, const struct stray_removed *top
         stray->dirs = more;
         stray->dir_room = room;
     }
-    stray->dirs[stray->dir_count++] = (struct stray_dir){.topic = topic, .partition = partition};
+    stray->dirs[stray->dir_count++] =
+        (struct stray_dir){.topic = topic, .partition = partition, .dir = stray->dir};
     return true;
 }
 
@@ -158,13 +169,62 @@ static void finish(struct mr_control *control)
     stray->step = STRAY_DONE;
 }
 
+static void opened(struct mr_control *control, struct mr_now now, struct mr_meta_file *file, enum mr_err err);
+
+/* The next log directory that is served; after the last one what was found is dropped. */
+static void look(struct mr_control *control, uint32_t dir)
+{
+    struct mr_stray_logs     *stray = control->stray_logs;
+    const struct mr_log_dirs *all = control->log_dirs;
+    while (dir < all->count && all->dirs[dir].is_offline) {
+        dir++;
+    }
+    stray->dir = dir;
+    stray->step = dir < all->count ? STRAY_LISTING : STRAY_DROPPING;
+    if (dir < all->count) {
+        mr_meta_file_open_dir(control, &stray->file, all->dirs[dir].path, opened);
+        return;
+    }
+    if (stray->dir_count > 0) {
+        mr_log(control->log, MR_LOG_INFO, "dropping what deleted topics left behind logs=%u",
+               stray->dir_count);
+    }
+}
+
 static void closed(struct mr_control *control, struct mr_now now, struct mr_meta_file *file,
                    enum mr_err err)
 {
     (void)now;
     (void)file;
     (void)err;
-    control->stray_logs->step = STRAY_DROPPING;
+    look(control, control->stray_logs->dir + 1);
+}
+
+/*
+ * Whose directory it is when it has to go: a removed topic's, or a partition's that is open in another log directory (a
+ * copy that became superfluous, or is unfinished). NULL: it stays; *is_unknown: nobody's.
+ */
+static const struct stray_removed *owner_of(struct mr_control *control, struct mr_str topic, int32_t partition,
+                                            bool *is_unknown)
+{
+    const struct mr_meta_topic *known = mr_meta_topic_by_name(control->meta, topic);
+    bool is_open = known != NULL && (uint32_t)partition < known->partition_count &&
+                   known->partitions[partition].log_state == MR_META_LOG_OPEN;
+    *is_unknown = false;
+    if (!is_open) { /* of one that is being opened it is not known yet whether this stands in its way */
+        const struct stray_removed *removed = removed_find(control, topic, NULL);
+        *is_unknown = removed == NULL;
+        return removed;
+    }
+    uint32_t core = known->partitions[partition].storage_core;
+    if (mr_endpoint_dir(control->endpoints, core) == control->stray_logs->dir) {
+        return NULL;
+    }
+    const struct stray_removed *moved = removed_find(control, topic, NULL);
+    while (moved != NULL && !mr_uuid_equal(&moved->id, &known->id)) {
+        moved = removed_find(control, topic, moved);
+    }
+    return moved != NULL ? moved : removed_add(control, topic, &known->id);
 }
 
 static void listed(struct mr_control *control, struct mr_now now, struct mr_meta_file *file,
@@ -185,27 +245,19 @@ static void listed(struct mr_control *control, struct mr_now now, struct mr_meta
             mr_str_equal(topic, MR_STR("__cluster_metadata"))) {
             continue;
         }
-        const struct mr_meta_topic *known = mr_meta_topic_by_name(control->meta, topic);
-        if (known != NULL && (uint32_t)partition < known->partition_count &&
-            known->partitions[partition].log_state == MR_META_LOG_OPEN) {
-            continue; /* of one that is being opened it is not known yet whether this stands in its way */
-        }
-        const struct stray_removed *removed = removed_find(control, topic, NULL);
-        if (removed == NULL) {
+        bool                        is_unknown = false;
+        const struct stray_removed *owner = owner_of(control, topic, partition, &is_unknown);
+        if (is_unknown) {
             mr_fmt(first, sizeof first, "%s", name);
             unknown++;
-        } else if (!dirs_add(control, removed, partition)) {
+        } else if (owner != NULL && !dirs_add(control, owner, partition)) {
             break;
         }
     }
     if (unknown > 0) {
         mr_log(control->log, MR_LOG_WARN,
-               "directories of partitions that no topic has are left alone count=%u one=%s",
-               unknown, first);
-    }
-    if (stray->dir_count > 0) {
-        mr_log(control->log, MR_LOG_INFO, "dropping what deleted topics left behind logs=%u",
-               stray->dir_count);
+               "directories of partitions that no topic has are left alone dir=%s count=%u one=%s",
+               control->log_dirs->dirs[stray->dir].path, unknown, first);
     }
     mr_meta_file_close(control, &stray->file, stray->handle, closed);
 }
@@ -216,7 +268,7 @@ static void opened(struct mr_control *control, struct mr_now now, struct mr_meta
     struct mr_stray_logs *stray = control->stray_logs;
     (void)now;
     if (err != MR_OK) {
-        finish(control);
+        look(control, stray->dir + 1);
         return;
     }
     stray->handle = file->file;
@@ -266,7 +318,7 @@ static bool job_send(struct mr_control *control, const struct stray_dir *dir)
     job->drop.topic = (struct mr_str){.data = job->name, .len = dir->topic->name.len};
     job->drop.partition = dir->partition;
     control->stray_logs->in_flight++;
-    job->storage_core = mr_storage_owner(dir->topic->name, dir->partition, control->endpoints->storage_count);
+    job->storage_core = mr_log_dirs_core(control, dir->dir, dir->topic->name, (uint32_t)dir->partition);
     drop_submit(control, job);
     return true;
 }
@@ -277,8 +329,7 @@ bool mr_stray_logs_turn(struct mr_control *control, struct mr_now now)
     bool                  is_any = false;
     (void)now;
     if (stray->step == STRAY_WAITING) {
-        stray->step = STRAY_LISTING;
-        mr_meta_file_open_dir(control, &stray->file, control->log_dir, opened);
+        look(control, 0);
         return true;
     }
     if (stray->step != STRAY_DROPPING) {

@@ -94,6 +94,10 @@ static void add_partition(struct page *page, const struct mr_image_partition *fr
     to->replica_nodes_count = (int32_t)from->replica_count;
     to->isr_nodes = nodes(from->isr);
     to->isr_nodes_count = (int32_t)from->isr_count;
+    if (from->is_offline) {
+        to->offline_replicas = nodes(&page->request->core->image->node_id);
+        to->offline_replicas_count = 1;
+    }
     to->eligible_leader_replicas_count = 0;
     to->last_known_elr_count = 0;
     to->error_code = to->leader_id < 0 ? MR_KAFKA_LEADER_NOT_AVAILABLE : MR_KAFKA_NONE;

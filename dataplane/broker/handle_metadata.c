@@ -61,6 +61,10 @@ static void add_found(struct build *build, const struct mr_image_topic *topic)
         out->replica_nodes_count = (int32_t)partition->replica_count;
         out->isr_nodes = nodes(partition->isr);
         out->isr_nodes_count = (int32_t)partition->isr_count;
+        if (partition->is_offline) {
+            out->offline_replicas = nodes(&build->image->node_id);
+            out->offline_replicas_count = 1;
+        }
         if (out->leader_id < 0) {
             out->error_code = MR_KAFKA_LEADER_NOT_AVAILABLE;
         }

@@ -28,6 +28,13 @@ struct mr_control_plan {
     uint32_t timers_max;
 };
 
+/* A log directory, as meta.properties says. */
+struct mr_log_dir {
+    const char    *path;
+    struct mr_uuid id;         /* zero when it is offline */
+    bool           is_offline; /* it could not be read: the others serve */
+};
+
 struct mr_control_params {
     const struct mr_control_plan *plan;
     const struct mr_config       *config;
@@ -39,6 +46,8 @@ struct mr_control_params {
     const char                   *log_dir;
     struct mr_str                 cluster_id;   /* from meta.properties */
     struct mr_uuid                directory_id; /* likewise */
+    const struct mr_log_dir      *dirs; /* all of them, the one above first; NULL: there is only that one */
+    uint32_t                      dir_count;
     uint64_t                      seed;
     uint8_t                       random[32]; /* for ids; from the kernel */
 };

@@ -28,6 +28,7 @@ struct mr_image_partition {
     /* the replica on this broker: */
     uint64_t log_id;       /* 0: none, or not open yet (then LEADER_NOT_AVAILABLE) */
     uint32_t storage_core; /* who owns it */
+    bool     is_offline;   /* its log directory has failed: storage refuses what is asked of it */
 };
 
 struct mr_image_topic {

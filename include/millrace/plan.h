@@ -47,7 +47,7 @@ struct mr_plan {
     uint64_t data_core_bytes;
     uint64_t transport_bytes; /* per data core */
     uint64_t storage_core_bytes;
-    uint64_t disk_bytes; /* per thread with a disk */
+    uint64_t disk_bytes; /* per storage core, and control's */
     uint64_t control_bytes;
     uint64_t wait_bytes;  /* per thread */
     uint64_t plane_bytes; /* all rings and spills */

@@ -17,7 +17,7 @@
  *   UNWATCH         -> storage          by value                                  none; a MOVED may be under way
  *   MOVED           storage -> watcher  up to 3 (token, high watermark) by value  none
  *   OFFLINE         storage -> control  by value: why. Once, with the first failed     none
- *                                       write or flush: nothing is served from here on
+ *                                       write or flush: this core serves nothing from here on
  *   REQUEST         data -> control     struct mr_forward: control's until REPLY  REPLY, always
  *   REPLY           control -> data     the forward comes back with the answer's  REPLY_DONE
  *                                       bytes, control's memory, lent
@@ -129,11 +129,34 @@ _Static_assert(sizeof(struct mr_plane_msg) <= MR_RING_SLOT, "a message is at mos
 #define MR_CORES_MAX     64
 #define MR_ENDPOINTS_MAX (2 * MR_CORES_MAX + 2)
 
-/* Which endpoint is which, for `core_count` cores that have both roles or one. */
+#define MR_DIRS_MAX      32 /* log directories */
+
+/*
+ * Which endpoint is which. A storage core serves one log directory: with several directories each of them has as many
+ * storage cores, those of the first directory (which has the metadata log) come first.
+ */
 struct mr_endpoints {
     uint32_t data_count;    /* data cores:    endpoints [0, data_count) */
     uint32_t storage_count; /* storage cores: endpoints [data_count, data_count + storage_count) */
+    uint32_t dir_count;     /* log directories; 0: one */
 };
+
+static inline uint32_t mr_endpoint_dirs(const struct mr_endpoints *e)
+{
+    return e->dir_count > 1 ? e->dir_count : 1;
+}
+
+/* Storage cores of each directory. */
+static inline uint32_t mr_endpoint_dir_cores(const struct mr_endpoints *e)
+{
+    return e->storage_count / mr_endpoint_dirs(e);
+}
+
+/* Whose directory a storage core serves. */
+static inline uint32_t mr_endpoint_dir(const struct mr_endpoints *e, uint32_t storage_core)
+{
+    return storage_core / mr_endpoint_dir_cores(e);
+}
 
 static inline uint32_t mr_endpoint_data(const struct mr_endpoints *e, uint32_t core)
 {

@@ -84,7 +84,7 @@ enum mr_storage_kind {
     MR_STORAGE_LIST_OFFSETS,   /* struct mr_list_offsets_op */
     MR_STORAGE_EPOCH_END,      /* struct mr_epoch_end_op */
     MR_STORAGE_DELETE_RECORDS, /* struct mr_delete_records_op */
-    MR_STORAGE_RECOVER,        /* struct mr_recover_op: control, to core 0, first of all */
+    MR_STORAGE_RECOVER,        /* struct mr_recover_op: control, to core 0 of a directory, first of all */
     MR_STORAGE_OPEN,           /* struct mr_open_op: control */
     MR_STORAGE_CONFIGURE,      /* struct mr_configure_op: control */
     MR_STORAGE_DROP,           /* struct mr_drop_op: control; answered when durable */
@@ -92,6 +92,7 @@ enum mr_storage_kind {
     MR_STORAGE_STOP,           /* struct mr_stop_op: control, last of all */
     MR_STORAGE_TXN_CHECK,      /* struct mr_txn_check_op: Produce, before the batches of a transaction */
     MR_STORAGE_PRODUCERS,      /* struct mr_producers_op: DescribeProducers */
+    MR_STORAGE_OFFLINE,        /* struct mr_storage_op: control; the directory is not served from now on */
 };
 
 /* Embedded first in each operation. */
@@ -298,11 +299,11 @@ struct mr_delete_records_op {
 };
 
 /*
- * Core 0, first of all: lock and recover the log directory: every journal ring found in it is replayed into the
+ * A directory's core 0, first of all: lock and recover it: every journal ring found in it is replayed into the
  * segments, the guard is set, the first journal files exist.
  *
- * Then each other core, with `found_by` as core 0 answered it, and nothing else sent to core 0 meanwhile: it takes over
- * the logs that it owns. After all answers OPEN is possible, on the core that owns the log.
+ * Then each other core of that directory, with `found_by` as core 0 answered it, and nothing else sent to core 0
+ * meanwhile: it takes over the logs that it owns. After all answers OPEN is possible, on the core that owns the log.
  */
 struct mr_recover_op {
     struct mr_storage_op op;
@@ -314,9 +315,9 @@ struct mr_recover_op {
 };
 
 /*
- * The core that owns a log: a topic's partitions in turn, so that every topic is spread over all of them. Nothing
- * is recorded: the rings are empty when a start computes it anew, so the number of cores may change. Control opens
- * the metadata log first and alone: it is core 0's.
+ * Which of its directory's cores owns a log: a topic's partitions in turn, so that every topic is spread over all of
+ * them. Nothing is recorded: the rings are empty when a start computes it anew, so the number of cores may change.
+ * Control opens the metadata log first and alone: it is core 0's.
  */
 static inline uint32_t mr_storage_owner(struct mr_str topic, int32_t partition, uint32_t core_count)
 {
@@ -335,6 +336,7 @@ struct mr_open_op {
     int32_t                     leader_epoch; /* an EPOCH_START is journaled when it is newer */
     const struct mr_log_config *config;       /* copied */
     bool                        is_internal;  /* metadata and coordinator logs: append admission uses the reserve */
+    bool                        is_search;    /* only if it is there: else MR_ERR_NOT_FOUND, and nothing is made */
     bool                        may_block;    /* nobody is served yet: read its files here and now, which is quicker */
 
     uint64_t log_id; /* [out] */
@@ -380,7 +382,7 @@ struct mr_log_stat_op {
 };
 
 /* Drain the journal into the segments, leave what Kafka's clean stop leaves, close everything. The last
- * core to be stopped is core 0 (is_last): it writes checkpoints of all, removes the guard, leaves the marker. */
+ * core of a directory to be stopped is core 0 (is_last): it writes checkpoints of all, removes the guard, leaves the marker. */
 struct mr_stop_op {
     struct mr_storage_op op;
     bool                 is_last;
@@ -428,7 +430,7 @@ struct mr_storage_plan {
 struct mr_storage_params {
     const struct mr_storage_plan  *plan;
     const struct mr_endpoints     *endpoints;
-    uint32_t                       core; /* index of the storage core */
+    uint32_t                       core; /* which of its directory's storage cores: also the number of its journal */
     struct mr_port                *port;
     struct mr_disk                *disk;
     struct mr_log                 *log;

@@ -150,6 +150,10 @@ static void loaded(struct mr_storage_core *core, struct mr_task *task, enum mr_e
 {
     struct mr_open_op   *op = (struct mr_open_op *)(void *)task->op;
     struct mr_partition *p = task->partition;
+    if (err == MR_ERR_NOT_FOUND && op->is_search) {
+        open_failed(core, task, err);
+        return;
+    }
     if (err == MR_ERR_NOT_FOUND) {
         p->active = mr_segment_new(core, p, 0);
         if (p->active == NULL) {

@@ -301,12 +301,12 @@ static bool read_entry(struct mr_storage_core *core, struct mr_read_op *op, uint
     struct mr_read_entry *entry = &op->entries[index];
     struct mr_partition  *p = mr_core_find(core, entry->log_id);
     entry->span_first = op->span_count;
-    if (p == NULL || p->state != MR_PARTITION_OPEN) {
-        entry->err = p != NULL && p->state == MR_PARTITION_OFFLINE ? MR_ERR_DIR_OFFLINE : MR_ERR_UNKNOWN_LOG;
+    if (core->is_offline || (p != NULL && p->state == MR_PARTITION_OFFLINE)) {
+        entry->err = MR_ERR_DIR_OFFLINE;
         return true;
     }
-    if (core->is_offline) {
-        entry->err = MR_ERR_DIR_OFFLINE;
+    if (p == NULL || p->state != MR_PARTITION_OPEN) {
+        entry->err = MR_ERR_UNKNOWN_LOG;
         return true;
     }
     entry->high_watermark = p->high_watermark.offset;

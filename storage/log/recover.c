@@ -585,7 +585,7 @@ static uint32_t owner_of(const struct mr_storage_core *core, const struct mr_par
     struct mr_str topic = MR_STR_NULL;
     int32_t       partition = 0;
     bool          is_name = mr_log_dir_parse(p->jlog.dir_name, &topic, &partition);
-    return is_name ? mr_storage_owner(topic, partition, core->params.endpoints->storage_count) : 0;
+    return is_name ? mr_storage_owner(topic, partition, mr_endpoint_dir_cores(core->params.endpoints)) : 0;
 }
 
 /* Private files and Kafka's: afterwards the files tell the truth about every log that is not in a state. */

@@ -38,7 +38,7 @@ static void learn(struct mr_storage_core *core, const struct mr_disk_op *op)
         core->space_total = op->space_total_bytes;
         /* Cores do not tell each other what they admit: each may take its share. */
         int64_t above = (int64_t)op->space_free_bytes - (int64_t)core->plan.disk_reserve_bytes;
-        core->space_left = above / (int64_t)core->params.endpoints->storage_count - (int64_t)core->dirty_bytes;
+        core->space_left = above / (int64_t)mr_endpoint_dir_cores(core->params.endpoints) - (int64_t)core->dirty_bytes;
     }
     if (core->space_left >= (int64_t)core->space_refused) {
         core->space_refused = 0;

@@ -102,12 +102,14 @@ static void store_open(struct mr_rig_store *store, uint32_t core, struct mr_open
     memcpy(name, op->topic.data, (size_t)op->topic.len);
     name[op->topic.len] = '\0';
     op->op.err = strcmp(name, "__cluster_metadata") == 0 ? MR_OK : store->open_err;
+    op->op.err = store->is_offline[core] ? MR_ERR_DIR_OFFLINE : op->op.err;
     if (op->op.err != MR_OK) {
         return;
     }
     for (uint32_t index = 0; index < MR_RIG_LOGS && log == NULL; index++) {
         struct mr_rig_log *each = &store->logs[index];
-        if (each->is_used && each->partition == op->partition && strcmp(each->topic, name) == 0) {
+        bool is_here = store->dir_count < 2 || each->core == core;
+        if (each->is_used && is_here && each->partition == op->partition && strcmp(each->topic, name) == 0) {
             log = each;
         }
     }
@@ -118,6 +120,10 @@ static void store_open(struct mr_rig_store *store, uint32_t core, struct mr_open
         return;
     }
     assert_true(log == NULL || !log->is_open);
+    if (log == NULL && op->is_search) {
+        op->op.err = MR_ERR_NOT_FOUND;
+        return;
+    }
     op->is_created = log == NULL;
     for (uint32_t index = 0; index < MR_RIG_LOGS && log == NULL; index++) {
         if (!store->logs[index].is_used) {
@@ -223,9 +229,11 @@ static enum mr_err log_to_drop(struct mr_rig_store *store, const struct mr_drop_
     return MR_OK;
 }
 
-static void store_other(struct mr_rig_store *store, struct mr_storage_op *op)
+static void store_other(struct mr_rig_store *store, uint32_t core, struct mr_storage_op *op)
 {
-    if (op->kind == MR_STORAGE_CONFIGURE) {
+    if (op->kind == MR_STORAGE_OFFLINE) {
+        store->is_offline[core] = true;
+    } else if (op->kind == MR_STORAGE_CONFIGURE) {
         struct mr_configure_op *configure = (struct mr_configure_op *)(void *)op;
         struct mr_rig_log      *log = log_by_id(store, configure->log_id);
         op->err = log == NULL ? MR_ERR_UNKNOWN_LOG : MR_OK;
@@ -276,6 +284,8 @@ static void store_other(struct mr_rig_store *store, struct mr_storage_op *op)
         }
     } else {
         assert_int_equal(op->kind, MR_STORAGE_RECOVER);
+        op->err = store->recover_err[core];
+        store->is_offline[core] = false;
         store->stopped = 0;
         for (uint32_t index = 0; index < MR_RIG_LOGS; index++) {
             store->logs[index].is_open = false;
@@ -336,11 +346,23 @@ static bool storage_turn(struct mr_rig *rig, uint32_t core)
                 continue;
             }
         } else {
-            store_other(rig->store, op);
+            store_other(rig->store, core, op);
         }
         storage_answer(rig, core, op);
     }
     return is_any;
+}
+
+struct mr_uuid mr_rig_dir_id(uint32_t core)
+{
+    return (struct mr_uuid){.bytes = {(uint8_t)(9 - core), 2, 3}};
+}
+
+void mr_rig_fail(struct mr_rig *rig, uint32_t core)
+{
+    rig->store->is_offline[core] = true;
+    mr_port_send(&rig->storage_ports[core], mr_endpoint_control(&rig->endpoints),
+                 &(struct mr_plane_msg){.kind = MR_PLANE_OFFLINE, .u.err = MR_ERR_IO});
 }
 
 void mr_rig_release(struct mr_rig *rig)
@@ -456,7 +478,8 @@ struct mr_rig *mr_rig_create_with_heap(struct mr_rig_store *store, size_t heap_b
     rig->memory_bytes = MEMORY_BYTES;
     rig->memory = mr_test_memory(rig->memory_bytes);
     mr_arena_init(&rig->arena, rig->memory, rig->memory_bytes);
-    rig->endpoints = (struct mr_endpoints){.data_count = 1, .storage_count = MR_RIG_CORES};
+    rig->endpoints =
+        (struct mr_endpoints){.data_count = 1, .storage_count = MR_RIG_CORES, .dir_count = store->dir_count};
     rig->disk = mr_sim_disk_create(store->fs);
     mr_config_defaults(&rig->config);
     mr_config_derive(&rig->config);
@@ -485,6 +508,17 @@ struct mr_rig *mr_rig_create_with_heap(struct mr_rig_store *store, size_t heap_b
         .directory_id = {.bytes = {1, 2, 3}},
         .seed = store->next_id,
     };
+    struct mr_log_dir dirs[MR_RIG_CORES];
+    for (uint32_t dir = 0; dir < store->dir_count; dir++) {
+        bool is_unread = store->is_unread[dir];
+        dirs[dir] = (struct mr_log_dir){.path = dir == 0 ? "/data" : "/more", .is_offline = is_unread};
+        dirs[dir].id = is_unread ? dirs[dir].id : mr_rig_dir_id(dir);
+    }
+    if (store->dir_count > 0) {
+        params.dirs = dirs;
+        params.dir_count = store->dir_count;
+        params.directory_id = dirs[0].id;
+    }
     for (size_t index = 0; index < sizeof params.random; index++) {
         params.random[index] = (uint8_t)(index * 7 + store->next_id);
     }

@@ -56,6 +56,10 @@ struct mr_rig_store {
     bool        is_holding_opens;
     bool        is_holding_loads; /* reads of __consumer_offsets wait */
     uint32_t    empty_reads; /* so many reads of a log with a third batch end before that, without an error */
+    uint32_t    dir_count;  /* 2: each core has a directory of its own, "/data" and "/more" */
+    bool        is_unread[MR_RIG_CORES];  /* such a directory could not be read by the start */
+    enum mr_err recover_err[MR_RIG_CORES]; /* of RECOVER */
+    bool        is_offline[MR_RIG_CORES]; /* control has taken it offline */
     bool        has_stray;  /* a log is there whose topic is gone: others of its name are refused */
 };
 
@@ -124,6 +128,12 @@ void mr_rig_call(struct mr_rig *rig, int16_t api_key, int16_t version, const voi
 
 /* Forget the answers so far (at most MR_RIG_REPLIES are kept). */
 void mr_rig_forget(struct mr_rig *rig);
+
+/* A write of this core has failed: it says so, and refuses everything. */
+void mr_rig_fail(struct mr_rig *rig, uint32_t core);
+
+/* The id of the directory that this core serves, with two of them. */
+struct mr_uuid mr_rig_dir_id(uint32_t core);
 
 /* Let the held answers go. */
 void mr_rig_release(struct mr_rig *rig);

@@ -195,7 +195,23 @@ static void test_config_derived_values_follow_kafka(void **state)
     assert_str(config.log_dirs, "/tmp/q");
     assert_true(load_text("log.retention.hours=-1\n"));
     assert_int_equal(config.log_retention_ms, -1);
-    assert_false(load_text("log.dirs=/a,/b\n"));
+}
+
+static void test_config_log_dirs_are_each_one_directory(void **state)
+{
+    struct mr_str dirs[MR_DIRS_MAX];
+    (void)state;
+    assert_true(load_text("log.dirs= /a , /b,/c \n"));
+    assert_str(config.log_dirs, "/a,/b,/c");
+    assert_str(config.metadata_log_dir, "/a");
+    assert_true(load_text("log.dirs=/a,/b,/c\nmetadata.log.dir=/b\n"));
+    assert_int_equal(mr_config_log_dirs(&config, dirs), 3);
+    assert_str(dirs[0], "/b");
+    assert_str(dirs[1], "/a");
+    assert_str(dirs[2], "/c");
+    assert_false(load_text("log.dirs=/a,/b,/a\n"));
+    assert_false(load_text("log.dirs=/a,/b\nmetadata.log.dir=/c\n"));
+    assert_false(load_text("log.dirs=,\n"));
 }
 
 static void test_config_advertises_what_clients_can_reach(void **state)
@@ -259,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_config_argument_wins_over_file),
         cmocka_unit_test(test_config_roles_other_than_both_refuse),
         cmocka_unit_test(test_config_derived_values_follow_kafka),
+        cmocka_unit_test(test_config_log_dirs_are_each_one_directory),
         cmocka_unit_test(test_config_advertises_what_clients_can_reach),
         cmocka_unit_test(test_config_address_lists_that_cannot_be_read_are_refused),
         cmocka_unit_test(test_properties_random_text_ends),

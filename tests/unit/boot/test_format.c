@@ -145,6 +145,43 @@ static void test_format_twice_refuses_and_keeps_the_identity(void **state)
     assert_string_equal(before, after);
 }
 
+static bool has(const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    return access(path, F_OK) == 0;
+}
+
+static void test_format_prepares_every_directory_once(void **state)
+{
+    char dirs[128];
+    char set[160];
+    char path[128];
+    char ignore[] = "--ignore-formatted";
+    struct mr_cli cli = {.command = "test"};
+    struct mr_cli_meta first;
+    struct mr_cli_meta second;
+    (void)state;
+    assert_int_equal(format(NULL, NULL), MR_CLI_OK);
+    snprintf(path, sizeof path, "%s/a/b", root);
+    assert_true(mr_cli_meta_load(&cli, path, &first));
+    /* A second directory beside it: the first one is as it was, the cluster is the same. */
+    snprintf(dirs, sizeof dirs, "log.dirs=%s/a/b,%s/c", root, root);
+    snprintf(set, sizeof set, "%s", dirs);
+    char *refused[] = {(char[]){"--set"}, set, NULL};
+    assert_int_equal(mr_cmd_format(2, refused), MR_CLI_FAILED);
+    assert_false(has("c"));
+    char *argv[] = {(char[]){"--set"}, dirs, ignore, NULL};
+    assert_int_equal(mr_cmd_format(3, argv), MR_CLI_OK);
+    snprintf(path, sizeof path, "%s/c", root);
+    assert_true(mr_cli_meta_load(&cli, path, &second));
+    assert_string_equal(first.cluster_id, second.cluster_id);
+    assert_false(mr_uuid_equal(&first.directory_id, &second.directory_id));
+    assert_true(has("a/b/__cluster_metadata-0/" CHECKPOINT));
+    assert_false(has("c/__cluster_metadata-0"));
+    assert_true(has("c/millrace-journal-0-0"));
+}
+
 static void test_format_refuses_a_directory_with_foreign_things(void **state)
 {
     char path[128];
@@ -192,6 +229,8 @@ int main(void)
                                         remove_root),
         cmocka_unit_test_setup_teardown(test_format_refuses_a_directory_with_foreign_things,
                                         make_root, remove_root),
+        cmocka_unit_test_setup_teardown(test_format_prepares_every_directory_once, make_root,
+                                        remove_root),
         cmocka_unit_test_setup_teardown(test_format_wrong_arguments_try_nothing, make_root,
                                         remove_root),
     };

@@ -75,6 +75,24 @@ static void test_plan_shares_add_up_to_at_least_the_totals(void **state)
     }
 }
 
+static void test_plan_gives_every_directory_all_storage_cores(void **state)
+{
+    (void)state;
+    mr_config_defaults(&config);
+    set("log.dirs", "/a,/b,/c");
+    assert_true(make(5));
+    assert_int_equal(plan.thread_count, 4);
+    assert_int_equal(plan.endpoints.data_count, 4);
+    assert_int_equal(plan.endpoints.storage_count, 12);
+    assert_int_equal(mr_endpoint_dir_cores(&plan.endpoints), 4);
+    assert_int_equal(mr_endpoint_dir(&plan.endpoints, 7), 1);
+    set("millrace.cores", "22");
+    assert_false(make(32));
+    assert_non_null(strstr(why, "log.dirs"));
+    set("millrace.cores", "21");
+    assert_true(make(32));
+}
+
 static int listeners(const char *text, struct mr_endpoint *out)
 {
     mr_config_defaults(&config);
@@ -108,6 +126,7 @@ int main(void)
         cmocka_unit_test(test_plan_auto_leaves_one_cpu_and_stops_at_eight_cores),
         cmocka_unit_test(test_plan_cpu_lists_give_separate_pinned_cores),
         cmocka_unit_test(test_plan_shares_add_up_to_at_least_the_totals),
+        cmocka_unit_test(test_plan_gives_every_directory_all_storage_cores),
         cmocka_unit_test(test_plan_listeners),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
