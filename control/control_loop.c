@@ -462,7 +462,7 @@ static bool phase_turn(struct mr_control *control, struct mr_now now)
 static void offline(struct mr_control *control, struct mr_now now, uint32_t dir)
 {
     bool is_starting = control->phase == MR_PHASE_INIT || control->phase == MR_PHASE_RECOVER;
-    if (dir > 0 && !is_starting) {
+    if (dir > 0 && !is_starting && !mr_bug("fail-together")) {
         mr_log_dirs_fail(control, dir, "a write or a flush has failed");
         return;
     }

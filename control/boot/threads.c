@@ -48,6 +48,7 @@ struct shard {
     struct mr_storage_core *storage;
     struct mr_port *port;
     struct mr_disk *disk;
+    struct mr_arena arena; /* a part of the thread's */
     bool is_trimmed; /* what recovery took went back */
 };
 
@@ -391,6 +392,8 @@ static void shard_init(struct core *core, struct shard *shard)
     struct thread *thread = &core->thread;
     const struct mr_endpoints *endpoints = &broker.plan->endpoints;
     shard->disk = make_disk(thread);
+    mr_arena_init(&shard->arena, mr_arena_get_fresh(&thread->arena, broker.plan->storage_core_bytes, 4096),
+                  broker.plan->storage_core_bytes);
     const struct mr_storage_params params = {
         .plan = &broker.plan->storage,
         .endpoints = endpoints,
@@ -399,7 +402,7 @@ static void shard_init(struct core *core, struct shard *shard)
         .disk = shard->disk,
         .log = &thread->log,
         .trace = &thread->trace,
-        .arena = &thread->arena,
+        .arena = &shard->arena,
         .log_dir = broker.params->dirs[mr_endpoint_dir(endpoints, shard->number)].path,
         .node_id = (int32_t)broker.params->config->node_id,
         .seed = random_seed(),
@@ -410,6 +413,8 @@ static void shard_init(struct core *core, struct shard *shard)
         mr_log(&thread->log, MR_LOG_ERROR, "the storage core cannot be set up");
         atomic_fetch_add(&broker.init_failures, 1);
     }
+    mr_arena_seal(&shard->arena);
+    mr_memory_huge(&shard->arena);
 }
 
 static void *core_main(void *argument)

@@ -28,6 +28,7 @@ TOOLS = {
     "storage": "kafka.tools.StorageTool",
     "transactions": "org.apache.kafka.tools.TransactionsCommand",
     "features": "org.apache.kafka.tools.FeatureCommand",
+    "log-dirs": "org.apache.kafka.tools.LogDirsCommand",
     "delete-records": "org.apache.kafka.tools.DeleteRecordsCommand",
 }
 

@@ -177,7 +177,7 @@ static void test_format_prepares_every_directory_once(void **state)
     assert_true(mr_cli_meta_load(&cli, path, &second));
     assert_string_equal(first.cluster_id, second.cluster_id);
     assert_false(mr_uuid_equal(&first.directory_id, &second.directory_id));
-    assert_true(has("a/b/__cluster_metadata-0/" CHECKPOINT));
+    assert_true(has("a/b/" CHECKPOINT));
     assert_false(has("c/__cluster_metadata-0"));
     assert_true(has("c/millrace-journal-0-0"));
 }
