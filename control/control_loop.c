@@ -19,6 +19,7 @@
 #include "metadata/image.h"
 #include "metadata/local_logs.h"
 #include "metadata/log_dirs.h"
+#include "metadata/log_move.h"
 #include "metadata/meta.h"
 #include "metadata/meta_checkpoint.h"
 #include "metadata/meta_file.h"
@@ -72,8 +73,8 @@ struct mr_control *mr_control_init(const struct mr_control_params *params)
         meta != NULL && images != NULL && mr_meta_init(meta, &control->heap, &control->hash_key);
     control->meta = meta;
     control->images = images;
-    has_memory = has_memory && mr_log_dirs_init(control, params) && mr_meta_log_init(control) &&
-                 mr_meta_checkpoint_init(control) && mr_local_logs_init(control) &&
+    has_memory = has_memory && mr_log_dirs_init(control, params) && mr_log_moves_init(control) &&
+                 mr_meta_log_init(control) && mr_meta_checkpoint_init(control) && mr_local_logs_init(control) &&
                  mr_stray_logs_init(control) && mr_controller_init(control);
     mr_assert(has_memory); /* the plan's least heap is far above what an empty state needs */
     mr_images_init(images, &control->heap, control->config, control->cluster_id, control->node_id,
@@ -437,6 +438,7 @@ static bool phase_turn(struct mr_control *control, struct mr_now now)
         break;
     case MR_PHASE_SETTLE:
         mr_local_logs_stop(control);
+        mr_log_moves_stop(control);
         if (control->ops_open == 0 && control->disk->in_flight == 0) {
             stop_storage(control);
         }
@@ -604,6 +606,7 @@ bool mr_control_turn(struct mr_control *control, struct mr_now now)
         }
         if (control->phase == MR_PHASE_SERVING) {
             is_any |= mr_stray_logs_turn(control, now);
+            is_any |= mr_log_moves_turn(control);
         }
         is_any |= mr_coord_turn(control, now);
     }

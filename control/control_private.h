@@ -160,6 +160,10 @@ typedef void mr_control_read_done(struct mr_control *control, struct mr_now now,
 bool mr_control_read(struct mr_control *control, struct mr_log_ref log, int64_t offset,
                      uint32_t bytes_max, mr_control_read_done *done, void *user);
 
+/* Give back what a read has lent. */
+void mr_control_release(struct mr_control *control, uint32_t storage_core, const struct mr_lent_span *spans,
+                        uint32_t count);
+
 /*
  * Any other operation: `op` is in the caller's heap memory, embedded first in something of his,
  * with kind filled in; it comes back to `done`, which frees it.
@@ -246,6 +250,7 @@ struct mr_control {
     struct mr_controller *controller; /* metadata/controller.h */
     struct mr_stray_logs *stray_logs; /* metadata/stray_logs.h */
     struct mr_log_dirs   *log_dirs;   /* metadata/log_dirs.h */
+    struct mr_log_moves  *log_moves;  /* metadata/log_move.h */
     struct mr_coord      *coord;     /* of groups */
     struct mr_coord      *txn_coord; /* of transactions */
     mr_control_handler   *handlers[MR_CONTROL_KEYS_MAX];

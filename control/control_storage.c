@@ -111,15 +111,16 @@ struct read_job {
     size_t                copy_bytes; /* 0: no copy buffer */
 };
 
-static void read_release(struct mr_control *control, struct read_job *job)
+void mr_control_release(struct mr_control *control, uint32_t storage_core, const struct mr_lent_span *spans,
+                        uint32_t count)
 {
     struct mr_plane_msg msg = {.kind = MR_PLANE_RELEASE};
-    uint32_t            to = mr_endpoint_storage(control->endpoints, job->storage_core);
-    for (uint32_t index = 0; index < job->op.span_count; index++) {
-        if (job->spans[index].page == MR_PAGE_NONE) {
+    uint32_t            to = mr_endpoint_storage(control->endpoints, storage_core);
+    for (uint32_t index = 0; index < count; index++) {
+        if (spans[index].page == MR_PAGE_NONE) {
             continue;
         }
-        msg.u.pages[msg.count++] = job->spans[index].page;
+        msg.u.pages[msg.count++] = spans[index].page;
         if (msg.count == sizeof msg.u.pages / sizeof msg.u.pages[0]) {
             mr_port_send(control->port, to, &msg);
             msg.count = 0;
@@ -166,7 +167,7 @@ static void read_finish(struct mr_control *control, struct mr_now now,
     uint32_t joined_bytes = result.len;
     job->done(control, now, callback->user, &result);
     mr_heap_free(&control->heap, joined, joined_bytes);
-    read_release(control, job);
+    mr_control_release(control, job->storage_core, job->spans, job->op.span_count);
     mr_heap_free(&control->heap, job->op.copy_buffer, job->copy_bytes);
     MR_HEAP_DELETE(&control->heap, job);
 }

@@ -438,6 +438,9 @@ static void op_start(struct mr_storage_core *core, struct mr_storage_op *op, uin
     case MR_STORAGE_STOP:
         mr_clean_stop_start(core, (struct mr_stop_op *)(void *)op);
         return;
+    case MR_STORAGE_MOVE:
+        mr_move_start(core, (struct mr_move_op *)(void *)op);
+        return;
     case MR_STORAGE_OFFLINE:
         mr_journal_fail(core->journal, MR_ERR_DIR_OFFLINE, 0, "all of the directory");
         mr_core_answer(core, op);
@@ -482,6 +485,7 @@ static void op_again(struct mr_storage_core *core, struct mr_storage_op *op)
     case MR_STORAGE_CONFIGURE:
     case MR_STORAGE_LOG_STAT:
     case MR_STORAGE_STOP:
+    case MR_STORAGE_MOVE:
     case MR_STORAGE_OFFLINE:
         break;
     }

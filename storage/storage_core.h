@@ -37,6 +37,7 @@
 #define MR_READ_HINTS    2   /* places remembered for readers that come back where they stopped */
 #define MR_OPEN_FILES_MAX 1024
 #define MR_SIDE_TAKEN    64u /* chunks of a side-car in the largest read */
+#define MR_COPY_MARK     "millrace-copy" /* file in the directory of an unfinished copy */
 #define MR_SMALL_SPAN    2048u /* spans below are copied into the reader's memory */
 
 struct mr_storage_core;
@@ -169,6 +170,8 @@ struct mr_partition {
     bool                  is_epoch_dirty;   /* leader-epoch-checkpoint on disk is older */
     bool                  has_epoch_file;   /* there is one */
     bool                  is_retaining;     /* retention learns the age of a segment */
+    bool                  is_held;          /* it is being moved away: no appends */
+    bool                  is_unfinished;    /* it is a copy, and its directory has the mark */
     bool                  is_uncleanable;   /* compaction met what it cannot read: not tried again in this life */
     uint8_t               run_order;    /* of the next run */
     uint8_t               pending_count;
@@ -636,6 +639,7 @@ void mr_delete_records_continue(struct mr_storage_core *core, struct mr_delete_r
 void mr_log_stat_start(struct mr_storage_core *core, struct mr_log_stat_op *op);
 void mr_log_stat_answer(struct mr_storage_core *core, struct mr_log_stat_op *op);
 void mr_configure_start(struct mr_storage_core *core, struct mr_configure_op *op);
+void mr_move_start(struct mr_storage_core *core, struct mr_move_op *op);
 void     mr_retention_turn(struct mr_storage_core *core);
 /* is_open: the device did not answer, nothing is proven. */
 void mr_retention_proved(struct mr_storage_core *core, struct mr_partition *partition, bool is_open);

@@ -9,6 +9,7 @@
 #include "admin/admin.h"
 #include "metadata/ctl_seen.h"
 #include "metadata/log_dirs.h"
+#include "metadata/log_move.h"
 #include "metadata/meta.h"
 #include "millrace/kafka/messages.h"
 
@@ -24,6 +25,9 @@ struct stat_call {
 struct stat_place {
     uint32_t core;
     uint32_t entry;
+    uint32_t of_core; /* of a copy: its original */
+    uint32_t of_entry;
+    bool     is_copy;
 };
 
 struct stat_state {
@@ -63,6 +67,26 @@ static bool is_wanted(const struct mr_describe_log_dirs_request *in,
     return in->topics_count < 0 || mr_ctl_seen_find(wanted, partition, name.data, name.len) != NULL;
 }
 
+/* NULL: it is not there any more. */
+static const struct mr_log_stat_entry *counted(const struct stat_state *state, uint32_t core, uint32_t entry)
+{
+    const struct mr_log_stat_op *op = &state->calls[core].op;
+    return op->op.err == MR_OK && op->entries[entry].err == MR_OK ? &op->entries[entry] : NULL;
+}
+
+/* A copy lags behind the end of its original, a log behind nothing. */
+static int64_t lag_of(const struct stat_state *state, const struct stat_place *place,
+                      const struct mr_log_stat_entry *entry)
+{
+    if (!place->is_copy) {
+        int64_t lag = entry->high_watermark - entry->log_end_offset;
+        return lag > 0 ? lag : 0;
+    }
+    const struct mr_log_stat_entry *original = counted(state, place->of_core, place->of_entry);
+    int64_t lag = original == NULL ? 0 : original->log_end_offset - entry->log_end_offset;
+    return lag > 0 ? lag : 0;
+}
+
 /* What the cores have counted, behind `*place`; what is not there any more goes out of the lists. */
 static void fill(struct stat_state *state, result_out *result, const struct stat_place **place)
 {
@@ -70,16 +94,15 @@ static void fill(struct stat_state *state, result_out *result, const struct stat
         topic_out *topic = &result->topics[index];
         int32_t    kept = 0;
         for (int32_t at = 0; at < topic->partitions_count; at++, (*place)++) {
-            const struct stat_call         *call = &state->calls[(*place)->core];
-            const struct mr_log_stat_entry *entry = &call->op.entries[(*place)->entry];
-            int64_t                         lag = entry->high_watermark - entry->log_end_offset;
-            if (entry->err != MR_OK || call->op.op.err != MR_OK) {
-                continue; /* dropped meanwhile */
+            const struct mr_log_stat_entry *entry = counted(state, (*place)->core, (*place)->entry);
+            if (entry == NULL) {
+                continue;
             }
             topic->partitions[kept++] = (partition_out){
                 .partition_index = topic->partitions[at].partition_index,
                 .partition_size = entry->size_bytes,
-                .offset_lag = lag > 0 ? lag : 0,
+                .offset_lag = lag_of(state, *place, entry),
+                .is_future_key = (*place)->is_copy,
             };
         }
         topic->partitions_count = kept;
@@ -123,31 +146,49 @@ struct collect {
     struct mr_control        *control;
     struct stat_state        *state;
     const struct mr_ctl_seen *wanted;
-    uint32_t                  counts[MR_CORES_MAX];       /* partitions of each storage core */
-    size_t                    topics[MR_DIRS_MAX];        /* that have some in each directory */
+    uint32_t                  counts[MR_CORES_MAX]; /* logs that are asked of each storage core */
+    size_t                    topics[MR_DIRS_MAX];  /* that have some in each directory */
     size_t                    partitions;
 };
 
-static bool is_asked(const struct collect *c, const struct mr_meta_topic *topic, uint32_t index)
+/* The partition's log in a directory, or its copy. False: neither, or nobody asks. */
+static bool log_in(const struct collect *c, const struct mr_meta_topic *topic, uint32_t index, uint32_t dir,
+                   struct mr_log_ref *log, bool *is_copy)
 {
-    return topic->partitions[index].log_state == MR_META_LOG_OPEN &&
-           is_wanted(c->state->request->message, c->wanted, topic->name, (int32_t)index);
+    const struct mr_meta_partition *partition = &topic->partitions[index];
+    *log = (struct mr_log_ref){.log_id = partition->log_id, .storage_core = partition->storage_core};
+    *is_copy = false;
+    if (partition->log_state != MR_META_LOG_OPEN ||
+        !is_wanted(c->state->request->message, c->wanted, topic->name, (int32_t)index)) {
+        return false;
+    }
+    if (mr_endpoint_dir(c->control->endpoints, partition->storage_core) == dir) {
+        return true;
+    }
+    *is_copy = mr_log_moves_copy(c->control, topic, index, dir, log);
+    return *is_copy;
 }
 
-static void count_topic(struct collect *c, const struct mr_meta_topic *topic)
+static void count_topic(struct collect *c, const struct mr_meta_topic *topic, uint32_t dir)
 {
-    uint32_t seen = 0; /* directories, a bit each */
+    size_t before = c->partitions;
     for (uint32_t index = 0; index < topic->partition_count; index++) {
-        if (is_asked(c, topic, index)) {
-            uint32_t core = topic->partitions[index].storage_core;
-            seen |= 1u << mr_endpoint_dir(c->control->endpoints, core);
-            c->counts[core]++;
+        struct mr_log_ref log;
+        bool              is_copy = false;
+        if (log_in(c, topic, index, dir, &log, &is_copy)) {
+            c->counts[log.storage_core]++;
+            c->counts[topic->partitions[index].storage_core] += is_copy;
             c->partitions++;
         }
     }
-    for (; seen != 0; seen &= seen - 1) {
-        c->topics[__builtin_ctz(seen)]++;
-    }
+    c->topics[dir] += c->partitions > before;
+}
+
+static uint32_t stat_add(struct collect *c, struct mr_log_ref log)
+{
+    struct mr_log_stat_op *op = &c->state->calls[log.storage_core].op;
+    op->entries[op->entry_count].log_id = log.log_id;
+    return op->entry_count++;
 }
 
 /* The topic's partitions in one directory, at `*outs` and `*place`. False: no memory. */
@@ -158,13 +199,19 @@ static bool add_topic(struct collect *c, const struct mr_meta_topic *topic, uint
     topic_out  *to = &result->topics[result->topics_count];
     to->partitions = *outs;
     for (uint32_t index = 0; index < topic->partition_count; index++) {
-        const struct mr_meta_partition *partition = &topic->partitions[index];
-        if (!is_asked(c, topic, index) || mr_endpoint_dir(c->control->endpoints, partition->storage_core) != dir) {
+        struct mr_log_ref log;
+        bool              is_copy = false;
+        if (!log_in(c, topic, index, dir, &log, &is_copy)) {
             continue;
         }
-        struct mr_log_stat_op *op = &c->state->calls[partition->storage_core].op;
-        *(*place)++ = (struct stat_place){.core = partition->storage_core, .entry = op->entry_count};
-        op->entries[op->entry_count++].log_id = partition->log_id;
+        **place = (struct stat_place){.core = log.storage_core, .entry = stat_add(c, log), .is_copy = is_copy};
+        if (is_copy) {
+            struct mr_log_ref of = {.log_id = topic->partitions[index].log_id,
+                                    .storage_core = topic->partitions[index].storage_core};
+            (*place)->of_core = of.storage_core;
+            (*place)->of_entry = stat_add(c, of);
+        }
+        (*place)++;
         (*outs)->partition_index = (int32_t)index;
         (*outs)++;
         to->partitions_count++;
@@ -212,7 +259,9 @@ static bool collect(struct mr_control *control, struct stat_state *state)
     }
     for (struct mr_meta_topic *topic = mr_meta_topic_walk(meta, NULL); topic != NULL;
          topic = mr_meta_topic_walk(meta, topic)) {
-        count_topic(&c, topic);
+        for (uint32_t dir = 0; dir < control->log_dirs->count; dir++) {
+            count_topic(&c, topic, dir);
+        }
     }
     partition_out *outs = MR_REQUEST_NEW(control, state->request, partition_out, c.partitions);
     if (outs == NULL || !make_room(&c)) {

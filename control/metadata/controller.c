@@ -26,6 +26,7 @@ static const struct {
     {MR_API_INCREMENTAL_ALTER_CONFIGS, mr_ctl_configs_alter_incremental, NULL},
     {MR_API_UPDATE_FEATURES, mr_ctl_features_update, NULL},
     {MR_API_INIT_PRODUCER_ID, decide_producer_id, NULL},
+    {MR_API_ALTER_REPLICA_LOG_DIRS, NULL, mr_admin_alter_replica_log_dirs},
     {MR_API_DESCRIBE_CONFIGS, NULL, mr_admin_describe_configs},
     {MR_API_DESCRIBE_LOG_DIRS, NULL, mr_admin_describe_log_dirs},
     {MR_API_LIST_CONFIG_RESOURCES, NULL, mr_admin_list_config_resources},

@@ -253,6 +253,29 @@ static bool open_elsewhere(struct mr_control *control, struct local_open *open)
     return true;
 }
 
+struct local_settle {
+    struct mr_control_op callback;
+    struct mr_move_op    op;
+};
+
+static void settle_done(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
+{
+    struct local_settle *settle = (struct local_settle *)(void *)callback;
+    (void)now;
+    MR_HEAP_DELETE(&control->heap, settle);
+}
+
+/* Without memory the mark stays until the next start: it is only looked at when the record names another directory. */
+static void settle_send(struct mr_control *control, uint32_t storage_core, uint64_t log_id)
+{
+    struct local_settle *settle = MR_HEAP_NEW(&control->heap, struct local_settle);
+    if (settle != NULL) {
+        settle->callback.done = settle_done;
+        settle->op = (struct mr_move_op){.op.kind = MR_STORAGE_MOVE, .log_id = log_id, .step = MR_MOVE_SETTLE};
+        mr_control_submit(control, storage_core, &settle->op.op, &settle->callback);
+    }
+}
+
 static void open_done(struct mr_control *control, struct mr_now now, struct mr_control_op *callback)
 {
     struct mr_local_logs *logs = control->local_logs;
@@ -261,9 +284,9 @@ static void open_done(struct mr_control *control, struct mr_now now, struct mr_c
     enum mr_err           err = open->op.op.err;
     uint32_t              index = (uint32_t)open->op.partition;
     int32_t               dir = (int32_t)mr_endpoint_dir(control->endpoints, open->storage_core);
-    /* In another directory than its own, what is there may be a deleted topic's of that name. */
-    bool is_missing =
-        open->op.is_search && (err == MR_ERR_NOT_FOUND || (err == MR_ERR_EXISTS && dir != open->home));
+    /* In another directory than its own, what is there may be a deleted topic's of that name, or an unfinished copy. */
+    bool is_anothers = dir != open->home && (err == MR_ERR_EXISTS || (err == MR_OK && open->op.is_unfinished));
+    bool is_missing = open->op.is_search && (err == MR_ERR_NOT_FOUND || is_anothers);
     (void)now;
     if (topic != NULL && is_missing && open_elsewhere(control, open)) {
         return;
@@ -289,6 +312,8 @@ static void open_done(struct mr_control *control, struct mr_now now, struct mr_c
             partition->storage_core = open->storage_core;
             if (dir != open->home) {
                 (void)mr_log_dirs_assign(control, &topic->id, index, (uint32_t)dir);
+            } else if (open->op.is_unfinished) { /* a move was decided, and we ended */
+                settle_send(control, open->storage_core, open->op.log_id);
             }
         } else {
             partition->log_state = MR_META_LOG_FAILED;

@@ -171,6 +171,11 @@ static void forget(struct mr_control *control, struct mr_now now, struct mr_log_
     MR_HEAP_DELETE(&control->heap, assign);
 }
 
+void mr_log_dirs_decide_soon(struct mr_control *control, struct mr_log_dir_assign *assign)
+{
+    mr_list_add_tail(&control->log_dirs->assigns, &assign->link);
+}
+
 bool mr_log_dirs_assign(struct mr_control *control, const struct mr_uuid *topic_id, uint32_t partition, uint32_t dir)
 {
     struct mr_log_dir_assign *assign = MR_HEAP_NEW(&control->heap, struct mr_log_dir_assign);
@@ -181,7 +186,7 @@ bool mr_log_dirs_assign(struct mr_control *control, const struct mr_uuid *topic_
     assign->partition = (int32_t)partition;
     assign->dir = dir;
     assign->done = forget;
-    mr_list_add_tail(&control->log_dirs->assigns, &assign->link);
+    mr_log_dirs_decide_soon(control, assign);
     return true;
 }
 

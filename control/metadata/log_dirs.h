@@ -20,7 +20,7 @@
 #include "metadata/controller.h"
 #include "metadata/meta.h"
 
-/* That a partition's log is in that directory now; `done` runs when the record is durable, and frees it. */
+/* That a partition's log is in that directory now; `done` runs when the record is durable, the struct is its again. */
 struct mr_log_dir_assign {
     struct mr_list link;
     struct mr_uuid topic_id;
@@ -59,7 +59,8 @@ bool mr_log_dirs_is_any_offline(const struct mr_control *control);
 /* A directory, not the first, has failed or could not be read: it is offline until the next start. */
 void mr_log_dirs_fail(struct mr_control *control, uint32_t dir, const char *why);
 
-/* Write down where a log is; false: no memory. `done` NULL: nobody waits. */
+/* Write down where a log is, with the caller's own `assign`, or nobody waiting; false: no memory. */
+void mr_log_dirs_decide_soon(struct mr_control *control, struct mr_log_dir_assign *assign);
 bool mr_log_dirs_assign(struct mr_control *control, const struct mr_uuid *topic_id, uint32_t partition, uint32_t dir);
 
 /* For the controller: the records that are due, and that they are durable. */

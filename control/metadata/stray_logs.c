@@ -323,6 +323,11 @@ static bool job_send(struct mr_control *control, const struct stray_dir *dir)
     return true;
 }
 
+bool mr_stray_logs_is_over(const struct mr_control *control)
+{
+    return control->stray_logs->step == STRAY_DONE;
+}
+
 bool mr_stray_logs_turn(struct mr_control *control, struct mr_now now)
 {
     struct mr_stray_logs *stray = control->stray_logs;

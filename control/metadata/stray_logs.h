@@ -28,4 +28,7 @@ void mr_stray_logs_remember(struct mr_control *control);
 /* While serving: a slice of the search. Whether there was work. */
 bool mr_stray_logs_turn(struct mr_control *control, struct mr_now now);
 
+/* Whether all that was left behind has been found and dropped. */
+bool mr_stray_logs_is_over(const struct mr_control *control);
+
 #endif

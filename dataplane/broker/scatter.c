@@ -123,6 +123,8 @@ static void set_entries(union mr_scatter_op *op, void *entries, uint32_t count)
     case MR_STORAGE_LOG_STAT:
     case MR_STORAGE_STOP:
     case MR_STORAGE_PRODUCERS:
+    case MR_STORAGE_MOVE:
+    case MR_STORAGE_OFFLINE:
         mr_unreachable("not scattered");
     }
 }

@@ -92,6 +92,7 @@ enum mr_storage_kind {
     MR_STORAGE_STOP,           /* struct mr_stop_op: control, last of all */
     MR_STORAGE_TXN_CHECK,      /* struct mr_txn_check_op: Produce, before the batches of a transaction */
     MR_STORAGE_PRODUCERS,      /* struct mr_producers_op: DescribeProducers */
+    MR_STORAGE_MOVE,           /* struct mr_move_op: control, a step of a log's move to another directory */
     MR_STORAGE_OFFLINE,        /* struct mr_storage_op: control; the directory is not served from now on */
 };
 
@@ -110,6 +111,7 @@ enum mr_append_origin {
     MR_APPEND_CLIENT,      /* producer checks apply */
     MR_APPEND_COORDINATOR, /* our own records: sequences are not checked */
     MR_APPEND_CONTROLLER,  /* metadata log: control batches allowed, epoch as given */
+    MR_APPEND_COPY,        /* of another log's batch: it keeps its offsets and its epoch */
 };
 
 /* One record batch for one log. */
@@ -336,6 +338,8 @@ struct mr_open_op {
     int32_t                     leader_epoch; /* an EPOCH_START is journaled when it is newer */
     const struct mr_log_config *config;       /* copied */
     bool                        is_internal;  /* metadata and coordinator logs: append admission uses the reserve */
+    bool                        is_copy;      /* it is made as an unfinished copy of another log, and marked as such */
+    int64_t                     start_offset; /* where it begins when it is made */
     bool                        is_search;    /* only if it is there: else MR_ERR_NOT_FOUND, and nothing is made */
     bool                        may_block;    /* nobody is served yet: read its files here and now, which is quicker */
 
@@ -343,6 +347,26 @@ struct mr_open_op {
     int64_t  log_start_offset;
     int64_t  log_end_offset;
     bool     is_created;
+    bool     is_unfinished; /* it has the mark of a copy */
+};
+
+/*
+ * A log's move to another directory, in the hands of control (control/metadata/log_move.h). The copy is a log as any
+ * other, with a mark in its directory until it is the one that counts.
+ */
+enum mr_move_step {
+    MR_MOVE_HOLD,    /* the original takes no more appends (MR_ERR_NOT_LEADER); answered when all that it has is durable */
+    MR_MOVE_RELEASE, /* it does again */
+    MR_MOVE_START,   /* the copy starts at log_start_offset; answered when that is durable */
+    MR_MOVE_SETTLE,  /* the copy's mark goes */
+};
+
+struct mr_move_op {
+    struct mr_storage_op op;
+    uint64_t             log_id;
+    enum mr_move_step    step;
+    int64_t              log_start_offset; /* [in] of START; [out] of HOLD */
+    int64_t              log_end_offset;   /* [out] of HOLD */
 };
 
 struct mr_configure_op {

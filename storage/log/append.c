@@ -49,13 +49,17 @@ static void stamp_time(const struct mr_storage_core *core, struct mr_append_entr
 /* The end of a transaction, as against control batches of the metadata log. */
 static bool is_marker(const struct mr_append_entry *entry, const struct mr_batch *batch)
 {
-    return (batch->attributes & MR_BATCH_CONTROL) != 0 && entry->origin == MR_APPEND_COORDINATOR;
+    return (batch->attributes & MR_BATCH_CONTROL) != 0 &&
+           (entry->origin == MR_APPEND_COORDINATOR || entry->origin == MR_APPEND_COPY);
 }
 
 static enum mr_err check_producer(struct mr_storage_core *core, struct mr_partition *p,
                                   struct mr_append_entry *entry, const struct mr_batch *batch)
 {
     const struct mr_producer_batch *duplicate = NULL;
+    if (entry->origin == MR_APPEND_COPY) {
+        return mr_txn_check_copy(core, p, entry, batch);
+    }
     if (entry->origin != MR_APPEND_CLIENT) {
         return is_marker(entry, batch) ? mr_txn_check_marker(core, p, entry, batch) : MR_OK;
     }
@@ -192,6 +196,24 @@ static bool has_room(struct mr_storage_core *core, struct mr_partition *p, uint3
     return is_room && !mr_fail(MR_FAIL_journal_room) && mr_tail_reserve(core, p, bytes);
 }
 
+/*
+ * What is copied has offsets without records, which compaction or a log start have left. The journal takes an append
+ * behind the end of a log for a loss, so it is told: the log ends there, and nothing that it has lies behind.
+ */
+static enum mr_err skip_to(struct mr_storage_core *core, struct mr_partition *p, int64_t offset)
+{
+    struct mr_journal_entry skip = {.kind = MR_JOURNAL_TRUNCATE,
+                                    .offset = offset,
+                                    .segment_base = p->active->base,
+                                    .pos = p->active->size};
+    uint64_t    seq = 0;
+    enum mr_err err = mr_journal_add(core->journal, &p->jlog, &skip, NULL, &seq);
+    if (err == MR_OK) {
+        p->end.offset = offset;
+    }
+    return err;
+}
+
 /* Everything before the batch gets its offset. */
 static enum append_result admit(struct mr_storage_core *core, struct mr_partition *p, struct mr_append_entry *entry,
                                 const struct mr_batch *batch)
@@ -201,7 +223,11 @@ static enum append_result admit(struct mr_storage_core *core, struct mr_partitio
     if (entry->leader_epoch >= 0 && entry->origin != MR_APPEND_CONTROLLER && entry->leader_epoch != p->leader_epoch) {
         return refuse(entry, entry->leader_epoch < p->leader_epoch ? MR_ERR_FENCED_EPOCH : MR_ERR_UNKNOWN_EPOCH);
     }
-    if (bytes > p->config.segment_bytes || bytes > mr_journal_batch_max(core->journal)) {
+    bool is_copy = entry->origin == MR_APPEND_COPY;
+    if (is_copy && batch->base_offset < p->end.offset) {
+        return refuse(entry, MR_ERR_INVALID);
+    }
+    if ((bytes > p->config.segment_bytes && !is_copy) || bytes > mr_journal_batch_max(core->journal)) {
         return refuse(entry, MR_ERR_RECORD_LIST_TOO_LARGE);
     }
     enum mr_err err = check_producer(core, p, entry, batch);
@@ -228,6 +254,9 @@ static enum append_result admit(struct mr_storage_core *core, struct mr_partitio
         return core->is_offline ? refuse(entry, MR_ERR_DIR_OFFLINE) : APPEND_LOG_WAIT;
     }
     if (p->is_image_due && journal_image(core, p) != MR_OK) {
+        return core->is_offline ? refuse(entry, MR_ERR_DIR_OFFLINE) : APPEND_ROOM_WAIT;
+    }
+    if (is_copy && batch->base_offset > p->end.offset && skip_to(core, p, batch->base_offset) != MR_OK) {
         return core->is_offline ? refuse(entry, MR_ERR_DIR_OFFLINE) : APPEND_ROOM_WAIT;
     }
     if (mr_roll_is_due(core, p, batch, bytes)) {
@@ -258,6 +287,10 @@ static struct mr_partition *find(struct mr_storage_core *core, struct mr_append_
         (void)refuse(entry, MR_ERR_UNKNOWN_LOG);
         return NULL;
     }
+    if (p->is_held && p->part_of != entry) { /* one that has begun ends */
+        (void)refuse(entry, MR_ERR_NOT_LEADER);
+        return NULL;
+    }
     return p;
 }
 
@@ -266,8 +299,10 @@ static void assign(struct mr_storage_core *core, struct mr_partition *p, struct 
                    struct mr_batch *batch, uint8_t header[MR_BATCH_HEADER])
 {
     batch->base_offset = p->end.offset;
-    batch->leader_epoch = entry->origin == MR_APPEND_CONTROLLER && entry->leader_epoch >= 0 ? entry->leader_epoch
-                                                                                            : p->leader_epoch;
+    if (entry->origin != MR_APPEND_COPY) {
+        batch->leader_epoch = entry->origin == MR_APPEND_CONTROLLER && entry->leader_epoch >= 0 ? entry->leader_epoch
+                                                                                                : p->leader_epoch;
+    }
     bool is_stamped = p->config.timestamp_type == MR_TIMESTAMP_LOG_APPEND_TIME;
     if (((is_stamped && !mr_bug("keep-create-time")) || mr_bug("restamp-batches")) &&
         entry->origin == MR_APPEND_CLIENT) {

@@ -90,6 +90,7 @@ static enum mr_err list_name(struct mr_storage_core *core, struct mr_task *task,
         task->x = base;
         task->y = (int64_t)entry->size;
     }
+    p->is_unfinished |= mr_str_equal(mr_str(entry->name), MR_STR(MR_COPY_MARK));
     p->has_epoch_file |= mr_str_equal(mr_str(entry->name), MR_STR("leader-epoch-checkpoint"));
     return MR_OK;
 }

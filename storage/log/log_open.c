@@ -25,6 +25,22 @@ enum open_at {
 
 /* A new log has what Kafka's has from the start: a clean stop finds nothing to make for a log that nobody wrote to. */
 static const char *const new_files[] = {".log", ".index", ".timeindex"};
+#define NEW_FILES (sizeof new_files / sizeof new_files[0])
+
+/* The next file of a new log; a copy has the mark first of all. False: it has them all. */
+static bool next_file(const struct mr_open_op *op, struct mr_task *task)
+{
+    uint32_t index = task->index++;
+    if (op->is_copy && index == 0) {
+        mr_fmt(task->name, sizeof task->name, "%s/" MR_COPY_MARK, task->partition->dir_name);
+        return true;
+    }
+    index -= op->is_copy ? 1 : 0;
+    if (index < NEW_FILES) {
+        mr_segment_name(task->partition->active, new_files[index], task->name);
+    }
+    return index < NEW_FILES;
+}
 
 static void answer(struct mr_storage_core *core, struct mr_open_op *op, struct mr_partition *p, enum mr_err err)
 {
@@ -32,6 +48,7 @@ static void answer(struct mr_storage_core *core, struct mr_open_op *op, struct m
     op->log_id = err == MR_OK ? p->jlog.log_id : 0;
     op->log_start_offset = err == MR_OK ? p->log_start : -1;
     op->log_end_offset = err == MR_OK ? p->end.offset : -1;
+    op->is_unfinished = err == MR_OK && p->is_unfinished;
     mr_core_answer(core, &op->op);
 }
 
@@ -128,11 +145,10 @@ static bool create_step(struct mr_storage_core *core, struct mr_task *task)
         return true;
     case OPEN_META_CLOSED:
     case OPEN_FILE_CLOSED:
-        if (!op->is_created || task->index == sizeof new_files / sizeof new_files[0]) {
+        if (!op->is_created || !next_file(op, task)) {
             break;
         }
         task->at = OPEN_FILE_OPEN;
-        mr_segment_name(p->active, new_files[task->index++], task->name);
         *disk = (struct mr_disk_op){.kind = MR_DISK_OPEN, .flags = MR_DISK_CREATE, .dir = core->root,
                                     .name = task->name};
         return true;
@@ -155,12 +171,17 @@ static void loaded(struct mr_storage_core *core, struct mr_task *task, enum mr_e
         return;
     }
     if (err == MR_ERR_NOT_FOUND) {
-        p->active = mr_segment_new(core, p, 0);
+        p->active = mr_segment_new(core, p, op->start_offset);
         if (p->active == NULL) {
             open_failed(core, task, MR_ERR_NO_MEMORY);
             return;
         }
         p->active->is_time_known = true;
+        p->log_start = op->start_offset;
+        p->end = (struct mr_place){.offset = op->start_offset, .base = op->start_offset};
+        p->durable = p->end;
+        p->high_watermark = p->end;
+        p->is_unfinished = op->is_copy;
         op->is_created = true;
     } else if (err != MR_OK) {
         mr_log(core->log, MR_LOG_ERROR, "cannot open a log dir=%s err=%s", p->dir_name, mr_err_text(err));

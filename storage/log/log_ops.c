@@ -125,6 +125,9 @@ static enum mr_err delete_records(struct mr_storage_core *core, struct mr_delete
     if (p == NULL) {
         return err;
     }
+    if (p->is_held) {
+        return MR_ERR_NOT_LEADER;
+    }
     bool    is_all = entry->offset == -1 || mr_bug("start-at-the-watermark");
     int64_t offset = is_all ? p->high_watermark.offset : entry->offset;
     if (offset < 0 || offset > p->high_watermark.offset) {

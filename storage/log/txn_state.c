@@ -271,6 +271,21 @@ enum mr_err mr_txn_check_marker(struct mr_storage_core *core, struct mr_partitio
     return is_short ? MR_ERR_NO_MEMORY : MR_OK; /* for a moment: the cleaner has copies */
 }
 
+enum mr_err mr_txn_check_copy(struct mr_storage_core *core, struct mr_partition *p,
+                              const struct mr_append_entry *entry, const struct mr_batch *batch)
+{
+    struct mr_marker marker;
+    if ((batch->attributes & MR_BATCH_CONTROL) != 0) {
+        bool is_short = marker_of(entry, &marker) && !marker.is_commit &&
+                        core->txns.aborted.used == core->txns.aborted.capacity;
+        return is_short ? MR_ERR_NO_MEMORY : MR_OK;
+    }
+    const struct mr_producer *producer = mr_producer_find(&core->producers, &p->producers, batch->producer_id);
+    bool is_begin = (batch->attributes & MR_BATCH_TRANSACTIONAL) != 0 &&
+                    (producer == NULL || producer->txn_first_offset < 0);
+    return is_begin && !has_room(core, p) ? MR_ERR_TXN_LIMIT : MR_OK;
+}
+
 /* What a marker at `offset` aborts. False: no transaction of the producer is open. */
 static bool aborts(const struct mr_storage_core *core, const struct mr_partition *p, int64_t producer_id,
                    int64_t offset, struct mr_aborted *aborted)

@@ -103,6 +103,9 @@ enum mr_err mr_txn_check_data(struct mr_storage_core *core, struct mr_partition 
 /* Whether a marker may be appended (kept when a client's batch is no marker). */
 enum mr_err mr_txn_check_marker(struct mr_storage_core *core, struct mr_partition *partition,
                                 const struct mr_append_entry *entry, const struct mr_batch *batch);
+/* Whether there is room for what the copy of a batch, or of a marker, begins or aborts: it was allowed once. */
+enum mr_err mr_txn_check_copy(struct mr_storage_core *core, struct mr_partition *partition,
+                              const struct mr_append_entry *entry, const struct mr_batch *batch);
 /* Before a marker: journal what it aborts, if anything. MR_AGAIN: no room. */
 enum mr_err mr_txn_journal(struct mr_storage_core *core, struct mr_partition *partition,
                            const struct mr_append_entry *entry, const struct mr_batch *batch);

@@ -94,6 +94,18 @@ const struct mr_rig_log *mr_rig_log(const struct mr_rig_store *store, const char
     return NULL;
 }
 
+const struct mr_rig_log *mr_rig_log_at(const struct mr_rig_store *store, const char *topic,
+                                       int32_t partition, uint32_t core)
+{
+    for (uint32_t index = 0; index < MR_RIG_LOGS; index++) {
+        const struct mr_rig_log *log = &store->logs[index];
+        if (log->is_used && log->partition == partition && log->core == core && strcmp(log->topic, topic) == 0) {
+            return log;
+        }
+    }
+    return NULL;
+}
+
 static void store_open(struct mr_rig_store *store, uint32_t core, struct mr_open_op *op)
 {
     struct mr_rig_log *log = NULL;
@@ -132,6 +144,9 @@ static void store_open(struct mr_rig_store *store, uint32_t core, struct mr_open
             memcpy(log->topic, name, sizeof name);
             log->topic_id = op->topic_id;
             log->partition = op->partition;
+            log->end_offset = op->start_offset;
+            log->log_start = op->start_offset;
+            log->is_unfinished = op->is_copy;
         }
     }
     assert_non_null(log);
@@ -142,6 +157,7 @@ static void store_open(struct mr_rig_store *store, uint32_t core, struct mr_open
     op->log_id = log->log_id;
     op->log_start_offset = log->log_start;
     op->log_end_offset = log->end_offset;
+    op->is_unfinished = log->is_unfinished;
 }
 
 static void store_append(struct mr_rig_store *store, uint32_t core, struct mr_append_op *op)
@@ -153,6 +169,10 @@ static void store_append(struct mr_rig_store *store, uint32_t core, struct mr_ap
         entry->err = store->append_err;
         if (log == NULL || log->core != core) {
             entry->err = MR_ERR_UNKNOWN_LOG;
+        }
+        bool is_copy = entry->origin == MR_APPEND_COPY;
+        if (entry->err == MR_OK && log->is_held && !is_copy) {
+            entry->err = MR_ERR_NOT_LEADER;
         }
         if (entry->err == MR_OK && store->refused_topic != NULL && strcmp(log->topic, store->refused_topic) == 0) {
             entry->err = MR_ERR_NOT_LEADER;
@@ -170,6 +190,8 @@ static void store_append(struct mr_rig_store *store, uint32_t core, struct mr_ap
         mr_batch_header_load(at, &batch);
         assert_int_equal(mr_batch_bytes(&batch), entry->batch.bytes);
         assert_int_equal(mr_crc32c(0, at + 21, entry->batch.bytes - 21), batch.crc);
+        assert_true(!is_copy || batch.base_offset >= log->end_offset);
+        log->end_offset = is_copy ? batch.base_offset : log->end_offset;
         batch.base_offset = log->end_offset;
         mr_batch_header_store(&batch, at);
         entry->base_offset = log->end_offset;
@@ -213,7 +235,8 @@ static void store_read(struct mr_rig_store *store, struct mr_read_op *op)
 }
 
 /* MR_OK: *log goes, or, by its name, nothing is there. */
-static enum mr_err log_to_drop(struct mr_rig_store *store, const struct mr_drop_op *drop, struct mr_rig_log **log)
+static enum mr_err log_to_drop(struct mr_rig_store *store, uint32_t core, const struct mr_drop_op *drop,
+                               struct mr_rig_log **log)
 {
     *log = drop->log_id == 0 ? NULL : log_by_id(store, drop->log_id);
     if (drop->log_id != 0) {
@@ -221,7 +244,8 @@ static enum mr_err log_to_drop(struct mr_rig_store *store, const struct mr_drop_
     }
     for (uint32_t index = 0; index < MR_RIG_LOGS; index++) {
         struct mr_rig_log *named = &store->logs[index];
-        if (named->is_used && named->partition == drop->partition && mr_str_equal(mr_str(named->topic), drop->topic)) {
+        bool is_here = store->dir_count < 2 || named->core == core;
+        if (named->is_used && is_here && named->partition == drop->partition && mr_str_equal(mr_str(named->topic), drop->topic)) {
             *log = mr_uuid_equal(&named->topic_id, &drop->topic_id) ? named : *log;
             return *log == NULL ? MR_ERR_EXISTS : MR_OK;
         }
@@ -247,7 +271,7 @@ static void store_other(struct mr_rig_store *store, uint32_t core, struct mr_sto
     } else if (op->kind == MR_STORAGE_DROP) {
         struct mr_drop_op *drop = (struct mr_drop_op *)(void *)op;
         struct mr_rig_log *log;
-        op->err = log_to_drop(store, drop, &log);
+        op->err = log_to_drop(store, core, drop, &log);
         if (op->err == MR_OK && log != NULL) {
             free(log->bytes);
             memset(log, 0, sizeof *log);
@@ -264,6 +288,7 @@ static void store_other(struct mr_rig_store *store, uint32_t core, struct mr_sto
                 stat->entries[index].size_bytes = (int64_t)log->len;
                 stat->entries[index].log_end_offset = log->end_offset;
                 stat->entries[index].high_watermark = log->end_offset;
+                stat->entries[index].log_start_offset = log->log_start;
             }
         }
     } else if (op->kind == MR_STORAGE_DELETE_RECORDS) {
@@ -274,6 +299,17 @@ static void store_other(struct mr_rig_store *store, uint32_t core, struct mr_sto
             assert_true(log->config.is_cleanup_delete && cut->entries[index].offset <= log->end_offset);
             log->log_start = cut->entries[index].offset;
             cut->entries[index].low_watermark = log->log_start;
+        }
+    } else if (op->kind == MR_STORAGE_MOVE) {
+        struct mr_move_op *move = (struct mr_move_op *)(void *)op;
+        struct mr_rig_log *log = log_by_id(store, move->log_id);
+        op->err = log == NULL ? MR_ERR_UNKNOWN_LOG : store->move_err[move->step];
+        if (op->err == MR_OK) {
+            log->is_held = move->step == MR_MOVE_HOLD || (log->is_held && move->step != MR_MOVE_RELEASE);
+            log->is_unfinished &= move->step != MR_MOVE_SETTLE;
+            log->log_start = move->step == MR_MOVE_START ? move->log_start_offset : log->log_start;
+            move->log_start_offset = log->log_start;
+            move->log_end_offset = log->end_offset;
         }
     } else if (op->kind == MR_STORAGE_STOP) {
         struct mr_stop_op *stop = (struct mr_stop_op *)(void *)op;
@@ -289,6 +325,7 @@ static void store_other(struct mr_rig_store *store, uint32_t core, struct mr_sto
         store->stopped = 0;
         for (uint32_t index = 0; index < MR_RIG_LOGS; index++) {
             store->logs[index].is_open = false;
+            store->logs[index].is_held = false;
         }
     }
 }

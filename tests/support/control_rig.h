@@ -38,6 +38,9 @@ struct mr_rig_log {
     int64_t              end_offset;
     int64_t              log_start;
     int16_t              txn_version; /* that the last append was for */
+    bool                 is_held;       /* it is being moved away */
+    bool                 is_unfinished; /* it is a copy */
+    int64_t              log_start;
 };
 
 /* What outlives a restart: the logs and the files. */
@@ -59,6 +62,7 @@ struct mr_rig_store {
     uint32_t    dir_count;  /* 2: each core has a directory of its own, "/data" and "/more" */
     bool        is_unread[MR_RIG_CORES];  /* such a directory could not be read by the start */
     enum mr_err recover_err[MR_RIG_CORES]; /* of RECOVER */
+    enum mr_err move_err[MR_MOVE_SETTLE + 1]; /* of each step of a move */
     bool        is_offline[MR_RIG_CORES]; /* control has taken it offline */
     bool        has_stray;  /* a log is there whose topic is gone: others of its name are refused */
 };
@@ -140,5 +144,8 @@ void mr_rig_release(struct mr_rig *rig);
 
 const struct mr_rig_log *mr_rig_log(const struct mr_rig_store *store, const char *topic,
                                     int32_t partition);
+/* The one of that core, with two directories; NULL: none. */
+const struct mr_rig_log *mr_rig_log_at(const struct mr_rig_store *store, const char *topic,
+                                       int32_t partition, uint32_t core);
 
 #endif

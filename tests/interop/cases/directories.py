@@ -155,3 +155,53 @@ def one_directory_fails(t):
     for p in range(2):
         t.check(len(got[p]) >= sent[p], "partition %d: %d of %d acknowledged records", p, len(got[p]), sent[p])
     t.equal(b.stop(), 0, "exit status")
+
+
+@test(seconds=200, millrace_only=True)
+def partitions_move_while_written(t):
+    """Java's Admin moves both partitions of a topic to the other directory, to and fro, while a producer writes."""
+    dirs = [t.file("one"), t.file("two")]
+    b = on_two(t, *dirs, start=False)
+    b.formatted = False
+    b.start()
+    topic = t.topic(2, conf={"segment.bytes": "1048576"})
+    fill(t, b, topic, 2, 3000)
+    sent, failed = [3000, 3000], []
+    producer = python_producer(b.bootstrap, acks="all", linger_ms=2, enable_idempotence=True)
+
+    def write(count):
+        for _ in range(count):
+            for p in range(2):
+                producer.produce(topic, b"%d:%d" % (p, sent[p]) + b"." * 1000, partition=p,
+                                 on_delivery=lambda e, _: e and failed.append(e))
+                sent[p] += 1
+            producer.poll(0.001)
+    for turn in range(3):
+        for p in range(2):
+            to = 1 - where(dirs, topic, p)[0]
+            t.java("move_log", topic=topic, partition=p, path=dirs[to])
+            write(200)
+            t.eventually(lambda: write(20) or where(dirs, topic, p) == [to], 60, "partition %d in %s" % (p, dirs[to]))
+        if turn == 1:
+            t.equal(b.stop(), 0, "exit status")
+            b.start()
+    producer.flush(60)
+    t.equal(failed, [], "refused records")
+
+    def check(what):
+        got = consume_all(t, topic, sum(sent), broker=t._broker)
+        for p in range(2):
+            values = [int(v.rstrip(".").split(":")[1]) for _, v in got[p]]
+            t.equal(values, list(range(sent[p])), "partition %d, %s" % (p, what))
+    check("after the moves")
+    # Killed in the middle of a move: one of the two is there, and all of it.
+    t.java("move_log", topic=topic, partition=0, path=dirs[1 - where(dirs, topic, 0)[0]])
+    b.kill()
+    b.start()
+    check("after kill -9")
+    t.eventually(lambda: len(where(dirs, topic, 0)) == 1, 20, "one log of partition 0")
+    t.equal(b.stop(), 0, "exit status")
+    k = t.own({"log.dirs": "%s,%s" % tuple(dirs)}, kind="kafka", directory=dirs[0], port=b.port)
+    t._broker = k
+    check("by Kafka")
+    t.equal(k.stop(), 0, "Kafka's exit status")

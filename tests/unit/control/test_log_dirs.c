@@ -1,4 +1,4 @@
-/* log_dirs: partitions over two log directories; a directory that fails, or cannot be read, is offline alone. */
+/* log_dirs, log_move: partitions over two log directories, and from one to the other; a directory that fails, or cannot be read, is offline alone. */
 #include "control_fixture.h"
 #include "control_private.h"
 #include "metadata/log_dirs.h"
@@ -191,6 +191,187 @@ static void test_a_log_is_found_where_somebody_put_it(void **state)
     assert_true(is_recorded(f, "a", 0, other));
 }
 
+/* ---- moves ---- */
+
+static int16_t move_to(struct fixture *f, const char *path, const char *name, int32_t partition)
+{
+    struct mr_alter_replica_log_dirs_request_alter_replica_log_dir_topic topic = {
+        .name = mr_str(name), .partitions = &partition, .partitions_count = 1};
+    struct mr_alter_replica_log_dirs_request_alter_replica_log_dir dir = {
+        .path = mr_str(path), .topics = &topic, .topics_count = 1};
+    struct mr_alter_replica_log_dirs_request  request = {.dirs = &dir, .dirs_count = 1};
+    struct mr_alter_replica_log_dirs_response response;
+    mr_rig_call(f->rig, MR_API_ALTER_REPLICA_LOG_DIRS, 2, &request, &f->arena, &response);
+    assert_int_equal(response.results_count, 1);
+    assert_int_equal(response.results[0].partitions_count, 1);
+    assert_int_equal(response.results[0].partitions[0].partition_index, partition);
+    return response.results[0].partitions[0].error_code;
+}
+
+/* Records that the original has: `count` batches. */
+static void put(struct fixture *f, const char *topic, uint32_t count)
+{
+    static uint8_t     bytes[4096];
+    struct mr_rig_log *log = (struct mr_rig_log *)(uintptr_t)mr_rig_log_at(f->store, topic, 0, 0);
+    log->bytes = realloc(log->bytes, log->len + count * sizeof bytes);
+    for (uint32_t index = 0; index < count; index++) {
+        struct mr_batch_builder builder;
+        mr_batch_begin(&builder, bytes, sizeof bytes, log->end_offset, 0);
+        assert_true(mr_batch_add(&builder, 1000, MR_BLOB_NULL, (struct mr_blob){.data = bytes, .len = 100}));
+        uint32_t len = mr_batch_end(&builder);
+        memcpy(log->bytes + log->len, bytes, len);
+        log->len += len;
+        log->end_offset++;
+    }
+    log->size = log->len;
+}
+
+static void test_a_log_moves_with_all_that_it_has(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(create(f, "a", 1, -1).error_code, 0);
+    put(f, "a", 9);
+    struct mr_rig_log *original = (struct mr_rig_log *)(uintptr_t)mr_rig_log_at(f->store, "a", 0, 0);
+    original->log_start = 4;
+    uint64_t id = original->log_id;
+    assert_int_equal(move_to(f, "/more", "a", 0), 0);
+    mr_rig_run(f->rig);
+    const struct mr_rig_log *copy = mr_rig_log_at(f->store, "a", 0, 1);
+    assert_non_null(copy);
+    assert_int_equal(copy->end_offset, 9);
+    assert_int_equal(copy->log_start, 4);
+    assert_false(copy->is_unfinished);
+    assert_int_equal(copy->configured, 1);
+    assert_true(is_recorded(f, "a", 0, 1));
+    assert_int_equal(find(f, "a")->partitions[0].log_id, copy->log_id);
+    assert_int_equal(find(f, "a")->partitions[0].storage_core, 1);
+    /* Who reads at the original still has it, for a moment, and nobody appends to it. */
+    assert_int_equal(mr_rig_log_at(f->store, "a", 0, 0)->log_id, id);
+    assert_true(mr_rig_log_at(f->store, "a", 0, 0)->is_held);
+    f->rig->now.mono_ns += 2 * MR_NS_PER_S;
+    mr_rig_run(f->rig);
+    assert_null(mr_rig_log_at(f->store, "a", 0, 0));
+    restart(f);
+    assert_int_equal(find(f, "a")->partitions[0].storage_core, 1);
+    assert_int_equal(mr_rig_log_at(f->store, "a", 0, 1)->end_offset, 9);
+    /* Where it is there is nothing to do. */
+    assert_int_equal(move_to(f, "/more", "a", 0), 0);
+    mr_rig_run(f->rig);
+    assert_null(mr_rig_log_at(f->store, "a", 0, 0));
+}
+
+static void test_moves_that_cannot_be_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(create(f, "a", 2, -1).error_code, 0);
+    assert_int_equal(move_to(f, "/elsewhere", "a", 0), MR_KAFKA_LOG_DIR_NOT_FOUND);
+    assert_int_equal(move_to(f, "/more", "b", 0), MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
+    assert_int_equal(move_to(f, "/more", "a", 2), MR_KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
+    mr_rig_fail(f->rig, 1);
+    mr_rig_run(f->rig);
+    assert_int_equal(move_to(f, "/more", "a", 0), MR_KAFKA_KAFKA_STORAGE_ERROR);
+    assert_int_equal(move_to(f, "/data", "a", 1), MR_KAFKA_KAFKA_STORAGE_ERROR);
+}
+
+/* Whichever step fails, the original goes on, and nothing of the copy is left. */
+static void test_a_move_that_fails_leaves_the_original(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(create(f, "a", 1, -1).error_code, 0);
+    put(f, "a", 3);
+    static const enum mr_move_step failing[] = {MR_MOVE_HOLD, MR_MOVE_START};
+    for (size_t index = 0; index < sizeof failing / sizeof failing[0]; index++) {
+        f->store->move_err[failing[index]] = MR_ERR_IO;
+        assert_int_equal(move_to(f, "/more", "a", 0), 0);
+        mr_rig_run(f->rig);
+        assert_null(mr_rig_log_at(f->store, "a", 0, 1));
+        assert_false(mr_rig_log_at(f->store, "a", 0, 0)->is_held);
+        assert_true(is_recorded(f, "a", 0, 0));
+        f->store->move_err[failing[index]] = MR_OK;
+    }
+    assert_int_equal(move_to(f, "/more", "a", 0), 0);
+    mr_rig_run(f->rig);
+    assert_true(is_recorded(f, "a", 0, 1));
+}
+
+/* The broker ends while the copy is made: the next start has the original. Behind the record it has the copy. */
+static void test_a_broker_that_ends_in_a_move_has_one_log(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(create(f, "a", 1, -1).error_code, 0);
+    put(f, "a", 3);
+    f->store->is_holding = true; /* the first append to the copy is not answered */
+    assert_int_equal(move_to(f, "/more", "a", 0), 0);
+    mr_rig_run(f->rig);
+    assert_true(mr_rig_log_at(f->store, "a", 0, 1)->is_unfinished);
+    mr_sim_fs_put(f->store->fs, "/data/a-0/partition.metadata", "x", 1);
+    mr_sim_fs_put(f->store->fs, "/more/a-0/partition.metadata", "x", 1);
+    f->store->is_holding = false;
+    restart(f);
+    assert_int_equal(find(f, "a")->partitions[0].storage_core, 0);
+    assert_null(mr_rig_log_at(f->store, "a", 0, 1)); /* it was a stray */
+    assert_int_equal(mr_rig_log_at(f->store, "a", 0, 0)->end_offset, 3);
+
+    assert_int_equal(move_to(f, "/more", "a", 0), 0);
+    mr_rig_run(f->rig);
+    assert_true(is_recorded(f, "a", 0, 1));
+    ((struct mr_rig_log *)(uintptr_t)mr_rig_log_at(f->store, "a", 0, 1))->is_unfinished = true; /* it had no time */
+    restart(f);
+    assert_int_equal(find(f, "a")->partitions[0].storage_core, 1);
+    assert_false(mr_rig_log_at(f->store, "a", 0, 1)->is_unfinished);
+    assert_null(mr_rig_log_at(f->store, "a", 0, 0));
+}
+
+static void test_an_unfinished_copy_is_never_taken_for_a_log(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(create(f, "a", 1, -1).error_code, 0);
+    struct mr_rig_log *log = (struct mr_rig_log *)(uintptr_t)mr_rig_log_at(f->store, "a", 0, 0);
+    log->core = 1;
+    log->is_unfinished = true;
+    restart(f);
+    assert_int_equal(find(f, "a")->partitions[0].storage_core, 0);
+}
+
+static void test_a_stop_gives_up_what_is_not_decided(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(create(f, "a", 1, -1).error_code, 0);
+    put(f, "a", 3);
+    f->store->is_holding = true;
+    assert_int_equal(move_to(f, "/more", "a", 0), 0);
+    mr_rig_run(f->rig);
+    mr_control_stop(f->rig->control, f->rig->now);
+    mr_rig_run(f->rig);
+    assert_int_equal(mr_control_state(f->rig->control), MR_CONTROL_STOPPING);
+    mr_rig_release(f->rig);
+    mr_rig_run(f->rig);
+    assert_int_equal(mr_control_state(f->rig->control), MR_CONTROL_STOPPED);
+    assert_null(mr_rig_log_at(f->store, "a", 0, 1));
+}
+
+static void test_describe_log_dirs_tells_the_copy(void **state)
+{
+    struct fixture                      *f = *state;
+    struct mr_describe_log_dirs_response response;
+    assert_int_equal(create(f, "a", 1, -1).error_code, 0);
+    put(f, "a", 3);
+    f->store->is_holding = true;
+    assert_int_equal(move_to(f, "/more", "a", 0), 0);
+    mr_rig_run(f->rig);
+    describe_dirs(f, &response);
+    assert_int_equal(response.results[0].topics_count, 1);
+    assert_false(response.results[0].topics[0].partitions[0].is_future_key);
+    assert_int_equal(response.results[1].topics_count, 1);
+    assert_true(response.results[1].topics[0].partitions[0].is_future_key);
+    assert_int_equal(response.results[1].topics[0].partitions[0].offset_lag, 2);
+    mr_rig_release(f->rig);
+    mr_rig_run(f->rig);
+    describe_dirs(f, &response);
+    assert_int_equal(response.results[0].topics_count, 0);
+    assert_false(response.results[1].topics[0].partitions[0].is_future_key);
+}
+
 int main(void)
 {
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup_two, teardown)
@@ -204,6 +385,13 @@ int main(void)
         TEST(test_a_directory_that_cannot_be_read_is_offline),
         TEST(test_damage_is_not_a_failed_disk),
         TEST(test_a_log_is_found_where_somebody_put_it),
+        TEST(test_a_log_moves_with_all_that_it_has),
+        TEST(test_moves_that_cannot_be_are_refused),
+        TEST(test_a_move_that_fails_leaves_the_original),
+        TEST(test_a_broker_that_ends_in_a_move_has_one_log),
+        TEST(test_an_unfinished_copy_is_never_taken_for_a_log),
+        TEST(test_a_stop_gives_up_what_is_not_decided),
+        TEST(test_describe_log_dirs_tells_the_copy),
     };
 #undef TEST
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,6 +17,7 @@ import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.RemoveMembersFromConsumerGroupOptions;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.TopicPartitionReplica;
 import org.apache.kafka.common.config.ConfigResource;
 
 /** Jobs with an Admin client. */
@@ -34,6 +35,8 @@ final class Administering {
         jobs.put("topic_config", Administering::topicConfig);
         jobs.put("delete_records", Administering::deleteRecords);
         jobs.put("cluster", Administering::cluster);
+        jobs.put("move_log", Administering::moveLog);
+        jobs.put("copies", Administering::copies);
     }
 
     static Admin admin(Args a) {
@@ -63,6 +66,24 @@ final class Administering {
                 admin.createTopics(topics).all().get(60, TimeUnit.SECONDS);
             }
             return "created=" + n;
+        }
+    }
+
+    /** AlterReplicaLogDirs: accepted, not over. */
+    static String moveLog(Args a) throws Exception {
+        try (Admin admin = admin(a)) {
+            TopicPartitionReplica replica = new TopicPartitionReplica(a.get("topic"), a.number("partition", 0), 1);
+            admin.alterReplicaLogDirs(Map.of(replica, a.get("path"))).all().get(30, TimeUnit.SECONDS);
+            return "";
+        }
+    }
+
+    /** How many copies are being made. */
+    static String copies(Args a) throws Exception {
+        try (Admin admin = admin(a)) {
+            long n = admin.describeLogDirs(List.of(1)).allDescriptions().get(30, TimeUnit.SECONDS).get(1).values().stream()
+                .flatMap(d -> d.replicaInfos().values().stream()).filter(r -> r.isFuture()).count();
+            return "copies=" + n;
         }
     }
 
