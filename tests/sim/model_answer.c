@@ -428,6 +428,8 @@ void mr_model_answer(struct world *w, struct call *call)
     case MR_STORAGE_STOP:
     case MR_STORAGE_TXN_CHECK:
     case MR_STORAGE_PRODUCERS:
+    case MR_STORAGE_MOVE:
+    case MR_STORAGE_OFFLINE:
         return; /* looked at by who waits for it */
     }
     call->is_used = false;

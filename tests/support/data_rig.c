@@ -200,6 +200,8 @@ static void storage_take(struct mr_data_rig *rig, struct mr_storage_op *op)
     case MR_STORAGE_STOP:
     case MR_STORAGE_TXN_CHECK:
     case MR_STORAGE_PRODUCERS:
+    case MR_STORAGE_MOVE:
+    case MR_STORAGE_OFFLINE:
         fail_msg("not asked by a data core");
     }
 }
