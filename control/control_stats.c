@@ -2,6 +2,7 @@
 #include "control_private.h"
 #include "coord/coord_runtime.h"
 #include "metadata/image.h"
+#include "metadata/log_dirs.h"
 
 void mr_control_stats(const struct mr_control *control, struct mr_control_stats *out)
 {
@@ -14,7 +15,7 @@ void mr_control_stats(const struct mr_control *control, struct mr_control_stats 
         .timers = control->timers.count,
         .timers_max = control->timers.capacity,
         .is_serving = mr_control_state(control) == MR_CONTROL_SERVING,
-        .is_dir_offline = control->is_dir_offline,
+        .dirs_offline = mr_log_dirs_offline(control) + control->is_dir_offline,
     };
     if (image != NULL) {
         out->topics = image->topic_count;

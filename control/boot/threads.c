@@ -191,8 +191,9 @@ static void sample_core(struct core *core)
     if (core->data != NULL) {
         mr_data_core_stats(core->data, &metrics->data[core->data_core]);
     }
-    if (core->storage != NULL) {
-        mr_storage_core_stats(core->storage, &metrics->storage[core->storage_core]);
+    for (uint32_t index = 0; index < core->shard_count; index++) {
+        const struct shard *shard = &core->shards[index];
+        mr_storage_core_stats(shard->storage, &metrics->storage[shard->number]);
     }
     mr_sampler_done(&broker.sampler, core->index, core->thread.sampled);
 }

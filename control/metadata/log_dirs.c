@@ -88,13 +88,13 @@ int32_t mr_log_dirs_ids(const struct mr_control *control, struct mr_uuid ids[MR_
     return count;
 }
 
-bool mr_log_dirs_is_any_offline(const struct mr_control *control)
+uint32_t mr_log_dirs_offline(const struct mr_control *control)
 {
-    bool is_any = false;
+    uint32_t count = 0;
     for (uint32_t dir = 0; dir < control->log_dirs->count; dir++) {
-        is_any |= control->log_dirs->dirs[dir].is_offline;
+        count += control->log_dirs->dirs[dir].is_offline;
     }
-    return is_any;
+    return count;
 }
 
 /* ---- a directory fails ---- */

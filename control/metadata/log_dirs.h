@@ -54,7 +54,8 @@ uint32_t mr_log_dirs_place(struct mr_control *control);
 /* Those that serve, in the order of their ids: for the registration. How many. */
 int32_t mr_log_dirs_ids(const struct mr_control *control, struct mr_uuid ids[MR_DIRS_MAX]);
 
-bool mr_log_dirs_is_any_offline(const struct mr_control *control);
+/* How many have failed; the first is not among them. */
+uint32_t mr_log_dirs_offline(const struct mr_control *control);
 
 /* A directory, not the first, has failed or could not be read: it is offline until the next start. */
 void mr_log_dirs_fail(struct mr_control *control, uint32_t dir, const char *why);

@@ -14,6 +14,14 @@
 #define BATCHES_MAX 128u
 #define LINGER_MS   1000 /* the original goes when everybody has the new image */
 
+/* What is read from the original and appended to the copy. */
+struct piece {
+    struct mr_lent_span    lent[SPANS_MAX];
+    struct mr_span         whole[SPANS_MAX];
+    struct mr_span         parts[SPANS_MAX + BATCHES_MAX];
+    struct mr_append_entry entries[BATCHES_MAX];
+};
+
 struct move {
     struct mr_control_op     callback; /* first; of the operation that is under way */
     struct mr_log_dir_assign assign;
@@ -43,10 +51,7 @@ struct move {
     struct mr_log_config     config;
     struct mr_read_op        read;
     struct mr_read_entry     wanted;
-    struct mr_lent_span      lent[SPANS_MAX];
-    struct mr_span           whole[SPANS_MAX];
-    struct mr_span           parts[SPANS_MAX + BATCHES_MAX];
-    struct mr_append_entry   entries[BATCHES_MAX];
+    struct piece            *piece; /* while it is active: those that wait are many, and small */
     char                     name[MR_TOPIC_NAME_MAX + 1];
 };
 
@@ -112,6 +117,7 @@ static void end(struct mr_control *control, struct move *move)
 {
     mr_list_remove(&move->link);
     control->log_moves->active -= move->is_active;
+    MR_HEAP_DELETE(&control->heap, move->piece);
     MR_HEAP_DELETE(&control->heap, move);
 }
 
@@ -256,10 +262,10 @@ static void appended(struct mr_control *control, struct mr_now now, struct mr_co
     enum mr_err  err = move->u.op.err;
     uint32_t     bytes = 0;
     for (uint32_t index = 0; index < move->u.append.entry_count; index++) {
-        err = err != MR_OK ? err : move->entries[index].err;
-        bytes += move->entries[index].batch.bytes;
+        err = err != MR_OK ? err : move->piece->entries[index].err;
+        bytes += move->piece->entries[index].batch.bytes;
     }
-    mr_control_release(control, move->from.storage_core, move->lent, move->read.span_count);
+    mr_control_release(control, move->from.storage_core, move->piece->lent, move->read.span_count);
     if (err != MR_OK || move->is_cancelled) {
         give_up(control, now, move, err);
     } else if (is_whole(move)) {
@@ -274,15 +280,15 @@ static void appended(struct mr_control *control, struct mr_now now, struct mr_co
 /* The bytes [at, at + len) of what was read, as spans of `parts` from *used on. */
 static struct mr_chain slice(struct move *move, uint32_t at, uint32_t len, uint32_t *used)
 {
-    struct mr_chain chain = {.spans = &move->parts[*used], .bytes = len};
+    struct mr_chain chain = {.spans = &move->piece->parts[*used], .bytes = len};
     for (uint32_t index = 0; len > 0; index++) {
-        const struct mr_span *span = &move->whole[index];
+        const struct mr_span *span = &move->piece->whole[index];
         if (at >= span->len) {
             at -= span->len;
             continue;
         }
         uint32_t part = span->len - at < len ? span->len - at : len;
-        move->parts[(*used)++] = (struct mr_span){.data = span->data + at, .len = part};
+        move->piece->parts[(*used)++] = (struct mr_span){.data = span->data + at, .len = part};
         chain.span_count++;
         len -= part;
         at = 0;
@@ -296,9 +302,9 @@ static bool split(struct move *move, int64_t *first)
     uint8_t         scratch[MR_BATCH_HEADER];
     uint32_t        used = 0;
     uint32_t        count = 0;
-    struct mr_chain all = {.spans = move->whole, .span_count = move->wanted.span_count, .bytes = move->wanted.bytes};
+    struct mr_chain all = {.spans = move->piece->whole, .span_count = move->wanted.span_count, .bytes = move->wanted.bytes};
     for (uint32_t index = 0; index < all.span_count; index++) {
-        move->whole[index] = move->lent[move->wanted.span_first + index].span;
+        move->piece->whole[index] = move->piece->lent[move->wanted.span_first + index].span;
     }
     for (uint32_t at = 0; all.bytes - at >= MR_BATCH_HEADER && count < BATCHES_MAX;) {
         struct mr_batch batch;
@@ -309,14 +315,14 @@ static bool split(struct move *move, int64_t *first)
         }
         *first = count == 0 ? batch.base_offset : *first;
         move->next = mr_batch_last_offset(&batch) + 1;
-        move->entries[count++] = (struct mr_append_entry){.log_id = move->to.log_id,
+        move->piece->entries[count++] = (struct mr_append_entry){.log_id = move->to.log_id,
                                                           .batch = slice(move, at, bytes, &used),
                                                           .leader_epoch = -1,
                                                           .origin = MR_APPEND_COPY,
                                                           .base_offset = -1};
         at += bytes;
     }
-    move->u.append = (struct mr_append_op){.acks = -1, .entry_count = count, .entries = move->entries};
+    move->u.append = (struct mr_append_op){.acks = -1, .entry_count = count, .entries = move->piece->entries};
     return count > 0;
 }
 
@@ -354,7 +360,7 @@ static void read_done(struct mr_control *control, struct mr_now now, struct mr_c
         submit(control, move, move->to.storage_core, &move->u.op, MR_STORAGE_APPEND, appended);
         return;
     }
-    mr_control_release(control, move->from.storage_core, move->lent, move->read.span_count);
+    mr_control_release(control, move->from.storage_core, move->piece->lent, move->read.span_count);
     if (!is_split || move->is_cancelled) {
         give_up(control, now, move, err == MR_OK ? MR_ERR_CORRUPT : err);
         return;
@@ -374,7 +380,7 @@ static void read_piece(struct mr_control *control, struct move *move)
                                      .isolation = MR_READ_UNCOMMITTED,
                                      .entry_count = 1,
                                      .entries = &move->wanted,
-                                     .spans = move->lent,
+                                     .spans = move->piece->lent,
                                      .span_max = SPANS_MAX};
     submit(control, move, move->from.storage_core, &move->read.op, MR_STORAGE_READ, read_done);
 }
@@ -445,6 +451,12 @@ static void begin(struct mr_control *control, struct move *move)
 {
     const struct mr_meta_partition *partition = partition_of(control, move);
     if (partition == NULL || move->is_cancelled || partition->log_state != MR_META_LOG_OPEN) {
+        end(control, move);
+        return;
+    }
+    move->piece = MR_HEAP_NEW(&control->heap, struct piece);
+    if (move->piece == NULL) {
+        mr_log(control->log, MR_LOG_WARN, "no memory to move a log topic=%s partition=%u", move->name, move->partition);
         end(control, move);
         return;
     }

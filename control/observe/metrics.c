@@ -176,7 +176,7 @@ void mr_metrics_text(const struct mr_metrics *metrics, struct mr_text *out)
 
 bool mr_metrics_is_ready(const struct mr_metrics *metrics, struct mr_text *out)
 {
-    bool is_offline = metrics->control.is_dir_offline;
+    bool is_offline = metrics->control.dirs_offline > 0;
     for (uint32_t core = 0; core < metrics->storage_count; core++) {
         is_offline = is_offline || metrics->storage[core].is_offline;
     }

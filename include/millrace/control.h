@@ -82,7 +82,8 @@ struct mr_control_stats {
     uint64_t heap_used, heap_bytes;
     uint64_t timers, timers_max;
     uint64_t metadata_offset; /* of the last record in the published image */
-    bool     is_serving, is_dir_offline;
+    uint64_t dirs_offline;    /* log directories that failed */
+    bool     is_serving;
 };
 void mr_control_stats(const struct mr_control *control, struct mr_control_stats *out);
 

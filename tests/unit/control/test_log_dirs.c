@@ -212,12 +212,13 @@ static int16_t move_to(struct fixture *f, const char *path, const char *name, in
 static void put(struct fixture *f, const char *topic, uint32_t count)
 {
     static uint8_t     bytes[4096];
+    static const char  value[] = "a record of the log that moves";
     struct mr_rig_log *log = (struct mr_rig_log *)(uintptr_t)mr_rig_log_at(f->store, topic, 0, 0);
     log->bytes = realloc(log->bytes, log->len + count * sizeof bytes);
     for (uint32_t index = 0; index < count; index++) {
         struct mr_batch_builder builder;
         mr_batch_begin(&builder, bytes, sizeof bytes, log->end_offset, 0);
-        assert_true(mr_batch_add(&builder, 1000, MR_BLOB_NULL, (struct mr_blob){.data = bytes, .len = 100}));
+        assert_true(mr_batch_add(&builder, 1000, MR_BLOB_NULL, (struct mr_blob){.data = (const uint8_t *)value, .len = sizeof value}));
         uint32_t len = mr_batch_end(&builder);
         memcpy(log->bytes + log->len, bytes, len);
         log->len += len;
