@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -285,9 +286,11 @@ static bool write_metadata(const char *log_dir, int16_t metadata_version, struct
     static uint8_t checkpoint[4096];
     static uint8_t scratch_bytes[16384];
     struct mr_arena scratch;
-    char metadata_dir[600];
+    char metadata_dir[PATH_MAX];
     mr_arena_init(&scratch, scratch_bytes, sizeof scratch_bytes);
-    snprintf(metadata_dir, sizeof metadata_dir, "%s/" METADATA_DIR, log_dir);
+    if (snprintf(metadata_dir, sizeof metadata_dir, "%s/" METADATA_DIR, log_dir) >= (int)sizeof metadata_dir) {
+        return false;
+    }
     uint32_t len = make_checkpoint(checkpoint, sizeof checkpoint,
                                    (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
                                    metadata_version, &scratch);
@@ -360,7 +363,7 @@ static int16_t read_feature(const char *feature)
 static bool check_empty(const struct mr_cli *cli, const char *log_dir)
 {
     char foreign[256];
-    char metadata_dir[600];
+    char metadata_dir[PATH_MAX];
     snprintf(metadata_dir, sizeof metadata_dir, "%s/" METADATA_DIR, log_dir);
     if (!find_foreign(log_dir, NULL, foreign, sizeof foreign) ||
         (foreign[0] == '\0' && !find_foreign(metadata_dir, CHECKPOINT, foreign, sizeof foreign))) {

@@ -77,10 +77,8 @@ static const struct mr_msg *request_msg(uint8_t kind)
 /* Of AddPartitionsToTxn the form for clients: one transaction. */
 static int16_t request_version(const struct mr_msg *msg, uint8_t flags)
 {
-    return msg == &mr_msg_add_partitions_to_txn_request
-               ? 3
-               : (int16_t)(msg->version_min +
-                           (flags >> VERSION_SHIFT) % (msg->version_max - msg->version_min + 1));
+    int version = msg->version_min + (flags >> VERSION_SHIFT) % (msg->version_max - msg->version_min + 1);
+    return msg == &mr_msg_add_partitions_to_txn_request ? 3 : (int16_t)version;
 }
 
 static uint32_t draw_record(struct mr_prng *prng, const struct mr_script_item *item, uint8_t *out,

@@ -40,7 +40,6 @@ struct mr_rig_log {
     int16_t              txn_version; /* that the last append was for */
     bool                 is_held;       /* it is being moved away */
     bool                 is_unfinished; /* it is a copy */
-    int64_t              log_start;
 };
 
 /* What outlives a restart: the logs and the files. */

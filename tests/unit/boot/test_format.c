@@ -154,8 +154,8 @@ static bool has(const char *name)
 
 static void test_format_prepares_every_directory_once(void **state)
 {
-    char dirs[128];
-    char set[160];
+    char dirs[160];
+    char set[200];
     char path[128];
     char ignore[] = "--ignore-formatted";
     struct mr_cli cli = {.command = "test"};
