@@ -132,11 +132,12 @@ static enum mr_err encode_scalar(const struct encode *ctx, const struct mr_field
     mr_unreachable("not a scalar");
 }
 
-static enum mr_err encode_items(const struct encode *ctx, const struct mr_field *field,
-                                const uint8_t *items, int32_t count, uint32_t depth)
+/* Inlined into the way of every array, which its second caller would end. */
+__attribute__((always_inline)) static inline enum mr_err
+encode_items(const struct encode *ctx, const struct mr_field *field, const uint8_t *items,
+             uint32_t size, int32_t count, uint32_t depth)
 {
     enum mr_kind kind = (enum mr_kind)field->item_kind;
-    uint32_t     size = mr_fields_item_size(field);
     enum mr_err  err = MR_OK;
     for (int32_t index = 0; index < count && err == MR_OK; index++, items += size) {
         err = kind == MR_KIND_ONE ? encode_struct(ctx, field->sub, items, depth + 1)
@@ -161,7 +162,7 @@ static enum mr_err encode_array(const struct encode *ctx, const struct mr_field 
         }
         return to != NULL ? MR_OK : MR_ERR_NO_MEMORY;
     }
-    return err == MR_OK ? encode_items(ctx, field, items, count, depth) : err;
+    return err == MR_OK ? encode_items(ctx, field, items, size, count, depth) : err;
 }
 
 static enum mr_err encode_maybe(const struct encode *ctx, const struct mr_field *field,
@@ -349,5 +350,5 @@ enum mr_err mr_msg_encode_items(const struct mr_msg *msg, int16_t version,
                                 struct mr_writer *writer)
 {
     const struct encode ctx = part_of(msg, version, writer);
-    return encode_items(&ctx, array, items, count, 1);
+    return encode_items(&ctx, array, items, mr_fields_item_size(array), count, 1);
 }

@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define LIVES_MAX 8u /* that may go by without a use of something */
 #define STEPS_EMPTY 2500u /* of a life in which something is empty: transactions, compaction and a group of each kind are met */
 
 struct options {
@@ -298,6 +299,20 @@ static int run_points(struct options *options)
     return is_good ? 0 : 1;
 }
 
+/* The first seed from `from` on in whose life the way is used at all, with its first run in `result`; 0: none of some. */
+static uint64_t find_life(struct options *options, uint32_t only, struct mr_sim_result *result, uint64_t *runs)
+{
+    for (uint64_t seed = options->from; seed < options->from + LIVES_MAX; seed++) {
+        result->is_past_end = false;
+        run(seed, only, options, result);
+        ++*runs;
+        if (!result->is_ok || !result->is_past_end) {
+            return seed;
+        }
+    }
+    return 0;
+}
+
 /* One way of failing, at its uses in one life. False: a violation, or nobody ever uses it. */
 static bool run_way(struct options *options, uint32_t only, struct mr_sim_result *result, uint64_t *runs)
 {
@@ -305,18 +320,22 @@ static bool run_way(struct options *options, uint32_t only, struct mr_sim_result
     uint64_t steps = options->steps;
     bool     is_disk = mr_sim_nth_is_disk(options->nth_way);
     options->steps = steps == 0 && !is_disk ? STEPS_EMPTY : steps;
-    result->is_past_end = false;
     options->nth = is_disk ? 1 + options->nth_way % options->nth_step : 1;
-    while (!result->is_past_end) {
-        run(options->from, only, options, result);
-        ++*runs;
-        if (!result->is_ok || (result->is_past_end && options->nth == 1)) {
-            say_result(result);
-            say_seed(options->from, only, options, result->is_ok ? "FAILED (it is never used) " : "FAILED ");
-            return false;
-        }
+    uint64_t seed = find_life(options, only, result, runs);
+    if (seed == 0) {
+        say_seed(options->from, only, options, "FAILED (it is never used) ");
+        return false;
+    }
+    while (result->is_ok && !result->is_past_end) {
         /* A disk operation is one of hundreds, a message or a page one of thousands, and most of these are alike. */
         options->nth += is_disk ? options->nth_step : options->nth_step + options->nth / 32;
+        run(seed, only, options, result);
+        ++*runs;
+    }
+    if (!result->is_ok) {
+        say_result(result);
+        say_seed(seed, only, options, "FAILED ");
+        return false;
     }
     printf("  %-22s %llu runs, the last at use %llu\n", mr_sim_nth_name(options->nth_way),
            (unsigned long long)(*runs - before), (unsigned long long)options->nth);

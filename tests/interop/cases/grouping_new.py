@@ -494,3 +494,91 @@ def many_idle_members(t):
     t.check(grown < 24 * 1024 + 4 * count, "%d KiB for all", grown)  # the logs of 50 partitions have their pages now
     t.check(cpu < 10, "%.1f %% of a CPU", cpu)
     t.note("%d members: %d KiB, %.1f %% of a CPU with a heartbeat in %d s" % (count, grown, cpu, every_s))
+
+
+def poll_both(consumers, seconds):
+    from confluent_kafka import KafkaException
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for c in consumers:
+            m = c.poll(0.05)
+            if m is not None and m.error():
+                raise KafkaException(m.error())
+
+
+@test(seconds=90)
+def assignors_of_the_broker(t):
+    """Members choose among the broker's: range gives one the same partitions of both topics, uniform every one as many; another
+    name is refused by its error."""
+    from confluent_kafka import KafkaException
+    t.own({**CONF, "group.consumer.min.heartbeat.interval.ms": "500", "group.consumer.min.session.timeout.ms": "6000"})
+    topics = [t.topic(3), t.topic(3)]
+    for assignor, shares in (("range", [2, 4]), ("uniform", [3, 3])):
+        consumers = [python_consumer(t.broker.bootstrap, group_id=assignor, group_protocol="consumer", group_remote_assignor=assignor)
+                     for _ in range(2)]
+        for c in consumers:
+            c.subscribe(topics)
+        held = []
+
+        def settled():
+            poll_both(consumers, 0.5)
+            held[:] = [[sorted(p.partition for p in c.assignment() if p.topic == topic) for topic in topics] for c in consumers]
+            return [sum(len(one[n]) for one in held) for n in (0, 1)] == [3, 3] and all(map(any, held))
+        t.eventually(settled, 30, lambda: "all partitions by %s, now %s" % (assignor, held))
+        if assignor == "range":
+            t.check(all(one == other for one, other in held), "the same partitions of both topics: %s", held)
+        t.equal(sorted(len(a) + len(b) for a, b in held), shares, "partitions by %s" % assignor)
+        for c in consumers:
+            c.close()
+    wrong = python_consumer(t.broker.bootstrap, group_id="wrong", group_protocol="consumer", group_remote_assignor="sticky")
+    wrong.subscribe(topics)
+    try:
+        poll_both([wrong], 20)
+        t.check(False, "an assignor that the broker does not have was taken")
+    except KafkaException as e:
+        t.check("assignor or its version range is not supported" in str(e), "refused with %r", e)  # error 112, in its words
+    wrong.close()
+
+
+def committed(w, group, topic):
+    """Its offset of partition 0, by OffsetFetch 5; -1: none."""
+    r = w.call(9, 5, string(group) + struct.pack(">i", 1) + string(topic) + struct.pack(">ii", 1, 0))
+    if r.take("ii")[1] == 0:  # topics; none while its coordinator is still loading
+        return -1
+    r.string()
+    r.take("ii")  # one partition, 0
+    return r.take("q")
+
+
+@test(seconds=600 if case.FULL else 120, alone=True, millrace_only=True)
+def groups_by_the_thousand(t):
+    """Many groups with an offset each outlive kill -9: all are listed, each has its offset, within 2 s (the best of three)."""
+    from confluent_kafka import TopicPartition
+    count, topic = 100000 if case.FULL else 5000, t.topic(1)
+    python_consumer(t.broker.bootstrap, group_id="g0").committed([TopicPartition(topic, 0)], timeout=20)  # a coordinator there is
+    w = Wire(t.broker.port)
+    for first in range(0, count, 1000):
+        asked = [w.send(8, 7, string("g%d" % n) + struct.pack(">i", -1) + string("") + string(None) + struct.pack(">i", 1) + string(topic) +
+                        struct.pack(">iiqi", 1, 0, n + 1, -1) + string("")) for n in range(first, min(first + 1000, count))]
+        for correlation in asked:
+            r = w.receive(correlation)
+            t.equal((r.take("ii"), r.string(), r.take("iih")), ((0, 1), topic, (1, 0, 0)), "the answer to a commit")
+    w.close()
+    took = []
+    for _ in range(3):
+        t.broker.kill()
+        began = time.monotonic()
+        t.broker.start()
+        w = Wire(t.broker.port, timeout_s=30)
+        for n in list(range(0, count, max(1, count // 200))) + [count - 1]:
+            while (offset := committed(w, "g%d" % n, topic)) < 0:
+                t.check(time.monotonic() - began < 60, "group g%d has no offset", n)
+            t.equal(offset, n + 1, "the offset of g%d" % n)
+        w.close()
+        took.append(time.monotonic() - began)
+    t.note("%d groups, %.2f s from the start until they answered" % (count, min(took)))
+    t.check(min(took) < 2, "it took %s s", took)
+    r = Wire(t.broker.port, timeout_s=30).call(16, 0, b"")
+    t.equal(r.take("h"), 0, "error of ListGroups")
+    listed = {name for name, _ in r.array(lambda: (r.string(), r.string()))}
+    t.equal(listed - {"py"}, {"g%d" % n for n in range(count)}, "groups listed")
