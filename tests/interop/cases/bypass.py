@@ -123,21 +123,22 @@ def connect_ms(t, b, count):
     return sorted(times)
 
 
-@test(millrace_only=True)
+@test(seconds=240, alone=True, millrace_only=True)
 def syn_flood(t):
     """SYNs as fast as a process can send them, from addresses that nobody has and from one that knows nothing of them: no
     memory is kept for them beyond a bound, and who means it connects, writes and reads."""
     b = on_port(t, "tap")
     topic = t.topic()
+    t.java("produce", topic=t.topic(), partitions=1, count=100, size=SIZE)  # the JVM has started when the flood begins
     calm = connect_ms(t, b, 50)
     rss = b.rss_kib()
     mac = re.search(r"lladdr (\S+)", subprocess.run(["ip", "neigh", "show", b.host], capture_output=True, text=True).stdout)
     flood = t.python_start("syn_flood.py", b.device, mac.group(1), b.network, b.host, b.port)
     t.eventually(lambda: flood.stdout(), 15, "the flood")
     flooded = connect_ms(t, b, 50)
-    got = fields(t.java("produce", topic=topic, partitions=1, count=2000, size=SIZE))
+    got = fields(t.java("produce", topic=topic, partitions=1, count=2000, size=SIZE, timeout_s=150))  # two JVMs beside a flood
     t.equal((got["acked"], got["disorder"]), ("2000", "0"), "acknowledged and out of order")
-    t.equal(sequence_check(t, consume_all(t, topic, 2000)), 2000, "records by Java")
+    t.equal(sequence_check(t, consume_all(t, topic, 2000, timeout_s=150)), 2000, "records by Java")
     sent = int(flood.stdout().split()[-1])
     flood.kill()
     grown = b.rss_kib() - rss
