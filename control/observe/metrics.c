@@ -176,13 +176,13 @@ void mr_metrics_text(const struct mr_metrics *metrics, struct mr_text *out)
 
 bool mr_metrics_is_ready(const struct mr_metrics *metrics, struct mr_text *out)
 {
-    bool is_offline = metrics->control.dirs_offline > 0;
-    for (uint32_t core = 0; core < metrics->storage_count; core++) {
-        is_offline = is_offline || metrics->storage[core].is_offline;
+    uint64_t offline = metrics->control.dirs_offline;
+    if (!metrics->control.is_serving) {
+        mr_text_fmt(out, "not ready: the broker is starting or stopping\n");
+    } else if (offline > 0) {
+        mr_text_fmt(out, "ready, but for %llu log directories that are offline: the log says why\n", (unsigned long long)offline);
+    } else {
+        mr_text_fmt(out, "ready\n");
     }
-    bool is_ready = metrics->control.is_serving && !is_offline;
-    mr_text_fmt(out, "%s\n", is_ready     ? "ready"
-                             : is_offline ? "not ready: a log directory is offline, the log says why"
-                                          : "not ready: the broker is starting or stopping");
-    return is_ready;
+    return metrics->control.is_serving;
 }
