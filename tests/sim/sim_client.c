@@ -77,7 +77,7 @@ static void send_identify(struct mr_sim_client *client, struct mr_now now)
 static uint32_t build(struct mr_sim_client *client, const struct mr_sim_batch *batch, struct mr_now now)
 {
     struct mr_batch_builder builder;
-    uint8_t                 value[8 + 8192];
+    uint8_t                 value[8 + MR_SIM_PAD_LARGE];
     mr_batch_begin(&builder, client->actor.scratch, MR_SIM_ACTOR_HALF, 0, 0);
     for (uint32_t index = 0; index < batch->count; index++) {
         mr_store_be64(value, batch->value_first + index);

@@ -21,6 +21,7 @@
 
 #define MR_SIM_BATCHES       4 /* unacknowledged batches of one client: fewer than the window of 5 */
 #define MR_SIM_BATCH_RECORDS 8
+#define MR_SIM_PAD_LARGE     (64u << 10) /* bytes of a record of a client that sends large batches */
 #define MR_SIM_TOPICS        3
 #define MR_SIM_PARTITIONS    4 /* of one topic, at most */
 #define MR_SIM_RETAINED      2 /* the topic whose oldest records go by themselves */

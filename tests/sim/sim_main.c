@@ -25,7 +25,7 @@
 struct options {
     uint64_t    from;
     uint64_t    count;
-    uint32_t    only;
+    uint64_t    only;
     const char *bug;
     bool        is_verbose;
     bool        is_smaller; /* look for less trouble that still fails */
@@ -163,7 +163,7 @@ static void on_abort(int number)
 }
 
 /* "seed=5 commit=1a2b3c4 repeat: ./dev sim --seed=5 ..." */
-static void say_seed(uint64_t seed, uint32_t only, const struct options *options, const char *what)
+static void say_seed(uint64_t seed, uint64_t only, const struct options *options, const char *what)
 {
     const char *commit = getenv("MR_COMMIT"); /* set by ./dev */
     char        text[512];
@@ -193,7 +193,7 @@ static void say_seed(uint64_t seed, uint32_t only, const struct options *options
     fflush(stdout);
 }
 
-static void run(uint64_t seed, uint32_t only, const struct options *options, struct mr_sim_result *result)
+static void run(uint64_t seed, uint64_t only, const struct options *options, struct mr_sim_result *result)
 {
     const struct mr_sim_params params = {
         .seed = seed,
@@ -232,15 +232,15 @@ static void say_result(const struct mr_sim_result *result)
 }
 
 /* Switch classes off as long as the seed still fails. Returns what is left. */
-static uint32_t make_smaller(uint64_t seed, const struct options *options, struct mr_sim_result *result)
+static uint64_t make_smaller(uint64_t seed, const struct options *options, struct mr_sim_result *result)
 {
     static struct mr_sim_result less;
-    uint32_t                    on = result->on;
+    uint64_t                    on = result->on;
     for (uint32_t index = 0; index < MR_SIM_TROUBLE_COUNT; index++) {
         if ((on >> index & 1u) != 0) {
-            run(seed, on & ~(1u << index), options, &less);
+            run(seed, on & ~(1ull << index), options, &less);
             if (!less.is_ok) {
-                on &= ~(1u << index);
+                on &= ~(1ull << index);
                 *result = less;
             }
         }
@@ -249,8 +249,8 @@ static uint32_t make_smaller(uint64_t seed, const struct options *options, struc
 }
 
 /* Who is at work while everything is tried; nothing else disturbs them. */
-static const uint32_t everybody = 1u << MR_SIM_TROUBLE_admin | 1u << MR_SIM_TROUBLE_group |
-                                  1u << MR_SIM_TROUBLE_transactions | 1u << MR_SIM_TROUBLE_slow_disk;
+static const uint64_t everybody = MR_SIM_TROUBLE_BIT(admin) | MR_SIM_TROUBLE_BIT(group) |
+                                  MR_SIM_TROUBLE_BIT(transactions) | MR_SIM_TROUBLE_BIT(slow_disk);
 
 /* In which states transactions were when power went. False: a state was never met. */
 static bool say_states(const uint64_t met[MR_SIM_STATES])
@@ -300,7 +300,7 @@ static int run_points(struct options *options)
 }
 
 /* The first seed from `from` on in whose life the way is used at all, with its first run in `result`; 0: none of some. */
-static uint64_t find_life(struct options *options, uint32_t only, struct mr_sim_result *result, uint64_t *runs)
+static uint64_t find_life(struct options *options, uint64_t only, struct mr_sim_result *result, uint64_t *runs)
 {
     for (uint64_t seed = options->from; seed < options->from + LIVES_MAX; seed++) {
         result->is_past_end = false;
@@ -314,14 +314,19 @@ static uint64_t find_life(struct options *options, uint32_t only, struct mr_sim_
 }
 
 /* One way of failing, at its uses in one life. False: a violation, or nobody ever uses it. */
-static bool run_way(struct options *options, uint32_t only, struct mr_sim_result *result, uint64_t *runs)
+static bool run_way(struct options *options, uint64_t only, struct mr_sim_result *result, uint64_t *runs)
 {
     uint64_t before = *runs;
     uint64_t steps = options->steps;
     bool     is_disk = mr_sim_nth_is_disk(options->nth_way);
     options->steps = steps == 0 && !is_disk ? STEPS_EMPTY : steps;
+    /* Ways of one disk operation start at different uses of it, or where it is rarer than that, at its first. */
     options->nth = is_disk ? 1 + options->nth_way % options->nth_step : 1;
     uint64_t seed = find_life(options, only, result, runs);
+    if (seed == 0 && options->nth > 1) {
+        options->nth = 1;
+        seed = find_life(options, only, result, runs);
+    }
     if (seed == 0) {
         say_seed(options->from, only, options, "FAILED (it is never used) ");
         return false;
@@ -349,7 +354,7 @@ static int run_nth(struct options *options, bool is_disk)
     static struct mr_sim_result result;
     double   started = seconds_now();
     uint64_t runs = 0;
-    uint32_t only = everybody | (is_disk ? 0 : 1u << MR_SIM_TROUBLE_keyed);
+    uint64_t only = everybody | (is_disk ? MR_SIM_TROUBLE_BIT(large) : MR_SIM_TROUBLE_BIT(keyed));
     say_seed(options->from, only, options, "");
     for (options->nth_way = 0; options->nth_way < mr_sim_nth_count(); options->nth_way++) {
         if (mr_sim_nth_is_disk(options->nth_way) == is_disk && !run_way(options, only, &result, &runs)) {
@@ -391,7 +396,7 @@ int main(int argc, char **argv)
         }
         simulated += (double)result.simulated_ns / 1e9;
         if (!result.is_ok) {
-            uint32_t only = options.only;
+            uint64_t only = options.only;
             if (options.is_smaller) {
                 only = make_smaller(seed, &options, &result);
                 say_result(&result);

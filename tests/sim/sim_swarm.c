@@ -15,7 +15,7 @@ static const struct {
 #undef TROUBLE
 };
 
-void mr_sim_swarm_init(struct mr_sim_swarm *swarm, uint64_t seed, uint32_t only)
+void mr_sim_swarm_init(struct mr_sim_swarm *swarm, uint64_t seed, uint64_t only)
 {
     *swarm = (struct mr_sim_swarm){.on = 0};
     for (uint32_t index = 0; index < MR_SIM_TROUBLE_COUNT; index++) {
@@ -26,7 +26,7 @@ void mr_sim_swarm_init(struct mr_sim_swarm *swarm, uint64_t seed, uint32_t only)
         }
         swarm->streams[index].state = mr_hash_u64(seed) ^ name;
         if (mr_prng_below(&swarm->streams[index], 8) < rows[index].chance) {
-            swarm->on |= 1u << index;
+            swarm->on |= 1ull << index;
         }
     }
     if (only != MR_SIM_TROUBLE_ANY) {
@@ -50,7 +50,7 @@ uint64_t mr_sim_swarm_draw(struct mr_sim_swarm *swarm, enum mr_sim_trouble troub
     return mr_prng_below(&swarm->streams[trouble], bound);
 }
 
-void mr_sim_swarm_text(uint32_t on, char *out, uint32_t size)
+void mr_sim_swarm_text(uint64_t on, char *out, uint32_t size)
 {
     struct mr_text text;
     mr_text_init(&text, out, size);
@@ -64,7 +64,7 @@ void mr_sim_swarm_text(uint32_t on, char *out, uint32_t size)
     }
 }
 
-bool mr_sim_swarm_parse(const char *text, uint32_t *on)
+bool mr_sim_swarm_parse(const char *text, uint64_t *on)
 {
     *on = 0;
     if (strcmp(text, "nothing") == 0) {
@@ -80,7 +80,7 @@ bool mr_sim_swarm_parse(const char *text, uint32_t *on)
         if (index == MR_SIM_TROUBLE_COUNT) {
             return false;
         }
-        *on |= 1u << index;
+        *on |= 1ull << index;
         if (text[len] == '\0') {
             return true;
         }

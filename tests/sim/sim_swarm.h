@@ -23,16 +23,19 @@ enum mr_sim_trouble {
     MR_SIM_TROUBLE_COUNT
 };
 
-#define MR_SIM_TROUBLE_ANY UINT32_MAX /* as the seed says */
+/* A set of classes is an uint64_t with the bits MR_SIM_TROUBLE_BIT(cut). */
+#define MR_SIM_TROUBLE_BIT(name) (1ull << MR_SIM_TROUBLE_##name)
+#define MR_SIM_TROUBLE_ALL       ((1ull << MR_SIM_TROUBLE_COUNT) - 1)
+#define MR_SIM_TROUBLE_ANY       UINT64_MAX /* as the seed says */
 
 struct mr_sim_swarm {
-    uint32_t       on; /* 1u << class */
+    uint64_t       on; /* a set */
     bool           is_calm; /* nothing happens any more */
     struct mr_prng streams[MR_SIM_TROUBLE_COUNT];
 };
 
 /* `only`: the classes that are on, MR_SIM_TROUBLE_ANY: by lot. */
-void mr_sim_swarm_init(struct mr_sim_swarm *swarm, uint64_t seed, uint32_t only);
+void mr_sim_swarm_init(struct mr_sim_swarm *swarm, uint64_t seed, uint64_t only);
 
 /* Whether the run has this class; true in the calm phase too. */
 bool mr_sim_swarm_has(const struct mr_sim_swarm *swarm, enum mr_sim_trouble trouble);
@@ -44,10 +47,10 @@ bool mr_sim_swarm_hits(struct mr_sim_swarm *swarm, enum mr_sim_trouble trouble, 
 uint64_t mr_sim_swarm_draw(struct mr_sim_swarm *swarm, enum mr_sim_trouble trouble, uint64_t bound);
 
 /* "reset,cut": the classes of a set; at most `size` bytes. */
-void mr_sim_swarm_text(uint32_t on, char *out, uint32_t size);
+void mr_sim_swarm_text(uint64_t on, char *out, uint32_t size);
 
 /* The set of such a text; false: an unknown name. */
-bool mr_sim_swarm_parse(const char *text, uint32_t *on);
+bool mr_sim_swarm_parse(const char *text, uint64_t *on);
 
 const char *mr_sim_swarm_name(enum mr_sim_trouble trouble);
 const char *mr_sim_swarm_what(enum mr_sim_trouble trouble);

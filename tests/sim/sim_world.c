@@ -689,6 +689,9 @@ static void set_up_actors(struct world *world, struct mr_arena *arena)
     for (uint32_t index = 0; index < clients; index++) {
         mr_sim_client_init(&world->clients[index], arena, &world->check, index, mr_prng_next(&world->prng),
                            VALUES_MAX / clients);
+        if (mr_sim_swarm_hits(&world->swarm, MR_SIM_TROUBLE_large, 2)) {
+            world->clients[index].habits.pad_max = MR_SIM_PAD_LARGE;
+        }
         add_actor(world, &world->clients[index].actor);
     }
     if (mr_sim_swarm_has(&world->swarm, MR_SIM_TROUBLE_admin)) {

@@ -17,7 +17,7 @@
 
 struct mr_sim_params {
     uint64_t    seed;
-    uint32_t    only;       /* classes of trouble, MR_SIM_TROUBLE_ANY: as the seed says */
+    uint64_t    only;       /* classes of trouble, MR_SIM_TROUBLE_ANY: as the seed says */
     bool        is_verbose; /* the broker's log goes to stderr */
 
     /* A crash point instead of lives by lot: one life that serves for a while and stops cleanly, in which power
@@ -37,7 +37,7 @@ struct mr_sim_result {
     bool     is_ok;
     bool     is_past_end; /* the life of a crash point had fewer operations, or uses */
     char     why[512];   /* the violation; "" when there is none */
-    uint32_t on;         /* the classes of trouble that the run had */
+    uint64_t on;         /* the classes of trouble that the run had */
     uint64_t trace_hash; /* equal for equal seeds, whatever the compiler */
     uint64_t steps;
     uint64_t simulated_ns;

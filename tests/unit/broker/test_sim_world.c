@@ -4,7 +4,7 @@
 #include "sim_swarm.h"
 #include "sim_world.h"
 
-static struct mr_sim_result run(uint64_t seed, uint32_t only)
+static struct mr_sim_result run(uint64_t seed, uint64_t only)
 {
     const struct mr_sim_params params = {.seed = seed, .only = only};
     struct mr_sim_result       result;
@@ -32,7 +32,7 @@ static void test_only_switches_the_rest_off(void **state)
     assert_int_equal(none.resets, 0);
     assert_int_equal(none.power_cuts + none.kills, 0);
     assert_int_equal(none.starts, 1);
-    struct mr_sim_result cuts = run(3, 1u << MR_SIM_TROUBLE_cut);
+    struct mr_sim_result cuts = run(3, MR_SIM_TROUBLE_BIT(cut));
     assert_true(cuts.power_cuts > 0);
     assert_int_equal(cuts.kills + cuts.resets, 0);
 }
@@ -43,8 +43,8 @@ static void test_streams_are_apart(void **state)
     (void)state;
     struct mr_sim_swarm all;
     struct mr_sim_swarm one;
-    mr_sim_swarm_init(&all, 9, (1ull << MR_SIM_TROUBLE_COUNT) - 1);
-    mr_sim_swarm_init(&one, 9, 1u << MR_SIM_TROUBLE_cut);
+    mr_sim_swarm_init(&all, 9, MR_SIM_TROUBLE_ALL);
+    mr_sim_swarm_init(&one, 9, MR_SIM_TROUBLE_BIT(cut));
     for (int index = 0; index < 100; index++) {
         (void)mr_sim_swarm_hits(&all, MR_SIM_TROUBLE_reset, 2);
         assert_false(mr_sim_swarm_hits(&one, MR_SIM_TROUBLE_reset, 1));
@@ -56,15 +56,15 @@ static void test_streams_are_apart(void **state)
 static void test_every_class_is_on_in_some_seeds_and_off_in_others(void **state)
 {
     (void)state;
-    uint32_t ever_on = 0;
-    uint32_t ever_off = 0;
+    uint64_t ever_on = 0;
+    uint64_t ever_off = 0;
     for (uint64_t seed = 1; seed <= 100; seed++) {
         struct mr_sim_swarm swarm;
         mr_sim_swarm_init(&swarm, seed, MR_SIM_TROUBLE_ANY);
         ever_on |= swarm.on;
         ever_off |= ~swarm.on;
     }
-    assert_int_equal(ever_on, (1ull << MR_SIM_TROUBLE_COUNT) - 1);
+    assert_int_equal(ever_on, MR_SIM_TROUBLE_ALL);
     assert_int_equal(ever_off & ever_on, ever_on);
 }
 
@@ -72,9 +72,9 @@ static void test_text_and_parse_are_inverse(void **state)
 {
     (void)state;
     char     text[512];
-    uint32_t on;
-    for (uint64_t set = 0; set < 1ull << MR_SIM_TROUBLE_COUNT; set += 37 + set / 64) {
-        mr_sim_swarm_text((uint32_t)set, text, sizeof text);
+    uint64_t on;
+    for (uint64_t set = 0; set <= MR_SIM_TROUBLE_ALL; set += 37 + set / 64) {
+        mr_sim_swarm_text(set, text, sizeof text);
         assert_true(mr_sim_swarm_parse(text, &on));
         assert_int_equal(on, set);
     }
