@@ -133,6 +133,26 @@ def transaction_files_are_kafkas(t):
     t.equal((out.count("endTxnMarker: COMMIT"), out.count("endTxnMarker: ABORT")), (6, 3), "markers in:\n" + out[-2000:])
 
 
+@test(seconds=90)
+def markers_take_one_offset(t):
+    """Offsets rise by one for each record and each marker, over kill -9 too; committed readers get exactly theirs; the markers
+    lie where the gaps are."""
+    b = t.own()
+    topic = t.topic(3, broker=b)
+    job = t.java_start("marked_offsets", topic=topic, broker=b)
+    job.event("half", 30)
+    b.kill()
+    b.start()
+    job.tell("go")
+    got = fields(job.wait(60))
+    b.stop()
+    for p in range(3):
+        log = next(b.directory.glob("%s-%d/*.log" % (topic, p)))
+        out = t.tool("dump-log", "--deep-iteration", "--files", log).stdout()
+        ends = re.findall(r"offset: (\d+) .*endTxnMarker: (COMMIT|ABORT)", out)
+        t.equal(",".join(offset + kind[0] for offset, kind in ends), got["markers%d" % p], "markers of partition %d" % p)
+
+
 @test(seconds=120)
 def streams_counts_words_exactly(t):
     """Kafka Streams' word count with exactly_once_v2: the application is killed in its first transaction and again later; every

@@ -25,6 +25,7 @@ final class Transacting {
 
     static void register(Map<String, Main.Job> jobs) {
         jobs.put("transactions", Transacting::transactions);
+        jobs.put("marked_offsets", Transacting::markedOffsets);
         jobs.put("open_transaction", Transacting::openTransaction);
         jobs.put("fenced", Transacting::fenced);
         jobs.put("read_isolated", Transacting::readIsolated);
@@ -114,6 +115,96 @@ final class Transacting {
             throw new IllegalStateException("uncommitted readers saw " + seen + " instead of " + all);
         }
         return "transactions=" + count + " ms=" + ms;
+    }
+
+    /** What a log of one partition must look like: offsets that were given, those of committed records, and markers. */
+    private static final class Expected {
+        final List<Long> committed = new ArrayList<>();
+        final List<String> markers = new ArrayList<>();
+        long next;
+
+        void given(TopicPartition where, long offset) {
+            if (offset != next) {
+                throw new IllegalStateException(where + " gave offset " + offset + " instead of " + next);
+            }
+            next++;
+        }
+
+        void marker(boolean isAborted) {
+            markers.add(next++ + (isAborted ? "A" : "C"));
+        }
+    }
+
+    /** One transaction: one to three records in each of the partitions; its end may be answered before its markers are there. */
+    private static void mark(KafkaProducer<byte[], byte[]> producer, KafkaConsumer<byte[], byte[]> consumer,
+                             List<TopicPartition> where, List<Expected> logs, boolean isAborted) throws Exception {
+        producer.beginTransaction();
+        for (TopicPartition p : where) {
+            Expected log = logs.get(p.partition());
+            for (int r = 0; r <= p.partition(); r++) {
+                log.given(p, producer.send(new ProducerRecord<>(p.topic(), p.partition(), null, "t".getBytes())).get().offset());
+                if (!isAborted) {
+                    log.committed.add(log.next - 1);
+                }
+            }
+        }
+        if (isAborted) {
+            producer.abortTransaction();
+        } else {
+            producer.commitTransaction();
+        }
+        for (TopicPartition p : where) {
+            logs.get(p.partition()).marker(isAborted);
+            while (consumer.endOffsets(List.of(p)).get(p) < logs.get(p.partition()).next) {
+                Thread.sleep(5);
+            }
+        }
+    }
+
+    /**
+     * Transactions over some of three partitions, or none, every third aborted, and a record without one between them, twice;
+     * between the halves the broker may be killed. Every offset must be the one that follows, each marker having taken one.
+     */
+    static String markedOffsets(Args a) throws Exception {
+        String topic = a.get("topic");
+        List<TopicPartition> all = partitions(topic, 3);
+        List<Expected> logs = List.of(new Expected(), new Expected(), new Expected());
+        try (KafkaProducer<byte[], byte[]> producer = producer(a, "marked-" + topic);
+             KafkaConsumer<byte[], byte[]> ends = consumer(a, "read_uncommitted");
+             KafkaProducer<byte[], byte[]> plain = new KafkaProducer<>(
+                     a.properties("p."), new ByteArraySerializer(), new ByteArraySerializer())) {
+            producer.initTransactions();
+            for (int i = 0; i < 24; i++) {
+                if (i == 12) {
+                    a.event("half");
+                    a.word(60000);
+                }
+                final int n = i;
+                mark(producer, ends, all.stream().filter(p -> (n >> p.partition()) % 2 == 0).toList(), logs, i % 3 == 1);
+                TopicPartition p = all.get(i % 3);
+                logs.get(i % 3).given(p, plain.send(new ProducerRecord<>(topic, i % 3, null, "p".getBytes())).get().offset());
+                logs.get(i % 3).committed.add(logs.get(i % 3).next - 1);
+            }
+        }
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(a, "read_committed")) {
+            consumer.assign(all);
+            List<List<Long>> seen = List.of(new ArrayList<>(), new ArrayList<>(), new ArrayList<>());
+            while (!all.stream().allMatch(p -> consumer.position(p) >= logs.get(p.partition()).next)) {
+                consumer.poll(Duration.ofMillis(200)).forEach(r -> seen.get(r.partition()).add(r.offset()));
+            }
+            for (TopicPartition p : all) {
+                if (!seen.get(p.partition()).equals(logs.get(p.partition()).committed)) {
+                    throw new IllegalStateException(p + ": committed readers saw " + seen.get(p.partition())
+                            + " instead of " + logs.get(p.partition()).committed);
+                }
+            }
+        }
+        StringBuilder markers = new StringBuilder();
+        for (int p = 0; p < 3; p++) {
+            markers.append(p == 0 ? "" : " ").append("markers").append(p).append("=")
+                    .append(String.join(",", logs.get(p).markers));
+        }
+        return markers.toString();
     }
 
     /** A transaction that stays open until told "commit" or "abort". */
