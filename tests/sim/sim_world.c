@@ -35,6 +35,7 @@
 #define STEPS_STOP  200000u /* steps in which a stop must be over; */
 #define STOP_NS     (90 * MR_NS_PER_S) /* but a disk may be stuck for a while, and steps are short */
 #define PRODUCE_NS  (80 * MR_NS_PER_MS) /* in which a Produce is answered while nothing disturbs */
+#define LARGE_NS    (240 * MR_NS_PER_MS) /* likewise, where every second batch fills a journal file */
 #define STEPS_POINT 700u    /* of the life in which power goes at every operation */
 #define STEPS_CALM  100000u
 #define STEPS_REST  200u
@@ -286,12 +287,13 @@ static bool is_undisturbed(const struct world *world)
 /* A Produce that waits for longer than a few commits take. */
 static bool is_any_late(const struct world *world)
 {
+    uint64_t max_ns = mr_sim_swarm_has(&world->swarm, MR_SIM_TROUBLE_large) ? LARGE_NS : PRODUCE_NS;
     for (uint32_t index = 0; index < world->actor_count; index++) {
         const struct mr_sim_actor *actor = world->wires[index].actor;
         for (uint32_t call = 0; call < actor->call_count; call++) {
             uint64_t sent_ns = actor->calls[call].sent_ns;
             uint64_t from_ns = sent_ns > world->undisturbed_ns ? sent_ns : world->undisturbed_ns;
-            if (actor->calls[call].key == MR_API_PRODUCE && world->now.mono_ns - from_ns > PRODUCE_NS) {
+            if (actor->calls[call].key == MR_API_PRODUCE && world->now.mono_ns - from_ns > max_ns) {
                 return true;
             }
         }
