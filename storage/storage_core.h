@@ -82,6 +82,8 @@ struct mr_dir_grave {
     char            text[MR_DIR_NAME_BYTES];
 };
 
+#define MR_NO_REST UINT32_MAX /* larger than any segment */
+
 struct mr_segment {
     struct mr_list       link;   /* in partition->segments, by base */
     struct mr_list       by_use; /* in core->open_files while the file is open */
@@ -98,6 +100,7 @@ struct mr_segment {
     int64_t              changed_ms; /* last append, or change of its file: its age when records' timestamps do not count */
     struct mr_grave      grave;
     uint64_t             last_seq; /* journal sequence of its last entry */
+    uint32_t             rest_at;  /* recovery: no entries yet of batches from here on (mr_index_rest); MR_NO_REST: none */
     uint32_t             size;     /* assigned */
     uint32_t             written;  /* bytes from the start that are in the file */
     uint32_t             allocated; /* file size on disk, when larger than written */
@@ -523,6 +526,8 @@ struct mr_task *mr_segment_index_flush_task(struct mr_storage_core *core, struct
 bool mr_segment_index_flush_call(struct mr_storage_core *core, struct mr_task *task, uint32_t back_at);
 /* A segment's indexes as its batches say, in its files; its file is complete. Blocking: recovery. */
 enum mr_err mr_index_mend(struct mr_storage_core *core, struct mr_segment *segment);
+/* The entries of the active segment's batches from rest_at on, when its file is complete. Likewise. */
+enum mr_err mr_index_rest(struct mr_storage_core *core, struct mr_segment *segment);
 /* The entry that Kafka forces when a segment ends: the largest timestamp. */
 void mr_segment_index_end(struct mr_storage_core *core, struct mr_segment *segment);
 

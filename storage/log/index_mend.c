@@ -8,6 +8,8 @@
  *
  * What is read is what the dead process had in memory, and not the segment: a page of entries at most, unless the
  * largest time lies further back, or the files are missing. Blocking; for recovery only.
+ *
+ * Of an active segment whose files told all but what its last block holds, entries follow from there on (mr_index_rest).
  */
 #include "storage_core.h"
 
@@ -188,5 +190,18 @@ enum mr_err mr_index_mend(struct mr_storage_core *core, struct mr_segment *segme
     mr_segment_index_flush(core, segment);
     segment->is_time_known = true;
     segment->is_mend_due = false;
+    return err;
+}
+
+enum mr_err mr_index_rest(struct mr_storage_core *core, struct mr_segment *segment)
+{
+    struct mend m = {.core = core, .segment = segment};
+    int32_t     file = MR_DISK_NONE;
+    enum mr_err err = open_file(&m, ".log", MR_DISK_READ_ONLY, &file);
+    if (err == MR_OK) {
+        err = scan_from(&m, file, segment->rest_at, segment->base);
+        close_file(&m, file);
+    }
+    segment->rest_at = MR_NO_REST;
     return err;
 }

@@ -12,6 +12,22 @@ static bool is_for_producers(const struct mr_task *task, const struct mr_segment
     return segment != task->partition->active && segment->has_index_files && !mr_log_load_is_verified(task);
 }
 
+/*
+ * Where the journal knows the end, the block that holds it may have been torn when it was rewritten, and is put back by redo:
+ * of a head that reaches into it nothing is believed yet.
+ */
+static bool is_head_torn_perhaps(const struct mr_task *task, uint64_t pos)
+{
+    const struct mr_log_known *known = mr_log_load_known(task);
+    return known != NULL && !known->is_state && task->segment == task->partition->active &&
+           pos + MR_BATCH_HEADER > known->pos / MR_PAGE_BYTES * MR_PAGE_BYTES;
+}
+
+static void leave_rest(struct mr_segment *segment, uint64_t pos)
+{
+    segment->rest_at = pos < segment->rest_at ? (uint32_t)pos : segment->rest_at;
+}
+
 void mr_log_batches_found(void *context, const struct mr_batch *batch, uint32_t pos, const uint8_t *control)
 {
     struct mr_task         *task = context;
@@ -21,7 +37,9 @@ void mr_log_batches_found(void *context, const struct mr_batch *batch, uint32_t 
         return;
     }
     bool                    is_all = !is_for_producers(task, task->segment);
-    if (is_all) {
+    if (is_head_torn_perhaps(task, pos)) {
+        leave_rest(task->segment, pos);
+    } else if (is_all) {
         mr_segment_index(core, task->segment, batch, pos, mr_batch_bytes(batch));
     }
     if (mr_log_load_is_verified(task)) {
@@ -137,6 +155,9 @@ void mr_log_batches_end(struct mr_storage_core *core, struct mr_task *task)
         return;
     }
     segment->is_time_known = true;
+    if (task->scan.state == MR_LOG_SCAN_DAMAGED && is_head_torn_perhaps(task, task->scan.pos)) {
+        leave_rest(segment, task->scan.pos);
+    }
     /* Where the journal knows the end, missing bytes are still to be redone. */
     if (task->scan.state == MR_LOG_SCAN_DAMAGED &&
         (mr_log_load_is_verified(task) || (segment == p->active && mr_log_load_known(task) == NULL))) {

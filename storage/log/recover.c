@@ -327,7 +327,7 @@ static enum mr_err redo_append(struct recovery *r, struct mr_partition *p, const
         segment->size = entry->pos;
         p->end.offset = entry->last_offset + 1;
     }
-    if (is_head && is_new) {
+    if (is_head && is_new && segment->rest_at == MR_NO_REST) {
         mr_segment_index(r->core, segment, &batch, entry->pos, mr_batch_bytes(&batch));
     }
     if (!redo->is_in_state) {
@@ -467,6 +467,9 @@ static enum mr_err end_segment(struct mr_storage_core *core, struct mr_segment *
     segment->is_seal_done = segment->is_sealed;
     if (err == MR_OK && (segment->is_sealed || segment->is_mend_due)) {
         return mr_index_mend(core, segment);
+    }
+    if (err == MR_OK && segment->rest_at != MR_NO_REST) {
+        err = mr_index_rest(core, segment);
     }
     if (segment->index_page != NULL || segment->time_page != NULL) {
         mr_segment_index_flush(core, segment);

@@ -27,6 +27,7 @@ struct mr_segment *mr_segment_make(struct mr_storage_core *core, struct mr_parti
         .first_timestamp = -1,
         .created_ms = core->now.unix_ms,
         .changed_ms = core->now.unix_ms,
+        .rest_at = MR_NO_REST,
         .file = MR_DISK_NONE,
         .is_time_known = true,
         .last_relative = -1,
