@@ -37,7 +37,8 @@ void mr_tcp_rack_delivered(struct mr_tcp_conn *c, const struct mr_tcp_sent *sent
     rack->has_end = true;
 }
 
-/* Step 4: the window widens with each round in which something was sent again needlessly. */
+/* Step 4: the window widens with each round in which something was sent again needlessly. That is reordering too, although
+ * step 3 does not see it in a record that was sent again: without it the wider window would not be used in recovery. */
 void mr_tcp_rack_adapt(struct mr_tcp_conn *c, bool has_dsack)
 {
     struct mr_tcp_rack *rack = &c->rack;
@@ -46,6 +47,7 @@ void mr_tcp_rack_adapt(struct mr_tcp_conn *c, bool has_dsack)
     }
     if (has_dsack && !rack->has_dsack_round) {
         rack->has_dsack_round = true;
+        rack->has_reordering = true;
         rack->dsack_round = c->snd_nxt;
         rack->reorder_mult++;
         rack->reorder_persist = PERSIST_RECOVERIES;

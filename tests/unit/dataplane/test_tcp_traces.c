@@ -38,6 +38,7 @@ int main(void)
         TRACE("14_scale_and_shrinking_window"),
         TRACE("15_no_storm_of_challenges"),
         TRACE("20_tail_probe"),
+        TRACE("21_dsack_is_reordering"),
         TRACE("21_reordering_is_waited_for"),
         TRACE("22_without_sack"),
         TRACE("23_ecn"),
