@@ -96,6 +96,8 @@ struct mr_tcp_cubic {
     uint32_t round_samples;
     uint32_t css_rounds; /* 0: not in conservative slow start */
     uint64_t css_base_ns;
+    uint64_t train_ns; /* when the round began */
+    uint64_t ack_ns;   /* the last one that came close behind its predecessor */
 };
 
 struct mr_tcp_rack {

@@ -13,6 +13,9 @@
 #define HYSTART_MAX_NS    (16 * MR_NS_PER_MS)
 #define HYSTART_ROUNDS    5u
 #define HYSTART_SLOWER    4u
+#define TRAIN_GAP_NS      (2 * MR_NS_PER_MS) /* between ACKs of one train */
+#define TRAIN_SLACK_NS    MR_NS_PER_MS       /* peers and hosts gather ACKs for about so long: round trips may be shorter */
+#define TRAIN_SEGMENTS    16u
 #define SLOW_START_LIMIT  8u /* segments per acknowledgement: RFC 9406 4.2 without pacing */
 
 void mr_tcp_cubic_init(struct mr_tcp_conn *c)
@@ -112,19 +115,37 @@ static void avoid_congestion(struct mr_tcp_conn *c, uint32_t bytes, uint64_t now
     }
 }
 
-/* RFC 9406 4.2: a round whose round trips became longer means that a queue is filling: go slower for five rounds, then
- * stop, unless they become shorter again. */
-static void hystart(struct mr_tcp_conn *c, uint64_t rtt_ns)
+/* The first half of HyStart (Ha and Rhee 2008; Linux has it, RFC 9406 left it out): a train of ACKs that is longer than half
+ * of the round trip says that the next round, twice as long, fills the path. A queue in front of it would tell us a round
+ * later, and where it is short a windowful is lost by then. */
+static bool is_train_long(struct mr_tcp_conn *c, uint64_t now_ns)
 {
     struct mr_tcp_cubic *cubic = &c->cubic;
-    if (mr_tcp_seq_le(cubic->round_end, c->snd_una) || cubic->last_min_ns == 0) {
+    bool is_close = now_ns - cubic->ack_ns <= TRAIN_GAP_NS;
+    if (is_close || cubic->train_ns == now_ns) {
+        cubic->ack_ns = now_ns;
+    }
+    return is_close && c->cwnd >= TRAIN_SEGMENTS * c->mss && c->min_rtt_ns != MR_NEVER &&
+           now_ns - cubic->train_ns > c->min_rtt_ns / 2 + TRAIN_SLACK_NS;
+}
+
+/* RFC 9406 4.2: a round whose round trips became longer means that a queue is filling: go slower for five rounds, then
+ * stop, unless they become shorter again. */
+static void hystart(struct mr_tcp_conn *c, uint64_t rtt_ns, uint64_t now_ns)
+{
+    struct mr_tcp_cubic *cubic = &c->cubic;
+    if (mr_tcp_seq_lt(cubic->round_end, c->snd_una) || cubic->last_min_ns == 0) {
         cubic->last_min_ns = cubic->round_min_ns;
         cubic->round_min_ns = MR_NEVER;
         cubic->round_end = c->snd_nxt;
         cubic->round_samples = 0;
+        cubic->train_ns = now_ns;
         if (cubic->css_rounds > 0 && ++cubic->css_rounds > HYSTART_ROUNDS) {
             c->ssthresh = c->cwnd;
         }
+    }
+    if (is_train_long(c, now_ns)) {
+        c->ssthresh = c->cwnd;
     }
     if (rtt_ns == 0) {
         return;
@@ -165,7 +186,7 @@ void mr_tcp_cubic_acked(struct mr_tcp_conn *c, uint32_t bytes, uint64_t rtt_ns, 
     }
     if (c->cwnd < c->ssthresh) {
         if (c->recovery == MR_TCP_OPEN) {
-            hystart(c, rtt_ns);
+            hystart(c, rtt_ns, now_ns);
         }
         bytes = slow_start(c, bytes);
     }

@@ -188,8 +188,8 @@ void mr_tcp_loss_acked(struct mr_tcp_conn *c, const struct mr_tcp_segment *s, st
     }
     if (c->recovery == MR_TCP_RECOVERY || c->recovery == MR_TCP_REDUCING) {
         reduce_in_proportion(c, acked);
-    } else if (acked->is_una_new) { /* a duplicate lets out what it says has left, and no more (RFC 3042) */
-        mr_tcp_cubic_acked(c, acked->delivered, acked->rtt_ns, acked->now_ns);
+    } else { /* a duplicate lets out what it says has left, and no more (RFC 3042) */
+        mr_tcp_cubic_acked(c, acked->is_una_new ? acked->delivered : 0, acked->rtt_ns, acked->now_ns);
     }
 }
 

@@ -53,6 +53,7 @@ int main(void)
         TRACE("32_cookie"),
         TRACE("33_path_in_time_wait_begins_anew"),
         TRACE("34_slow_start_and_cubic"),
+        TRACE("34_slow_start_ends_by_a_train"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
