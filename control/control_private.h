@@ -125,6 +125,17 @@ bool mr_control_append(struct mr_control *control, struct mr_log_ref log, const 
                        uint32_t bytes, int32_t leader_epoch, enum mr_append_origin origin,
                        mr_control_append_done *done, void *user);
 
+/*
+ * The same in two steps, so that what was decided can always be written: room for a batch of `size` bytes (`room` not NULL:
+ * more room, with what was in it; NULL: no memory, and `room` stays as it was), and the append of the first `bytes` in
+ * it, which takes the room and cannot fail.
+ */
+uint8_t *mr_control_room(struct mr_control *control, uint8_t *room, uint32_t size);
+void     mr_control_room_free(struct mr_control *control, uint8_t *room);
+void     mr_control_append_room(struct mr_control *control, struct mr_log_ref log, uint8_t *room,
+                                uint32_t bytes, int32_t leader_epoch, enum mr_append_origin origin,
+                                mr_control_append_done *done, void *user);
+
 /* A marker: the control batch that ends a transaction in one log. */
 struct mr_control_marker {
     int64_t          producer_id;

@@ -52,51 +52,83 @@ static void append_finish(struct mr_control *control, struct mr_now now,
     done(control, now, user, err, base_offset);
 }
 
-static bool append(struct mr_control *control, struct mr_log_ref log, const void *batch,
-                   uint32_t bytes, int32_t leader_epoch, enum mr_append_origin origin,
-                   int16_t txn_version, mr_control_append_done *done, void *user)
+static struct append_job *job_of(uint8_t *room)
 {
-    size_t             whole = sizeof(struct append_job) + bytes;
-    struct append_job *job = mr_heap_try(&control->heap, whole);
+    return room == NULL ? NULL : (struct append_job *)(void *)(room - offsetof(struct append_job, bytes));
+}
+
+uint8_t *mr_control_room(struct mr_control *control, uint8_t *room, uint32_t size)
+{
+    size_t             whole = sizeof(struct append_job) + size;
+    struct append_job *old = job_of(room);
+    struct append_job *job = mr_heap_resize(&control->heap, old, old == NULL ? 0 : old->whole, whole);
     if (job == NULL) {
-        return false;
+        return NULL;
     }
-    memset(job, 0, sizeof *job);
-    memcpy(job->bytes, batch, bytes);
-    job->callback = (struct mr_control_op){.done = append_finish, .user = user};
-    job->done = done;
     job->whole = whole;
-    job->span = (struct mr_span){.data = job->bytes, .len = bytes};
-    job->entry.log_id = log.log_id;
-    job->entry.batch = (struct mr_chain){.spans = &job->span, .span_count = 1, .bytes = bytes};
-    job->entry.leader_epoch = leader_epoch;
-    job->entry.origin = origin;
-    job->entry.txn_version = txn_version;
-    job->entry.base_offset = -1;
-    job->op.op.kind = MR_STORAGE_APPEND;
-    job->op.acks = -1;
-    job->op.entry_count = 1;
-    job->op.entries = &job->entry;
+    return job->bytes;
+}
+
+void mr_control_room_free(struct mr_control *control, uint8_t *room)
+{
+    struct append_job *job = job_of(room);
+    mr_heap_free(&control->heap, job, job->whole);
+}
+
+static void append(struct mr_control *control, struct mr_log_ref log, uint8_t *room, uint32_t bytes,
+                   int32_t leader_epoch, enum mr_append_origin origin, int16_t txn_version,
+                   mr_control_append_done *done, void *user)
+{
+    struct append_job *job = job_of(room);
+    *job = (struct append_job){
+        .callback = {.done = append_finish, .user = user},
+        .done = done,
+        .whole = job->whole,
+        .span = {.data = job->bytes, .len = bytes},
+        .entry = {.log_id = log.log_id,
+                  .batch = {.spans = &job->span, .span_count = 1, .bytes = bytes},
+                  .leader_epoch = leader_epoch,
+                  .origin = origin,
+                  .txn_version = txn_version,
+                  .base_offset = -1},
+        .op = {.op.kind = MR_STORAGE_APPEND, .acks = -1, .entry_count = 1, .entries = &job->entry},
+    };
     mr_control_submit(control, log.storage_core, &job->op.op, &job->callback);
-    return true;
+}
+
+void mr_control_append_room(struct mr_control *control, struct mr_log_ref log, uint8_t *room,
+                            uint32_t bytes, int32_t leader_epoch, enum mr_append_origin origin,
+                            mr_control_append_done *done, void *user)
+{
+    append(control, log, room, bytes, leader_epoch, origin, 0, done, user);
 }
 
 bool mr_control_append(struct mr_control *control, struct mr_log_ref log, const void *batch,
                        uint32_t bytes, int32_t leader_epoch, enum mr_append_origin origin,
                        mr_control_append_done *done, void *user)
 {
-    return append(control, log, batch, bytes, leader_epoch, origin, 0, done, user);
+    uint8_t *room = mr_control_room(control, NULL, bytes);
+    if (room == NULL) {
+        return false;
+    }
+    memcpy(room, batch, bytes);
+    append(control, log, room, bytes, leader_epoch, origin, 0, done, user);
+    return true;
 }
 
 bool mr_control_append_marker(struct mr_control *control, struct mr_log_ref log,
                               int32_t leader_epoch, const struct mr_control_marker *marker,
                               struct mr_now now, mr_control_append_done *done, void *user)
 {
-    uint8_t bytes[MR_MARKER_BYTES_MAX];
-    uint32_t len = mr_marker_build(bytes, marker->producer_id, marker->producer_epoch,
+    uint8_t *room = mr_control_room(control, NULL, MR_MARKER_BYTES_MAX);
+    if (room == NULL) {
+        return false;
+    }
+    uint32_t len = mr_marker_build(room, marker->producer_id, marker->producer_epoch,
                                    &marker->marker, now.unix_ms);
-    return append(control, log, bytes, len, leader_epoch, MR_APPEND_COORDINATOR,
-                  marker->txn_version, done, user);
+    append(control, log, room, len, leader_epoch, MR_APPEND_COORDINATOR, marker->txn_version, done,
+           user);
+    return true;
 }
 
 /* ---- read ---- */

@@ -50,8 +50,8 @@ static bool mark_group(struct mr_control *control, uint32_t partition, struct mr
     if (shard == NULL || shard->state != MR_COORD_ACTIVE || coord->is_stopped) {
         return false;
     }
-    mr_coord_flush(shard, now);
-    mark = shard->state == MR_COORD_ACTIVE ? MR_HEAP_NEW(&control->heap, struct mark) : NULL;
+    mr_coord_flush(shard);
+    mark = MR_HEAP_NEW(&control->heap, struct mark);
     if (mark == NULL) {
         return false;
     }

@@ -130,69 +130,44 @@ static void append_done(struct mr_control *control, struct mr_now now, void *use
     mr_coord_append_done(control, now, user, err, base_offset);
 }
 
-static void builder_free(struct mr_coord_shard *shard)
-{
-    if (shard->builder.bytes != NULL) {
-        mr_heap_free(&shard->coord->control->heap, shard->builder.bytes, shard->builder.size);
-        shard->builder.bytes = NULL;
-    }
-}
-
-static void flush(struct mr_coord_shard *shard, struct mr_now now)
+void mr_coord_flush(struct mr_coord_shard *shard)
 {
     if (shard->builder.bytes == NULL) {
         return;
     }
     uint32_t bytes = mr_batch_end(&shard->builder);
-    bool is_sent =
-        mr_control_append(shard->coord->control, shard->log, shard->builder.bytes, bytes,
-                          shard->leader_epoch, MR_APPEND_COORDINATOR, append_done, shard);
-    if (is_sent) {
-        shard->sealed++;
-    }
-    builder_free(shard);
-    if (!is_sent) {
-        /* What was decided may be known elsewhere: only a new start may begin again from what is durable. */
-        mr_control_fail(shard->coord->control, "no memory to write a coordinator's records limit=millrace.control.bytes");
-        mr_coord_break(shard, now, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
-    }
-}
-
-void mr_coord_flush(struct mr_coord_shard *shard, struct mr_now now)
-{
-    flush(shard, now);
+    mr_control_append_room(shard->coord->control, shard->log, shard->builder.bytes, bytes,
+                           shard->leader_epoch, MR_APPEND_COORDINATOR, append_done, shard);
+    shard->builder.bytes = NULL;
+    shard->sealed++;
 }
 
 /* Room for the records of one step in the batch of this turn. False: no memory. */
-static bool make_room(struct mr_coord_shard *shard, uint64_t bytes, struct mr_now now)
+static bool make_room(struct mr_coord_shard *shard, uint64_t bytes)
 {
     struct mr_batch_builder *builder = &shard->builder;
-    struct mr_heap *heap = &shard->coord->control->heap;
+    struct mr_control *control = shard->coord->control;
     if (builder->bytes != NULL && builder->used + bytes > shard->coord->record_bytes_max) {
-        flush(shard, now);
-        if (shard->state != MR_COORD_ACTIVE) {
-            return false;
-        }
+        mr_coord_flush(shard);
     }
     if (builder->bytes == NULL) {
         uint64_t size = bytes + MR_BATCH_HEADER > BATCH_BYTES_FIRST ? bytes + MR_BATCH_HEADER
                                                                     : BATCH_BYTES_FIRST;
-        void *memory = mr_heap_try(heap, size);
-        if (memory == NULL) {
-            return false;
+        uint8_t *room = mr_control_room(control, NULL, (uint32_t)size);
+        if (room != NULL) {
+            mr_batch_begin(builder, room, (uint32_t)size, 0, 0);
         }
-        mr_batch_begin(builder, memory, (uint32_t)size, 0, 0);
-        return true;
+        return room != NULL;
     }
     if (builder->size - builder->used < bytes) {
         uint32_t size = builder->size * 2 > builder->used + (uint32_t)bytes
                             ? builder->size * 2
                             : builder->used + (uint32_t)bytes;
-        void *grown = mr_heap_resize(heap, builder->bytes, builder->size, size);
-        if (grown == NULL) {
+        uint8_t *room = mr_control_room(control, builder->bytes, size);
+        if (room == NULL) {
             return false;
         }
-        builder->bytes = grown;
+        builder->bytes = room;
         builder->size = size;
     }
     return true;
@@ -201,8 +176,8 @@ static bool make_room(struct mr_coord_shard *shard, uint64_t bytes, struct mr_no
 /* Records of a transaction have a batch of their own. */
 static bool make_txn_room(struct mr_coord_shard *shard, const struct mr_coord_out *out)
 {
-    flush(shard, out->now);
-    if (shard->state != MR_COORD_ACTIVE || !make_room(shard, out->record_bytes, out->now)) {
+    mr_coord_flush(shard);
+    if (!make_room(shard, out->record_bytes)) {
         return false;
     }
     shard->builder.batch.producer_id = out->producer_id;
@@ -217,7 +192,10 @@ void mr_coord_break(struct mr_coord_shard *shard, struct mr_now now, int16_t err
     struct mr_coord *coord = shard->coord;
     struct mr_coord_out out;
     shard->state = MR_COORD_BROKEN;
-    builder_free(shard);
+    if (shard->builder.bytes != NULL) {
+        mr_control_room_free(coord->control, shard->builder.bytes);
+        shard->builder.bytes = NULL;
+    }
     mr_arena_reset(&coord->scratch);
     mr_coord_out_init(&out, &coord->scratch, now);
     coord->kind->shard_deinit(shard, &out, error);
@@ -239,7 +217,7 @@ static int16_t room_for(struct mr_coord_shard *shard, const struct mr_coord_out 
     if (out->record_bytes + MR_BATCH_HEADER > shard->coord->record_bytes_max) {
         return MR_KAFKA_UNKNOWN_SERVER_ERROR;
     }
-    bool is_room = out->producer_id >= 0 ? make_txn_room(shard, out) : make_room(shard, out->record_bytes, out->now);
+    bool is_room = out->producer_id >= 0 ? make_txn_room(shard, out) : make_room(shard, out->record_bytes);
     return is_room ? MR_KAFKA_NONE : MR_KAFKA_COORDINATOR_NOT_AVAILABLE;
 }
 
@@ -283,7 +261,7 @@ int16_t mr_coord_apply(struct mr_coord_shard *shard, struct mr_coord_out *out)
         out->then(out->then_user, out);
     }
     if (out->producer_id >= 0 && !is_broken) {
-        flush(shard, out->now);
+        mr_coord_flush(shard);
     }
     if (is_broken) {
         error = MR_KAFKA_COORDINATOR_NOT_AVAILABLE;
@@ -485,7 +463,7 @@ static bool turn(struct mr_coord *coord, struct mr_now now)
     for (uint32_t index = 0; index < coord->shard_count; index++) {
         struct mr_coord_shard *shard = coord->shards[index];
         if (shard != NULL && shard->builder.bytes != NULL) {
-            flush(shard, now);
+            mr_coord_flush(shard);
             is_any = true;
         }
     }
@@ -516,7 +494,7 @@ static void stop(struct mr_coord *coord, struct mr_now now)
             continue;
         }
         /* What was decided in this turn is still written; who waits for it is told to ask again. */
-        flush(shard, now);
+        mr_coord_flush(shard);
         mr_coord_break(shard, now, MR_KAFKA_COORDINATOR_NOT_AVAILABLE);
     }
 }

@@ -110,7 +110,7 @@ void mr_coord_finish(struct mr_coord *coord, struct mr_coord_answer *answer);
 void mr_coord_then(struct mr_coord_shard *shard, struct mr_request *request,
                    void (*then)(struct mr_control *, struct mr_now, struct mr_request *));
 /* Send the records of this turn. */
-void mr_coord_flush(struct mr_coord_shard *shard, struct mr_now now);
+void mr_coord_flush(struct mr_coord_shard *shard);
 /* A batch of the shard came back. */
 void mr_coord_append_done(struct mr_control *control, struct mr_now now, struct mr_coord_shard *shard,
                           enum mr_err err, int64_t base_offset);

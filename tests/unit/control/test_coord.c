@@ -3,6 +3,7 @@
  * append drops the state, and a restart brings back what was acknowledged.
  */
 #include "coord_fixture.h"
+#include "millrace/base/fail.h"
 
 static struct mr_offset_commit_request_partition partition;
 static struct mr_offset_commit_request_topic topic;
@@ -284,6 +285,29 @@ static void test_coord_failed_append_takes_nothing_back_and_keeps_nothing(void *
     rig->now.unix_ms += 2000;
     mr_rig_run(rig);
     assert_int_equal(fetch(), 7);
+}
+
+/* Memory that is missing at any place of a commit's way costs that commit at most: who decides has the room to write it. */
+static void test_coord_no_memory_anywhere_ends_nothing(void **state)
+{
+    (void)state;
+    find_until_there(0);
+    make_topic();
+    uint64_t failures = 1;
+    for (uint64_t nth = 1; failures > 0; nth++) {
+        mr_fail_plan =
+            (struct mr_fail_plan){.site = MR_FAIL_heap, .is_armed = true, .nth = nth};
+        (void)send_commit_now(100 + (int64_t)nth);
+        failures = mr_fail_plan.failures;
+        mr_fail_plan.is_armed = false;
+        assert_int_equal(mr_control_state(rig->control), MR_CONTROL_SERVING);
+        rig->now.mono_ns += 2 * MR_NS_PER_S; /* what was thrown away is loaded again */
+        mr_rig_run(rig);
+        assert_int_equal(commit_error(send_commit_now((int64_t)nth)), MR_KAFKA_NONE);
+        assert_int_equal(fetch(), nth);
+        mr_rig_forget(rig);
+        assert_true(nth < 100);
+    }
 }
 
 static void test_coord_stop_answers_who_waits(void **state)
@@ -603,6 +627,7 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_coord_deleted_group_and_topic_take_their_offsets,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(test_coord_no_memory_anywhere_ends_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_coord_stop_answers_who_waits, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
