@@ -8,6 +8,7 @@
 #define WINDOW_MIN   8u
 #define WINDOW_FIRST 64u
 #define WINDOW_MAX   1024u
+#define SLICES_MAX   (1u << 16)
 #define WINDOW_LOW   (16u << 10) /* bytes of a window's answer: the next one is larger ... */
 #define WINDOW_HIGH  (48u << 10) /* ... or smaller */
 
@@ -83,7 +84,8 @@ struct mr_pieces {
     uint32_t             window_max;
     uint32_t             at[DEPTH_MAX]; /* where the window begins: an index into the array of each level */
     uint32_t             next[DEPTH_MAX];
-    uint32_t             parts; /* shards that are asked for all that they have; 0: things are named */
+    uint32_t             parts; /* slices of shards that are asked for all that they have; 0: things are named */
+    uint32_t             slices; /* of each shard */
     bool                 is_last;
     bool                 is_taken;
     uint64_t             bytes; /* of the answer to this window */
@@ -242,7 +244,7 @@ static bool cut(struct mr_control *control, struct mr_request *request, uint32_t
     return is_whole && taken == rest;
 }
 
-/* Some shards, of a request for all that they have. */
+/* Some slices of shards, of a request for all that they have. */
 static void serve_parts(struct mr_control *control, struct mr_now now, struct mr_request *request)
 {
     struct mr_pieces *p = request->pieces;
@@ -253,13 +255,15 @@ static void serve_parts(struct mr_control *control, struct mr_now now, struct mr
     control->handlers[request->forward->api_key](control, now, request);
 }
 
-void mr_pieces_parts(const struct mr_request *request, uint32_t *from, uint32_t *to)
+struct mr_parts mr_pieces_parts(const struct mr_request *request, uint32_t shard_count)
 {
     const struct mr_pieces *p = request->pieces;
-    if (p != NULL) {
-        *from = p->at[0];
-        *to = p->next[0] < *to ? p->next[0] : *to;
+    if (p == NULL) {
+        return (struct mr_parts){.end = shard_count, .slices = 1};
     }
+    uint32_t end = shard_count * p->slices; /* there may be fewer than when it began */
+    return (struct mr_parts){
+        .begin = p->at[0], .end = p->next[0] < end ? p->next[0] : end, .slices = p->slices};
 }
 
 /* Serve the window that begins at p->at. */
@@ -314,8 +318,13 @@ bool mr_pieces_begin(struct mr_control *control, struct mr_now now, struct mr_re
     if (row->in[0] == NULL) {
         const struct mr_coord *coord =
             row->api_key == MR_API_LIST_GROUPS ? control->coord : control->txn_coord;
+        struct mr_coord_counts counts = mr_coord_count(coord);
         p.window = 1;
-        p.parts = mr_coord_count(coord) > control->things_max ? coord->shard_count : 0;
+        p.slices = 1;
+        while (p.slices * WINDOW_FIRST < counts.most && p.slices < SLICES_MAX) {
+            p.slices *= 2;
+        }
+        p.parts = counts.all > control->things_max ? coord->shard_count * p.slices : 0;
     }
     if (row->in[0] == NULL ? p.parts == 0
                            : things_in(&p, 0, request->message, control->things_max) <= control->things_max) {

@@ -11,7 +11,7 @@
  * turn or a later one, when the answer to this one has been given (records of its window are durable then). A request that
  * changes metadata and names something twice is not cut: both are refused.
  *
- * An answer about everything (ListGroups) is made by shards in the same way when there are many things.
+ * An answer about everything (ListGroups) is made by slices of shards in the same way when there are many things.
  *
  * An error of a whole message or of what stands above the things (error_code beside the array) is that of the first window
  * that has one. Memory: the request's, and buffers of the heap for what is encoded. Thread: control.
@@ -25,9 +25,15 @@
  * served as it is, or there is no memory. */
 bool mr_pieces_begin(struct mr_control *control, struct mr_now now, struct mr_request *request);
 
-/* For an answer about all that coordinators have (ListGroups, ListTransactions), of which a window is some of the shards: which
- * of them, within *from .. *to, this answer is about. */
-void mr_pieces_parts(const struct mr_request *request, uint32_t *from, uint32_t *to);
+/*
+ * For an answer about all that coordinators have (ListGroups, ListTransactions): which parts of it this one is about. Each shard
+ * is so many of them, slices of its table (mr_table_walk_slice): part p is slice p % slices of shard p / slices.
+ */
+struct mr_parts {
+    uint32_t begin, end;
+    uint32_t slices;
+};
+struct mr_parts mr_pieces_parts(const struct mr_request *request, uint32_t shard_count);
 
 /* The answer to a window: encoded and kept. */
 void mr_pieces_take(struct mr_control *control, struct mr_request *request, const void *response);

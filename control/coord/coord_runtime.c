@@ -13,6 +13,10 @@
 #define SCRATCH_MAX       (32u << 20)
 #define RETRY_MS          1000
 
+/* Of a walk: so that no slice is long in a shard of millions, and how many things a turn looks at, about. */
+#define SLICES     4096u
+#define LOOKED_MAX 256u
+
 /* ---- answers ---- */
 
 static bool is_dirty(const struct mr_coord_shard *shard)
@@ -286,14 +290,43 @@ void mr_coord_finish_all(struct mr_coord *coord, struct mr_request *request, con
 
 /* ---- which shard ---- */
 
-uint64_t mr_coord_count(const struct mr_coord *coord)
+struct mr_coord_counts mr_coord_count(const struct mr_coord *coord)
 {
-    uint64_t count = 0;
+    struct mr_coord_counts counts = {0};
     for (uint32_t index = 0; index < coord->shard_count; index++) {
         const struct mr_coord_shard *shard = coord->shards[index];
-        count += shard != NULL && shard->state == MR_COORD_ACTIVE ? coord->kind->count(shard) : 0;
+        bool is_active = shard != NULL && shard->state == MR_COORD_ACTIVE;
+        uint32_t count = is_active ? coord->kind->count(shard) : 0;
+        counts.all += count;
+        counts.most = count > counts.most ? count : counts.most;
     }
-    return count;
+    return counts;
+}
+
+/* ---- looking at everything ---- */
+
+void mr_coord_walk_some(struct mr_coord_shard *shard, struct mr_coord_walk *walk,
+                        const struct mr_table *table, struct mr_now now, mr_coord_look *look)
+{
+    bool is_over = true;
+    uint32_t looked = 0;
+    while (is_over && walk->at < SLICES && looked < LOOKED_MAX &&
+           !mr_control_has_worked(shard->coord->control)) {
+        struct mr_table_node *node = mr_table_walk_slice(table, walk->at, SLICES, NULL);
+        while (node != NULL && shard->state == MR_COORD_ACTIVE) {
+            struct mr_table_node *after = mr_table_walk_slice(table, walk->at, SLICES, node);
+            is_over &= look(shard, node, now); /* it may go */
+            node = after;
+            looked++;
+        }
+        if (shard->state != MR_COORD_ACTIVE) {
+            return; /* the table is gone; the rest when the shard is there again */
+        }
+        walk->at += is_over;
+    }
+    if (walk->at == SLICES) {
+        *walk = (struct mr_coord_walk){0};
+    }
 }
 
 uint32_t mr_coord_partition_of(struct mr_str key, uint32_t count)
@@ -448,7 +481,7 @@ static void image_changed(struct mr_coord *coord, struct mr_now now, bool is_any
     follow_image(coord, now);
     for (uint32_t index = 0; is_any_deleted && index < coord->shard_count; index++) {
         if (coord->shards[index] != NULL) {
-            coord->shards[index]->is_purge_wanted = true;
+            coord->shards[index]->purge = (struct mr_coord_walk){.is_wanted = true};
         }
     }
 }

@@ -22,6 +22,12 @@ enum mr_coord_shard_state {
 
 struct mr_coord_shard;
 
+/* A look at all that a shard has, some slices of a table (mr_table_walk_slice) in a turn. */
+struct mr_coord_walk {
+    bool is_wanted;
+    uint32_t at; /* the slice to go on with */
+};
+
 /* What differs between coordinators. */
 struct mr_coord_kind {
     const char *topic;
@@ -61,8 +67,8 @@ struct mr_coord_shard {
     uint64_t load_count;
     int64_t load_offset;
     bool is_reading;
-    bool is_expiry_wanted; /* offsets may have grown too old */
-    bool is_purge_wanted; /* topics were deleted since its offsets were last looked through */
+    struct mr_coord_walk expiry; /* something may have grown too old */
+    struct mr_coord_walk purge;  /* topics were deleted since its offsets were last looked through */
     uint64_t retry_ns; /* when to load again; 0: now */
 };
 
@@ -116,8 +122,18 @@ void mr_coord_append_done(struct mr_control *control, struct mr_now now, struct 
                           enum mr_err err, int64_t base_offset);
 /* Answer when everything that any shard has appended is durable; request->user is a struct mr_coord_wait. */
 void mr_coord_finish_all(struct mr_coord *coord, struct mr_request *request, const void *response);
-/* What the active shards have, together. */
-uint64_t mr_coord_count(const struct mr_coord *coord);
+/* What the active shards have: all, and the one that has most. */
+struct mr_coord_counts {
+    uint64_t all;
+    uint32_t most;
+};
+struct mr_coord_counts mr_coord_count(const struct mr_coord *coord);
+
+/* Look at one thing: a step, or nothing. False: it has more to be done, and is asked for again. */
+typedef bool mr_coord_look(struct mr_coord_shard *shard, struct mr_table_node *node, struct mr_now now);
+/* Go on with a walk that is wanted, as far as a turn may. */
+void mr_coord_walk_some(struct mr_coord_shard *shard, struct mr_coord_walk *walk,
+                        const struct mr_table *table, struct mr_now now, mr_coord_look *look);
 /* The partition of a key, among `count`. */
 uint32_t mr_coord_partition_of(struct mr_str key, uint32_t count);
 

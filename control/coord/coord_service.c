@@ -440,15 +440,13 @@ static void list_groups(struct mr_control *control, struct mr_now now, struct mr
     }
     MR_DEFAULTS(list_groups_response, &response);
     uint32_t total = 0;
-    uint32_t begin_at = 0;
-    uint32_t end = coord->shard_count;
-    mr_pieces_parts(request, &begin_at, &end);
-    for (uint32_t index = begin_at; index < end; index++) {
-        struct mr_coord_shard *shard = coord->shards[index];
+    struct mr_parts parts = mr_pieces_parts(request, coord->shard_count);
+    for (uint32_t part = parts.begin; part < parts.end; part++) {
+        struct mr_coord_shard *shard = coord->shards[part / parts.slices];
         if (shard != NULL && shard->state == MR_COORD_LOADING) {
             response.error_code = MR_KAFKA_COORDINATOR_LOAD_IN_PROGRESS;
         } else if (shard != NULL && shard->state == MR_COORD_ACTIVE) {
-            total += mr_group_list(&shard->groups, message, NULL, 0);
+            total += mr_group_list(&shard->groups, part % parts.slices, parts.slices, message, NULL, 0);
         }
     }
     if (coord->is_stopped) {
@@ -460,12 +458,13 @@ static void list_groups(struct mr_control *control, struct mr_now now, struct mr
             response.error_code = MR_KAFKA_UNKNOWN_SERVER_ERROR;
         }
     }
-    for (uint32_t index = begin_at; response.groups != NULL && index < end; index++) {
-        struct mr_coord_shard *shard = coord->shards[index];
+    for (uint32_t part = parts.begin; response.groups != NULL && part < parts.end; part++) {
+        struct mr_coord_shard *shard = coord->shards[part / parts.slices];
         if (shard != NULL && shard->state == MR_COORD_ACTIVE) {
             uint32_t at = (uint32_t)response.groups_count;
             response.groups_count +=
-                (int32_t)mr_group_list(&shard->groups, message, response.groups + at, total - at);
+                (int32_t)mr_group_list(&shard->groups, part % parts.slices, parts.slices, message,
+                                       response.groups + at, total - at);
         }
     }
     mr_coord_finish_all(control->coord, request, &response);

@@ -225,8 +225,8 @@ static void go_on(struct mr_group_shard *shard)
                       (struct mr_now){.mono_ns = MR_NS_PER_S, .unix_ms = 1700000000000});
     mr_group_loaded(shard, &out);
     MR_DEFAULTS(list_groups_request, &list);
-    uint32_t count = mr_group_list(shard, &list, NULL, 0);
-    count = mr_group_list(shard, &list, listed, 64);
+    uint32_t count = mr_group_list(shard, 0, 1, &list, NULL, 0);
+    count = mr_group_list(shard, 0, 1, &list, listed, 64);
     for (uint32_t index = 0; index < count && index < 64; index++) {
         MR_DEFAULTS(describe_groups_response_described_group, &described);
         MR_DEFAULTS(consumer_group_describe_response_described_group, &consumers);
@@ -234,9 +234,12 @@ static void go_on(struct mr_group_shard *shard)
         mr_consumer_describe(shard, listed[index].group_id, true, &out, &consumers);
         struct mr_group *group = mr_group_find(shard, listed[index].group_id);
         mr_assert(group != NULL);
-        mr_offsets_expire(group, &out);
+        (void)mr_offsets_expire(group, &out);
     }
-    (void)mr_offsets_purge(shard, &out);
+    for (struct mr_table_node *node = mr_table_walk(&shard->topics, NULL); node != NULL;
+         node = mr_table_walk(&shard->topics, node)) {
+        (void)mr_offsets_purge(shard, MR_TABLE_ENTRY(node, struct mr_group_topic, node), &out);
+    }
     struct mr_group *group = NULL;
     if (count > 0 && (group = mr_group_find(shard, listed[0].group_id)) != NULL) {
         static char id[UINT8_MAX + 1];

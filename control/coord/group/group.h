@@ -254,8 +254,8 @@ void mr_group_describe(const struct mr_group_shard *shard, struct mr_str id, int
                        bool is_operations_wanted, struct mr_coord_out *out,
                        struct mr_describe_groups_response_described_group *described);
 
-/* How many groups pass the filters; with `listed`, fill them in. */
-uint32_t mr_group_list(const struct mr_group_shard *shard,
+/* How many groups of a slice (mr_table_walk_slice) pass the filters; with `listed`, fill them in. */
+uint32_t mr_group_list(const struct mr_group_shard *shard, uint32_t slice, uint32_t slices,
                        const struct mr_list_groups_request *request,
                        struct mr_list_groups_response_listed_group *listed, uint32_t listed_max);
 
@@ -397,12 +397,13 @@ enum mr_err mr_offsets_replay(struct mr_group_shard *shard, const struct mr_offs
 /* Tombstones for all offsets of a group, committed and pending. False: no scratch. */
 bool mr_offsets_delete_all(const struct mr_group *group, struct mr_coord_out *out);
 
-/* Tombstones for what is too old in one group, and for the group when nothing is left of it. */
-void mr_offsets_expire(const struct mr_group *group, struct mr_coord_out *out);
+/* Tombstones for what is too old in one group, and for the group when nothing is left of it. False: there are more than
+ * one step should write; once these are replayed, ask again. */
+bool mr_offsets_expire(const struct mr_group *group, struct mr_coord_out *out);
 
-/* Tombstones for the offsets of topics that do not exist any more, or whose name another topic has
- * now. False: there are more than one batch holds; once these are replayed, ask again. */
-bool mr_offsets_purge(const struct mr_group_shard *shard, struct mr_coord_out *out);
+/* Tombstones for the offsets of a topic that does not exist any more, or whose name another topic has now. False: as above. */
+bool mr_offsets_purge(const struct mr_group_shard *shard, const struct mr_group_topic *topic,
+                      struct mr_coord_out *out);
 
 void mr_offsets_free(struct mr_group *group);
 

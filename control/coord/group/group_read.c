@@ -77,13 +77,13 @@ static bool passes(const struct mr_str *filter, int32_t count, struct mr_str wor
     return count <= 0;
 }
 
-uint32_t mr_group_list(const struct mr_group_shard *shard,
+uint32_t mr_group_list(const struct mr_group_shard *shard, uint32_t slice, uint32_t slices,
                        const struct mr_list_groups_request *request,
                        struct mr_list_groups_response_listed_group *listed, uint32_t listed_max)
 {
     uint32_t count = 0;
-    for (struct mr_table_node *node = mr_table_walk(&shard->groups, NULL); node != NULL;
-         node = mr_table_walk(&shard->groups, node)) {
+    for (struct mr_table_node *node = mr_table_walk_slice(&shard->groups, slice, slices, NULL);
+         node != NULL; node = mr_table_walk_slice(&shard->groups, slice, slices, node)) {
         const struct mr_group *group = MR_TABLE_ENTRY(node, struct mr_group, node);
         struct mr_str state = mr_group_state_name(group);
         struct mr_str type = mr_group_type_name(group);

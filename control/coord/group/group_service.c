@@ -95,7 +95,7 @@ static void group_timer(struct mr_control *control, struct mr_now now,
     mr_coord_apply(shard, &out);
 }
 
-/* It is time to look for old offsets: a shard per turn. */
+/* It is time to look for old offsets. */
 static void expire(struct mr_control *control, struct mr_now now, struct mr_control_timer *timer)
 {
     struct mr_coord *coord = control->coord;
@@ -103,41 +103,52 @@ static void expire(struct mr_control *control, struct mr_now now, struct mr_cont
                  mr_deadline_ms(now.mono_ns, control->config->offsets_retention_check_interval_ms));
     for (uint32_t index = 0; index < coord->shard_count; index++) {
         if (coord->shards[index] != NULL) {
-            coord->shards[index]->is_expiry_wanted = true;
+            coord->shards[index]->expiry.is_wanted = true;
         }
     }
 }
 
-/* Old offsets of every group of a shard, a step for each. */
-static void expire_shard(struct mr_coord_shard *shard, struct mr_now now)
+static void step_begin(struct mr_coord *coord, struct mr_coord_out *out, struct mr_now now)
 {
-    struct mr_coord *coord = shard->coord;
-    struct mr_table_node *node = mr_table_walk(&shard->groups.groups, NULL);
-    shard->is_expiry_wanted = false;
-    while (node != NULL && shard->state == MR_COORD_ACTIVE) {
-        struct mr_group *group = MR_TABLE_ENTRY(node, struct mr_group, node);
-        struct mr_coord_out out;
-        node = mr_table_walk(&shard->groups.groups, node); /* the group may go */
-        mr_arena_reset(&coord->scratch);
-        mr_coord_out_init(&out, &coord->scratch, now);
-        mr_offsets_expire(group, &out);
-        mr_coord_apply(shard, &out);
+    mr_arena_reset(&coord->scratch);
+    mr_coord_out_init(out, &coord->scratch, now);
+}
+
+/* Old offsets of a group. */
+static bool expire_group(struct mr_coord_shard *shard, struct mr_table_node *node, struct mr_now now)
+{
+    struct mr_coord_out out;
+    step_begin(shard->coord, &out, now);
+    bool is_all = mr_offsets_expire(MR_TABLE_ENTRY(node, struct mr_group, node), &out);
+    return mr_coord_apply(shard, &out) != MR_KAFKA_NONE || is_all; /* what could not be written waits for the next walk */
+}
+
+/* Offsets of a deleted topic. */
+static bool purge_topic(struct mr_coord_shard *shard, struct mr_table_node *node, struct mr_now now)
+{
+    struct mr_coord_out out;
+    step_begin(shard->coord, &out, now);
+    bool is_all =
+        mr_offsets_purge(&shard->groups, MR_TABLE_ENTRY(node, struct mr_group_topic, node), &out);
+    return mr_coord_apply(shard, &out) == MR_KAFKA_NONE && is_all;
+}
+
+/* The same of open transactions, before those that are committed. */
+static void purge_some(struct mr_coord_shard *shard, struct mr_now now)
+{
+    struct mr_coord_out out;
+    bool is_all = true;
+    if (shard->purge.at == 0) {
+        step_begin(shard->coord, &out, now);
+        is_all = mr_offsets_pending_purge(&shard->groups, &out);
+        is_all = mr_coord_apply(shard, &out) == MR_KAFKA_NONE && is_all;
+    }
+    if (is_all) {
+        mr_coord_walk_some(shard, &shard->purge, &shard->groups.topics, now, purge_topic);
     }
 }
 
-/* Offsets of deleted topics. */
-static void purge_shard(struct mr_coord_shard *shard, struct mr_now now)
-{
-    struct mr_coord *coord = shard->coord;
-    struct mr_coord_out out;
-    mr_arena_reset(&coord->scratch);
-    mr_coord_out_init(&out, &coord->scratch, now);
-    shard->is_purge_wanted =
-        !mr_offsets_purge(&shard->groups, &out) || !mr_offsets_pending_purge(&shard->groups, &out);
-    mr_coord_apply(shard, &out);
-}
-
-/* What is to be looked through, one shard per turn. */
+/* What is to be looked through, some of one shard per turn. */
 static bool group_sweep(struct mr_coord *coord, struct mr_now now)
 {
     coord->env.image = mr_control_image(coord->control);
@@ -146,12 +157,12 @@ static bool group_sweep(struct mr_coord *coord, struct mr_now now)
         if (shard == NULL || shard->state != MR_COORD_ACTIVE) {
             continue;
         }
-        if (shard->is_purge_wanted) {
-            purge_shard(shard, now);
+        if (shard->purge.is_wanted) {
+            purge_some(shard, now);
             return true;
         }
-        if (shard->is_expiry_wanted) {
-            expire_shard(shard, now);
+        if (shard->expiry.is_wanted) {
+            mr_coord_walk_some(shard, &shard->expiry, &shard->groups.groups, now, expire_group);
             return true;
         }
     }
@@ -190,7 +201,7 @@ static enum mr_err group_replay(struct mr_coord_shard *shard, const struct mr_ba
 
 static void group_loaded(struct mr_coord_shard *shard, struct mr_coord_out *out)
 {
-    shard->is_purge_wanted = true; /* a crash may have come between a topic's end and theirs */
+    shard->purge = (struct mr_coord_walk){.is_wanted = true}; /* a crash may have come between a topic's end and theirs */
     mr_group_loaded(&shard->groups, out);
     mr_transactions_retry_now(shard->coord->control, out->now);
 }

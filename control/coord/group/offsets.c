@@ -529,6 +529,13 @@ bool mr_offsets_delete_all(const struct mr_group *group, struct mr_coord_out *ou
     return mr_offsets_pending_delete(group->shard, group->id, out);
 }
 
+/* Of what can go on in a later step. */
+static bool has_written_enough(const struct mr_group_env *env, const struct mr_coord_out *out)
+{
+    return mr_coord_out_bytes(out) > env->record_bytes_max / 2 ||
+           mr_coord_out_bytes(out) > MR_CONTROL_WORK / 2;
+}
+
 static bool is_expired(const struct mr_group *group, const struct mr_group_offset *offset,
                        int64_t now_ms)
 {
@@ -544,14 +551,14 @@ static bool is_expired(const struct mr_group *group, const struct mr_group_offse
     return mr_age_ms(now_ms, base) >= group->shard->env->retention_ms;
 }
 
-void mr_offsets_expire(const struct mr_group *group, struct mr_coord_out *out)
+bool mr_offsets_expire(const struct mr_group *group, struct mr_coord_out *out)
 {
     const struct mr_classic *classic = &group->classic_part;
     bool is_simple = mr_str_is_null(classic->protocol_type);
     bool is_idle = mr_group_is_empty(group);
     bool is_consumer = mr_str_equal(classic->protocol_type, MR_STR("consumer"));
     if (!is_simple && !is_idle && !(is_consumer && classic->state == MR_CLASSIC_STABLE)) {
-        return;
+        return true;
     }
     bool is_all = !mr_bug("keep-offsets");
     MR_LIST_EACH(link, &group->topics)
@@ -561,36 +568,35 @@ void mr_offsets_expire(const struct mr_group *group, struct mr_coord_out *out)
         for (uint32_t index = 0; index < topic->count; index++) {
             const struct mr_group_offset *offset = &topic->offsets[index];
             bool is_pending = mr_offsets_is_pending(group->shard, group->id, topic->name, offset->partition);
-            if (is_kept || is_pending || !is_expired(group, offset, out->now.unix_ms) ||
-                mr_coord_out_bytes(out) > group->shard->env->record_bytes_max / 2 ||
-                !mr_group_record_offset_tombstone(group, topic->name, offset->partition, out)) {
+            if (is_kept || is_pending || !is_expired(group, offset, out->now.unix_ms)) {
                 is_all = false;
+                continue;
             }
+            if (has_written_enough(group->shard->env, out)) {
+                return false;
+            }
+            is_all &= mr_group_record_offset_tombstone(group, topic->name, offset->partition, out);
         }
     }
     bool is_any_pending = mr_offsets_is_pending(group->shard, group->id, MR_STR_NULL, 0);
     if (is_all && is_idle && classic->pending_count == 0 && !is_any_pending) {
         (void)mr_group_record_gone(group, out);
     }
+    return true;
 }
 
-bool mr_offsets_purge(const struct mr_group_shard *shard, struct mr_coord_out *out)
+bool mr_offsets_purge(const struct mr_group_shard *shard, const struct mr_group_topic *topic,
+                      struct mr_coord_out *out)
 {
-    for (struct mr_table_node *node = mr_table_walk(&shard->topics, NULL); node != NULL;
-         node = mr_table_walk(&shard->topics, node)) {
-        const struct mr_group_topic *topic = MR_TABLE_ENTRY(node, struct mr_group_topic, node);
-        const struct mr_image_topic *known =
-            mr_image_topic_by_name(shard->env->image, topic->name);
-        for (uint32_t index = 0; index < topic->count; index++) {
-            const struct mr_group_offset *offset = &topic->offsets[index];
-            if (known != NULL && !is_of_another(offset, known)) {
-                continue;
-            }
-            if (mr_coord_out_bytes(out) > shard->env->record_bytes_max / 2 ||
-                !mr_group_record_offset_tombstone(topic->group, topic->name, offset->partition,
-                                                  out)) {
-                return false;
-            }
+    const struct mr_image_topic *known = mr_image_topic_by_name(shard->env->image, topic->name);
+    for (uint32_t index = 0; index < topic->count; index++) {
+        const struct mr_group_offset *offset = &topic->offsets[index];
+        if (known != NULL && !is_of_another(offset, known)) {
+            continue;
+        }
+        if (has_written_enough(shard->env, out) ||
+            !mr_group_record_offset_tombstone(topic->group, topic->name, offset->partition, out)) {
+            return false;
         }
     }
     return true;

@@ -180,6 +180,7 @@ bool mr_offsets_pending_purge(const struct mr_group_shard *shard, struct mr_coor
             continue;
         }
         if (mr_coord_out_bytes(out) > shard->env->record_bytes_max / 2 ||
+            mr_coord_out_bytes(out) > MR_CONTROL_WORK / 2 ||
             !write_tombstone(shard, pending, out)) {
             return false;
         }

@@ -109,17 +109,17 @@ static int32_t list_all(struct mr_control *control, const struct mr_request *req
     const struct mr_list_transactions_request *in = request->message;
     const struct mr_coord *coord = control->txn_coord;
     int32_t count = 0;
-    uint32_t index = 0;
-    uint32_t end = coord->shard_count;
-    for (mr_pieces_parts(request, &index, &end); index < end; index++) {
-        const struct mr_coord_shard *shard = coord->shards[index];
+    struct mr_parts parts = mr_pieces_parts(request, coord->shard_count);
+    for (uint32_t part = parts.begin; part < parts.end; part++) {
+        const struct mr_coord_shard *shard = coord->shards[part / parts.slices];
+        uint32_t slice = part % parts.slices;
         *is_loading |= shard != NULL && shard->state == MR_COORD_LOADING;
         if (shard == NULL || shard->state != MR_COORD_ACTIVE) {
             continue;
         }
         const struct mr_table *ids = &mr_transaction_shard_of(shard)->ids;
-        for (struct mr_table_node *node = mr_table_walk(ids, NULL); node != NULL;
-             node = mr_table_walk(ids, node)) {
+        for (struct mr_table_node *node = mr_table_walk_slice(ids, slice, parts.slices, NULL);
+             node != NULL; node = mr_table_walk_slice(ids, slice, parts.slices, node)) {
             const struct mr_transaction *transaction =
                 MR_TABLE_ENTRY(node, struct mr_transaction, node);
             if (!is_wanted(transaction, in, now_ms, pattern) || mr_bug("list-nothing")) {

@@ -416,37 +416,31 @@ static bool is_expired(const struct mr_transaction *transaction, struct mr_now n
            mr_age_ms(now.unix_ms, transaction->now.update_ms) >= config->transactional_id_expiration_ms;
 }
 
-/* A step for each id of the shard that has had its time. */
-static void look_through(struct mr_coord_shard *shard, struct mr_now now)
+/* A step for an id that has had its time. */
+static bool look_at(struct mr_coord_shard *shard, struct mr_table_node *node, struct mr_now now)
 {
     struct mr_control *control = shard->coord->control;
-    const struct mr_transaction_shard *part = mr_transaction_shard_of(shard);
-    struct mr_table_node *node = mr_table_walk(&part->ids, NULL);
-    shard->is_expiry_wanted = false;
-    while (node != NULL && shard->state == MR_COORD_ACTIVE) {
-        struct mr_transaction *transaction = MR_TABLE_ENTRY(node, struct mr_transaction, node);
-        node = mr_table_walk(&part->ids, node); /* this one may go */
-        bool is_late = is_timed_out(transaction, now);
-        if (!is_late && !is_expired(transaction, now)) {
-            continue;
-        }
-        struct mr_coord_out out;
-        bool is_used = false;
-        mr_arena_reset(&shard->coord->scratch);
-        mr_coord_out_init(&out, &shard->coord->scratch, now);
-        if (is_late) {
-            mr_log(control->log, MR_LOG_INFO, "a transaction took too long and is aborted id=%.*s",
-                   (int)transaction->id.len, transaction->id.data);
-            (void)mr_transaction_fence(transaction, mr_controller_producer_id(control), &is_used,
-                                       &out);
-        } else {
-            (void)mr_transaction_record_tombstone(transaction, &out);
-        }
-        if (is_used) {
-            mr_controller_producer_id_taken(control);
-        }
-        mr_coord_apply(shard, &out);
+    struct mr_transaction *transaction = MR_TABLE_ENTRY(node, struct mr_transaction, node);
+    struct mr_coord_out out;
+    bool is_late = is_timed_out(transaction, now);
+    bool is_used = false;
+    if (!is_late && !is_expired(transaction, now)) {
+        return true;
     }
+    mr_arena_reset(&shard->coord->scratch);
+    mr_coord_out_init(&out, &shard->coord->scratch, now);
+    if (is_late) {
+        mr_log(control->log, MR_LOG_INFO, "a transaction took too long and is aborted id=%.*s",
+               (int)transaction->id.len, transaction->id.data);
+        (void)mr_transaction_fence(transaction, mr_controller_producer_id(control), &is_used, &out);
+    } else {
+        (void)mr_transaction_record_tombstone(transaction, &out);
+    }
+    if (is_used) {
+        mr_controller_producer_id_taken(control);
+    }
+    mr_coord_apply(shard, &out);
+    return true;
 }
 
 static bool txn_sweep(struct mr_coord *coord, struct mr_now now)
@@ -465,8 +459,8 @@ static bool txn_sweep(struct mr_coord *coord, struct mr_now now)
             mr_transaction_mark_due(mr_transaction_shard_of(shard), now);
             return true;
         }
-        if (shard->is_expiry_wanted) {
-            look_through(shard, now);
+        if (shard->expiry.is_wanted) {
+            mr_coord_walk_some(shard, &shard->expiry, &mr_transaction_shard_of(shard)->ids, now, look_at);
             return true;
         }
     }
@@ -482,7 +476,7 @@ static void look(struct mr_control *control, struct mr_now now, struct mr_contro
                      control->config->transaction_abort_timed_out_transaction_cleanup_interval_ms));
     for (uint32_t index = 0; index < coord->shard_count; index++) {
         if (coord->shards[index] != NULL) {
-            coord->shards[index]->is_expiry_wanted = true;
+            coord->shards[index]->expiry.is_wanted = true;
         }
     }
 }

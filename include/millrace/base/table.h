@@ -104,21 +104,32 @@ static inline void mr_table_remove(struct mr_table *table, struct mr_table_node 
     table->used--;
 }
 
-/* Every node, in no order: start with NULL; ends with NULL. Removing the returned node is allowed
- * only after asking for its successor. */
+/*
+ * The nodes of one of `slices` (a power of two) parts, in no order: start with NULL; ends with NULL. A node is always in the same
+ * slice, however the table grows, so slices can be walked at different times. Removing the returned node is allowed only after
+ * asking for its successor.
+ */
+static inline struct mr_table_node *mr_table_walk_slice(const struct mr_table *table, uint32_t slice, uint32_t slices,
+                                                        struct mr_table_node *node)
+{
+    uint32_t bucket = (node == NULL ? slice : (uint32_t)node->hash) & (table->bucket_count - 1);
+    node = node == NULL ? table->buckets[bucket] : node->next;
+    for (;;) {
+        while (node != NULL && ((uint32_t)node->hash & (slices - 1)) != slice) {
+            node = node->next;
+        }
+        if (node != NULL || slices >= table->bucket_count || bucket >= table->bucket_count - slices) {
+            return node;
+        }
+        bucket += slices;
+        node = table->buckets[bucket];
+    }
+}
+
+/* Every node. */
 static inline struct mr_table_node *mr_table_walk(const struct mr_table *table, struct mr_table_node *node)
 {
-    uint32_t bucket = 0;
-    if (node != NULL) {
-        if (node->next != NULL) {
-            return node->next;
-        }
-        bucket = ((uint32_t)node->hash & (table->bucket_count - 1)) + 1;
-    }
-    while (bucket < table->bucket_count && table->buckets[bucket] == NULL) {
-        bucket++;
-    }
-    return bucket < table->bucket_count ? table->buckets[bucket] : NULL;
+    return mr_table_walk_slice(table, 0, 1, node);
 }
 
 #endif

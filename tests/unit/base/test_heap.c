@@ -138,6 +138,18 @@ static void test_table_random_operations_match_flags(void **state)
         walked++;
     }
     assert_int_equal(walked, used);
+    /* Slices, fewer and more than buckets: each node once. */
+    for (uint32_t slices = 1; slices <= 4096; slices *= 8) {
+        walked = 0;
+        for (uint32_t slice = 0; slice < slices; slice++) {
+            for (struct mr_table_node *n = mr_table_walk_slice(&table, slice, slices, NULL); n != NULL;
+                 n = mr_table_walk_slice(&table, slice, slices, n)) {
+                assert_int_equal(n->hash % slices, slice);
+                walked++;
+            }
+        }
+        assert_int_equal(walked, used);
+    }
 }
 
 static void test_timers_come_out_in_order_of_deadline(void **state)
