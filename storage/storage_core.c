@@ -583,6 +583,9 @@ bool mr_storage_core_turn(struct mr_storage_core *core, struct mr_now now)
     bool was_busy = mr_core_reap(core);
     was_busy |= take_mail(core);
     if (core->stop.op != NULL) {
+        if (core->stop.next == NULL) {
+            retry_tasks(core); /* a swap waits for readers, and they for files and memory */
+        }
         was_busy |= mr_clean_stop_turn(core);
     } else if (core->is_recovered && !core->is_stopped && !core->is_giving) {
         retry_tasks(core);

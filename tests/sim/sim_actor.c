@@ -88,7 +88,7 @@ void mr_sim_actor_feed(struct mr_sim_actor *actor, const void *bytes, uint32_t l
     uint32_t at = 0;
     while (actor->in_len - at >= 4 && actor->why[0] == '\0') {
         uint32_t frame = mr_load_be32(actor->in + at);
-        if (frame > MR_SIM_ACTOR_BUFFER / 2) {
+        if (frame > MR_SIM_ANSWER_MAX) {
             mr_sim_actor_refuse(actor, "an answer larger than anything asked for", frame);
             return;
         }

@@ -24,6 +24,7 @@
 
 #define MR_SIM_CALLS        16u /* requests of one actor without an answer */
 #define MR_SIM_ACTOR_BUFFER (1u << 20)
+#define MR_SIM_ANSWER_MAX   (640u << 10) /* a batch of the largest, whole, and what is around it */
 #define MR_SIM_ACTOR_HALF   (2u << 20) /* of the scratch: batches and answers below, requests above */
 
 struct mr_sim_actor;
