@@ -4,15 +4,17 @@
     mutate.py [--seed N] [--count N] [--least PERCENT] [--results FILE]
 
 A mutant is one comparison turned, one constant moved by one, one statement or one branch dropped, in storage/journal, storage/log or
-storage/disk. It is killed when a test, a seed of the simulation or of the model, or a crash image fails, or runs into its time limit. The
-change is made in a copy under build/mutate; what was judged is remembered there, so that an interrupted run goes on. Before the first mutant
-the unchanged copy must pass, and a canary that breaks the core must be killed: or this script proves nothing. The same seed and sources
-always make the same mutants.
+storage/disk. It is killed when a test of the storage core, a crash image, a seed of the simulation or one of its failures of disk and memory
+fails, or runs into its time limit; all of them under ASan and UBSan, cheapest first, as many at once as there are cores. The change is made
+in a copy under build/mutate, of the sources as they were when the run began; what was judged is remembered there, so that an interrupted run
+goes on. Before the first mutant the unchanged copy must pass, and a canary that breaks the core must be killed: or this script proves
+nothing. The same seed and sources always make the same mutants.
 
 Lines that only log or assert are left alone: nothing but a reader, or nothing at all, could see them changed."""
 
 import argparse
 import os
+import queue
 import random
 import re
 import resource
@@ -20,27 +22,27 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "mutate"
-SOURCE, BUILD = WORK / "source", WORK / "build"
+SOURCE, BUILD, BEGUN, JUDGED, UNDO = (WORK / name for name in ("source", "build", "begun", "judged", "undo"))
 FOLDERS = ("storage/journal", "storage/log", "storage/disk")
 CANARY = ("storage/journal/journal.c", "MR_DISK_DSYNC", "0")
 
-# Who judges. Their own order is that of the time they take on the unchanged sources, which also sets their limits.
+# Who judges. Their own order is that of the time they take on the unchanged sources, which also sets their limits. What has to do with the
+# format of batches only (storage/batch) is left out.
 JUDGES = [
-    *((name, []) for name in (
-        "test_journal", "test_log_life", "test_guard", "test_retention", "test_log_scan", "test_log_indexes", "test_log_memory",
-        "test_admission", "test_space", "test_time_search", "test_producer_snapshot", "test_producer_state", "test_disk_uring",
-        "test_tail_block", "test_txn_log", "test_compaction", "test_answers", "test_index_mend", "test_lost_entries",
-        "test_lost_journal_files", "test_rescan", "test_untrue_index", "test_wall_clock", "test_wrong_base", "test_drop_unopened",
-        "test_cold_turn", "test_scrub_scan", "test_scrub", "test_recycle_cut", "test_mutated_files", "test_model_log")),
+    *((test.stem, []) for test in sorted((ROOT / "tests/unit/storage").glob("test_*.c")) if not re.match("test_(batch|compress)", test.stem)),
+    *((fuzzer, ["tests/fuzz/corpora/" + fuzzer]) for fuzzer in ("fuzz_index", "fuzz_log", "fuzz_recover")),
     ("millrace-crash", ["--images=300", "--stride=29"]),
     ("millrace-crash", ["--images=1500", "--stride=17", "--from=40"]),
     ("millrace-sim", ["--seeds=20"]),
     ("millrace-sim", ["--seeds=80", "--from=21"]),
+    ("millrace-sim", ["--seed=1", "--nth=31"]),
+    ("millrace-sim", ["--seed=1", "--empty=97"]),
 ]
 LIMIT_LEAST, LIMIT_TIMES = 20, 10  # seconds of CPU time, and so many times what the unchanged sources need
 WAIT_LIMIT = 900
@@ -91,7 +93,7 @@ def whole_statements(code):
 
 def mutants(seed, count):
     prng = random.Random(seed)
-    files = sorted(p for folder in FOLDERS for p in (ROOT / folder).glob("*.c"))
+    files = sorted(p for folder in FOLDERS for p in (SOURCE / folder).glob("*.c"))
     by_kind = {}
     for path in files:
         text = path.read_text()
@@ -100,7 +102,7 @@ def mutants(seed, count):
         for number, line in enumerate(lines):
             for what, new in changes_of(code[number], line):
                 if what != "statement" or number in whole:
-                    by_kind.setdefault(what, []).append((str(path.relative_to(ROOT)), number, what, line, new))
+                    by_kind.setdefault(what, []).append((str(path.relative_to(SOURCE)), number, what, line, new))
     kinds = sorted(by_kind)
     chosen = []
     while len(chosen) < count:
@@ -110,24 +112,28 @@ def mutants(seed, count):
     return chosen
 
 
-def run(argv, cpu_seconds=None):
-    """The exit status, "time" when it ran into a limit. Of CPU time, that a busy machine does not stretch, and of a long wait."""
-    limit = (lambda: resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds), int(cpu_seconds)))) if cpu_seconds else None
-    try:
-        status = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=WAIT_LIMIT,
-                                cwd=SOURCE, preexec_fn=limit).returncode
-    except subprocess.TimeoutExpired:
-        return "time"
-    return "time" if -status in (signal.SIGXCPU, signal.SIGKILL) else status
+def start(argv, cpu_seconds):
+    """A limit of CPU time is one that a busy machine does not stretch."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds), int(cpu_seconds)))
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=SOURCE,
+                            preexec_fn=limit)
 
 
-def build(targets):
-    return run(["cmake", "--build", str(BUILD), "--parallel", str(os.cpu_count()), *sum((["--target", t] for t in targets), [])]) == 0
-
-
-def cpu_used():
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def wait(process, given_up):
+    """The exit status, "time" when it ran into a limit, 0 when nobody wants to know any more; and the CPU time it took."""
+    until = time.monotonic() + WAIT_LIMIT
+    why = None
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid != 0:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if why is None:
+                why = "time" if -process.returncode in (signal.SIGXCPU, signal.SIGKILL) else process.returncode
+            return why, usage.ru_utime + usage.ru_stime
+        if why is None and (given_up.is_set() or time.monotonic() > until):
+            why = 0 if given_up.is_set() else "time"
+            process.kill()
+        time.sleep(0.01)
 
 
 class Judges:
@@ -137,18 +143,31 @@ class Judges:
         self.ordered = [(name, arguments, 600) for name, arguments in JUDGES]
 
     def judge(self):
-        """What fails, "build" when a judge does not compile, or None; and how long each took. Each is linked when it is its turn: most mutants
-        meet only the first ones."""
-        took = []
-        for name, arguments, limit in self.ordered:
-            if not build([name]):
-                return "build", took
-            started = cpu_used()
-            status = run([str(BUILD / name), *arguments], limit)
-            took.append((cpu_used() - started, name, arguments))
-            if status != 0:
-                return " ".join([name, *arguments]) + (" (time)" if status == "time" else ""), took
-        return None, took
+        """The first that fails, "build" when a judge does not compile, or None; and how long each took."""
+        if subprocess.run(["ninja", "-C", str(BUILD), *sorted({name for name, _ in JUDGES})], stdout=subprocess.DEVNULL).returncode != 0:
+            return "build", []
+        waiting, failed, took, one_failed = queue.SimpleQueue(), [], [], threading.Event()
+        for judge in self.ordered:
+            waiting.put(judge)
+
+        def work():
+            while not one_failed.is_set():
+                try:
+                    name, arguments, limit = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                status, seconds = wait(start([str(BUILD / name), *arguments], limit), one_failed)
+                took.append((seconds, name, arguments))
+                if status != 0:
+                    failed.append(" ".join([name, *arguments]) + (" (time)" if status == "time" else ""))
+                    one_failed.set()
+
+        workers = [threading.Thread(target=work) for _ in range(os.cpu_count())]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return (failed[0] if failed else None), took
 
     def measure(self):
         """The unchanged sources: what fails, or None."""
@@ -157,17 +176,44 @@ class Judges:
         return why
 
 
-def set_up():
-    names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
-    for name in filter(None, names):
+def git(*arguments):
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def copy_sources():
+    names = set(filter(None, git("ls-files").split("\n")))
+    for old in [p for p in SOURCE.rglob("*") if p.is_file() and str(p.relative_to(SOURCE)) not in names]:
+        old.unlink()
+    for name in names:
         to = SOURCE / name
         if (ROOT / name).is_file() and not (to.exists() and to.read_bytes() == (ROOT / name).read_bytes()):
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, to)
+
+
+def undo():
+    """What an interrupted run left changed."""
+    if UNDO.exists():
+        path, old = UNDO.read_text().split("\n", 1)
+        (SOURCE / path).write_text(old)
+        UNDO.unlink()
+
+
+def set_up(seed):
+    """Begins a run, or goes on with the one that was interrupted. Returns the commit whose sources are judged."""
+    undo()
+    begun = BEGUN.read_text().split() if BEGUN.exists() else []
+    if begun[:1] != [str(seed)]:
+        BEGUN.unlink(missing_ok=True)
+        JUDGED.unlink(missing_ok=True)
+        copy_sources()
+        begun = [str(seed), git("rev-parse", "--short", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")]
+        BEGUN.write_text(" ".join(begun))
     if not (BUILD / "build.ninja").exists():
         launcher = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
-        subprocess.run(["cmake", "-S", str(SOURCE), "-B", str(BUILD), "-G", "Ninja", "-DCMAKE_C_COMPILER=gcc", "-DCMAKE_BUILD_TYPE=None",
-                        "-DCMAKE_C_FLAGS=-O1 -w", *launcher], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        subprocess.run(["cmake", "-S", str(SOURCE), "-B", str(BUILD), "-G", "Ninja", "-DCMAKE_C_COMPILER=gcc", "-DCMAKE_BUILD_TYPE=Debug",
+                        "-DMR_SANITIZE=ON", "-DCMAKE_C_FLAGS=-w", *launcher], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return begun[1]
 
 
 def with_change(judges, path, number, new):
@@ -176,12 +222,13 @@ def with_change(judges, path, number, new):
     old = file.read_text()
     lines = old.split("\n")
     lines[number] = new
+    UNDO.write_text(path + "\n" + old)
     file.write_text("\n".join(lines))
     try:
         why = judges.judge()[0]
         return None if why == "build" else why or ""
     finally:
-        file.write_text(old)
+        undo()
 
 
 def canary(judges):
@@ -199,18 +246,17 @@ def main():
     parser.add_argument("--results", help="where ./dev collects what passed and failed")
     options = parser.parse_args()
     results = []
-    print("seed=%d repeat: ./dev mutate --seed %d --count %d" % (options.seed, options.seed, options.count), flush=True)
-    set_up()
+    commit = set_up(options.seed)
+    print("seed=%d commit=%s repeat: ./dev mutate --seed %d --count %d" % (options.seed, commit, options.seed, options.count), flush=True)
     judges = Judges()
-    why = judges.measure() if build(sorted({name for name, _ in JUDGES})) else "build"
+    why = judges.measure()
     if why is not None:
         print("the unchanged sources do not pass: %s" % why)
         return 1
     why = canary(judges)
     print("canary: %s" % (("killed by " + why) if why else "SURVIVED: this run proves nothing"), flush=True)
     results.append(("pass" if why else "fail", "mutate-canary"))
-    done_path = WORK / ("judged-%d" % options.seed)
-    done = dict(line.rsplit("\t", 1) for line in done_path.read_text().splitlines()) if done_path.exists() else {}
+    done = dict(line.rsplit("\t", 1) for line in JUDGED.read_text().splitlines()) if JUDGED.exists() else {}
     killed = judged = 0
     spare = mutants(options.seed, options.count * 2)  # some do not compile
     for path, number, what, line, new in spare:
@@ -221,7 +267,7 @@ def main():
         if key not in done:
             why = with_change(judges, path, number, new)
             done[key] = "-" if why is None else why or "SURVIVED"
-            with open(done_path, "a") as f:
+            with open(JUDGED, "a") as f:
                 f.write("%s\t%s\n" % (key, done[key]))
         if done[key] == "-":
             continue
@@ -229,6 +275,7 @@ def main():
         killed += done[key] != "SURVIVED"
         print("%3d %4.0f s  %s:%d %s: %s  ->  %s   [%s]" % (judged, time.monotonic() - started, path, number + 1, what, line.strip(),
                                                         new.strip(), done[key]), flush=True)
+    BEGUN.unlink()
     percent = 100 * killed // max(judged, 1)
     print("%d of %d killed: %d %%" % (killed, judged, percent))
     results.append(("pass" if percent >= options.least and judged > 0 else "fail", "mutate (%d of %d killed)" % (killed, judged)))
