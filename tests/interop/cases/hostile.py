@@ -222,8 +222,8 @@ def connection_storm(t):
 
 @test(seconds=120, alone=True, millrace_only=True)
 def slow_readers(t):
-    """32 who ask for everything from the beginning and take a byte per second: what is read for them is bounded, a
-    backfill beside them ends, and all is given back when they go."""
+    """32 who ask for everything from the beginning and take a byte per second: what is read for them is bounded, others
+    do not wait for it, a backfill beside them ends, and all is given back when they go."""
     pools_kib = 160 << 10  # cache, cold pages, scratch: reserved at start, touched by use, whoever uses them
     count = 200 if case.FULL else 32
     b = t.own({"millrace.cache.bytes": str(32 << 20), "millrace.cold.bytes": str(8 << 20)})
@@ -234,6 +234,7 @@ def slow_readers(t):
     for at in range(sent):
         (answer,) = writer.produce({topic: {at % 4: batch([(None, value)])}}).values()
         t.equal(answer[0], 0, "error of Produce")
+    p99_us(t, b)
     before = Before(t, b)
     peers, is_over = [], threading.Event()
     for at in range(count):
@@ -266,10 +267,13 @@ def slow_readers(t):
     t.note("backfill of %d MB beside %d slow readers: %.1f s" % (sent * 900_000 >> 20, count, time.monotonic() - started))
     grown = before.grown_kib()
     t.check(grown <= pools_kib, "RSS grew by %d KiB", grown)
+    beside = p99_us(t, b)
     is_over.set()
     thread.join()
     reader.close()
     leave(peers, is_reset=True)
     before.back(pools_kib)
+    without = p99_us(t, b)
+    t.check(beside <= 2 * without + 5000, "p99 of others: %d us beside them, %d us without", beside, without)
     error, got = writer.fetch({topic: {0: 0}})
     t.check(error == 0 and len(got[(topic, 0)][3]) > 0, "a fetch after they have gone")
