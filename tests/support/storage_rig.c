@@ -157,6 +157,7 @@ enum mr_err rig_start(struct storage_rig *rig)
     uint32_t endpoint_count = rig->core_count + 2;
     rig->hurry = 0;
     rig->endpoints = (struct mr_endpoints){.data_count = 1, .storage_count = rig->core_count};
+    mr_test_memory_fresh(memory, SHARED_BYTES + rig->core_count * CORE_BYTES);
     mr_arena_init(&rig->arena, memory, SHARED_BYTES);
     mr_log_init(&rig->log, &rig->arena, 256, "rig");
     for (uint32_t index = 0; index < endpoint_count; index++) {

@@ -22,4 +22,7 @@
 /* Zeroed memory of the test, from mmap, never given back: enough for any plan. */
 void *mr_test_memory(size_t bytes);
 
+/* Zeroed once more, as a new process would find it. */
+void mr_test_memory_fresh(void *memory, size_t bytes);
+
 #endif

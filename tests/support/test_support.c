@@ -20,3 +20,10 @@ void *mr_test_memory(size_t bytes)
     }
     return memory;
 }
+
+void mr_test_memory_fresh(void *memory, size_t bytes)
+{
+    if (madvise(memory, bytes, MADV_DONTNEED) != 0) {
+        abort();
+    }
+}
