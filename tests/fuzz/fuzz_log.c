@@ -1,10 +1,12 @@
 /*
  * fuzz_log: a storage core on a directory that somebody has damaged: segments, indexes, snapshots, checkpoints, journal
  * and state together, between operations, stops, kills and cuts. It may refuse to start, take logs offline, or refuse
- * what is spoiled; it must go on, and what it hands out are whole batches with their CRC.
+ * what is spoiled; it must go on, and what it hands out are whole batches with their CRC. The last log is compacted:
+ * the cleaner reads batches that lie under a right CRC too.
  *
  * The input is a script (mutate.h) of enum step. It begins with the directory of a core that was stopped cleanly.
  */
+#include "batch/compress.h"
 #include "mutate.h"
 #include "storage_rig.h"
 
@@ -13,7 +15,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define LOGS      2u
+#define LOGS      3u
+#define KEYED     2u /* the compacted one */
 #define FILES_MAX 128u
 #define PATH_ROOM 128u
 #define FILE_ROOM (2u << 20)
@@ -32,6 +35,9 @@ enum step {
     STEP_APPEND, /* log, sequence u8, producer u8 */
     STEP_DELETE, /* log, offset u16 */
     STEP_END,    /* stop, kill or cut */
+    STEP_PUT,    /* codec, {key u8, bytes of the value u8, 0: none}...: to the compacted log */
+    STEP_CLEAN,  /* turns u16 of a compaction that may begin, 0: all of it */
+    STEP_LIE,    /* file, which batch of it u16, {position u16, XOR u8}..., and a CRC that agrees */
     STEP_COUNT,
 };
 
@@ -46,8 +52,9 @@ static struct broker broker;
 static struct mr_sim_fs *stopped, *killed; /* the directories that scripts begin with */
 static char files[FILES_MAX][PATH_ROOM];
 
-static const char *const topics[LOGS] = {"a", "b"};
-static const char *const directories[] = {RIG_LOG_DIR, RIG_LOG_DIR "/a-0", RIG_LOG_DIR "/b-0"};
+static const char *const topics[LOGS] = {"a", "b", "c"};
+static const char *const directories[] = {RIG_LOG_DIR, RIG_LOG_DIR "/a-0", RIG_LOG_DIR "/b-0",
+                                          RIG_LOG_DIR "/c-0"};
 
 static uint32_t u16(const struct mr_script_item *item, uint32_t at)
 {
@@ -67,6 +74,13 @@ static void init_rig(void)
     broker.rig.plan.segments_max = 256;
     broker.rig.config.segment_bytes = 8 << 10;
     broker.rig.config.index_interval_bytes = 512;
+    broker.rig.plan.clean_map_bytes = 64u << 10;
+    broker.rig.plan.clean_load = 0.9;
+    broker.rig.plan.clean_io_bytes = 256u << 10;
+    broker.rig.plan.clean_backoff_ms = 100;
+    broker.rig.config.delete_retention_ms = 1000;
+    broker.rig.config.file_delete_delay_ms = 1000;
+    broker.rig.config.min_cleanable_dirty_ratio = 0.01;
 }
 
 /* Whether it serves; a log that was refused is left alone. */
@@ -81,6 +95,8 @@ static bool bring_up(void)
     }
     broker.is_up = true;
     for (uint32_t log = 0; log < LOGS; log++) {
+        broker.rig.config.is_cleanup_compact = log == KEYED;
+        broker.rig.config.is_cleanup_delete = log != KEYED;
         broker.opened[log] = rig_open(&broker.rig, topics[log], 0, &broker.logs[log]);
     }
     return true;
@@ -187,6 +203,76 @@ static void append(uint32_t log, int64_t producer_id, int32_t sequence)
     }
 }
 
+/* Records with keys, in a codec of their own. Returns the bytes in `out`. */
+static uint32_t keyed_batch(const struct mr_script_item *item, uint8_t *out, uint32_t max)
+{
+    static const uint8_t value[UINT8_MAX];
+    static uint8_t plain[1 << 16], room[1 << 20];
+    struct mr_batch_builder builder;
+    struct mr_batch batch;
+    struct mr_arena scratch;
+    uint32_t packed = 0;
+    int codec = item->who % (MR_CODEC_ZSTD + 1);
+    mr_batch_begin(&builder, plain, sizeof plain, 0, 0);
+    for (uint32_t at = 0; at + 2 <= item->len; at += 2) {
+        struct mr_blob key = {.data = item->bytes + at, .len = 1};
+        struct mr_blob blob = {.data = value, .len = item->bytes[at + 1]};
+        mr_assert(mr_batch_add(&builder, broker.rig.now.unix_ms, key,
+                               blob.len == 0 ? MR_BLOB_NULL : blob));
+    }
+    uint32_t len = mr_batch_end(&builder);
+    memcpy(out, plain, len);
+    mr_arena_init(&scratch, room, sizeof room);
+    if (codec != MR_CODEC_NONE &&
+        mr_compress(codec, MR_LEVEL_DEFAULT, plain + MR_BATCH_HEADER, len - MR_BATCH_HEADER,
+                    out + MR_BATCH_HEADER, max - MR_BATCH_HEADER, &packed, &scratch) == MR_OK) {
+        len = MR_BATCH_HEADER + packed;
+        mr_batch_header_load(out, &batch);
+        batch.attributes |= (int16_t)codec;
+        batch.batch_length = (int32_t)(len - MR_BATCH_LENGTH_BIAS);
+        mr_batch_header_store(&batch, out);
+        mr_store_be32(out + 17, mr_crc32c(0, out + 21, len - 21));
+    }
+    return len;
+}
+
+static void put(const struct mr_script_item *item)
+{
+    static uint8_t bytes[1 << 17];
+    if (item->len < 2 || !bring_up() || broker.opened[KEYED] != MR_OK) {
+        return;
+    }
+    struct rig_log *log = &broker.logs[KEYED];
+    struct mr_span span = {.data = bytes, .len = keyed_batch(item, bytes, sizeof bytes)};
+    struct mr_append_entry entry = {
+        .log_id = log->log_id,
+        .leader_epoch = -1,
+        .batch = {.spans = &span, .span_count = 1, .bytes = (uint32_t)span.len}};
+    struct mr_append_op op = {
+        .op.kind = MR_STORAGE_APPEND, .acks = -1, .entry_count = 1, .entries = &entry};
+    rig_send(&broker.rig, log->core, &op.op);
+    rig_wait(&broker.rig, &op.op);
+    if (entry.err == MR_OK) {
+        mr_assert(entry.base_offset >= log->end);
+        log->end = entry.base_offset + item->len / 2;
+    }
+}
+
+/* A part of a compaction: what comes next may be its end. */
+static void clean(uint32_t turns)
+{
+    for (uint32_t step = 0; step < (turns == 0 ? 20 : 1) && bring_up(); step++) {
+        broker.rig.now.mono_ns += 100 * MR_NS_PER_MS;
+        broker.rig.now.unix_ms += 100;
+        for (uint32_t turn = 0; turn < turns; turn++) {
+            (void)rig_turn(&broker.rig);
+        }
+        if (turns == 0) {
+            rig_settle(&broker.rig);
+        }
+    }
+}
+
 static void operate(const struct mr_script_item *item)
 {
     uint32_t log = item->who % LOGS;
@@ -249,6 +335,45 @@ static void copy_file(const char *from, const char *to)
     }
 }
 
+/* Where the number-th batch of a segment begins, as far as its lengths lead; its bytes in *len, 0: there is none. */
+static size_t find_batch(const uint8_t *bytes, size_t size, uint32_t number, uint32_t *len)
+{
+    struct mr_batch batch;
+    size_t at = 0;
+    for (*len = 0; size - at >= MR_BATCH_HEADER; at += *len) {
+        mr_batch_header_load(bytes + at, &batch);
+        if (batch.batch_length < (int32_t)(MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS) ||
+            mr_batch_bytes(&batch) > size - at) {
+            break;
+        }
+        *len = mr_batch_bytes(&batch);
+        if (number-- == 0) {
+            return at;
+        }
+    }
+    *len = 0;
+    return 0;
+}
+
+static void lie(const char *path, const struct mr_script_item *item)
+{
+    static uint8_t content[FILE_ROOM];
+    int64_t have = mr_sim_fs_get(broker.rig.fs, path, content, sizeof content);
+    uint32_t len = 0;
+    if (have < 0 || (size_t)have > sizeof content) {
+        return;
+    }
+    uint8_t *batch = content + find_batch(content, (size_t)have, u16(item, 0) % 8, &len);
+    if (len == 0) {
+        return;
+    }
+    for (uint32_t at = 2; at + 3 <= item->len; at += 3) {
+        batch[21 + u16(item, at) % (len - 21)] ^= item->bytes[at + 2];
+    }
+    mr_store_be32(batch + 17, mr_crc32c(0, batch + 21, len - 21));
+    mr_sim_fs_put(broker.rig.fs, path, content, (size_t)have);
+}
+
 static void damage(const struct mr_script_item *item)
 {
     uint32_t count = list_files();
@@ -274,6 +399,9 @@ static void damage(const struct mr_script_item *item)
     case STEP_GROW:
         write_over(path, size, item->bytes, item->len);
         break;
+    case STEP_LIE:
+        lie(path, item);
+        break;
     case STEP_REMOVE:
         mr_sim_fs_remove(broker.rig.fs, path);
         break;
@@ -293,6 +421,10 @@ static void make_directories(void)
     for (int32_t round = 0; round < 40; round++) {
         append(0, round % 3, round / 3 * 2);
         append(1, -1, round);
+        for (uint8_t key = 0; key < 8; key++) {
+            const uint8_t records[] = {key, 200, (uint8_t)(round % 5), 100, (uint8_t)round, 0};
+            put(&(struct mr_script_item){.who = key, .bytes = records, .len = sizeof records});
+        }
     }
     mr_assert(rig_delete_records(&broker.rig, &broker.logs[1], 5) == MR_OK);
     bring_down(0);
@@ -319,6 +451,12 @@ static void take(const struct mr_script_item *item)
         break;
     case STEP_END:
         bring_down(item->who);
+        break;
+    case STEP_PUT:
+        put(item);
+        break;
+    case STEP_CLEAN:
+        clean(u16(item, 0) % 512);
         break;
     default:
         damage(item);
