@@ -159,7 +159,7 @@ class BrokerSystem:
         self.broker.binary = a.before if kind == "before" else BUILD / "millrace"
         if kind == "kafka":
             self.broker.heap, self.broker.collector = a.heap, a.collector
-        self.warmed = False
+        self.warmed, self.warm_s = False, a.warm
         self.fills = {}
         self.layout = a.layout
 
@@ -169,7 +169,7 @@ class BrokerSystem:
             self.memory.take(self.broker.pid)
             self.layout.pin_broker(self.broker.pid)
         if not self.warmed:
-            self.warm(20 if settings.get("size") == "quick" else 60)
+            self.warm(self.warm_s or (20 if settings.get("size") == "quick" else 60))
         return self.broker.bootstrap
 
     def warm(self, seconds):
@@ -575,6 +575,7 @@ def arguments():
     p.add_argument("--points", metavar="PATTERNS", help="only these, of all that the scenarios have: '*-rate,p1-max'")
     p.add_argument("--repetitions", type=int)
     p.add_argument("--seconds", type=float, help="measured per load cell, instead of what size and scenario say")
+    p.add_argument("--warm", type=float, metavar="SECONDS", help="load on each broker before anything counts; 60, quick 20")
     p.add_argument("--for", dest="limit_s", type=float, metavar="SECONDS", help="begin no cell later than that")
     p.add_argument("--heap", default="1g", help="of Kafka's JVM")
     p.add_argument("--collector", choices=("G1", "Parallel", "Serial"), default="G1", help="of Kafka's JVM")

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FILLER_SHIFTS 64u /* different fillers: record i begins so many bytes later */
+#define FILLER_BYTES  (1u << 20) /* in which the values of consecutive records lie one behind the other */
 #define CRC_FROM      21u
 #define CRC_AT        17u
 #define PRODUCER_AT   43u
@@ -22,12 +22,12 @@
 
 static uint8_t *filler;
 
-/* Words of a small vocabulary: compresses about as records of real life do, three to one. */
+/* Words of a small vocabulary: compresses about as records of real life do, two to four to one. */
 bool mr_load_image_prepare(const struct mr_load_options *options)
 {
     char           words[512][8];
     struct mr_prng prng = {.state = options->seed};
-    size_t         len = options->record_bytes + FILLER_SHIFTS;
+    size_t         len = options->record_bytes + FILLER_BYTES;
     free(filler);
     filler = malloc(len);
     if (filler == NULL) {
@@ -47,7 +47,8 @@ bool mr_load_image_prepare(const struct mr_load_options *options)
 
 struct mr_blob mr_load_image_filler(const struct mr_load_options *options, uint32_t index)
 {
-    return (struct mr_blob){.data = filler + index % FILLER_SHIFTS, .len = (int32_t)options->record_bytes};
+    return (struct mr_blob){.data = filler + (uint64_t)index * options->record_bytes % FILLER_BYTES,
+                            .len = (int32_t)options->record_bytes};
 }
 
 void mr_load_image_key(const struct mr_load_options *options, uint32_t index, uint8_t *key)
