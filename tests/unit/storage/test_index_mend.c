@@ -66,7 +66,7 @@ static const struct damage damages[] = {
     {"times end before places", {WHOLE, 3}, 0, ""},
     {"zeros where entries were", {5, 5}, 12, "\0\0\0\0\0\0\0\0\0\0\0\0"},
     {"half an entry", {5, 5}, 5, "\0\0\0\0\0"},
-    {"an entry that rises, of no batch", {5, 5}, 12, "\x00\x00\x00\x1c\x00\x00\x6f\x01\x00\x00\x00\x00"},
+    {"a place that rises, of no batch", {4, WHOLE}, 8, "\x00\x00\x00\x12\x00\x00\x45\x01"},
 };
 
 static void harm(struct storage_rig *rig, const struct damage *damage, const struct files *whole)
