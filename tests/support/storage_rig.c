@@ -55,6 +55,20 @@ void rig_deinit(struct storage_rig *rig)
     mr_sim_fs_destroy(rig->fs);
 }
 
+int rig_setup(void **state)
+{
+    static struct storage_rig rig;
+    rig_init(&rig);
+    *state = &rig;
+    return 0;
+}
+
+int rig_teardown(void **state)
+{
+    rig_deinit(*state);
+    return 0;
+}
+
 /* ---- Turns ---- */
 
 static void flush(struct mr_port *port)
@@ -267,6 +281,15 @@ int64_t rig_append(struct storage_rig *rig, const struct rig_log *log, const str
     struct mr_append_entry entry;
     assert_int_equal(rig_try_append(rig, log, batch, &entry), MR_OK);
     return entry.base_offset;
+}
+
+void rig_fill(struct storage_rig *rig, const struct rig_log *log, uint32_t count, int64_t timestamp)
+{
+    struct rig_batch batch = {.records = 2, .bytes = 500, .producer_id = -1};
+    for (uint32_t index = 0; index < count; index++) {
+        batch.timestamp = timestamp + 2 * index;
+        (void)rig_append(rig, log, &batch);
+    }
 }
 
 int64_t rig_read(struct storage_rig *rig, const struct rig_log *log, int64_t offset)

@@ -40,6 +40,10 @@ struct storage_rig {
 void rig_init(struct storage_rig *rig);
 void rig_deinit(struct storage_rig *rig);
 
+/* For cmocka: *state is a rig. */
+int rig_setup(void **state);
+int rig_teardown(void **state);
+
 enum mr_err rig_start(struct storage_rig *rig);
 enum mr_err rig_stop(struct storage_rig *rig);
 void        rig_kill(struct storage_rig *rig);
@@ -71,7 +75,9 @@ struct rig_batch {
     int32_t  sequence;
 };
 int64_t rig_append(struct storage_rig *rig, const struct rig_log *log, const struct rig_batch *batch);
-/* The same, with what came of it. */
+/* `count` small batches of two records, timestamps from `timestamp` on. */
+void rig_fill(struct storage_rig *rig, const struct rig_log *log, uint32_t count, int64_t timestamp);
+/* rig_append, with what came of it. */
 enum mr_err rig_try_append(struct storage_rig *rig, const struct rig_log *log, const struct rig_batch *batch,
                            struct mr_append_entry *entry);
 /* The bytes of such a batch as a client sends it. */

@@ -7,7 +7,6 @@
 
 #include "storage_core.h"
 
-#include "log/producer_state.h"
 #include "millrace/base/bytes.h"
 #include "millrace/base/fmt.h"
 
@@ -15,31 +14,7 @@
 
 static uint8_t image[IMAGE];
 
-static int setup(void **state)
-{
-    static struct storage_rig rig;
-    rig_init(&rig);
-    *state = &rig;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    rig_deinit(*state);
-    return 0;
-}
-
 static const struct rig_batch small = {.records = 2, .bytes = 500, .timestamp = 1000, .producer_id = -1};
-
-/* `count` batches of two records, timestamps from `timestamp` on. */
-static void fill(struct storage_rig *rig, const struct rig_log *log, uint32_t count, int64_t timestamp)
-{
-    struct rig_batch batch = small;
-    for (uint32_t index = 0; index < count; index++) {
-        batch.timestamp = timestamp + 2 * index;
-        (void)rig_append(rig, log, &batch);
-    }
-}
 
 static int64_t size_of(const struct storage_rig *rig, const char *path)
 {
@@ -54,7 +29,7 @@ static void test_log_start_inside_a_segment_survives_a_clean_stop(void **state)
     struct rig_log      log;
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 20, 1000);
+    rig_fill(rig, &log, 20, 1000);
     assert_int_equal(rig_delete_records(rig, &log, 17), MR_OK);
     assert_int_equal(rig_stop(rig), MR_OK);
 
@@ -80,8 +55,8 @@ static void test_log_starts_survive_a_stop_before_anything_is_opened(void **stat
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
     assert_int_equal(rig_open(rig, "gone", 0, &dropped), MR_OK);
-    fill(rig, &log, 20, 1000);
-    fill(rig, &dropped, 20, 1000);
+    rig_fill(rig, &log, 20, 1000);
+    rig_fill(rig, &dropped, 20, 1000);
     assert_int_equal(rig_delete_records(rig, &log, 17), MR_OK);
     assert_int_equal(rig_delete_records(rig, &dropped, 17), MR_OK);
     assert_int_equal(rig_stop(rig), MR_OK);
@@ -109,7 +84,7 @@ static void test_checkpointed_start_beyond_the_end_is_of_an_older_log(void **sta
     static const char   text[] = "0\n1\nt 0 100\n";
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 4, 1000);
+    rig_fill(rig, &log, 4, 1000);
     assert_int_equal(rig_stop(rig), MR_OK);
     mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/log-start-offset-checkpoint", text, sizeof text - 1);
     assert_int_equal(rig_start(rig), MR_OK);
@@ -127,13 +102,13 @@ static void test_log_without_a_state_ends_where_its_files_were_complete(void **s
     struct rig_log      log;
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 3, 1000);
+    rig_fill(rig, &log, 3, 1000);
     assert_int_equal(rig_stop(rig), MR_OK);
     int64_t before = size_of(rig, RIG_LOG_DIR "/t-0/00000000000000000000.log");
 
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 2, 2000);
+    rig_fill(rig, &log, 2, 2000);
     rig_kill(rig);
     /* Framing that fits behind the old end, content that nobody wrote: the journal has the truth. */
     struct rig_batch forged = {.records = 9, .bytes = 700, .timestamp = 5000, .producer_id = -1};
@@ -259,160 +234,6 @@ static void test_interrupted_swap_takes_its_place(void **state)
     assert_int_equal(log.end, 80);
 }
 
-/* ---- Indexes ---- */
-
-static void test_missing_indexes_are_made_again(void **state)
-{
-    static const char *const names[] = {RIG_LOG_DIR "/t-0/00000000000000000000.index",
-                                        RIG_LOG_DIR "/t-0/00000000000000000000.timeindex"};
-    static uint8_t           before[2][4096];
-    int64_t                  len[2];
-    struct storage_rig      *rig = *state;
-    struct rig_log           log;
-    rig->config.segment_bytes = 1 << 20;
-    assert_int_equal(rig_start(rig), MR_OK);
-    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 60, 1000);
-    assert_int_equal(rig_stop(rig), MR_OK);
-    for (uint32_t which = 0; which < 2; which++) {
-        len[which] = mr_sim_fs_get(rig->fs, names[which], before[which], sizeof before[which]);
-        assert_true(len[which] > 24);
-    }
-    for (uint32_t round = 0; round < 4; round++) {
-        for (uint32_t which = 0; which < 2; which++) {
-            if (round == which || round == 2) {
-                mr_sim_fs_remove(rig->fs, names[which]);
-            } else if (round == 3) { /* a tail that does not rise */
-                memcpy(image, before[which], (size_t)len[which]);
-                memset(image + len[which] - 24, 0, 24);
-                mr_sim_fs_put(rig->fs, names[which], image, (size_t)len[which]);
-            }
-        }
-        assert_int_equal(rig_start(rig), MR_OK);
-        assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-        assert_int_equal(log.end, 120);
-        assert_int_equal(rig_stop(rig), MR_OK);
-        for (uint32_t which = 0; which < 2; which++) {
-            assert_int_equal(size_of(rig, names[which]), len[which]);
-            assert_memory_equal(image, before[which], (size_t)len[which]);
-        }
-    }
-}
-
-static void test_missing_index_of_a_sealed_segment_is_made_again(void **state)
-{
-    static const char   name[] = RIG_LOG_DIR "/t-0/00000000000000000000.index";
-    static uint8_t      before[4096];
-    struct storage_rig *rig = *state;
-    struct rig_log      log;
-    assert_int_equal(rig_start(rig), MR_OK);
-    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 100, 1000);
-    assert_int_equal(rig_stop(rig), MR_OK);
-    int64_t len = mr_sim_fs_get(rig->fs, name, before, sizeof before);
-    assert_true(len > 16);
-    mr_sim_fs_remove(rig->fs, name);
-    assert_int_equal(rig_start(rig), MR_OK);
-    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    rig_settle(rig);
-    assert_int_equal(rig_stop(rig), MR_OK);
-    assert_int_equal(size_of(rig, name), len);
-    assert_memory_equal(image, before, (size_t)len);
-}
-
-/* Change the entry `index` of an index file. */
-static void spoil_entry(struct storage_rig *rig, const char *name, uint32_t index, int32_t relative_by, int32_t pos_by)
-{
-    int64_t  len = size_of(rig, name);
-    uint8_t *entry = image + (size_t)8 * index;
-    assert_true(len >= 8 * ((int64_t)index + 1));
-    mr_store_be32(entry, mr_load_be32(entry) + (uint32_t)relative_by);
-    mr_store_be32(entry + 4, mr_load_be32(entry + 4) + (uint32_t)pos_by);
-    mr_sim_fs_put(rig->fs, name, image, (size_t)len);
-}
-
-/* An entry that rotted and still rises leads into a batch, or behind the offset: no record of the segment is left out. */
-static void test_wrong_index_entries_are_passed_by(void **state)
-{
-    static const struct {
-        int32_t relative_by;
-        int32_t pos_by;
-    } ways[] = {{0, 16}, {0, 1}, {0, 572}, {-2, 0}, {-8, 0}, {8, 0}, {0, 2000}};
-    struct storage_rig *rig = *state;
-    for (uint32_t way = 0; way < sizeof ways / sizeof ways[0]; way++) {
-        struct rig_log log;
-        char           topic[2] = {(char)('a' + way), '\0'};
-        char           name[100];
-        assert_int_equal(rig_start(rig), MR_OK);
-        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
-        fill(rig, &log, 100, 1000);
-        assert_int_equal(rig_stop(rig), MR_OK);
-        mr_fmt(name, sizeof name, RIG_LOG_DIR "/%s-0/00000000000000000000.index", topic);
-        spoil_entry(rig, name, 1, ways[way].relative_by, ways[way].pos_by);
-        assert_int_equal(rig_start(rig), MR_OK);
-        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
-        for (int64_t offset = 0; offset < log.end; offset++) {
-            assert_int_equal(rig_read(rig, &log, offset), offset & ~1);
-        }
-        assert_int_equal(rig_stop(rig), MR_OK);
-    }
-}
-
-/* The last entry of the active segment leads to no batch: the log is whole all the same. */
-static void test_log_is_whole_although_its_last_index_entry_is_wrong(void **state)
-{
-    static const char   name[] = RIG_LOG_DIR "/t-0/00000000000000000000.index";
-    static uint8_t      before[4096];
-    struct storage_rig *rig = *state;
-    struct rig_log      log;
-    rig->config.segment_bytes = 1 << 20;
-    assert_int_equal(rig_start(rig), MR_OK);
-    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 60, 1000);
-    assert_int_equal(rig_stop(rig), MR_OK);
-    int64_t len = mr_sim_fs_get(rig->fs, name, before, sizeof before);
-    spoil_entry(rig, name, (uint32_t)len / 8 - 1, 0, 16);
-    assert_int_equal(rig_start(rig), MR_OK);
-    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    assert_int_equal(log.end, 120);
-    assert_int_equal(rig_read(rig, &log, 119), 118);
-    assert_int_equal(rig_stop(rig), MR_OK);
-    assert_int_equal(size_of(rig, name), len);
-    assert_memory_equal(image, before, (size_t)len);
-}
-
-/* An index entry may reach its file before the batch that it names is durable. */
-static void test_index_entries_behind_the_recovered_end_are_cut(void **state)
-{
-    static const char   name[] = RIG_LOG_DIR "/t-0/00000000000000000000.index";
-    struct storage_rig *rig = *state;
-    struct rig_log      log;
-    rig->config.segment_bytes = 1 << 20;
-    assert_int_equal(rig_start(rig), MR_OK);
-    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 30, 1000);
-    assert_int_equal(rig_stop(rig), MR_OK);
-    int64_t len = size_of(rig, name);
-    assert_int_equal(rig_start(rig), MR_OK);
-    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 1, 2000);
-    rig_kill(rig);
-    (void)size_of(rig, name);
-    mr_store_be32(image + len, 500); /* within the file as it was preallocated, behind the log's end */
-    mr_store_be32(image + len + 4, 40000);
-    mr_sim_fs_put(rig->fs, name, image, (size_t)len + 8);
-    assert_true(size_of(rig, RIG_LOG_DIR "/t-0/00000000000000000000.log") > 0);
-    mr_sim_fs_put(rig->fs, RIG_LOG_DIR "/t-0/00000000000000000000.log", image, 50000);
-    assert_int_equal(rig_start(rig), MR_OK);
-    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    assert_int_equal(log.end, 62);
-    assert_int_equal(rig_stop(rig), MR_OK);
-    assert_true(size_of(rig, name) <= len + 8);
-    for (int64_t at = 0; at < size_of(rig, name); at += 8) {
-        assert_true(mr_load_be32(image + at) < 62);
-    }
-}
-
 /* ---- More than one core ---- */
 
 static void test_two_cores_share_a_directory_over_crash_and_stop(void **state)
@@ -479,7 +300,7 @@ static void test_logs_that_end_otherwise_go_to_other_cores(void **state)
         for (int32_t partition = 0; partition < 8; partition++) {
             struct rig_batch last = {.records = 1, .bytes = 300, .timestamp = 5000 + partition, .producer_id = -1};
             assert_int_equal(rig_open(rig, topic, partition, &logs[partition]), MR_OK);
-            fill(rig, &logs[partition], is_rot ? 20 : 90, 1000);
+            rig_fill(rig, &logs[partition], is_rot ? 20 : 90, 1000);
             (void)rig_append(rig, &logs[partition], &last);
             (void)rig_append(rig, &logs[partition], &last);
             if (is_rot == 0) {
@@ -513,7 +334,7 @@ static void test_recovered_logs_that_nobody_opened_are_closed_cleanly(void **sta
     struct rig_log      log;
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 5, 1000);
+    rig_fill(rig, &log, 5, 1000);
     rig_kill(rig);
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_stop(rig), MR_OK);
@@ -533,7 +354,7 @@ static void test_log_that_lost_records_since_it_was_closed_is_refused(void **sta
     struct rig_log      log;
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 10, 1000);
+    rig_fill(rig, &log, 10, 1000);
     assert_int_equal(rig_stop(rig), MR_OK);
     int64_t size = size_of(rig, SEGMENT);
     mr_sim_fs_rot(rig->fs, SEGMENT, (uint64_t)size / 10 * 9 + 16, 1, 0xff); /* the magic of the last batch */
@@ -564,7 +385,7 @@ static void test_log_that_lost_records_and_its_snapshot_is_refused(void **state)
         mr_fmt(snapshot, sizeof snapshot, RIG_LOG_DIR "/%s-0/%020lld.snapshot", topic, 20LL);
         assert_int_equal(rig_start(rig), MR_OK);
         assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
-        fill(rig, &log, 10, 1000);
+        rig_fill(rig, &log, 10, 1000);
         assert_int_equal(rig_stop(rig), MR_OK);
         int64_t size = size_of(rig, segment);
         mr_sim_fs_rot(rig->fs, segment, (uint64_t)size / 10 * 9 + 16, 1, 0xff);
@@ -588,7 +409,7 @@ static void test_end_of_a_log_is_not_believed_without_a_proof(void **state)
     struct rig_log      log;
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 10, 1000);
+    rig_fill(rig, &log, 10, 1000);
     assert_int_equal(rig_stop(rig), MR_OK);
     mr_sim_fs_remove(rig->fs, RIG_LOG_DIR "/t-0/00000000000000000020.snapshot");
     assert_int_equal(rig_start(rig), MR_OK);
@@ -604,83 +425,6 @@ static void test_end_of_a_log_is_not_believed_without_a_proof(void **state)
         assert_int_equal(rig_stop(rig), MR_OK);
     }
 }
-
-/* The snapshot of a clean stop is lost or damaged: what is in the log still tells. */
-static void test_producers_are_known_without_their_snapshot(void **state)
-{
-    struct storage_rig *rig = *state;
-    for (uint32_t way = 0; way < 3; way++) {
-        struct rig_log         log;
-        struct mr_append_entry entry;
-        char                   topic[8] = {(char)('a' + way), '\0'};
-        char                   path[100];
-        struct rig_batch       batch = {.records = 2, .bytes = 500, .timestamp = 1000, .producer_id = 77};
-        assert_int_equal(rig_start(rig), MR_OK);
-        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
-        for (batch.sequence = 0; batch.sequence < 40; batch.sequence += 2) {
-            (void)rig_append(rig, &log, &batch);
-        }
-        assert_int_equal(rig_stop(rig), MR_OK);
-        mr_fmt(path, sizeof path, RIG_LOG_DIR "/%s-0/00000000000000000040.snapshot", topic);
-        assert_true(size_of(rig, path) > 20);
-        if (way == 0) {
-            mr_sim_fs_remove(rig->fs, path);
-        } else if (way == 1) {
-            mr_sim_fs_rot(rig->fs, path, 15, 1, 1);
-        } else {
-            mr_sim_fs_put(rig->fs, path, image, 5);
-        }
-        assert_int_equal(rig_start(rig), MR_OK);
-        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
-        batch.sequence = 36; /* sent before, and sent again */
-        assert_int_equal(rig_try_append(rig, &log, &batch, &entry), MR_OK);
-        assert_true(entry.is_duplicate);
-        assert_int_equal(entry.base_offset, 36);
-        assert_int_equal(rig_stop(rig), MR_OK);
-    }
-}
-
-/* Likewise of a producer whose batches are in segments before the last one. */
-static void test_producers_of_earlier_segments_are_known_without_snapshots(void **state)
-{
-    struct storage_rig *rig = *state;
-    for (uint32_t way = 0; way < 4; way++) { /* lost or spoiled; and the ones beside segments too */
-        struct rig_log         log;
-        struct mr_append_entry entry;
-        char                   topic[2] = {(char)('a' + way), '\0'};
-        char                   path[100];
-        struct rig_batch       batch = small;
-        assert_int_equal(rig_start(rig), MR_OK);
-        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
-        batch.producer_id = 77;
-        int64_t offset = rig_append(rig, &log, &batch);
-        fill(rig, &log, 300, 2000);
-        rig_settle(rig);
-        assert_int_equal(rig_stop(rig), MR_OK);
-        uint32_t files = 0;
-        for (int64_t at = 2; at <= 602; at += 2) {
-            mr_fmt(path, sizeof path, RIG_LOG_DIR "/%s-0/%020lld.snapshot", topic, (long long)at);
-            if (size_of(rig, path) < 0 || (way < 2 && at < 602)) {
-                continue;
-            }
-            files++;
-            if (way % 2 == 0) {
-                mr_sim_fs_remove(rig->fs, path);
-            } else {
-                mr_sim_fs_rot(rig->fs, path, 15, 1, 1);
-            }
-        }
-        assert_true(files > (way < 2 ? 0u : 2u));
-        assert_int_equal(rig_start(rig), MR_OK);
-        assert_int_equal(rig_open(rig, topic, 0, &log), MR_OK);
-        assert_int_equal(log.end, 602);
-        assert_int_equal(rig_try_append(rig, &log, &batch, &entry), MR_OK);
-        assert_true(entry.is_duplicate);
-        assert_int_equal(entry.base_offset, offset);
-        assert_int_equal(rig_stop(rig), MR_OK);
-    }
-}
-
 /* ---- Whose directory it is ---- */
 
 /* Between the end of a log and its directory's new name nobody may take the old one. */
@@ -691,7 +435,7 @@ static void test_name_is_not_free_while_its_directory_is_renamed(void **state)
     struct rig_log      next;
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 5, 1000);
+    rig_fill(rig, &log, 5, 1000);
     struct mr_drop_op drop = {.op.kind = MR_STORAGE_DROP, .log_id = log.log_id};
     mr_sim_fs_latency(rig->fs, 10 * MR_NS_PER_MS, 10 * MR_NS_PER_MS, false);
     rig_send(rig, log.core, &drop.op);
@@ -718,7 +462,7 @@ static void test_open_writes_a_partition_metadata_that_was_not_durable(void **st
     uint8_t             metadata[256];
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 4, 1000);
+    rig_fill(rig, &log, 4, 1000);
     assert_int_equal(rig_stop(rig), MR_OK);
     int64_t len = mr_sim_fs_get(rig->fs, METADATA, metadata, sizeof metadata);
     assert_true(len > 0);
@@ -751,7 +495,7 @@ static void test_state_of_a_dropped_log_does_not_take_its_namesakes_directory(vo
     struct rig_log           log;
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    fill(rig, &log, 4, 1000);
+    rig_fill(rig, &log, 4, 1000);
     rig_kill(rig);
     assert_int_equal(rig_start(rig), MR_OK); /* the journal is empty now, the log has a state */
     rig_kill(rig);
@@ -766,254 +510,12 @@ static void test_state_of_a_dropped_log_does_not_take_its_namesakes_directory(vo
     assert_int_equal(rig_start(rig), MR_OK);
     assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
     assert_int_equal(log.end, 0);
-    fill(rig, &log, 1, 2000);
+    rig_fill(rig, &log, 1, 2000);
     assert_int_equal(rig_read(rig, &log, 0), 0);
     assert_int_equal(rig_stop(rig), MR_OK);
 }
 
-/* ---- Snapshots of producers ---- */
-
-static void test_snapshot_is_written_where_a_segment_begins(void **state)
-{
-    struct storage_rig *rig = *state;
-    struct rig_log      log;
-    struct rig_batch    batch = small;
-    int64_t             base = 0;
-    char                path[200];
-    batch.producer_id = 5;
-    assert_int_equal(rig_start(rig), MR_OK);
-    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    for (int32_t index = 0; base == 0 && index < 100; index++) {
-        batch.sequence = 2 * index;
-        (void)rig_append(rig, &log, &batch);
-        rig_settle(rig);
-        mr_fmt(path, sizeof path, RIG_LOG_DIR "/t-0/%020d.snapshot", 2 * index);
-        base = size_of(rig, path) > 0 ? 2 * index : 0;
-    }
-    assert_true(base > 40);
-    assert_int_equal(size_of(rig, path), mr_sim_fs_get(rig->fs, path, image, IMAGE));
-    assert_int_equal(mr_load_be64(image + 10), 5); /* the producer, with its last batch before that segment */
-    assert_int_equal(rig_stop(rig), MR_OK);
-    mr_fmt(path, sizeof path, RIG_LOG_DIR "/t-0/%020lld.log", (long long)base);
-    assert_true(size_of(rig, path) > 0);
-}
-
-/* The power may go before it is flushed, and recovery needs what the stop wrote. */
-static void test_snapshot_of_a_clean_stop_is_not_written_again_by_a_roll(void **state)
-{
-    struct storage_rig *rig = *state;
-    struct rig_log      log;
-    assert_int_equal(rig_start(rig), MR_OK);
-    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    struct rig_batch batch = small;
-    batch.producer_id = 7;
-    (void)rig_append(rig, &log, &batch);
-    assert_int_equal(rig_stop(rig), MR_OK);
-    assert_int_equal(rig_start(rig), MR_OK);
-    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    struct mr_sim_fault fault = {.kinds = 1u << MR_DISK_WRITE, .err = MR_ERR_IO, .is_sticky = true,
-                                 .name_part = "00000000000000000002.snapshot"};
-    mr_sim_fs_fail(rig->fs, &fault);
-    batch = (struct rig_batch){.records = 1, .timestamp = 3000, .producer_id = -1};
-    batch.bytes = (uint32_t)rig->config.segment_bytes - 200; /* a segment of its own */
-    (void)rig_append(rig, &log, &batch);
-    fill(rig, &log, 1, 4000);
-    assert_int_equal(rig_stop(rig), MR_OK);
-}
-
-static void test_snapshots_of_earlier_stops_are_removed(void **state)
-{
-    struct storage_rig *rig = *state;
-    struct rig_log      log;
-    for (uint32_t life = 0; life < 3; life++) {
-        assert_int_equal(rig_start(rig), MR_OK);
-        assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-        fill(rig, &log, 3, 1000);
-        assert_int_equal(rig_stop(rig), MR_OK);
-    }
-    assert_int_equal(size_of(rig, RIG_LOG_DIR "/t-0/00000000000000000006.snapshot"), -1);
-    assert_true(size_of(rig, RIG_LOG_DIR "/t-0/00000000000000000012.snapshot") > 0); /* found by the last start */
-    assert_true(size_of(rig, RIG_LOG_DIR "/t-0/00000000000000000018.snapshot") > 0);
-}
-
-/* Thousands of producers: the log's state fits its block, its snapshot is written, the newest are known again. */
-static void test_log_remembers_a_bounded_number_of_producers(void **state)
-{
-    enum { PRODUCERS = MR_PRODUCERS_PER_LOG + 100 };
-    struct storage_rig    *rig = *state;
-    struct rig_log         log;
-    struct rig_batch       batch = {.records = 1, .bytes = 10, .timestamp = 1000};
-    struct mr_append_entry entry;
-    rig->plan.producers_max = 2 * PRODUCERS;
-    rig->config.segment_bytes = 8 << 20;
-    assert_int_equal(rig_start(rig), MR_OK);
-    assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-    for (int32_t index = 0; index < PRODUCERS; index++) {
-        batch.producer_id = index;
-        (void)rig_append(rig, &log, &batch);
-    }
-    for (uint32_t life = 0; life < 2; life++) {
-        for (uint32_t which = 0; which < 2; which++) {
-            batch.producer_id = which == 0 ? PRODUCERS - 1 : 120;
-            assert_int_equal(rig_try_append(rig, &log, &batch, &entry), MR_OK);
-            assert_true(entry.is_duplicate);
-        }
-        if (life == 0) {
-            rig_kill(rig);
-        } else {
-            assert_int_equal(rig_stop(rig), MR_OK);
-        }
-        assert_int_equal(rig_start(rig), MR_OK);
-        assert_int_equal(rig_open(rig, "t", 0, &log), MR_OK);
-        assert_int_equal(log.end, PRODUCERS);
-    }
-    batch.producer_id = 120;
-    assert_int_equal(rig_try_append(rig, &log, &batch, &entry), MR_OK);
-    assert_true(entry.is_duplicate);
-    batch.producer_id = 1; /* longest unused: forgotten, so accepted like a new one */
-    assert_int_equal(rig_try_append(rig, &log, &batch, &entry), MR_OK);
-    assert_false(entry.is_duplicate);
-    assert_true(size_of(rig, RIG_LOG_DIR "/t-0/00000000000000004600.snapshot") > 46 * (int64_t)MR_PRODUCERS_PER_LOG);
-}
-
-/* ---- Stop ---- */
-
-/* It goes by turns: the second SIGTERM is heard while logs are being closed. */
-static void test_hurried_stop_leaves_the_directory_guarded(void **state)
-{
-    enum { LOGS = 300 };
-    static struct rig_log logs[LOGS];
-    struct storage_rig   *rig = *state;
-    rig->plan.logs_max = LOGS + 8;
-    assert_int_equal(rig_start(rig), MR_OK);
-    for (int32_t index = 0; index < LOGS; index++) {
-        assert_int_equal(rig_open(rig, "many", index, &logs[index]), MR_OK);
-        (void)rig_append(rig, &logs[index], &small);
-    }
-    struct mr_stop_op stop = {.op.kind = MR_STORAGE_STOP, .is_last = true, .broker_epoch = 5};
-    rig_send(rig, 0, &stop.op);
-    while (size_of(rig, RIG_LOG_DIR "/many-0/00000000000000000002.snapshot") < 0) {
-        (void)rig_turn(rig);
-    }
-    assert_int_equal(size_of(rig, RIG_LOG_DIR "/many-299/00000000000000000002.snapshot"), -1);
-    rig->hurry = 1;
-    rig_wait(rig, &stop.op);
-    assert_int_equal(stop.op.err, MR_ERR_CLOSED);
-    assert_int_equal(size_of(rig, RIG_LOG_DIR "/.kafka_cleanshutdown"), -1);
-    rig_kill(rig);
-    assert_int_equal(rig_start(rig), MR_OK);
-    for (int32_t index = 0; index < LOGS; index++) {
-        assert_int_equal(rig_open(rig, "many", index, &logs[index]), MR_OK);
-        assert_int_equal(logs[index].end, 2);
-    }
-}
-
-/* More logs than files may be open, and than tasks there are to open and close them with. */
-static void test_stop_with_thousands_of_dirty_logs_closes_them_all(void **state)
-{
-    enum { LOGS = 1500 };
-    static struct rig_log logs[LOGS];
-    struct storage_rig   *rig = *state;
-    rig->plan.logs_max = LOGS + 8;
-    rig->plan.cache_bytes = 64u << 20;
-    assert_int_equal(rig_start(rig), MR_OK);
-    for (int32_t index = 0; index < LOGS; index++) {
-        assert_int_equal(rig_open(rig, "many", index, &logs[index]), MR_OK);
-        (void)rig_append(rig, &logs[index], &small);
-    }
-    assert_int_equal(rig_stop(rig), MR_OK);
-    assert_int_equal(rig_start(rig), MR_OK);
-    for (int32_t index = 0; index < LOGS; index++) {
-        assert_int_equal(rig_open(rig, "many", index, &logs[index]), MR_OK);
-        assert_int_equal(logs[index].end, 2);
-    }
-}
-
-/* Operations of the disk in one stop of `idle` logs that nobody wrote to since the start, and `busy` with one batch. */
-static uint64_t stop_cost(struct storage_rig *rig, int32_t idle, int32_t busy)
-{
-    struct rig_log log;
-    assert_int_equal(rig_start(rig), MR_OK);
-    for (int32_t index = 0; index < idle + busy; index++) {
-        assert_int_equal(rig_open(rig, "many", index, &log), MR_OK);
-        if (index >= idle) {
-            (void)rig_append(rig, &log, &small);
-        }
-    }
-    rig_settle(rig);
-    uint64_t before = mr_sim_fs_op_count(rig->fs);
-    assert_int_equal(rig_stop(rig), MR_OK);
-    return mr_sim_fs_op_count(rig->fs) - before;
-}
-
-static void test_stop_does_nothing_for_an_idle_log(void **state)
-{
-    struct storage_rig *rig = *state;
-    uint64_t            least = stop_cost(rig, 1, 0);
-    assert_int_equal(stop_cost(rig, 12, 0), least); /* new ones */
-    assert_int_equal(stop_cost(rig, 12, 0), least); /* and such that were there */
-    uint64_t with_first_records = stop_cost(rig, 12, 20) - least;
-    assert_in_range(with_first_records, 20, 12 * 20); /* .log, .timeindex, epochs, snapshot: open, write, close each */
-    assert_int_equal(stop_cost(rig, 32, 0), least);
-}
-
-/* Operations of the disk from the start until `count` logs are open. */
-static uint64_t start_cost(struct storage_rig *rig, int32_t count)
-{
-    struct rig_log log;
-    uint64_t       before = mr_sim_fs_op_count(rig->fs);
-    assert_int_equal(rig_start(rig), MR_OK);
-    for (int32_t index = 0; index < count; index++) {
-        assert_int_equal(rig_open(rig, "many", index, &log), MR_OK);
-    }
-    return mr_sim_fs_op_count(rig->fs) - before;
-}
-
-/* Open, list and close its directory; open, read and close its partition.metadata. */
-static void test_start_asks_little_about_an_empty_log(void **state)
-{
-    enum { LOGS = 40, PER_LOG = 6 };
-    struct storage_rig *rig = *state;
-    (void)start_cost(rig, LOGS);
-    assert_int_equal(rig_stop(rig), MR_OK);
-    uint64_t few = start_cost(rig, 1);
-    assert_int_equal(rig_stop(rig), MR_OK);
-    assert_in_range(start_cost(rig, LOGS), few, few + (LOGS - 1) * PER_LOG);
-    rig_kill(rig);
-    uint64_t killed = start_cost(rig, LOGS);
-    assert_in_range(killed, LOGS * PER_LOG, few + LOGS * (PER_LOG + 1)); /* each has a state, which is written anew */
-    assert_int_equal(rig_stop(rig), MR_OK);
-}
-
-/* Some have a little in memory, which goes into the page cache, some much. */
-static void test_stop_writes_little_and_much(void **state)
-{
-    enum { LOGS = 60 };
-    static struct rig_log logs[LOGS];
-    struct storage_rig   *rig = *state;
-    for (int32_t life = 0; life < 3; life++) {
-        assert_int_equal(rig_start(rig), MR_OK);
-        for (int32_t index = 0; index < LOGS; index++) {
-            assert_int_equal(rig_open(rig, "many", index, &logs[index]), MR_OK);
-            assert_int_equal(logs[index].end, 2 * life * (1 + index * 2));
-            fill(rig, &logs[index], 1 + (uint32_t)index * 2, 1000);
-        }
-        assert_int_equal(rig_stop(rig), MR_OK);
-        for (int32_t index = 0; index < LOGS; index++) {
-            char path[64];
-            mr_fmt(path, sizeof path, RIG_LOG_DIR "/many-%d/00000000000000000000.log", index);
-            int64_t bytes = (life + 1) * (1 + index * 2) * (int64_t)rig_batch_bytes(&small, 0, image, IMAGE);
-            assert_true(bytes > rig->config.segment_bytes || size_of(rig, path) == bytes);
-        }
-    }
-    assert_int_equal(rig_start(rig), MR_OK);
-    for (int32_t index = 0; index < LOGS; index++) {
-        assert_int_equal(rig_open(rig, "many", index, &logs[index]), MR_OK);
-        assert_int_equal(rig_read(rig, &logs[index], logs[index].end - 1), logs[index].end - 2);
-    }
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
 int main(void)
 {
@@ -1026,31 +528,15 @@ int main(void)
         TEST(test_unclean_directory_is_cut_at_the_first_bad_batch),
         TEST(test_segments_below_the_recovery_point_are_believed),
         TEST(test_interrupted_swap_takes_its_place),
-        TEST(test_missing_indexes_are_made_again),
-        TEST(test_missing_index_of_a_sealed_segment_is_made_again),
-        TEST(test_index_entries_behind_the_recovered_end_are_cut),
         TEST(test_two_cores_share_a_directory_over_crash_and_stop),
         TEST(test_logs_that_end_otherwise_go_to_other_cores),
         TEST(test_recovered_logs_that_nobody_opened_are_closed_cleanly),
         TEST(test_log_that_lost_records_since_it_was_closed_is_refused),
         TEST(test_end_of_a_log_is_not_believed_without_a_proof),
         TEST(test_log_that_lost_records_and_its_snapshot_is_refused),
-        TEST(test_producers_are_known_without_their_snapshot),
-        TEST(test_producers_of_earlier_segments_are_known_without_snapshots),
-        TEST(test_wrong_index_entries_are_passed_by),
-        TEST(test_log_is_whole_although_its_last_index_entry_is_wrong),
         TEST(test_name_is_not_free_while_its_directory_is_renamed),
         TEST(test_open_writes_a_partition_metadata_that_was_not_durable),
         TEST(test_state_of_a_dropped_log_does_not_take_its_namesakes_directory),
-        TEST(test_snapshot_is_written_where_a_segment_begins),
-        TEST(test_snapshot_of_a_clean_stop_is_not_written_again_by_a_roll),
-        TEST(test_snapshots_of_earlier_stops_are_removed),
-        TEST(test_log_remembers_a_bounded_number_of_producers),
-        TEST(test_hurried_stop_leaves_the_directory_guarded),
-        TEST(test_stop_with_thousands_of_dirty_logs_closes_them_all),
-        TEST(test_stop_does_nothing_for_an_idle_log),
-        TEST(test_stop_writes_little_and_much),
-        TEST(test_start_asks_little_about_an_empty_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

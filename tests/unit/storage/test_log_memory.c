@@ -9,20 +9,6 @@
 
 #define EPOCHS RIG_LOG_DIR "/t-0/leader-epoch-checkpoint"
 
-static int setup(void **state)
-{
-    static struct storage_rig rig;
-    rig_init(&rig);
-    *state = &rig;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    rig_deinit(*state);
-    return 0;
-}
-
 static const struct rig_batch plain = {.records = 2, .bytes = 500, .timestamp = 1000, .producer_id = -1};
 
 /* ---- Epochs ---- */
@@ -124,7 +110,7 @@ static void test_sequences_survive_crash_after_crash(void **state)
 
 int main(void)
 {
-#define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
+#define TEST(name_) cmocka_unit_test_setup_teardown(name_, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_damaged_epoch_checkpoint_does_not_keep_a_log_down),
         TEST(test_sequences_survive_crash_after_crash),
