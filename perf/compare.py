@@ -3,6 +3,7 @@
 
     perf/compare.py [SCENARIO...] [--quick | --full] [--out DIR] [--systems NAMES] [--durability both]
     perf/compare.py [SCENARIO...] --against=REF        this tree and another commit, both built, interleaved
+    perf/compare.py [SCENARIO...] --against=KEY=VALUE  this tree without and with other settings, interleaved
 
 Each measurement is a cell: scenario, point, durability, system, repetition; its JSON is kept in DIR/cells, and a
 second call goes on where the first one stopped; --for=SECONDS begins no cell later than that. Sizes: --quick (one
@@ -155,8 +156,8 @@ class BrokerSystem:
     def __init__(self, kind, a, memory):
         self.kind = kind
         self.memory = memory
-        self.broker = brokers.KINDS["kafka" if kind == "kafka" else "millrace"]({})
-        self.broker.binary = a.before if kind == "before" else BUILD / "millrace"
+        self.broker = brokers.KINDS["kafka" if kind == "kafka" else "millrace"](a.before_conf if kind == "before" else {})
+        self.broker.binary = a.before if kind == "before" and a.before else BUILD / "millrace"
         if kind == "kafka":
             self.broker.heap, self.broker.collector = a.heap, a.collector
         self.warmed, self.warm_s = False, a.warm
@@ -570,7 +571,7 @@ def arguments():
     p.add_argument("--layout", choices=("shared", "split"), default="shared")
     p.add_argument("--fresh", action="store_true", help="forget the cells that are there")
     p.add_argument("--systems", help="default: millrace,kafka,bare,null; with --against millrace,before")
-    p.add_argument("--against", metavar="REF", help="a commit to compare with instead of Kafka")
+    p.add_argument("--against", metavar="REF", help="a commit to compare with instead of Kafka, or settings: KEY=VALUE,KEY=VALUE")
     p.add_argument("--durability", choices=("durable", "relaxed", "both"))
     p.add_argument("--points", metavar="PATTERNS", help="only these, of all that the scenarios have: '*-rate,p1-max'")
     p.add_argument("--repetitions", type=int)
@@ -582,9 +583,11 @@ def arguments():
     a = p.parse_args()
     size = "quick" if a.quick else "full" if a.full else "default"
     a.systems = (a.systems or ("millrace,before" if a.against else "millrace,kafka,bare,null")).split(",")
-    a.before = build_commit(a.against) if a.against else None
+    a.before_conf = dict(word.split("=", 1) for word in a.against.split(",")) if a.against and "=" in a.against else {}
+    a.before = build_commit(a.against) if a.against and not a.before_conf else None
+    a.rival = a.against if a.before_conf else "commit " + a.before.parts[-4] if a.before else "Apache Kafka 4.3.1"
     if a.against and not a.out:
-        a.out = ROOT / "build" / "bench" / ("%s-against-%s" % (size, a.before.parts[-4]))
+        a.out = ROOT / "build" / "bench" / ("%s-against-%s" % (size, re.sub(r"[^A-Za-z0-9.]+", "-", a.rival.removeprefix("commit "))))
     if a.layout == "split" and not a.out:
         a.out = ROOT / "build" / "bench" / (size + "-split")
     a.layout = Layout(a.layout)

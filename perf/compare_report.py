@@ -102,7 +102,7 @@ def session(bench):
         "memory": shell("free", "-m").splitlines()[1].split()[1] + " MiB", "disks": disks, "filesystem": shell("findmnt", "-no", "SOURCE,FSTYPE,OPTIONS", "-T", "/tmp"),
         "java": shell("java", "-version") or "OpenJDK 17", "kafka": "Apache Kafka 4.3.1, heap %s, %s collector" % (bench.a.heap, bench.a.collector),
         "memory limit of the brokers": "4 GiB by cgroup" if bench.memory.path else "none: cgroups cannot be had here",
-        "rival": "commit " + bench.a.before.parts[-4] if bench.a.before else "Apache Kafka 4.3.1",
+        "rival": bench.a.rival,
         "repetitions": {s.name: bench.repetitions(s) for s in bench.scenarios}, "layout": bench.a.layout.text,
     }
 

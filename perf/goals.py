@@ -132,7 +132,7 @@ def measure_hot(a):
     path = OUT / "goals" / "hot.json"
     if path.is_file():
         return
-    system = compare.BrokerSystem("millrace", SimpleNamespace(warm=a.warm, layout=compare.Layout("shared"), before=None), SimpleNamespace(take=lambda _: None))
+    system = compare.BrokerSystem("millrace", SimpleNamespace(warm=a.warm, layout=compare.Layout("shared"), before=None, before_conf={}), SimpleNamespace(take=lambda _: None))
     found = {"read": [], "send": []}
     try:
         broker = system.address({})

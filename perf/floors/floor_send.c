@@ -51,8 +51,7 @@ static void *receive_all(void *argument)
     return NULL;
 }
 
-/* A pair of connected TCP sockets. */
-static bool make_pair(int fds[2])
+bool mr_floors_connect(int fds[2])
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t          len = sizeof address;
@@ -127,7 +126,7 @@ static bool run_way(struct cache *cache, send_way *way, const struct mr_floors_o
     uint64_t        sent = 0;
     off_t           at = 0;
     ssize_t         done = 1;
-    if (!make_pair(fds)) {
+    if (!mr_floors_connect(fds)) {
         return false;
     }
     receiver.fd = fds[1];

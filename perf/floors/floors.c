@@ -16,8 +16,10 @@ static const struct {
     {"serve", mr_floors_serve, "port=0 partitions=1 fetch.bytes=1MiB durable=FILE flush=1   a broker that drops, or only writes"},
     {"send", mr_floors_send, "bytes=1048576 seconds=1                                a plain send loop over loopback"},
     {"sends", mr_floors_sends, "seconds=1                                              ways to send what a cache holds, beside each other"},
+    {"receive", mr_floors_receive, "seconds=1                                          ways of io_uring to receive requests"},
     {"disk", mr_floors_disk, "directory=. seconds=1                                  write, flush and read by size"},
     {"commit", mr_floors_commit, "directory=. seconds=1                                ways to make a commit durable, by size"},
+    {"logs", mr_floors_logs, "directory=. seconds=1                                  a commit of 1 KiB for each of many logs: journal, or files"},
     {"cpu", mr_floors_cpu, "seconds=1                                              CRC-32C and memcpy"},
 };
 #define FLOOR_COUNT (sizeof floors / sizeof floors[0])
