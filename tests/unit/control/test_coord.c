@@ -291,6 +291,9 @@ static void test_coord_failed_append_takes_nothing_back_and_keeps_nothing(void *
 static void test_coord_no_memory_anywhere_ends_nothing(void **state)
 {
     (void)state;
+#ifndef MR_FAILS /* nothing fails on demand in this build */
+    skip();
+#else
     find_until_there(0);
     make_topic();
     uint64_t failures = 1;
@@ -308,6 +311,7 @@ static void test_coord_no_memory_anywhere_ends_nothing(void **state)
         mr_rig_forget(rig);
         assert_true(nth < 100);
     }
+#endif
 }
 
 static void test_coord_stop_answers_who_waits(void **state)
