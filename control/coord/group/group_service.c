@@ -95,7 +95,7 @@ static void group_timer(struct mr_control *control, struct mr_now now,
     mr_coord_apply(shard, &out);
 }
 
-/* It is time to look for old offsets. */
+/* It is time to look for old offsets, and for what could not be written when its topic was deleted. */
 static void expire(struct mr_control *control, struct mr_now now, struct mr_control_timer *timer)
 {
     struct mr_coord *coord = control->coord;
@@ -104,6 +104,7 @@ static void expire(struct mr_control *control, struct mr_now now, struct mr_cont
     for (uint32_t index = 0; index < coord->shard_count; index++) {
         if (coord->shards[index] != NULL) {
             coord->shards[index]->expiry.is_wanted = true;
+            coord->shards[index]->purge.is_wanted = true;
         }
     }
 }
@@ -120,7 +121,7 @@ static bool expire_group(struct mr_coord_shard *shard, struct mr_table_node *nod
     struct mr_coord_out out;
     step_begin(shard->coord, &out, now);
     bool is_all = mr_offsets_expire(MR_TABLE_ENTRY(node, struct mr_group, node), &out);
-    return mr_coord_apply(shard, &out) != MR_KAFKA_NONE || is_all; /* what could not be written waits for the next walk */
+    return mr_coord_apply(shard, &out) != MR_KAFKA_NONE || is_all; /* no memory: at the next look */
 }
 
 /* Offsets of a deleted topic. */
@@ -130,7 +131,7 @@ static bool purge_topic(struct mr_coord_shard *shard, struct mr_table_node *node
     step_begin(shard->coord, &out, now);
     bool is_all =
         mr_offsets_purge(&shard->groups, MR_TABLE_ENTRY(node, struct mr_group_topic, node), &out);
-    return mr_coord_apply(shard, &out) == MR_KAFKA_NONE && is_all;
+    return mr_coord_apply(shard, &out) != MR_KAFKA_NONE || is_all;
 }
 
 /* The same of open transactions, before those that are committed. */
@@ -141,7 +142,7 @@ static void purge_some(struct mr_coord_shard *shard, struct mr_now now)
     if (shard->purge.at == 0) {
         step_begin(shard->coord, &out, now);
         is_all = mr_offsets_pending_purge(&shard->groups, &out);
-        is_all = mr_coord_apply(shard, &out) == MR_KAFKA_NONE && is_all;
+        is_all = mr_coord_apply(shard, &out) != MR_KAFKA_NONE || is_all;
     }
     if (is_all) {
         mr_coord_walk_some(shard, &shard->purge, &shard->groups.topics, now, purge_topic);
