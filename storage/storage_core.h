@@ -509,6 +509,11 @@ void               mr_segment_index_drop(struct mr_storage_core *core, struct mr
 /* What a segment is, without what one core has open and in memory of it. */
 void mr_segment_copy(struct mr_segment *segment, const struct mr_segment *from);
 struct mr_segment *mr_segment_find(const struct mr_partition *partition, int64_t offset);
+/* Whether a batch of the log can have that leader epoch; nobody tracks those of internal logs. */
+static inline bool mr_partition_had_epoch(const struct mr_partition *partition, int32_t leader_epoch)
+{
+    return leader_epoch >= -1 && (partition->is_internal || leader_epoch <= partition->leader_epoch);
+}
 struct mr_segment *mr_segment_next(const struct mr_segment *segment);
 /* "topic-0/00000000000000000000.log" */
 void mr_segment_name(const struct mr_segment *segment, const char *suffix, char name[MR_FILE_NAME_BYTES]);

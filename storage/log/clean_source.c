@@ -66,13 +66,14 @@ static enum source_got read_more(struct mr_storage_core *core, struct mr_cleaner
     return SOURCE_IO;
 }
 
-/* No CRC covers the base offset: it must lie behind the batch before, and the batch before the next segment. */
+/* No CRC covers the base offset and the leader epoch: the one must lie behind the batch before, and the batch before the
+ * next segment; the other must have been. What is copied wrong stays wrong. */
 static bool is_batch(const struct mr_cleaner *c, const struct mr_batch *batch)
 {
     int64_t segment_end = mr_segment_next(c->source)->base;
     return batch->magic == 2 && batch->batch_length >= MR_BATCH_HEADER - MR_BATCH_LENGTH_BIAS &&
            batch->last_offset_delta >= 0 && batch->base_offset >= c->next_offset &&
-           batch->base_offset < segment_end - batch->last_offset_delta &&
+           batch->base_offset < segment_end - batch->last_offset_delta && mr_partition_had_epoch(c->p, batch->leader_epoch) &&
            c->pos + mr_batch_bytes(batch) <= c->source->size;
 }
 

@@ -260,8 +260,7 @@ static enum base judge_base(const struct mr_task *task, const struct mr_batch *b
 {
     int64_t next = mr_batch_last_offset(batch) + 1;
     if (batch->base_offset < task->segment->base || batch->base_offset < before ||
-        next > segment_end(task->segment) || batch->leader_epoch < -1 ||
-        (!task->partition->is_internal && batch->leader_epoch > task->partition->leader_epoch)) {
+        next > segment_end(task->segment) || !mr_partition_had_epoch(task->partition, batch->leader_epoch)) {
         return BASE_WRONG;
     }
     if (batch->base_offset == before || next == after ||
