@@ -409,6 +409,8 @@ struct mr_storage_core {
     struct mr_list renaming;   /* tasks that rename the directory of a dropped log: its name is not free yet */
     uint64_t       dirty_bytes; /* in tail runs, not in files */
     uint64_t       pinned_bytes; /* of runs that are lent */
+    uint32_t       tail_logs;    /* logs that have runs */
+    bool           is_page_wanted; /* the cache is empty and nothing in it may go */
     uint64_t       drain_seq;   /* the oldest file is being drained up to here; 0: no */
     uint32_t       draining;    /* partitions not done with it */
     uint64_t       retention_at_ns;
@@ -582,6 +584,8 @@ void mr_tail_append(struct mr_storage_core *core, struct mr_partition *partition
                     const struct mr_journal_payload *payload, int64_t batch_offset, uint64_t seq);
 /* Start reading the last block of a cold tail. */
 void mr_tail_hydrate(struct mr_storage_core *core, struct mr_partition *partition);
+/* Drop the runs at the end that are empty. */
+void mr_tail_trim(struct mr_storage_core *core, struct mr_partition *partition);
 /* Drop all runs of a log (lent ones are freed when they come back). */
 void mr_tail_drop(struct mr_storage_core *core, struct mr_partition *partition);
 void mr_tail_drop_segment(struct mr_storage_core *core, const struct mr_segment *segment);

@@ -5,6 +5,7 @@
  *   a log with bytes in the oldest     its whole blocks are written; what is left of less than a block is
  *   journal file                       journaled again (CARRY); a log that was idle since its last CARRY is
  *                                      written to its end and truncated there (parked): no memory, no file
+ *   no memory, and nothing may go      logs that are quiet are parked, longest quiet first
  *   a sealed segment                   is written to its end, truncated, synced, before its successor
  *   a clean stop                       writes the rest of a log that has little of it here and now, through the page
  *                                      cache: thousands of small tails in the order of the disk, by one syncfs
@@ -163,6 +164,14 @@ static bool write_run(struct mr_storage_core *core, struct mr_task *task)
     return true;
 }
 
+/* Nothing comes into the run, or what comes finds another: all of the log may go. */
+static bool is_at_rest(const struct mr_page *run)
+{
+    const struct mr_partition *p = run->partition;
+    bool                       is_end = p->runs.prev == &run->link && p->part_of == NULL;
+    return run->used == mr_page_capacity(run) || run->segment->is_sealed || is_end;
+}
+
 /* Task: page: the run; a: position written from; b: to (multiples of a block, or the end); x: 1 when the segment's
  * end was written. */
 static bool demux_step(struct mr_storage_core *core, struct mr_task *task)
@@ -227,7 +236,7 @@ static bool demux_step(struct mr_storage_core *core, struct mr_task *task)
         segment->written = (uint32_t)task->b > segment->written ? (uint32_t)task->b : segment->written;
         segment->allocated = (uint32_t)op->pos + op->len > segment->allocated ? (uint32_t)op->pos + op->len
                                                                               : segment->allocated;
-        if (run->clean == run->used && (run->used == mr_page_capacity(run) || segment->is_sealed)) {
+        if (run->clean == run->used && is_at_rest(run)) {
             mr_list_add_tail(&core->clean_runs, &run->by_age);
         }
         if (task->x == 0) {
@@ -380,6 +389,26 @@ static bool drain(struct mr_storage_core *core, struct mr_partition *p)
     return err == MR_OK;
 }
 
+/*
+ * All of the cache is ends of tails, each in a run that waits to be full: those that have been quiet longest are written to
+ * their end and let go. Whoever wants memory asks again when a write has ended.
+ */
+static void park_for_memory(struct mr_storage_core *core)
+{
+    uint32_t looked = 0;
+    core->is_page_wanted = false;
+    MR_LIST_EACH_SAFE(link, after, &core->dirty) {
+        struct mr_partition *p = MR_LIST_ENTRY(link, struct mr_partition, dirty_link);
+        if (core->demux_in_flight >= DEMUX_IN_FLIGHT || looked++ == DRAINS_PER_TURN) {
+            return;
+        }
+        if (p->state != MR_PARTITION_DROPPING && p->pending_count == 0 && p->part_of == NULL) {
+            p->is_park_wanted = true;
+            (void)drain(core, p);
+        }
+    }
+}
+
 void mr_demux_turn(struct mr_storage_core *core)
 {
     struct mr_journal_pressure pressure;
@@ -396,6 +425,9 @@ void mr_demux_turn(struct mr_storage_core *core)
     }
     while (!mr_list_is_empty(&again)) {
         mr_list_add_tail(&core->demux_ready, mr_list_pop(&again));
+    }
+    if (core->is_page_wanted) {
+        park_for_memory(core);
     }
     mr_journal_pressure(core->journal, &pressure);
     bool is_reclaim = core->reclaim_seq >= mr_journal_start_seq(core->journal);

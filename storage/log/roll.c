@@ -62,13 +62,7 @@ enum mr_err mr_roll(struct mr_storage_core *core, struct mr_partition *p)
     old->changed_ms = core->now.unix_ms;
     mr_segment_add(next);
     /* Runs behind the old segment's end that were reserved and are empty have no use any more. */
-    while (!mr_list_is_empty(&p->runs)) {
-        struct mr_page *run = MR_LIST_ENTRY(p->runs.prev, struct mr_page, link);
-        if (run->used > 0) {
-            break;
-        }
-        mr_page_pool_put(&core->cache, run);
-    }
+    mr_tail_trim(core, p);
     if (!mr_list_is_empty(&p->runs)) {
         struct mr_page *last = MR_LIST_ENTRY(p->runs.prev, struct mr_page, link);
         if (last->clean == last->used && mr_list_is_empty(&last->by_age)) {

@@ -6,7 +6,9 @@
  *
  * Runs of a log are contiguous and reach its end; each begins at a multiple of 4096 of the file, so
  * they are written without gathering. The next run is twice as large as the last one while a log is
- * busy: a slow log holds 4 KiB, a fast one 1 MiB pieces that are one write and one span.
+ * busy: a slow log holds 4 KiB, a fast one 1 MiB pieces that are one write and one span; where many are busy, less, for the
+ * last run of a log stays in memory until it is full. Where that is still too much, those that have been quiet longest write
+ * theirs and let it go (demux.c).
  */
 #include "storage_core.h"
 
@@ -16,10 +18,22 @@
 
 #define EVICTION_LOOKS 64 /* runs that may not go and are passed over for one page */
 
+static void put_run(struct mr_storage_core *core, struct mr_partition *p, struct mr_page *run)
+{
+    core->tail_logs += mr_list_is_empty(&p->runs);
+    mr_list_add_tail(&p->runs, &run->link);
+}
+
+static void take_run(struct mr_storage_core *core, struct mr_page *run)
+{
+    mr_list_remove(&run->link);
+    core->tail_logs -= mr_list_is_empty(&run->partition->runs);
+}
+
 /* The log does not have the run any more; memory that is lent goes when it comes back. */
 static void drop_run(struct mr_storage_core *core, struct mr_page *run)
 {
-    mr_list_remove(&run->link);
+    take_run(core, run);
     mr_list_remove(&run->by_age);
     core->dirty_bytes -= run->used - run->clean;
     run->partition = NULL;
@@ -72,6 +86,7 @@ struct mr_page *mr_tail_page_get(struct mr_storage_core *core, uint32_t order)
         /* Everything of this log up to the longest clean run goes, so that its runs stay contiguous. */
         struct mr_page *oldest = evictable(core);
         if (oldest == NULL) {
+            core->is_page_wanted |= order == 0;
             return NULL;
         }
         struct mr_partition *p = oldest->partition;
@@ -108,9 +123,19 @@ static struct mr_page *add_run(struct mr_storage_core *core, struct mr_partition
         run->partition = p;
         run->segment = p->active;
         run->pos = pos;
-        mr_list_add_tail(&p->runs, &run->link);
+        put_run(core, p, run);
     }
     return run;
+}
+
+/* The largest run that a log takes ahead of its need: all tails together keep a quarter of the cache at most. */
+static uint32_t run_order_max(const struct mr_storage_core *core)
+{
+    uint32_t order = MR_PAGE_ORDER_MAX;
+    while (order > 0 && ((uint64_t)MR_PAGE_BYTES << order) * core->tail_logs > core->plan.cache_bytes / 4) {
+        order--;
+    }
+    return order;
 }
 
 bool mr_tail_reserve(struct mr_storage_core *core, struct mr_partition *p, uint32_t bytes)
@@ -119,21 +144,22 @@ bool mr_tail_reserve(struct mr_storage_core *core, struct mr_partition *p, uint3
     uint32_t        end = p->active->size; /* of the memory that there is */
     if (run != NULL && run->segment == p->active) {
         end = run->pos + mr_page_capacity(run);
+        mr_list_remove(&run->by_age); /* it is about to be filled */
     } else {
         mr_assert(p->active->size % MR_PAGE_BYTES == 0);
     }
     uint32_t want = p->active->size + bytes;
+    uint32_t order_max = run_order_max(core);
     while (end < want) {
         uint32_t order = mr_page_order(want - end);
+        p->run_order = p->run_order < order_max ? p->run_order : (uint8_t)order_max;
         order = order < p->run_order ? p->run_order : order;
         run = add_run(core, p, end, order);
         if (run == NULL) {
             return false; /* what there is stays, for the next try */
         }
         end += mr_page_capacity(run);
-        if (p->run_order < MR_PAGE_ORDER_MAX) {
-            p->run_order++;
-        }
+        p->run_order = (uint8_t)(p->run_order + (p->run_order < MR_PAGE_ORDER_MAX));
     }
     return true;
 }
@@ -256,7 +282,7 @@ static bool hydrate_step(struct mr_storage_core *core, struct mr_task *task)
     task->page->pos = block;
     task->page->used = used;
     task->page->clean = task->page->used;
-    mr_list_add_tail(&p->runs, &task->page->link);
+    put_run(core, p, task->page);
     p->tail = MR_TAIL_HOT;
     p->is_image_due = true;
     return false;
@@ -288,6 +314,14 @@ void mr_tail_hydrate(struct mr_storage_core *core, struct mr_partition *p)
     segment->users++;
     p->tail = MR_TAIL_READING;
     mr_core_task_start(core, task);
+}
+
+void mr_tail_trim(struct mr_storage_core *core, struct mr_partition *p)
+{
+    struct mr_page *run;
+    while ((run = last_run(p)) != NULL && run->used == 0) {
+        drop_run(core, run);
+    }
 }
 
 void mr_tail_drop(struct mr_storage_core *core, struct mr_partition *p)

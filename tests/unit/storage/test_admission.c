@@ -192,6 +192,44 @@ static void test_tails_that_find_no_room_are_parked(void **state)
     }
 }
 
+/*
+ * Every log has a last run that is not full, and may not go as long as it is: together they are more than the cache. They are
+ * written and let go, longest quiet first, so that all can be written to for ever, and nothing is lost over it.
+ */
+static void test_tails_of_many_logs_share_a_small_cache(void **state)
+{
+    (void)state;
+    enum { LOGS = 200, ROUNDS = 12, BYTES = 50000 };
+    static uint64_t logs[LOGS];
+    char            topic[16];
+    rig.plan.logs_max = LOGS + 10;
+    rig.plan.cache_bytes = 4u << 20; /* 20 KB for each */
+    rig.plan.journal_file_bytes = 32u << 20; /* so that nothing is written because its journal file is wanted back */
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    for (uint32_t index = 0; index < LOGS; index++) {
+        mr_fmt(topic, sizeof topic, "t%u", index);
+        logs[index] = mr_core_rig_open(&rig, topic, 0, false);
+    }
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        for (uint32_t index = 0; index < LOGS; index++) {
+            int64_t offset = -1;
+            assert_int_equal(mr_core_rig_append(&rig, logs[index], 1, BYTES + index, rig.now.unix_ms, &offset), MR_OK);
+            assert_int_equal(offset, round);
+        }
+    }
+    mr_core_rig_cut(&rig, MR_SIM_CUT_RANDOM, 7);
+    assert_int_equal(mr_core_rig_start(&rig), MR_OK);
+    for (uint32_t index = 0; index < LOGS; index += 13) {
+        mr_fmt(topic, sizeof topic, "t%u", index);
+        uint64_t log = mr_core_rig_open(&rig, topic, 0, false);
+        for (uint32_t offset = 0; offset < ROUNDS; offset++) {
+            uint32_t bytes = 0;
+            assert_int_equal(mr_core_rig_read(&rig, log, offset, 100, NULL, &bytes), MR_OK);
+            assert_true(bytes > BYTES + index);
+        }
+    }
+}
+
 /* A batch that is journaled in parts and a small ring: carrying takes what is flushed, never a batch in the open commit. */
 static void test_large_batches_in_a_small_ring_are_carried_by_the_block(void **state)
 {
@@ -221,6 +259,7 @@ int main(void)
         TEST(test_readers_that_hold_everything_do_not_stop_appends),
         TEST(test_core_with_a_stuck_disk_takes_all_its_mail),
         TEST(test_tails_that_find_no_room_are_parked),
+        TEST(test_tails_of_many_logs_share_a_small_cache),
         TEST(test_large_batches_in_a_small_ring_are_carried_by_the_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
